@@ -1,0 +1,344 @@
+//! The options of a pool, and their validation.
+
+use std::{
+    any::Any,
+    fmt,
+    num::NonZero,
+    ops::{Range, RangeFrom, RangeInclusive, RangeToInclusive},
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    error::BuildError,
+    inner::{Hooks, Inner, Scaling, Settings},
+    pool::Pool,
+    sleep::MAX_WORKERS,
+};
+
+/// The largest capacity: the places of a pool are counted with 63 bits, and so that nothing can be
+/// reached by counting, half of them are left.
+const MAX_CAPACITY: usize = usize::MAX >> 2;
+
+/// The smallest stack: below it a thread could not even start.
+const MIN_STACK: usize = 16 * 1024;
+
+/// How many workers a pool has in service: at least .. at most.
+///
+/// Made from a number (`4`) or a range (`2..=8`, `2..9`, `2..`, `..=8`). An open end is the number
+/// of cores.
+///
+/// # Examples
+/// ```
+/// # use adaptive_pool::Pool;
+/// Pool::builder().workers(4);
+/// Pool::builder().workers(1..=4);
+/// Pool::builder().workers(1..);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Workers {
+    min: usize,
+    max: usize,
+}
+
+impl From<usize> for Workers {
+    fn from(n: usize) -> Self {
+        Self { min: n, max: n }
+    }
+}
+
+impl From<RangeInclusive<usize>> for Workers {
+    fn from(range: RangeInclusive<usize>) -> Self {
+        Self {
+            min: *range.start(),
+            max: *range.end(),
+        }
+    }
+}
+
+impl From<Range<usize>> for Workers {
+    fn from(range: Range<usize>) -> Self {
+        Self {
+            min: range.start,
+            // An empty range stays one: at most below at least.
+            max: range.end.saturating_sub(1),
+        }
+    }
+}
+
+impl From<RangeFrom<usize>> for Workers {
+    fn from(range: RangeFrom<usize>) -> Self {
+        Self {
+            min: range.start,
+            max: cores().max(range.start),
+        }
+    }
+}
+
+impl From<RangeToInclusive<usize>> for Workers {
+    fn from(range: RangeToInclusive<usize>) -> Self {
+        Self {
+            min: 1,
+            max: range.end,
+        }
+    }
+}
+
+impl fmt::Display for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.min == self.max {
+            write!(f, "{}", self.min)
+        } else {
+            write!(f, "{}..={}", self.min, self.max)
+        }
+    }
+}
+
+impl Workers {
+    pub(crate) fn min(self) -> usize {
+        self.min
+    }
+
+    pub(crate) fn max(self) -> usize {
+        self.max
+    }
+
+    fn validate(self) -> Result<(), BuildError> {
+        let rule = if self.min < 1 {
+            "at least one worker has to be in service"
+        } else if self.max < self.min {
+            "at most must not be less than at least"
+        } else if self.max > MAX_WORKERS {
+            "at most 32767 workers"
+        } else {
+            return Ok(());
+        };
+        Err(invalid("workers", self, rule))
+    }
+}
+
+/// The cores that this process may use.
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+fn invalid(field: &'static str, value: impl fmt::Display, rule: &'static str) -> BuildError {
+    BuildError::Invalid {
+        field,
+        value: value.to_string(),
+        rule,
+    }
+}
+
+pub(crate) fn validate_capacity(capacity: usize) -> Result<(), BuildError> {
+    let rule = if capacity < 1 {
+        "at least one job has to be able to wait"
+    } else if capacity > MAX_CAPACITY {
+        "at most a quarter of usize::MAX"
+    } else {
+        return Ok(());
+    };
+    Err(invalid("capacity", capacity, rule))
+}
+
+/// The options of a [`Pool`].
+///
+/// Nothing is checked before [`build`](Self::build), which then says what is wrong.
+///
+/// # Examples
+/// ```
+/// use adaptive_pool::Pool;
+///
+/// let pool = Pool::builder().workers(1..=2).capacity(64).name("ingest").build()?;
+/// # drop(pool);
+/// # Ok::<(), adaptive_pool::BuildError>(())
+/// ```
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct PoolBuilder {
+    workers: Workers,
+    capacity: usize,
+    max_threads: Option<usize>,
+    scaling: Scaling,
+    latency_tracking: bool,
+    name: String,
+    stack_size: Option<usize>,
+    hooks: Hooks,
+}
+
+impl Default for PoolBuilder {
+    fn default() -> Self {
+        Self {
+            workers: Workers::from(cores()),
+            capacity: 1024,
+            max_threads: None,
+            scaling: Scaling {
+                threshold: 0.7,
+                cooldown: Duration::from_secs(5),
+                idle_timeout: Duration::from_secs(30),
+            },
+            latency_tracking: true,
+            name: String::from("adaptive-pool"),
+            stack_size: None,
+            hooks: Hooks::default(),
+        }
+    }
+}
+
+impl PoolBuilder {
+    /// How many workers are in service: at least .. at most. A number fixes it.
+    ///
+    /// At least 1, at most 32767. Default: as many as there are cores, fixed.
+    pub fn workers(mut self, workers: impl Into<Workers>) -> Self {
+        self.workers = workers.into();
+        self
+    }
+
+    /// How many jobs may wait: admitted, and not started. At least 1. Default: 1024.
+    ///
+    /// With W workers, each of which runs one job, at most capacity + W jobs exist in the pool.
+    pub fn capacity(mut self, jobs: usize) -> Self {
+        self.capacity = jobs;
+        self
+    }
+
+    /// How many threads the pool may ever have, which is how far it can be resized.
+    ///
+    /// Default: the larger of the workers' maximum and the number of cores.
+    pub fn max_threads(mut self, threads: usize) -> Self {
+        self.max_threads = Some(threads);
+        self
+    }
+
+    /// The part of the capacity, from 0 to 1, from which on more workers are called in. Default: 0.7.
+    pub fn scale_up_threshold(mut self, fraction: f64) -> Self {
+        self.scaling.threshold = fraction;
+        self
+    }
+
+    /// The least time between two scale-ups. Default: 5 seconds.
+    pub fn scale_cooldown(mut self, time: Duration) -> Self {
+        self.scaling.cooldown = time;
+        self
+    }
+
+    /// How long a worker above the minimum finds nothing to do before it is parked. Default: 30
+    /// seconds.
+    pub fn idle_timeout(mut self, time: Duration) -> Self {
+        self.scaling.idle_timeout = time;
+        self
+    }
+
+    /// Whether latencies are measured. Default: true.
+    pub fn latency_tracking(mut self, on: bool) -> Self {
+        self.latency_tracking = on;
+        self
+    }
+
+    /// The pool's name: its threads are called "name-0", "name-1", and so on. Default:
+    /// "adaptive-pool". It must not be empty, nor contain a NUL.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// The size of each thread's stack, in bytes; at least 16 KiB. Default: what std gives a thread.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Called on each thread of the pool when it starts, with its index.
+    ///
+    /// A panic in it goes to the [`panic_handler`](Self::panic_handler), and the thread goes on.
+    pub fn start_handler(mut self, handler: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        self.hooks.start = Some(Box::new(handler));
+        self
+    }
+
+    /// Called on each thread of the pool before it ends, with its index.
+    ///
+    /// A panic in it goes to the [`panic_handler`](Self::panic_handler), and the thread ends.
+    pub fn exit_handler(mut self, handler: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        self.hooks.exit = Some(Box::new(handler));
+        self
+    }
+
+    /// Given the payload of each panic that no handle and no scope reports: that of a detached job
+    /// or of a hook.
+    ///
+    /// Without one, such a payload is dropped, after std's panic hook has printed its message. A
+    /// panic in the handler itself is dropped too.
+    pub fn panic_handler(
+        mut self,
+        handler: impl Fn(Box<dyn Any + Send>) + Send + Sync + 'static,
+    ) -> Self {
+        self.hooks.panic = Some(Box::new(handler));
+        self
+    }
+
+    /// Builds the pool, and starts the threads of its minimum of workers.
+    ///
+    /// # Errors
+    /// [`BuildError::Invalid`] names the option, its value and the rule that it breaks;
+    /// [`BuildError::Thread`] says that the system gives no thread. No thread is left behind then.
+    ///
+    /// # Examples
+    /// ```
+    /// use adaptive_pool::Pool;
+    ///
+    /// let error = Pool::builder().capacity(0).build().unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "capacity = 0: at least one job has to be able to wait",
+    /// );
+    /// ```
+    pub fn build(self) -> Result<Pool, BuildError> {
+        self.workers.validate()?;
+        validate_capacity(self.capacity)?;
+        let max_threads = self.max_threads.unwrap_or(self.workers.max().max(cores()));
+        if max_threads < self.workers.max() {
+            let rule = "at least as many threads as workers may be in service";
+            return Err(invalid("max_threads", max_threads, rule));
+        }
+        if max_threads > MAX_WORKERS {
+            return Err(invalid("max_threads", max_threads, "at most 32767 threads"));
+        }
+        if !(0.0..=1.0).contains(&self.scaling.threshold) {
+            let rule = "a part of the capacity is from 0 to 1";
+            return Err(invalid("scale_up_threshold", self.scaling.threshold, rule));
+        }
+        if self.name.is_empty() || self.name.contains('\0') {
+            let rule = "a name is not empty and has no NUL in it";
+            return Err(invalid("name", format!("{:?}", self.name), rule));
+        }
+        if let Some(bytes) = self.stack_size.filter(|&bytes| bytes < MIN_STACK) {
+            let rule = "a stack has at least 16384 bytes";
+            return Err(invalid("stack_size", bytes, rule));
+        }
+        let settings = Settings {
+            name: self.name,
+            workers_min: self.workers.min(),
+            workers_max: self.workers.max(),
+            max_threads,
+            capacity: self.capacity,
+            stack_size: self.stack_size,
+            scaling: self.scaling,
+            latency_tracking: self.latency_tracking,
+        };
+        Inner::start(settings, self.hooks).map(Pool::from_inner)
+    }
+}
+
+impl fmt::Debug for PoolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolBuilder")
+            .field("workers", &self.workers)
+            .field("capacity", &self.capacity)
+            .field("max_threads", &self.max_threads)
+            .field("scaling", &self.scaling)
+            .field("latency_tracking", &self.latency_tracking)
+            .field("name", &self.name)
+            .field("stack_size", &self.stack_size)
+            .finish_non_exhaustive()
+    }
+}

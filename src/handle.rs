@@ -1,0 +1,439 @@
+//! A submitted job's other end: wait for it, await it, or take it back.
+//!
+//! A job with a handle is one allocation, shared by the queue and the handle. Who wins the latch's
+//! claim owns the closure: the worker that runs it, the handle that cancels it, the worker that
+//! waits for it and runs it itself, or the shutdown that drops it. All others find a shell.
+
+use std::{
+    fmt,
+    future::Future,
+    mem::ManuallyDrop,
+    panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    error::JobError,
+    inner::Inner,
+    job::{Runnable, quietly},
+    latch::{Latch, Wake},
+    site::Site,
+    sync::{UnsafeCell, thread},
+    worker,
+};
+
+/// A job, its closure, and its result.
+struct Task<F, T> {
+    latch: Latch,
+    /// Alive while the job is unclaimed: the pool's threads hold it until every job has ended.
+    inner: *const Inner,
+    /// Owned by the one who claimed.
+    body: UnsafeCell<Option<F>>,
+    /// Written by the one who claimed, before the latch is done; read by the handle, after it.
+    result: UnsafeCell<Option<Result<T, JobError>>>,
+}
+
+// SAFETY: the body and the result change threads, so they are Send; nobody has a reference to
+// either while another thread has one (the latch sees to it). The pool is Sync.
+unsafe impl<F: Send, T: Send> Send for Task<F, T> {}
+// SAFETY: as for Send.
+unsafe impl<F: Send, T: Send> Sync for Task<F, T> {}
+
+impl<F, T> Task<F, T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    /// # Safety
+    /// The caller has won the claim, and calls this once.
+    unsafe fn take_body(&self) -> Option<F> {
+        // SAFETY: the winner of the claim is the only one to touch the body.
+        self.body.with_mut(|body| unsafe { (*body).take() })
+    }
+
+    /// # Safety
+    /// The caller has won the claim, and calls this once.
+    unsafe fn finish(&self, result: Result<T, JobError>) {
+        // SAFETY: until the latch is done, the winner of the claim is the only one to touch it.
+        self.result.with_mut(|slot| unsafe { *slot = Some(result) });
+        self.latch.finish();
+    }
+
+    /// # Safety
+    /// The caller has won the claim, and calls this once.
+    unsafe fn run_claimed(&self, site: &Site<'_>, placed: bool) {
+        site.begin(placed);
+        // SAFETY: passed on to the caller.
+        let body = unsafe { self.take_body() };
+        let result = match body {
+            Some(body) => catch_unwind(AssertUnwindSafe(body)).map_err(JobError::Panicked),
+            None => Err(JobError::Cancelled),
+        };
+        site.end(result.is_ok());
+        // SAFETY: passed on to the caller.
+        unsafe { self.finish(result) };
+    }
+
+    /// Drops the closure, then lets `account` close the books, then tells who waits.
+    ///
+    /// # Safety
+    /// The caller has won the claim, and calls this once.
+    unsafe fn drop_claimed(&self, account: impl FnOnce()) {
+        // SAFETY: passed on to the caller.
+        let body = unsafe { self.take_body() };
+        quietly(move || drop(body));
+        account();
+        // SAFETY: passed on to the caller.
+        unsafe { self.finish(Err(JobError::Cancelled)) };
+    }
+}
+
+/// The queue's end of a task.
+pub(crate) struct Shared<F, T>(ManuallyDrop<Arc<Task<F, T>>>)
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static;
+
+impl<F, T> Shared<F, T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    fn into_task(self) -> Arc<Task<F, T>> {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not used again, and not dropped.
+        unsafe { ManuallyDrop::take(&mut this.0) }
+    }
+}
+
+impl<F, T> Runnable for Shared<F, T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    fn run(self, site: &Site<'_>, placed: bool) {
+        let task = self.into_task();
+        if task.latch.claim() {
+            // SAFETY: claimed.
+            unsafe { task.run_claimed(site, placed) };
+        } else {
+            site.inner.queue.shell_gone();
+        }
+        // The handle may be gone, and then the result goes here.
+        quietly(move || drop(task));
+    }
+
+    fn discard(self, site: &Site<'_>, placed: bool) {
+        let task = self.into_task();
+        if task.latch.claim() {
+            // SAFETY: claimed.
+            unsafe { task.drop_claimed(|| site.dropped(placed)) };
+        } else {
+            site.inner.queue.shell_gone();
+        }
+    }
+
+    fn is_shell(&self) -> bool {
+        self.0.latch.is_claimed()
+    }
+}
+
+impl<F, T> Drop for Shared<F, T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    fn drop(&mut self) {
+        // SAFETY: the field is not used again.
+        let task = unsafe { ManuallyDrop::take(&mut self.0) };
+        if task.latch.claim() {
+            // SAFETY: claimed.
+            unsafe { task.drop_claimed(|| ()) };
+        }
+    }
+}
+
+/// What a handle can do without knowing the closure's type.
+trait Joinable<T>: Send + Sync {
+    fn latch(&self) -> &Latch;
+    fn inner(&self) -> *const Inner;
+    /// # Safety
+    /// The caller has won the claim, and calls this once.
+    unsafe fn run_here(&self, site: &Site<'_>);
+    /// # Safety
+    /// The caller has won the claim, and calls this once.
+    unsafe fn cancel_here(&self, site: &Site<'_>);
+    /// # Safety
+    /// The latch is done, and only the one handle of the job calls this.
+    unsafe fn take_result(&self) -> Option<Result<T, JobError>>;
+}
+
+impl<F, T> Joinable<T> for Task<F, T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    fn latch(&self) -> &Latch {
+        &self.latch
+    }
+
+    fn inner(&self) -> *const Inner {
+        self.inner
+    }
+
+    unsafe fn run_here(&self, site: &Site<'_>) {
+        // SAFETY: passed on to the caller.
+        unsafe { self.run_claimed(site, true) };
+    }
+
+    unsafe fn cancel_here(&self, site: &Site<'_>) {
+        // SAFETY: passed on to the caller.
+        unsafe { self.drop_claimed(|| site.cancelled()) };
+    }
+
+    unsafe fn take_result(&self) -> Option<Result<T, JobError>> {
+        // SAFETY: the latch is done, so its writer is gone, and the caller is the only reader.
+        self.result.with_mut(|slot| unsafe { (*slot).take() })
+    }
+}
+
+/// Makes the two ends of a job with a handle.
+pub(crate) fn pair<F, T>(inner: &Arc<Inner>, f: F) -> (Shared<F, T>, JobHandle<T>)
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let task = Arc::new(Task {
+        latch: Latch::new(),
+        inner: Arc::as_ptr(inner),
+        body: UnsafeCell::new(Some(f)),
+        result: UnsafeCell::new(None),
+    });
+    let handle = JobHandle {
+        task: ManuallyDrop::new(Arc::clone(&task) as Arc<dyn Joinable<T>>),
+        cancel_on_drop: false,
+    };
+    (Shared(ManuallyDrop::new(task)), handle)
+}
+
+/// The handle of a submitted job.
+///
+/// [`join`](Self::join) waits for the result; as a [`Future`] the handle can be awaited on any
+/// executor; [`cancel`](Self::cancel) takes a job back that has not started. **Dropping a handle
+/// detaches its job**, which still runs; see [`cancel_on_drop`](Self::cancel_on_drop) for the other
+/// way.
+///
+/// # Examples
+/// ```
+/// let pool = adaptive_pool::Pool::new().unwrap();
+/// let handle = pool.submit(|| 6 * 7).unwrap();
+/// assert_eq!(handle.join().unwrap(), 42);
+/// ```
+#[must_use = "dropping a handle detaches its job; `spawn` submits one without a handle"]
+pub struct JobHandle<T: 'static> {
+    task: ManuallyDrop<Arc<dyn Joinable<T>>>,
+    cancel_on_drop: bool,
+}
+
+impl<T: 'static> JobHandle<T> {
+    /// Waits until the job has ended, and returns its result.
+    ///
+    /// On a thread of the same pool, a job that has not started is run at once, here; no other job
+    /// is run while it waits. Elsewhere it blocks the thread. What the job did is visible
+    /// afterwards.
+    ///
+    /// # Errors
+    /// [`JobError::Panicked`] with the job's payload, or [`JobError::Cancelled`] if it was cancelled
+    /// or a shutdown dropped it before it started.
+    ///
+    /// # Examples
+    /// ```
+    /// use adaptive_pool::JobError;
+    ///
+    /// let pool = adaptive_pool::Pool::new().unwrap();
+    /// let handle = pool.submit(|| -> u32 { panic!("no") }).unwrap();
+    /// assert!(matches!(handle.join(), Err(JobError::Panicked(_))));
+    /// ```
+    pub fn join(mut self) -> Result<T, JobError> {
+        self.wait_until(None);
+        self.take()
+    }
+
+    /// Waits at most `timeout` for the job to end.
+    ///
+    /// On a thread of the same pool, a job that has not started is run at once, here, however long
+    /// it takes.
+    ///
+    /// # Errors
+    /// The handle itself, if the job has not ended in time. The inner result is that of
+    /// [`join`](Self::join).
+    ///
+    /// # Examples
+    /// ```
+    /// use std::{sync::mpsc, time::Duration};
+    ///
+    /// let pool = adaptive_pool::Pool::new().unwrap();
+    /// let (send, receive) = mpsc::channel::<u32>();
+    /// let handle = pool.submit(move || receive.recv()).unwrap();
+    /// let handle = handle.join_timeout(Duration::ZERO).unwrap_err(); // not yet
+    /// send.send(7).unwrap();
+    /// assert_eq!(handle.join().unwrap(), Ok(7));
+    /// ```
+    pub fn join_timeout(mut self, timeout: Duration) -> Result<Result<T, JobError>, Self> {
+        // A timeout that the clock cannot express is none.
+        if self.wait_until(Instant::now().checked_add(timeout)) {
+            Ok(self.take())
+        } else {
+            Err(self)
+        }
+    }
+
+    /// Whether the job has ended: returned, panicked, or was cancelled or dropped.
+    pub fn is_finished(&self) -> bool {
+        self.task.latch().is_done()
+    }
+
+    /// Takes the job back, if it has not started. Its closure is dropped and its place in the queue
+    /// is free when this returns.
+    ///
+    /// Returns whether this call took it back. A job that runs is not interrupted.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::mpsc;
+    ///
+    /// let pool = adaptive_pool::Pool::builder().workers(1).build().unwrap();
+    /// let (send, receive) = mpsc::channel::<()>();
+    /// pool.spawn(move || receive.recv().unwrap()).unwrap(); // the only worker is busy
+    /// let handle = pool.submit(|| 42).unwrap();
+    /// assert!(handle.cancel());
+    /// assert!(handle.join().unwrap_err().is_cancelled());
+    /// send.send(()).unwrap();
+    /// ```
+    pub fn cancel(&self) -> bool {
+        if !self.task.latch().claim() {
+            return false;
+        }
+        let inner = self.keep_alive();
+        let site = Site {
+            inner: &inner,
+            seat: worker::seat_in(&inner),
+        };
+        // SAFETY: claimed.
+        unsafe { self.task.cancel_here(&site) };
+        inner.shell_left();
+        true
+    }
+
+    /// From now on, dropping the handle cancels the job, if it has not started.
+    ///
+    /// # Examples
+    /// ```
+    /// # let pool = adaptive_pool::Pool::new().unwrap();
+    /// let guard = pool.submit(|| 42).unwrap().cancel_on_drop();
+    /// drop(guard); // runs only if it had started already
+    /// ```
+    pub fn cancel_on_drop(mut self) -> Self {
+        self.cancel_on_drop = true;
+        self
+    }
+
+    /// The pool, for one who has just won the claim.
+    fn keep_alive(&self) -> Arc<Inner> {
+        let inner = self.task.inner();
+        // SAFETY: it came from an `Arc`. The job was unclaimed, so it is in a queue of the pool and
+        // outstanding; the pool's threads hold the pool until it has ended, which is for us to
+        // bring about.
+        unsafe { Arc::increment_strong_count(inner) };
+        // SAFETY: the count that was just added is ours.
+        unsafe { Arc::from_raw(inner) }
+    }
+
+    /// Waits for the latch. Returns whether it is done.
+    fn wait_until(&mut self, deadline: Option<Instant>) -> bool {
+        let latch = self.task.latch();
+        if latch.is_done() {
+            return true;
+        }
+        // On a thread of the pool, what has not started is run here. The pool is compared by its
+        // address alone, as it may be gone.
+        if let Some(current) = worker::current_of(self.task.inner()) {
+            if latch.claim() {
+                let site = current.site();
+                // SAFETY: claimed.
+                unsafe { self.task.run_here(&site) };
+                site.inner.shell_left();
+                site.inner.look_if_drained();
+                return true;
+            }
+        }
+        if latch.awaits(Wake::Thread(thread::current())) {
+            return true;
+        }
+        loop {
+            if latch.is_done() {
+                return true;
+            }
+            match deadline {
+                None => thread::park(),
+                Some(deadline) => {
+                    let now = Instant::now();
+                    if now >= deadline {
+                        return false;
+                    }
+                    thread::park_timeout(deadline - now);
+                }
+            }
+        }
+    }
+
+    /// The result of a job that is done.
+    fn take(&mut self) -> Result<T, JobError> {
+        // SAFETY: it is done, and this is its one handle.
+        let result = unsafe { self.task.take_result() };
+        // Taken once before only if the handle was polled after it was ready.
+        result.unwrap_or(Err(JobError::Cancelled))
+    }
+}
+
+/// Ready when the job has ended. A wait that is dropped half way detaches the job, as dropping the
+/// handle does; polled again after it was ready, it says [`JobError::Cancelled`].
+impl<T: 'static> Future for JobHandle<T> {
+    type Output = Result<T, JobError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let latch = self.task.latch();
+        if latch.is_done() || latch.awaits(Wake::Task(cx.waker().clone())) {
+            Poll::Ready(self.take())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl<T: 'static> Drop for JobHandle<T> {
+    fn drop(&mut self) {
+        if self.cancel_on_drop {
+            self.cancel();
+        }
+        // SAFETY: the field is not used again.
+        let task = unsafe { ManuallyDrop::take(&mut self.task) };
+        // A result that nobody took goes here.
+        quietly(move || drop(task));
+    }
+}
+
+// A panic can leave nothing half done in what a handle refers to: its latch sees to it.
+impl<T: 'static> UnwindSafe for JobHandle<T> {}
+impl<T: 'static> RefUnwindSafe for JobHandle<T> {}
+
+impl<T: 'static> fmt::Debug for JobHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobHandle")
+            .field("finished", &self.task.latch().is_done())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,157 @@
+//! What the pool's handle and its threads share.
+
+use std::{
+    any::Any,
+    fmt,
+    ops::RangeInclusive,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use crate::{
+    admission::Admission,
+    error::BuildError,
+    job::{Job, drop_payload, quietly},
+    metrics::Recorder,
+    queue::Queue,
+    shutdown::Life,
+    sleep::Sleep,
+    sync::{Ordering, fence},
+    threads::Threads,
+    worker,
+};
+
+/// The smallest number of shells of cancelled jobs at which the queues are swept.
+const SHELLS: u64 = 256;
+
+/// A hook that is told a thread's index.
+pub(crate) type ThreadHook = Box<dyn Fn(usize) + Send + Sync>;
+/// A hook that is given a panic's payload.
+pub(crate) type PanicHook = Box<dyn Fn(Box<dyn Any + Send>) + Send + Sync>;
+
+/// The options, validated.
+pub(crate) struct Settings {
+    pub(crate) name: String,
+    pub(crate) workers_min: usize,
+    pub(crate) workers_max: usize,
+    pub(crate) max_threads: usize,
+    pub(crate) capacity: usize,
+    pub(crate) stack_size: Option<usize>,
+    pub(crate) scaling: Scaling,
+    pub(crate) latency_tracking: bool,
+}
+
+/// The options of scaling.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scaling {
+    pub(crate) threshold: f64,
+    pub(crate) cooldown: Duration,
+    pub(crate) idle_timeout: Duration,
+}
+
+/// The user's hooks.
+#[derive(Default)]
+pub(crate) struct Hooks {
+    pub(crate) start: Option<ThreadHook>,
+    pub(crate) exit: Option<ThreadHook>,
+    pub(crate) panic: Option<PanicHook>,
+}
+
+/// Everything that is one pool.
+pub(crate) struct Inner {
+    pub(crate) admission: Admission,
+    pub(crate) queue: Queue,
+    pub(crate) sleep: Sleep,
+    pub(crate) recorder: Recorder,
+    pub(crate) threads: Threads,
+    pub(crate) life: Life,
+    pub(crate) settings: Settings,
+    pub(crate) hooks: Hooks,
+    me: Weak<Inner>,
+}
+
+impl Inner {
+    /// Builds a pool and starts its first threads.
+    pub(crate) fn start(settings: Settings, hooks: Hooks) -> Result<Arc<Self>, BuildError> {
+        let threads = settings.max_threads;
+        let (queue, locals) = Queue::new(threads);
+        let inner = Arc::new_cyclic(|me| Self {
+            admission: Admission::new(settings.capacity, threads),
+            queue,
+            sleep: Sleep::new(settings.workers_max, threads),
+            recorder: Recorder::new(threads),
+            threads: Threads::new(),
+            life: Life::new(),
+            settings,
+            hooks,
+            me: Weak::clone(me),
+        });
+        let seats = locals
+            .into_iter()
+            .enumerate()
+            .map(|(index, local)| worker::Seat { index, local })
+            .collect();
+        inner
+            .threads
+            .build(&inner, seats, inner.settings.workers_min)?;
+        Ok(inner)
+    }
+
+    /// A counted reference to this pool.
+    pub(crate) fn me(&self) -> Arc<Self> {
+        // Whoever has a reference has it through an `Arc`, so one is alive.
+        self.me.upgrade().unwrap_or_else(|| unreachable!())
+    }
+
+    /// Puts a job that holds a place into the queue, and wakes a worker for it if one is needed.
+    #[inline]
+    pub(crate) fn enqueue(&self, job: Job) {
+        match worker::current_of(self).and_then(worker::Current::local) {
+            Some(local) => self.queue.push_local(local, job),
+            None => self.queue.push(job),
+        }
+        let duty = self.sleep.after_push();
+        self.fulfil(duty);
+    }
+
+    /// To be called when a worker runs dry, when a job has ended outside of a worker's loop, and
+    /// when a place was given back: it may be what a shutdown waits for.
+    pub(crate) fn look_if_drained(&self) {
+        // Pairs with the fence in `begin_drain`: they see the end, or we see that they wait for it.
+        fence(Ordering::SeqCst);
+        if self.life.is_draining() {
+            self.stop_if_drained();
+        }
+    }
+
+    /// A job was taken back from the queue, where its shell remains.
+    pub(crate) fn shell_left(&self) {
+        let bound = self.admission.capacity().max(SHELLS);
+        if self.queue.shell_left(bound) {
+            self.queue.sweep();
+            let duty = self.sleep.after_push();
+            self.fulfil(duty);
+        }
+    }
+
+    /// The panic of a hook.
+    pub(crate) fn handle_panic(&self, payload: Box<dyn Any + Send>) {
+        match &self.hooks.panic {
+            Some(handler) => quietly(|| handler(payload)),
+            None => drop_payload(payload),
+        }
+    }
+
+    /// The workers in service: at least .. at most.
+    pub(crate) fn workers(&self) -> RangeInclusive<usize> {
+        self.settings.workers_min..=self.settings.workers_max
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner")
+            .field("name", &self.settings.name)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,184 @@
+//! The erased closure: what lies in the queues.
+//!
+//! A job is five words: a table of functions, and room for a closure of up to four words. A larger
+//! one is boxed. Whatever runs through here may panic: nothing unwinds out of it.
+
+use std::{
+    any::Any,
+    mem::{self, MaybeUninit},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use crate::site::Site;
+
+/// What can lie in a queue.
+pub(crate) trait Runnable: Send + 'static {
+    /// Runs it. `placed` says that it holds a place, which is given back when it starts.
+    fn run(self, site: &Site<'_>, placed: bool);
+
+    /// Drops it un-run, because the pool is being emptied. `placed` as for `run`.
+    fn discard(self, site: &Site<'_>, placed: bool);
+
+    /// Whether it was taken back meanwhile, so that only its shell is left.
+    fn is_shell(&self) -> bool {
+        false
+    }
+}
+
+type Words = MaybeUninit<[usize; 4]>;
+
+struct Table {
+    /// # Safety
+    /// The words hold an initialized value of the table's type, which is moved out.
+    run: unsafe fn(*mut Words, &Site<'_>, bool),
+    /// # Safety
+    /// As for `run`.
+    discard: unsafe fn(*mut Words, &Site<'_>, bool),
+    /// # Safety
+    /// As for `run`.
+    drop: unsafe fn(*mut Words),
+    /// # Safety
+    /// The words hold an initialized value of the table's type.
+    is_shell: unsafe fn(*const Words) -> bool,
+}
+
+/// A closure without its type.
+pub(crate) struct Job {
+    table: &'static Table,
+    words: Words,
+}
+
+// SAFETY: the value in the words is `Runnable`, which is `Send`.
+unsafe impl Send for Job {}
+
+const fn fits<R>() -> bool {
+    mem::size_of::<R>() <= mem::size_of::<Words>()
+        && mem::align_of::<R>() <= mem::align_of::<Words>()
+}
+
+/// The functions for a value that lies in the words itself.
+trait InWords: Runnable + Sized {
+    const TABLE: Table = Table {
+        run: |words, site, placed| {
+            // SAFETY: the words hold a Self, which nobody else will touch again.
+            let runnable = unsafe { words.cast::<Self>().read() };
+            runnable.run(site, placed);
+        },
+        discard: |words, site, placed| {
+            // SAFETY: as in `run`.
+            let runnable = unsafe { words.cast::<Self>().read() };
+            runnable.discard(site, placed);
+        },
+        drop: |words| {
+            // SAFETY: as in `run`.
+            let runnable = unsafe { words.cast::<Self>().read() };
+            quietly(move || drop(runnable));
+        },
+        is_shell: |words| {
+            // SAFETY: the words hold a Self.
+            let runnable = unsafe { &*words.cast::<Self>() };
+            runnable.is_shell()
+        },
+    };
+}
+
+impl<R: Runnable> InWords for R {}
+
+/// A value that is too large for the words.
+impl<R: Runnable> Runnable for Box<R> {
+    fn run(self, site: &Site<'_>, placed: bool) {
+        (*self).run(site, placed);
+    }
+
+    fn discard(self, site: &Site<'_>, placed: bool) {
+        (*self).discard(site, placed);
+    }
+
+    fn is_shell(&self) -> bool {
+        (**self).is_shell()
+    }
+}
+
+impl Job {
+    #[inline]
+    pub(crate) fn new<R: Runnable>(runnable: R) -> Self {
+        if const { fits::<R>() } {
+            Self::inline(runnable)
+        } else {
+            Self::inline(Box::new(runnable))
+        }
+    }
+
+    #[inline]
+    fn inline<R: Runnable>(runnable: R) -> Self {
+        assert!(const { fits::<R>() });
+        let mut words = Words::uninit();
+        // SAFETY: an R fits into the words, in size and alignment.
+        unsafe { words.as_mut_ptr().cast::<R>().write(runnable) };
+        Self {
+            table: &<R as InWords>::TABLE,
+            words,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn run(self, site: &Site<'_>, placed: bool) {
+        let mut job = mem::ManuallyDrop::new(self);
+        // SAFETY: the table belongs to the value in the words, which was not moved out yet; `job`
+        // is not dropped.
+        unsafe { (job.table.run)(&mut job.words, site, placed) };
+    }
+
+    pub(crate) fn discard(self, site: &Site<'_>, placed: bool) {
+        let mut job = mem::ManuallyDrop::new(self);
+        // SAFETY: as in `run`.
+        unsafe { (job.table.discard)(&mut job.words, site, placed) };
+    }
+
+    pub(crate) fn is_shell(&self) -> bool {
+        // SAFETY: the table belongs to the value in the words, which was not moved out.
+        unsafe { (self.table.is_shell)(&self.words) }
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        // SAFETY: the table belongs to the value in the words; whoever moves it out forgets the job.
+        unsafe { (self.table.drop)(&mut self.words) };
+    }
+}
+
+/// A closure without a handle.
+pub(crate) struct Detached<F>(pub(crate) F);
+
+impl<F: FnOnce() + Send + 'static> Runnable for Detached<F> {
+    #[inline]
+    fn run(self, site: &Site<'_>, placed: bool) {
+        site.begin(placed);
+        let outcome = catch_unwind(AssertUnwindSafe(self.0));
+        site.end(outcome.is_ok());
+        if let Err(payload) = outcome {
+            site.handle_panic(payload);
+        }
+    }
+
+    fn discard(self, site: &Site<'_>, placed: bool) {
+        quietly(move || drop(self));
+        site.dropped(placed);
+    }
+}
+
+/// Runs user code whose panic, if it panics, has nobody to go to.
+pub(crate) fn quietly(f: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
+        drop_payload(payload);
+    }
+}
+
+/// Drops a panic payload. If that panics too, what it panics with is forgotten: a payload may be
+/// made so that this never ends.
+pub(crate) fn drop_payload(payload: Box<dyn Any + Send>) {
+    if let Err(second) = catch_unwind(AssertUnwindSafe(move || drop(payload))) {
+        mem::forget(second);
+    }
+}

@@ -1,0 +1,69 @@
+//! A work-stealing scheduler with bounded admission, for CPU-heavy batch processing.
+//!
+//! [`Pool`] runs jobs on threads of its own, as rayon does, but its queue is **bounded**: a producer
+//! that is faster than the workers waits, times out or is refused, as it chooses, and memory stays
+//! flat. What is refused comes back, and what was admitted is run or is in the shutdown's report.
+//!
+//! ```
+//! use std::time::Duration;
+//! use adaptive_pool::Pool;
+//!
+//! let pool = Pool::builder().workers(2).capacity(64).build()?;
+//!
+//! let handle = pool.submit(|| (1..=20u64).product::<u64>())?; // waits while the queue is full
+//! pool.spawn_timeout(Duration::from_millis(50), || println!("no handle, no allocation"))?;
+//! if let Err(refused) = pool.try_submit(|| 6 * 7) {
+//!     refused.into_job()(); // nothing is lost
+//! }
+//! assert_eq!(handle.join()?, 2_432_902_008_176_640_000);
+//!
+//! let report = pool.shutdown(); // closes, drains, joins every thread
+//! assert_eq!(report.panicked, 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Its threads are a rayon-core pool: `rayon::join`, `rayon::scope` and parallel iterators, used
+//! inside a job, run on the pool's own workers.
+
+#[cfg(not(loom))]
+mod builder;
+#[cfg(not(loom))]
+mod handle;
+#[cfg(not(loom))]
+mod inner;
+#[cfg(not(loom))]
+mod job;
+#[cfg(not(loom))]
+mod metrics;
+#[cfg(not(loom))]
+mod pool;
+#[cfg(not(loom))]
+mod queue;
+#[cfg(not(loom))]
+mod shutdown;
+#[cfg(not(loom))]
+mod site;
+#[cfg(not(loom))]
+mod submit;
+#[cfg(not(loom))]
+mod threads;
+#[cfg(not(loom))]
+mod worker;
+
+mod admission;
+mod error;
+mod latch;
+mod sleep;
+mod sync;
+
+pub use self::error::{
+    AdmissionError, BuildError, JobError, ShutdownError, ShutdownReport, SubmitError,
+};
+#[cfg(not(loom))]
+pub use self::{
+    builder::{PoolBuilder, Workers},
+    handle::JobHandle,
+    metrics::{Snapshot, WorkerSnapshot},
+    pool::Pool,
+    submit::Permit,
+};

@@ -1,0 +1,166 @@
+//! The counters. Each thread of the pool writes its own cell, with plain loads and stores; what
+//! happens on other threads, and rarely, is counted in one shared place.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+use crate::{error::AdmissionError, sync::bump};
+
+/// What one thread counts.
+#[derive(Debug, Default)]
+struct Cell {
+    inlined: AtomicU64,
+    completed: AtomicU64,
+    panicked: AtomicU64,
+    steals: AtomicU64,
+}
+
+/// What is counted by threads that are not the pool's.
+#[derive(Debug, Default)]
+struct Elsewhere {
+    inlined: AtomicU64,
+    completed: AtomicU64,
+    panicked: AtomicU64,
+    cancelled: AtomicU64,
+    dropped: AtomicU64,
+    rejected_full: AtomicU64,
+    rejected_timed_out: AtomicU64,
+    rejected_closed: AtomicU64,
+    thread_start_failures: AtomicU64,
+}
+
+/// All counters of a pool.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    cells: Box<[CachePadded<Cell>]>,
+    elsewhere: CachePadded<Elsewhere>,
+    /// The most jobs that anybody was told were admitted. Their number is a difference of counters
+    /// that are read one after another; this keeps it from going backwards.
+    admitted_told: AtomicU64,
+}
+
+/// One moment's sums, read in the order of the fields: what has ended before what was begun, so that
+/// a job that ends meanwhile is not seen to have ended without having begun.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sums {
+    pub(crate) completed: u64,
+    pub(crate) panicked: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) dropped: u64,
+    pub(crate) inlined: u64,
+    /// Of these, on threads that are not the pool's.
+    pub(crate) inlined_elsewhere: u64,
+    pub(crate) steals: u64,
+    pub(crate) rejected_full: u64,
+    pub(crate) rejected_timed_out: u64,
+    pub(crate) rejected_closed: u64,
+    pub(crate) thread_start_failures: u64,
+}
+
+impl Sums {
+    pub(crate) fn ended(&self) -> u64 {
+        self.completed + self.panicked + self.cancelled + self.dropped
+    }
+}
+
+fn add(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Release);
+}
+
+impl Recorder {
+    pub(crate) fn new(seats: usize) -> Self {
+        Self {
+            cells: (0..seats).map(|_| CachePadded::default()).collect(),
+            elsewhere: CachePadded::default(),
+            admitted_told: AtomicU64::new(0),
+        }
+    }
+
+    /// A job runs at once, without having been queued. `seat` is the calling thread's own, if it is
+    /// one of the pool's.
+    pub(crate) fn inlined(&self, seat: Option<usize>) {
+        match seat {
+            Some(seat) => bump(&self.cells[seat].inlined),
+            None => add(&self.elsewhere.inlined),
+        }
+    }
+
+    /// A job has run.
+    #[inline]
+    pub(crate) fn ended(&self, seat: Option<usize>, completed: bool) {
+        match (seat, completed) {
+            (Some(seat), true) => bump(&self.cells[seat].completed),
+            (Some(seat), false) => bump(&self.cells[seat].panicked),
+            (None, true) => add(&self.elsewhere.completed),
+            (None, false) => add(&self.elsewhere.panicked),
+        }
+    }
+
+    pub(crate) fn stole(&self, seat: usize) {
+        bump(&self.cells[seat].steals);
+    }
+
+    pub(crate) fn cancelled(&self) {
+        add(&self.elsewhere.cancelled);
+    }
+
+    pub(crate) fn dropped(&self) {
+        add(&self.elsewhere.dropped);
+    }
+
+    pub(crate) fn rejected(&self, reason: AdmissionError) {
+        add(match reason {
+            AdmissionError::Full => &self.elsewhere.rejected_full,
+            AdmissionError::TimedOut => &self.elsewhere.rejected_timed_out,
+            AdmissionError::Closed => &self.elsewhere.rejected_closed,
+        });
+    }
+
+    pub(crate) fn thread_start_failed(&self) {
+        add(&self.elsewhere.thread_start_failures);
+    }
+
+    pub(crate) fn sums(&self) -> Sums {
+        let sum = |of: fn(&Cell) -> &AtomicU64| -> u64 {
+            self.cells
+                .iter()
+                .map(|cell| of(cell).load(Ordering::Acquire))
+                .sum()
+        };
+        let here = |counter: &AtomicU64| counter.load(Ordering::Acquire);
+        let elsewhere = &*self.elsewhere;
+        Sums {
+            completed: sum(|cell| &cell.completed) + here(&elsewhere.completed),
+            panicked: sum(|cell| &cell.panicked) + here(&elsewhere.panicked),
+            cancelled: here(&elsewhere.cancelled),
+            dropped: here(&elsewhere.dropped),
+            inlined: sum(|cell| &cell.inlined) + here(&elsewhere.inlined),
+            inlined_elsewhere: here(&elsewhere.inlined),
+            steals: sum(|cell| &cell.steals),
+            rejected_full: here(&elsewhere.rejected_full),
+            rejected_timed_out: here(&elsewhere.rejected_timed_out),
+            rejected_closed: here(&elsewhere.rejected_closed),
+            thread_start_failures: here(&elsewhere.thread_start_failures),
+        }
+    }
+
+    /// The number of jobs admitted, given what a reader made of the counters just now.
+    pub(crate) fn admitted_at_least(&self, read: u64) -> u64 {
+        // A difference read at a bad moment may even be below zero.
+        let read = if read > u64::MAX / 2 { 0 } else { read };
+        self.admitted_told
+            .fetch_max(read, Ordering::Relaxed)
+            .max(read)
+    }
+
+    /// What one thread has done: inlined, completed, panicked, steals.
+    pub(crate) fn of_seat(&self, seat: usize) -> [u64; 4] {
+        let cell = &self.cells[seat];
+        // What has ended is read before what was begun.
+        let [completed, panicked, inlined, steals] =
+            [&cell.completed, &cell.panicked, &cell.inlined, &cell.steals]
+                .map(|counter| counter.load(Ordering::Acquire));
+        [inlined, completed, panicked, steals]
+    }
+}

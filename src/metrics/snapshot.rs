@@ -1,0 +1,147 @@
+//! What a pool looks like at one moment.
+
+use crate::inner::Inner;
+
+/// Counters and gauges of a pool, read at one moment.
+///
+/// Counters never go backwards. While the pool works they are read one after another, so sums may be
+/// off by what happened in between; at rest they agree exactly:
+///
+/// - `submitted == admitted + rejected_full + rejected_timed_out + rejected_closed`
+/// - `admitted == completed + panicked + cancelled + dropped`
+///
+/// # Examples
+/// ```
+/// let pool = adaptive_pool::Pool::new().unwrap();
+/// pool.submit(|| ()).unwrap().join().unwrap();
+/// let seen = pool.metrics();
+/// assert_eq!((seen.admitted, seen.completed, seen.depth), (1, 1, 0));
+/// ```
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Places of the queue that are taken: by jobs that wait, and by permits that were not used yet.
+    pub depth: u64,
+    /// How many places the queue has.
+    pub capacity: u64,
+    /// Submitters that wait for a place, threads and tasks.
+    pub waiting_submitters: u64,
+
+    /// Workers that run jobs, or would if there were any.
+    pub workers_in_service: u64,
+    /// Workers that run a job.
+    pub workers_busy: u64,
+    /// Workers in service that have nothing to do.
+    pub workers_idle: u64,
+    /// Workers that were called in once, and are not in service now.
+    pub workers_parked: u64,
+    /// Threads that were started, and have not ended.
+    pub threads: u64,
+
+    /// Jobs that were brought to the pool: admitted or rejected.
+    pub submitted: u64,
+    /// Jobs that were let in.
+    pub admitted: u64,
+    /// Jobs that were begun.
+    pub started: u64,
+    /// Jobs that returned.
+    pub completed: u64,
+    /// Jobs that panicked.
+    pub panicked: u64,
+    /// Jobs that their handle cancelled before they started.
+    pub cancelled: u64,
+    /// Jobs that a shutdown dropped before they started.
+    pub dropped: u64,
+    /// Jobs that ran at once on the submitter's stack, without having been queued.
+    pub inlined: u64,
+    /// Batches of jobs that a worker took from another worker's deque.
+    pub steals: u64,
+    /// Refused because the queue was full, to callers that do not wait.
+    pub rejected_full: u64,
+    /// Refused because the queue stayed full until the timeout.
+    pub rejected_timed_out: u64,
+    /// Refused because the pool was closed.
+    pub rejected_closed: u64,
+    /// Threads that the system refused to start.
+    pub thread_start_failures: u64,
+
+    /// Each thread of the pool, by its index.
+    pub per_worker: Vec<WorkerSnapshot>,
+}
+
+/// Counters of one thread of a pool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerSnapshot {
+    /// Whether it runs a job.
+    pub busy: bool,
+    /// Jobs that it began.
+    pub started: u64,
+    /// Jobs that returned on it.
+    pub completed: u64,
+    /// Jobs that panicked on it.
+    pub panicked: u64,
+    /// Batches of jobs that it took from another worker's deque.
+    pub steals: u64,
+}
+
+impl WorkerSnapshot {
+    fn of(inner: &Inner, seat: usize) -> Self {
+        let [inlined, completed, panicked, steals] = inner.recorder.of_seat(seat);
+        let started = inner.admission.given_back_by(seat) + inlined;
+        Self {
+            busy: started > completed + panicked,
+            started,
+            completed,
+            panicked,
+            steals,
+        }
+    }
+}
+
+impl Snapshot {
+    pub(crate) fn of(inner: &Inner) -> Self {
+        // What has ended is read before what was begun, and that before what was admitted.
+        let per_worker: Vec<WorkerSnapshot> = (0..inner.settings.max_threads)
+            .map(|seat| WorkerSnapshot::of(inner, seat))
+            .collect();
+        let sums = inner.recorder.sums();
+        let started: u64 = per_worker.iter().map(|worker| worker.started).sum();
+        let busy = per_worker.iter().filter(|worker| worker.busy).count() as u64;
+        let admitted = inner
+            .recorder
+            .admitted_at_least(inner.admission.outstanding(sums.inlined, 0));
+        let in_service = if inner.life.is_stopped() {
+            0
+        } else {
+            inner.settings.workers_max as u64
+        };
+        Self {
+            depth: inner.admission.depth(),
+            capacity: inner.admission.capacity(),
+            waiting_submitters: inner.admission.waiting() as u64,
+            workers_in_service: in_service,
+            workers_busy: busy,
+            workers_idle: in_service.saturating_sub(busy),
+            workers_parked: 0,
+            threads: (inner.threads.started() - inner.life.threads_exited()) as u64,
+            submitted: admitted
+                + sums.rejected_full
+                + sums.rejected_timed_out
+                + sums.rejected_closed,
+            admitted,
+            started: started + sums.inlined_elsewhere,
+            completed: sums.completed,
+            panicked: sums.panicked,
+            cancelled: sums.cancelled,
+            dropped: sums.dropped,
+            inlined: sums.inlined,
+            steals: sums.steals,
+            rejected_full: sums.rejected_full,
+            rejected_timed_out: sums.rejected_timed_out,
+            rejected_closed: sums.rejected_closed,
+            thread_start_failures: sums.thread_start_failures,
+            per_worker,
+        }
+    }
+}

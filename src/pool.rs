@@ -1,0 +1,192 @@
+//! The handle that users hold: a pool's life, from build to shutdown.
+
+use std::{
+    fmt,
+    panic::{RefUnwindSafe, UnwindSafe},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    builder::{self, PoolBuilder},
+    error::{BuildError, ShutdownError, ShutdownReport},
+    inner::Inner,
+    metrics::Snapshot,
+    shutdown::Patience,
+};
+
+/// A pool of worker threads behind a bounded queue.
+///
+/// It is made with [`Pool::new`] or [`Pool::builder`], and shared by reference or in an [`Arc`].
+/// Dropping it is [`shutdown`](Self::shutdown): what was admitted is run, and the threads are
+/// joined.
+///
+/// # Fork
+/// The threads of a pool do not exist in a forked child; there, a pool can neither be used nor shut
+/// down.
+///
+/// # Examples
+/// ```
+/// use adaptive_pool::Pool;
+///
+/// let pool = Pool::builder().workers(2).capacity(64).build()?;
+/// let handle = pool.submit(|| (1..=10u64).product::<u64>())?;
+/// assert_eq!(handle.join()?, 3_628_800);
+/// let report = pool.shutdown();
+/// assert_eq!(report.completed, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Pool {
+    pub(crate) inner: Arc<Inner>,
+}
+
+impl Pool {
+    pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
+        Self { inner }
+    }
+
+    /// A pool with the default options: as many workers as cores, a capacity of 1024.
+    ///
+    /// # Errors
+    /// [`BuildError::Thread`] if the system gives no thread.
+    pub fn new() -> Result<Self, BuildError> {
+        Self::builder().build()
+    }
+
+    /// The options of a pool.
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder::default()
+    }
+
+    /// Refuses new work from now on. What is queued still runs, and the threads stay.
+    ///
+    /// Every submitter that waits for a place is refused with `Closed`. Does not block. Closing a
+    /// closed pool does nothing.
+    pub fn close(&self) {
+        self.inner.admission.close();
+    }
+
+    /// Whether the pool refuses new work: it was closed, or is being shut down.
+    pub fn is_closed(&self) -> bool {
+        self.inner.admission.is_closed()
+    }
+
+    /// Closes the pool, waits until all that was admitted has run, and joins every thread.
+    ///
+    /// After it, no thread of the pool exists and no job runs. Whoever else shuts the pool down, at
+    /// the same time or later, gets the same report.
+    ///
+    /// **From inside one of the pool's own jobs** it cannot wait for that job. There it closes the
+    /// pool, lets it end by itself when the queue has run empty, and returns at once what has become
+    /// of the jobs up to now.
+    ///
+    /// # Examples
+    /// ```
+    /// # let pool = adaptive_pool::Pool::new().unwrap();
+    /// for _ in 0..10 {
+    ///     pool.spawn(|| ()).unwrap();
+    /// }
+    /// let report = pool.shutdown();
+    /// assert_eq!(report.completed, 10);
+    /// assert_eq!(pool.shutdown(), report);
+    /// ```
+    pub fn shutdown(&self) -> ShutdownReport {
+        match self.inner.shut_down(Patience::Unlimited) {
+            Ok(report) => report,
+            Err(_inside) => {
+                self.inner.begin_drain();
+                self.inner.report()
+            }
+        }
+    }
+
+    /// As [`shutdown`](Self::shutdown), but waits at most `timeout`. Then what has not started is
+    /// dropped, and counted.
+    ///
+    /// # Errors
+    /// [`ShutdownError::TimedOut`] if the jobs and threads had not all ended in time. It counts what
+    /// still ran; what it says of the jobs that have ended stays true. A later shutdown of any kind
+    /// waits for the rest. [`ShutdownError::InsideJob`] from inside one of the pool's own jobs, with
+    /// nothing changed.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::{sync::mpsc, time::Duration};
+    /// use adaptive_pool::{Pool, ShutdownError};
+    ///
+    /// let pool = Pool::builder().workers(1).build().unwrap();
+    /// let (send, receive) = mpsc::channel::<()>();
+    /// let (started, wait) = mpsc::channel();
+    /// pool.spawn(move || { started.send(()).unwrap(); receive.recv().unwrap() }).unwrap();
+    /// wait.recv().unwrap();
+    /// pool.spawn(|| unreachable!()).unwrap();
+    /// match pool.shutdown_timeout(Duration::from_millis(1)) {
+    ///     Err(ShutdownError::TimedOut { report, running }) => {
+    ///         assert_eq!((report.dropped, running), (1, 1));
+    ///     }
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// send.send(()).unwrap();
+    /// assert_eq!(pool.shutdown().completed, 1);
+    /// ```
+    pub fn shutdown_timeout(&self, timeout: Duration) -> Result<ShutdownReport, ShutdownError> {
+        let patience = Instant::now()
+            .checked_add(timeout)
+            .map_or(Patience::Unlimited, Patience::Until);
+        self.inner.shut_down(patience)
+    }
+
+    /// Closes the pool, drops what has not started, waits for what runs, and joins every thread.
+    ///
+    /// # Errors
+    /// [`ShutdownError::InsideJob`] from inside one of the pool's own jobs, with nothing changed.
+    pub fn shutdown_now(&self) -> Result<ShutdownReport, ShutdownError> {
+        self.inner.shut_down(Patience::None)
+    }
+
+    /// Changes how many jobs may wait, live.
+    ///
+    /// Above the present capacity, those who fit are let in at once. Below the present depth nobody
+    /// is admitted until the queue has drained that far.
+    ///
+    /// # Errors
+    /// [`BuildError::Invalid`] if it is not a capacity that a pool could be built with.
+    pub fn set_capacity(&self, jobs: usize) -> Result<(), BuildError> {
+        builder::validate_capacity(jobs)?;
+        self.inner.admission.set_capacity(jobs);
+        Ok(())
+    }
+
+    /// What can be seen of the pool now; also after its shutdown.
+    ///
+    /// Takes time in proportion to the number of threads, and disturbs none of them.
+    pub fn metrics(&self) -> Snapshot {
+        Snapshot::of(&self.inner)
+    }
+}
+
+impl Drop for Pool {
+    /// Shuts the pool down: see [`Pool::shutdown`]. From inside one of its own jobs, it lets the
+    /// pool end by itself.
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+// A panic can leave nothing half done behind a pool: user code never runs under its locks.
+impl UnwindSafe for Pool {}
+impl RefUnwindSafe for Pool {}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("name", &self.inner.settings.name)
+            .field("workers", &self.inner.workers())
+            .field("capacity", &self.inner.admission.capacity())
+            .field("depth", &self.inner.admission.depth())
+            .field("closed", &self.is_closed())
+            .field("scaling", &self.inner.settings.scaling)
+            .field("latency_tracking", &self.inner.settings.latency_tracking)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,246 @@
+//! The end of a pool, in all its forms.
+//!
+//! 1. The door is closed: nobody takes a place any more, and who waited for one is told.
+//! 2. The pool *drains*: workers run what is queued. A thread that took its place before the door
+//!    was closed may still push its job; the pool is not drained before that job has ended. (What a
+//!    `Permit` or a task holds is not waited for: see `admission`.)
+//! 3. If there is no time for that, the pool *discards*: workers, those who still push, and the one
+//!    who shuts down drop what has not started.
+//! 4. Who sees the last job end *stops* the pool: workers leave their loops, rayon ends its threads.
+//! 5. Threads are joined, and the report is made, once, for all who ask.
+//!
+//! **Who sees the last job end.** A worker looks whether the pool has drained whenever it runs dry,
+//! which it does after the last job. It counts the end of the job, fences, and looks whether there
+//! is somebody who drains; who drains says so, fences, and counts. So one of the two sees the whole.
+//! A job that ends elsewhere (inline in a thread that is with rayon, or outside of the pool, or
+//! cancelled) is followed by the same look.
+//!
+//! **Discarding.** The flag is set, then the queues are emptied by the one who set it. Who pushes
+//! later sees the flag after its fence and empties them itself; a worker looks at the flag before
+//! it starts a job. A job that a worker had in its hands meanwhile either starts, which gives back
+//! its place and is told (the admission is *watched*), or is dropped. So when no place is taken by
+//! a job any more, what has started runs, and nothing else ever will.
+
+use std::{
+    sync::{
+        Condvar, Mutex, MutexGuard,
+        atomic::{AtomicU8, Ordering, fence},
+    },
+    time::Instant,
+};
+
+use crate::{
+    error::{ShutdownError, ShutdownReport},
+    inner::Inner,
+    site::Site,
+    sync::lock,
+    worker,
+};
+
+const DRAINING: u8 = 1;
+const DISCARDING: u8 = 2;
+const STOPPED: u8 = 4;
+
+/// How far a pool has come.
+pub(crate) struct Life {
+    /// Flags that are only ever set.
+    flags: AtomicU8,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Threads that have nothing left to do but to end.
+    exited: usize,
+    joining: bool,
+    report: Option<ShutdownReport>,
+}
+
+impl Life {
+    pub(crate) fn new() -> Self {
+        Self {
+            flags: AtomicU8::new(0),
+            state: Mutex::new(State::default()),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn is(&self, flag: u8) -> bool {
+        self.flags.load(Ordering::Acquire) & flag != 0
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is(DRAINING)
+    }
+
+    #[inline]
+    pub(crate) fn is_discarding(&self) -> bool {
+        self.is(DISCARDING)
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.is(STOPPED)
+    }
+
+    /// Something happened that a shutdown may be waiting for.
+    pub(crate) fn changed(&self) {
+        // Through the lock, so that nobody is between its look and its wait.
+        drop(lock(&self.state));
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn thread_exited(&self) {
+        lock(&self.state).exited += 1;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn threads_exited(&self) -> usize {
+        lock(&self.state).exited
+    }
+
+    fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        deadline: Option<Instant>,
+    ) -> MutexGuard<'a, State> {
+        match deadline {
+            None => self
+                .changed
+                .wait(state)
+                .unwrap_or_else(|poisoned| poisoned.into_inner()),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                self.changed
+                    .wait_timeout(state, left)
+                    .unwrap_or_else(|poisoned| poisoned.into_inner())
+                    .0
+            }
+        }
+    }
+}
+
+/// How long a shutdown lets queued jobs start.
+#[derive(Clone, Copy)]
+pub(crate) enum Patience {
+    Unlimited,
+    Until(Instant),
+    None,
+}
+
+impl Inner {
+    /// Steps 1 and 2, without waiting.
+    pub(crate) fn begin_drain(&self) {
+        self.admission.close();
+        self.life.flags.fetch_or(DRAINING, Ordering::AcqRel);
+        // Pairs with the fence in `look_if_drained`: they see that we wait, or we see the end.
+        fence(Ordering::SeqCst);
+        self.stop_if_drained();
+    }
+
+    /// Step 4, if it is time.
+    pub(crate) fn stop_if_drained(&self) {
+        let drained = self.admission.try_stop(|| {
+            let sums = self.recorder.sums();
+            (sums.inlined, sums.ended())
+        });
+        if !drained {
+            if self.life.is_discarding() {
+                self.life.changed();
+            }
+            return;
+        }
+        self.life.flags.fetch_or(STOPPED, Ordering::AcqRel);
+        // Pairs with the fence in `Sleep::doze`: a worker that lies down sees that the pool has
+        // stopped, or is in the list of those who are roused.
+        fence(Ordering::SeqCst);
+        self.sleep.rouse_all();
+        self.threads.stop();
+        self.life.changed();
+    }
+
+    /// Step 3: nothing starts any more.
+    fn begin_discard(&self) {
+        self.life.flags.fetch_or(DISCARDING, Ordering::AcqRel);
+        self.admission.watch();
+        self.sleep.begin_discarding();
+        self.discard_queued();
+    }
+
+    /// Drops what waits in the queues.
+    #[cold]
+    pub(crate) fn discard_queued(&self) {
+        let site = Site {
+            inner: self,
+            seat: worker::seat_in(self),
+        };
+        while let Some(job) = self.queue.take_any() {
+            job.discard(&site, true);
+        }
+    }
+
+    /// All steps, as far as there is time.
+    pub(crate) fn shut_down(&self, patience: Patience) -> Result<ShutdownReport, ShutdownError> {
+        if worker::seat_in(self).is_some() {
+            return Err(ShutdownError::InsideJob);
+        }
+        self.begin_drain();
+        let deadline = match patience {
+            Patience::Unlimited => None,
+            Patience::Until(deadline) => Some(deadline),
+            Patience::None => {
+                self.begin_discard();
+                None
+            }
+        };
+        let mut state = lock(&self.life.state);
+        loop {
+            if let Some(report) = state.report {
+                return Ok(report);
+            }
+            let ended = self.life.is_stopped() && state.exited == self.threads.started();
+            if ended && !state.joining {
+                state.joining = true;
+                drop(state);
+                self.threads.join();
+                let report = self.report();
+                lock(&self.life.state).report = Some(report);
+                self.life.changed.notify_all();
+                return Ok(report);
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                break;
+            }
+            state = self.life.wait(state, deadline);
+        }
+        drop(state);
+        Err(self.cut_short())
+    }
+
+    /// The time is up: drops what has not started, and says what runs.
+    fn cut_short(&self) -> ShutdownError {
+        self.begin_discard();
+        let mut state = lock(&self.life.state);
+        while self.admission.queued() > 0 {
+            state = self.life.wait(state, None);
+        }
+        drop(state);
+        let report = self.report();
+        let inlined = self.recorder.sums().inlined;
+        ShutdownError::TimedOut {
+            report,
+            running: self.admission.outstanding(inlined, report.total()),
+        }
+    }
+
+    /// What has become of the jobs up to now.
+    pub(crate) fn report(&self) -> ShutdownReport {
+        let sums = self.recorder.sums();
+        ShutdownReport {
+            completed: sums.completed,
+            panicked: sums.panicked,
+            cancelled: sums.cancelled,
+            dropped: sums.dropped,
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Where a job runs: the pool, and the seat of the thread, if it is one of the pool's. What a job
+//! owes to the pool's books when it begins and ends goes through here.
+
+use std::any::Any;
+
+use crate::inner::Inner;
+
+/// The place where a job runs, or is dropped.
+pub(crate) struct Site<'a> {
+    pub(crate) inner: &'a Inner,
+    /// The calling thread's index, if it is one of the pool's.
+    pub(crate) seat: Option<usize>,
+}
+
+impl Site<'_> {
+    /// A job starts. With a place, it gives it back.
+    #[inline]
+    pub(crate) fn begin(&self, placed: bool) {
+        match self.seat {
+            Some(seat) if placed => {
+                if self.inner.admission.release_from(seat) {
+                    self.inner.life.changed();
+                }
+            }
+            _ => self.inner.recorder.inlined(self.seat),
+        }
+    }
+
+    /// A job has run. Its handle must not say so before this was called.
+    #[inline]
+    pub(crate) fn end(&self, completed: bool) {
+        self.inner.recorder.ended(self.seat, completed);
+    }
+
+    /// The panic of a job that nobody waits for.
+    #[cold]
+    pub(crate) fn handle_panic(&self, payload: Box<dyn Any + Send>) {
+        self.inner.handle_panic(payload);
+    }
+
+    /// A job was dropped un-run. With a place, it gives it back.
+    pub(crate) fn dropped(&self, placed: bool) {
+        self.inner.recorder.dropped();
+        if placed {
+            self.inner.admission.release();
+        }
+        self.inner.look_if_drained();
+    }
+
+    /// A job that holds a place was cancelled by its handle.
+    pub(crate) fn cancelled(&self) {
+        self.inner.recorder.cancelled();
+        self.inner.admission.release();
+        self.inner.look_if_drained();
+    }
+}

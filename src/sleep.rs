@@ -1,0 +1,357 @@
+//! Who is awake: how an idle worker is found when a job comes, and how none sleeps through one.
+//!
+//! # The protocol
+//!
+//! A worker in service is *running* a job, *searching* for one, *dozing* in a parker of its own, or
+//! *asleep*, which means that its thread is back in rayon's own sleep, where it also serves
+//! `par_iter` and `join`. One word counts them:
+//!
+//! | field | counts | grows | shrinks |
+//! |---|---|---|---|
+//! | searching | workers that look for a job and have promised to find it | by the worker itself, or by its waker in its name | when it finds one, or lies down |
+//! | dozing | workers in [`Sleep::doze`] that nobody has chosen yet | when it lies down | by its waker, or when it falls asleep |
+//! | asleep | workers in service whose thread is with rayon | when a doze ends by its timeout | by its waker |
+//! | called | wake-ups on their way through rayon that no thread has taken up yet | by the waker | by the thread that takes it up |
+//!
+//! **Who puts a job into a queue** pushes it, fences, and loads the word. If somebody searches,
+//! that one will find it, or will notice when it stops searching. Otherwise it *rouses*: it moves
+//! one worker from dozing to searching by a compare-exchange and rings its bell; only if none dozes
+//! it moves one from asleep to called and sends a call through rayon. The waker does the
+//! bookkeeping for the woken, so the next submitter sees a searcher and wakes nobody: one job, one
+//! wake-up.
+//!
+//! **Who stops searching because it found a job** takes itself out of the count, and if it was the
+//! last, fences, and looks at the queues; if more is there, it rouses one. **Who stops searching
+//! because there is nothing** does the same, and later lies down: it joins the list of dozers, is
+//! counted as dozing, fences, and looks at the queues; if something is there, it rouses one, most
+//! likely itself, being the last in the list.
+//!
+//! **Why no job is stranded (R2).** Take the fence of the one who pushed and the fence of the one
+//! who stopped searching. If the push comes first, the worker's look finds the job. If the fence of
+//! the worker comes first, the submitter's load finds nobody searching, and rouses. Between the two
+//! there is always somebody who is running (and looks at the queues when done), or searching, or
+//! just roused.
+//!
+//! **A call is not a searcher.** A call that waits behind a long piece of `par_iter` on the only
+//! thread that could take it up would, if it counted as searching, keep everybody from waking a
+//! dozer. It only keeps them from sending a second call: where one finds no thread, a second finds
+//! none either. With one call under way and no dozer, all threads that could take it up are awake.
+//!
+//! **Falling asleep.** A doze that ends by its timeout takes the list's lock, and moves itself from
+//! dozing to asleep, unless the count of dozers is already used up by wakers that have not come for
+//! their dozer yet: then it stays, for one of them comes to it.
+
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use crossbeam_utils::CachePadded;
+
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, fence, lock, thread};
+
+/// The four counts, 15 bits each, and a flag.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Counts(u64);
+
+const FIELD: u64 = (1 << 15) - 1;
+const SEARCHING: u64 = 1;
+const DOZING: u64 = 1 << 15;
+const ASLEEP: u64 = 1 << 30;
+const CALLED: u64 = 1 << 45;
+/// Whoever pushes a job has to see to it that it is dropped: see `shutdown.rs`.
+const DISCARDING: u64 = 1 << 60;
+
+/// The most workers that the word can count.
+pub(crate) const MAX_WORKERS: usize = FIELD as usize;
+
+impl Counts {
+    fn of(self, one: u64) -> u64 {
+        (self.0 / one) & FIELD
+    }
+
+    fn discarding(self) -> bool {
+        self.0 & DISCARDING != 0
+    }
+
+    /// The counts after one more worker was roused, if one is to be.
+    fn rouse(self) -> Option<(Counts, Roused)> {
+        if self.of(SEARCHING) > 0 {
+            None
+        } else if self.of(DOZING) > 0 {
+            Some((Counts(self.0 - DOZING + SEARCHING), Roused::Dozer))
+        } else if self.of(ASLEEP) > 0 && self.of(CALLED) == 0 {
+            Some((Counts(self.0 - ASLEEP + CALLED), Roused::Call))
+        } else {
+            None
+        }
+    }
+}
+
+/// Whom a submitter roused, in the books; the wake-up itself is still to be done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Roused {
+    Dozer,
+    Call,
+}
+
+/// What is left to do for who pushed a job.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub(crate) enum Duty {
+    /// Nothing: somebody will run it.
+    None,
+    /// Send a call through rayon.
+    Call,
+    /// The pool is being emptied: drop what is in the queues.
+    Discard,
+}
+
+/// How a doze ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub(crate) enum DozeEnd {
+    /// Roused, and counted as searching.
+    Roused,
+    /// Counted as asleep: back to rayon.
+    Asleep,
+}
+
+#[derive(Debug)]
+struct Bell {
+    rung: AtomicBool,
+    /// The thread of this index, once it was started.
+    thread: OnceLock<thread::Thread>,
+}
+
+/// Who is awake.
+#[derive(Debug)]
+pub(crate) struct Sleep {
+    counts: CachePadded<AtomicU64>,
+    /// The dozers, the last one to lie down at the end: it is the warmest.
+    dozers: Mutex<Vec<usize>>,
+    bells: Box<[CachePadded<Bell>]>,
+}
+
+impl Sleep {
+    /// All `workers` in service are asleep at first; threads have indices below `threads`.
+    pub(crate) fn new(workers: usize, threads: usize) -> Self {
+        Self {
+            counts: CachePadded::new(AtomicU64::new(workers as u64 * ASLEEP)),
+            dozers: Mutex::new(Vec::with_capacity(threads)),
+            bells: (0..threads)
+                .map(|_| {
+                    CachePadded::new(Bell {
+                        rung: AtomicBool::new(false),
+                        thread: OnceLock::new(),
+                    })
+                })
+                .collect(),
+        }
+    }
+
+    /// Makes the calling thread the one that the bell of this index wakes.
+    pub(crate) fn enroll(&self, index: usize) {
+        // A second call for one index cannot be: an index is one thread's for its life.
+        let _ = self.bells[index].thread.set(thread::current());
+    }
+
+    fn load(&self) -> Counts {
+        Counts(self.counts.load(Ordering::Relaxed))
+    }
+
+    /// To be called after each push: wakes a worker if one is needed.
+    #[inline]
+    pub(crate) fn after_push(&self) -> Duty {
+        // Pairs with the fences in `found` and `doze`: we see that nobody searches, or they see
+        // our job.
+        if cfg!(not(mutant = "sleep_no_fence_push")) {
+            fence(Ordering::SeqCst);
+        }
+        let counts = self.load();
+        if counts.rouse().is_none() && !counts.discarding() {
+            return Duty::None;
+        }
+        self.rouse()
+    }
+
+    /// Wakes a worker if one is needed.
+    #[cold]
+    pub(crate) fn rouse(&self) -> Duty {
+        let mut counts = self.load();
+        loop {
+            if counts.discarding() {
+                return Duty::Discard;
+            }
+            let Some((next, roused)) = counts.rouse() else {
+                return Duty::None;
+            };
+            // Acquire pairs with the Release in `doze`: the dozer is in the list.
+            match self.counts.compare_exchange_weak(
+                counts.0,
+                next.0,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) if roused == Roused::Call => return Duty::Call,
+                Ok(_) => break,
+                Err(now) => counts = Counts(now),
+            }
+        }
+        // A dozer is listed before it is counted; the list is empty only if `rouse_all` was here.
+        let dozer = lock(&self.dozers).pop();
+        if let Some(dozer) = dozer {
+            self.ring(dozer);
+        }
+        Duty::None
+    }
+
+    fn ring(&self, index: usize) {
+        let bell = &self.bells[index];
+        bell.rung.store(true, Ordering::Release);
+        if let Some(thread) = bell.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// Begins to search, if fewer than half of those in service do: more would be in each
+    /// other's way.
+    pub(crate) fn try_search(&self, in_service: usize) -> bool {
+        let mut counts = self.load();
+        loop {
+            if counts.of(SEARCHING) * 2 >= in_service as u64 {
+                return false;
+            }
+            match self.counts.compare_exchange_weak(
+                counts.0,
+                counts.0 + SEARCHING,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(now) => counts = Counts(now),
+            }
+        }
+    }
+
+    /// Ends a search, for whatever reason. `more` looks for jobs that are still waiting.
+    pub(crate) fn found(&self, more: impl FnOnce() -> bool) -> Duty {
+        let before = Counts(self.counts.fetch_sub(SEARCHING, Ordering::Relaxed));
+        if before.of(SEARCHING) > 1 {
+            return Duty::None;
+        }
+        // Pairs with the fence in `after_push`: we see the job, or they see that nobody searches.
+        if cfg!(not(mutant = "sleep_no_fence_found")) {
+            fence(Ordering::SeqCst);
+        }
+        if more() { self.rouse() } else { Duty::None }
+    }
+
+    /// Lies down, not counted as searching any more; `work` looks for a reason not to sleep.
+    ///
+    /// To be followed by [`Sleep::doze_until`], unless the pool has stopped. The bell of this index
+    /// may have rung by then, because of what `work` found.
+    pub(crate) fn doze(&self, index: usize, work: impl FnOnce() -> bool) -> Duty {
+        lock(&self.dozers).push(index);
+        // Release: who counts this dozer finds it in the list.
+        self.counts.fetch_add(DOZING, Ordering::Release);
+        // Pairs with the fence in `after_push`: we see the job, or they see us doze.
+        if cfg!(not(mutant = "sleep_no_fence_doze")) {
+            fence(Ordering::SeqCst);
+        }
+        if work() { self.rouse() } else { Duty::None }
+    }
+
+    /// Waits for the bell; after the timeout, falls asleep.
+    #[cfg(not(loom))]
+    pub(crate) fn doze_until(&self, index: usize, timeout: Duration) -> DozeEnd {
+        let end = Instant::now() + timeout;
+        loop {
+            if self.take_ring(index) {
+                return DozeEnd::Roused;
+            }
+            let now = Instant::now();
+            if now < end {
+                thread::park_timeout(end - now);
+            } else if self.fall_asleep(index) {
+                return DozeEnd::Asleep;
+            } else {
+                return self.doze_for_good(index);
+            }
+        }
+    }
+
+    /// Waits for the bell, which is sure to ring.
+    pub(crate) fn doze_for_good(&self, index: usize) -> DozeEnd {
+        while !self.take_ring(index) {
+            thread::park();
+        }
+        DozeEnd::Roused
+    }
+
+    fn take_ring(&self, index: usize) -> bool {
+        let rung = &self.bells[index].rung;
+        rung.load(Ordering::Acquire) && {
+            rung.store(false, Ordering::Relaxed);
+            true
+        }
+    }
+
+    /// Moves a dozer to asleep, unless a waker is on its way to it.
+    pub(crate) fn fall_asleep(&self, index: usize) -> bool {
+        let mut dozers = lock(&self.dozers);
+        let Some(at) = dozers.iter().position(|&dozer| dozer == index) else {
+            return false;
+        };
+        let mut counts = self.load();
+        while counts.of(DOZING) > 0 {
+            match self.counts.compare_exchange_weak(
+                counts.0,
+                counts.0 - DOZING + ASLEEP,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => {
+                    dozers.remove(at);
+                    return true;
+                }
+                Err(now) => counts = Counts(now),
+            }
+        }
+        false
+    }
+
+    /// A thread takes up a call: it searches from now on.
+    pub(crate) fn call_taken_up(&self) {
+        self.counts.fetch_sub(CALLED - SEARCHING, Ordering::Relaxed);
+    }
+
+    /// A call comes to nothing: there is no thread for it, and the worker sleeps on. That strands no
+    /// job: it is so only while every thread that there is works.
+    pub(crate) fn call_failed(&self) {
+        self.counts.fetch_sub(CALLED - ASLEEP, Ordering::Relaxed);
+    }
+
+    /// A worker that was not dozing is with rayon again. Pairs with `after_push` as `doze` does.
+    pub(crate) fn lie_down_in_rayon(&self, work: impl FnOnce() -> bool) -> Duty {
+        self.counts.fetch_add(ASLEEP, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if work() { self.rouse() } else { Duty::None }
+    }
+
+    /// From now on who pushes a job is told to drop it.
+    pub(crate) fn begin_discarding(&self) {
+        self.counts.fetch_or(DISCARDING, Ordering::Relaxed);
+        // Pairs with the fence in `after_push`: they see the flag, or who empties the queues sees
+        // their job.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Wakes every dozer: the pool stops. Who lies down after it has to look at the stop flag.
+    pub(crate) fn rouse_all(&self) {
+        let dozers = std::mem::take(&mut *lock(&self.dozers));
+        for dozer in dozers {
+            self.ring(dozer);
+        }
+    }
+}

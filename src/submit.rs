@@ -1,0 +1,480 @@
+//! How a job gets in: reserve a place, or submit in one call.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    admission::{Refusal, Unheld, WaiterId},
+    error::{AdmissionError, SubmitError},
+    handle::{self, JobHandle},
+    inner::Inner,
+    job::{Detached, Job, Runnable},
+    pool::Pool,
+    site::Site,
+    worker,
+};
+
+/// How long a submitter waits for a place.
+#[derive(Clone, Copy)]
+enum Wait {
+    Never,
+    Until(Instant),
+    Forever,
+}
+
+impl Wait {
+    /// At most this long; a time that the clock cannot express is for ever.
+    fn at_most(timeout: Duration) -> Self {
+        Instant::now()
+            .checked_add(timeout)
+            .map_or(Self::Forever, Self::Until)
+    }
+}
+
+/// How a job gets in.
+enum Entry {
+    /// It has a place in the queue.
+    Place,
+    /// It has none, and is run at once by who brought it.
+    Inline,
+}
+
+impl Inner {
+    #[inline]
+    fn admit(&self, wait: Wait) -> Result<Entry, AdmissionError> {
+        match self.admission.try_acquire() {
+            Ok(()) => Ok(Entry::Place),
+            Err(refusal) => self.admit_refused(refusal, wait),
+        }
+    }
+
+    #[cold]
+    fn admit_refused(&self, refusal: Refusal, wait: Wait) -> Result<Entry, AdmissionError> {
+        let outcome = match (refusal, wait) {
+            (Refusal::Closed, _) => Err(AdmissionError::Closed),
+            (Refusal::Full, Wait::Never) => Err(AdmissionError::Full),
+            // A worker that waited for a place might wait for itself.
+            (Refusal::Full, _) if worker::seat_in(self).is_some() => Ok(Entry::Inline),
+            (Refusal::Full, Wait::Until(at)) => {
+                self.admission.acquire(Some(at)).map(|()| Entry::Place)
+            }
+            (Refusal::Full, Wait::Forever) => self.admission.acquire(None).map(|()| Entry::Place),
+        };
+        outcome.inspect_err(|&reason| self.recorder.rejected(reason))
+    }
+
+    /// Runs a job that has no place, here.
+    #[cold]
+    fn run_inline(&self, runnable: impl Runnable) {
+        let site = Site {
+            inner: self,
+            seat: worker::seat_in(self),
+        };
+        runnable.run(&site, false);
+        self.look_if_drained();
+    }
+
+    #[inline]
+    fn put_in<R: Runnable>(&self, entry: Entry, runnable: R) {
+        match entry {
+            Entry::Place => self.enqueue(Job::new(runnable)),
+            Entry::Inline => self.run_inline(runnable),
+        }
+    }
+
+    #[inline]
+    fn spawn<F>(&self, wait: Wait, f: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        match self.admit(wait) {
+            Ok(entry) => {
+                self.put_in(entry, Detached(f));
+                Ok(())
+            }
+            Err(reason) => Err(SubmitError::new(reason, f)),
+        }
+    }
+
+    #[inline]
+    fn submit<F, T>(self: &Arc<Self>, wait: Wait, f: F) -> Result<JobHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        match self.admit(wait) {
+            Ok(entry) => {
+                let (job, handle) = handle::pair(self, f);
+                self.put_in(entry, job);
+                Ok(handle)
+            }
+            Err(reason) => Err(SubmitError::new(reason, f)),
+        }
+    }
+
+    fn reserve(self: &Arc<Self>, wait: Wait) -> Result<Permit<'_>, AdmissionError> {
+        let placed = match self.admit(wait)? {
+            Entry::Place => {
+                self.admission.hold();
+                self.look_if_drained();
+                true
+            }
+            Entry::Inline => false,
+        };
+        Ok(Permit {
+            inner: self,
+            placed,
+        })
+    }
+}
+
+/// A place in the queue, won before the job's data need exist.
+///
+/// Dropping it gives the place back. A shutdown does not wait for it: when the permit of a pool that
+/// has ended is used, its job runs at once on the calling thread, or, if the shutdown was one that
+/// drops what has not started, is dropped too.
+///
+/// # Examples
+/// ```
+/// let pool = adaptive_pool::Pool::new().unwrap();
+/// let permit = pool.reserve().unwrap(); // waits while the queue is full
+/// let data = vec![1u8; 1 << 20]; // only now the memory is needed
+/// let sum = permit.submit(move || data.iter().map(|&b| b as u64).sum::<u64>());
+/// assert_eq!(sum.join().unwrap(), 1 << 20);
+/// ```
+#[must_use = "a permit that is dropped gives its place back"]
+#[derive(Debug)]
+pub struct Permit<'p> {
+    inner: &'p Arc<Inner>,
+    /// Whether it holds a place. One that was granted on a full pool's own thread does not.
+    placed: bool,
+}
+
+impl Permit<'_> {
+    /// Submits the job. It cannot be refused, and does not wait.
+    ///
+    /// A permit that was granted on one of the pool's own threads while the queue was full holds no
+    /// place: its job runs here, before this returns.
+    pub fn submit<F, T>(self, f: F) -> JobHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let (job, handle) = handle::pair(self.inner, f);
+        self.put_in(job);
+        handle
+    }
+
+    /// Submits a job without a handle. It cannot be refused, and does not wait; see
+    /// [`submit`](Self::submit). A panic goes to the pool's panic handler.
+    pub fn spawn<F>(self, f: F)
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        self.put_in(Detached(f));
+    }
+
+    fn put_in<R: Runnable>(mut self, runnable: R) {
+        let inner = self.inner;
+        // From here on nothing is left for the drop to give back.
+        if !std::mem::take(&mut self.placed) {
+            return inner.run_inline(runnable);
+        }
+        match inner.admission.unhold() {
+            Unheld::Open => inner.put_in(Entry::Place, runnable),
+            Unheld::Stopped => {
+                inner.admission.release_unheld();
+                if inner.life.is_discarding() {
+                    inner.recorder.inlined(None);
+                    let seat = worker::seat_in(inner);
+                    runnable.discard(&Site { inner, seat }, false);
+                } else {
+                    inner.run_inline(runnable);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        if self.placed {
+            self.inner.admission.release_held();
+            self.inner.look_if_drained();
+        }
+    }
+}
+
+/// The future of [`Pool::reserve_async`].
+struct ReserveAsync<'p> {
+    inner: &'p Arc<Inner>,
+    /// Its place in the line, while it waits.
+    waiting: Option<WaiterId>,
+}
+
+impl<'p> Future for ReserveAsync<'p> {
+    type Output = Result<Permit<'p>, AdmissionError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let inner = this.inner;
+        let permit = |placed| Poll::Ready(Ok(Permit { inner, placed }));
+        match inner.admission.poll_acquire(&mut this.waiting, cx) {
+            Poll::Ready(Ok(())) => {
+                inner.look_if_drained();
+                permit(true)
+            }
+            Poll::Ready(Err(reason)) => {
+                inner.recorder.rejected(reason);
+                Poll::Ready(Err(reason))
+            }
+            // Whoever blocks one of the pool's threads on this future might wait for itself.
+            Poll::Pending if worker::seat_in(inner).is_some() => {
+                this.leave();
+                permit(false)
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl ReserveAsync<'_> {
+    fn leave(&mut self) {
+        if let Some(waiting) = self.waiting.take() {
+            self.inner.admission.forsake(waiting);
+            self.inner.look_if_drained();
+        }
+    }
+}
+
+impl Drop for ReserveAsync<'_> {
+    fn drop(&mut self) {
+        // What it was granted in the meantime goes to the next in the line.
+        self.leave();
+    }
+}
+
+/// # Admission
+///
+/// Each of these first takes a place in the queue. While all are taken, `reserve`, `submit` and
+/// `spawn` block the calling thread; the `_timeout` and `_deadline` forms do so until then; the
+/// `try_` forms refuse at once; the `_async` forms wait without a thread. All wait in one line, in
+/// order of arrival; callers that find room without waiting may pass those who wait, but only a
+/// bounded number of times. With room free every form is admitted at once, whatever its timeout.
+/// The timeout ends with admission: it is not the job's.
+///
+/// **On a thread of the same pool none of them waits**, since it might wait for itself: when the
+/// queue is full, the job runs at once on the caller's stack, and counts as `inlined`. Only the
+/// `try_` forms still refuse it.
+impl Pool {
+    /// Takes a place in the queue; waits while there is none.
+    ///
+    /// # Errors
+    /// [`AdmissionError::Closed`].
+    pub fn reserve(&self) -> Result<Permit<'_>, AdmissionError> {
+        self.inner.reserve(Wait::Forever)
+    }
+
+    /// Takes a place in the queue; waits at most `timeout` for it.
+    ///
+    /// # Errors
+    /// [`AdmissionError::TimedOut`] or [`AdmissionError::Closed`].
+    pub fn reserve_timeout(&self, timeout: Duration) -> Result<Permit<'_>, AdmissionError> {
+        self.inner.reserve(Wait::at_most(timeout))
+    }
+
+    /// Takes a place in the queue; waits for it until `deadline`.
+    ///
+    /// # Errors
+    /// [`AdmissionError::TimedOut`] or [`AdmissionError::Closed`].
+    pub fn reserve_deadline(&self, deadline: Instant) -> Result<Permit<'_>, AdmissionError> {
+        self.inner.reserve(Wait::Until(deadline))
+    }
+
+    /// Takes a place in the queue if there is one; never waits.
+    ///
+    /// # Errors
+    /// [`AdmissionError::Full`] or [`AdmissionError::Closed`].
+    pub fn try_reserve(&self) -> Result<Permit<'_>, AdmissionError> {
+        self.inner.reserve(Wait::Never)
+    }
+
+    /// Takes a place in the queue; the future is ready when there is one.
+    ///
+    /// It takes its place in the line when it is first polled. It is cancel-safe: dropped while it
+    /// waits, it leaves the line; dropped after it was granted a place, it passes that on. It works
+    /// with any executor.
+    ///
+    /// # Errors
+    /// [`AdmissionError::Closed`].
+    pub fn reserve_async(
+        &self,
+    ) -> impl Future<Output = Result<Permit<'_>, AdmissionError>> + Send + Sync + Unpin {
+        ReserveAsync {
+            inner: &self.inner,
+            waiting: None,
+        }
+    }
+
+    /// Submits a job; waits while the queue is full.
+    ///
+    /// It costs one allocation, which the job and its handle share.
+    ///
+    /// # Errors
+    /// [`SubmitError::Closed`], with the job.
+    ///
+    /// # Examples
+    /// ```
+    /// let pool = adaptive_pool::Pool::new().unwrap();
+    /// let handle = pool.submit(|| 6 * 7).unwrap();
+    /// assert_eq!(handle.join().unwrap(), 42);
+    /// ```
+    pub fn submit<F, T>(&self, f: F) -> Result<JobHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.inner.submit(Wait::Forever, f)
+    }
+
+    /// Submits a job; waits at most `timeout` while the queue is full.
+    ///
+    /// # Errors
+    /// [`SubmitError::TimedOut`] or [`SubmitError::Closed`], with the job.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::{sync::mpsc, time::Duration};
+    ///
+    /// let pool = adaptive_pool::Pool::builder().workers(1).capacity(1).build().unwrap();
+    /// let (send, receive) = mpsc::channel::<()>();
+    /// let (started, wait) = mpsc::channel();
+    /// pool.spawn(move || { started.send(()).unwrap(); receive.recv().unwrap() }).unwrap();
+    /// wait.recv().unwrap(); // it runs
+    /// pool.spawn(|| ()).unwrap(); // it waits: the queue is full
+    /// let error = pool.submit_timeout(Duration::from_millis(1), || 42).unwrap_err();
+    /// assert!(error.is_timed_out());
+    /// assert_eq!(error.into_job()(), 42); // the job came back
+    /// send.send(()).unwrap();
+    /// ```
+    pub fn submit_timeout<F, T>(
+        &self,
+        timeout: Duration,
+        f: F,
+    ) -> Result<JobHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.inner.submit(Wait::at_most(timeout), f)
+    }
+
+    /// Submits a job; waits until `deadline` while the queue is full.
+    ///
+    /// # Errors
+    /// [`SubmitError::TimedOut`] or [`SubmitError::Closed`], with the job.
+    pub fn submit_deadline<F, T>(
+        &self,
+        deadline: Instant,
+        f: F,
+    ) -> Result<JobHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.inner.submit(Wait::Until(deadline), f)
+    }
+
+    /// Submits a job if there is room; never waits.
+    ///
+    /// # Errors
+    /// [`SubmitError::Full`] or [`SubmitError::Closed`], with the job.
+    pub fn try_submit<F, T>(&self, f: F) -> Result<JobHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.inner.submit(Wait::Never, f)
+    }
+
+    /// Submits a job; the future is ready, with its handle, when there is a place for it.
+    ///
+    /// It is as cancel-safe as [`reserve_async`](Self::reserve_async); dropped before it is ready,
+    /// it drops the job un-run.
+    ///
+    /// # Errors
+    /// [`SubmitError::Closed`], with the job.
+    pub fn submit_async<F, T>(
+        &self,
+        f: F,
+    ) -> impl Future<Output = Result<JobHandle<T>, SubmitError<F>>> + Send
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let permit = self.reserve_async();
+        async move {
+            match permit.await {
+                Ok(permit) => Ok(permit.submit(f)),
+                Err(reason) => Err(SubmitError::new(reason, f)),
+            }
+        }
+    }
+
+    /// Submits a job without a handle; waits while the queue is full.
+    ///
+    /// A closure of up to four words costs no allocation of its own. A panic in the job goes to the
+    /// pool's panic handler.
+    ///
+    /// # Errors
+    /// [`SubmitError::Closed`], with the job.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+    ///
+    /// let sum = Arc::new(AtomicU64::new(0));
+    /// let pool = adaptive_pool::Pool::new().unwrap();
+    /// for i in 1..=100 {
+    ///     let sum = Arc::clone(&sum);
+    ///     pool.spawn(move || { sum.fetch_add(i, Ordering::Relaxed); }).unwrap();
+    /// }
+    /// pool.shutdown();
+    /// assert_eq!(sum.load(Ordering::Relaxed), 5050);
+    /// ```
+    #[inline]
+    pub fn spawn<F>(&self, f: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        self.inner.spawn(Wait::Forever, f)
+    }
+
+    /// Submits a job without a handle if there is room; never waits.
+    ///
+    /// # Errors
+    /// [`SubmitError::Full`] or [`SubmitError::Closed`], with the job.
+    #[inline]
+    pub fn try_spawn<F>(&self, f: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        self.inner.spawn(Wait::Never, f)
+    }
+
+    /// Submits a job without a handle; waits at most `timeout` while the queue is full.
+    ///
+    /// # Errors
+    /// [`SubmitError::TimedOut`] or [`SubmitError::Closed`], with the job.
+    pub fn spawn_timeout<F>(&self, timeout: Duration, f: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        self.inner.spawn(Wait::at_most(timeout), f)
+    }
+}

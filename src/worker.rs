@@ -1,0 +1,280 @@
+//! The loop of one worker, and the answer to a call.
+//!
+//! A thread of the pool has a *seat* for its whole life: its index, its part of the queue, its
+//! counters. It is a *worker* while it is in [`run`]; otherwise it is with rayon, asleep or helping.
+//!
+//! A worker that runs dry first hands out what the admission holds back for a batch, and looks
+//! whether the pool has drained. Then it searches; then it gives rayon one chance
+//! (`rayon_core::yield_now`), not counted as searching, since what rayon gives it may take long; then
+//! it dozes; and after [`DOZE`] it leaves the loop, and rayon has its thread.
+//!
+//! **A call that a waiting thread takes up.** A thread that waits inside `rayon::join` (or scope, or
+//! a parallel iterator), within one of our jobs, runs whatever rayon finds, and that may be the call
+//! meant for a sleeper. It must neither be lost nor start a worker on top of the waiting frame. It
+//! is sent on: put back into rayon, which wakes a sleeper for it, while the waiting thread looks
+//! whether its own wait is over. If nobody has taken it for [`HOPPING`], all other threads are busy:
+//! then the waiting thread runs **one** job itself, as rayon itself would do in its place, and looks
+//! at its wait again. So the job is not stranded, and the wait is not either.
+
+use std::{
+    cell::Cell,
+    ptr,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crossbeam_utils::Backoff;
+
+use crate::{
+    inner::Inner,
+    job::Job,
+    queue::Local,
+    site::Site,
+    sleep::{DozeEnd, Duty},
+    threads::Call,
+};
+
+/// How long a worker dozes before it lets rayon have its thread. A doze is cheaper to end than
+/// rayon's sleep by two thirds, so it should outlast the gaps of a slow stream of jobs; but who
+/// dozes does not help a `par_iter`. By feel; see `benches/idle.rs` for the first half.
+const DOZE: Duration = Duration::from_millis(5);
+
+/// How long a call is sent on before the thread that keeps getting it answers it. A sleeper that
+/// rayon wakes comes in a tenth of that.
+const HOPPING: Duration = Duration::from_micros(500);
+
+/// What a thread has for its life.
+pub(crate) struct Seat {
+    pub(crate) index: usize,
+    pub(crate) local: Local,
+}
+
+/// The calling thread, as one of a pool's.
+pub(crate) struct Current {
+    inner: Arc<Inner>,
+    seat: Seat,
+    /// Whether it is a worker now, further down the stack.
+    in_loop: Cell<bool>,
+}
+
+thread_local! {
+    static CURRENT: Cell<*const Current> = const { Cell::new(ptr::null()) };
+}
+
+/// Seats the calling thread while `f` runs.
+pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
+    inner.sleep.enroll(seat.index);
+    let current = Current {
+        inner: Arc::clone(inner),
+        seat,
+        in_loop: Cell::new(false),
+    };
+    CURRENT.set(&current);
+    f();
+    CURRENT.set(ptr::null());
+}
+
+/// The calling thread's seat, if it is a thread of the pool at this address.
+#[inline]
+pub(crate) fn current_of<'a>(inner: *const Inner) -> Option<&'a Current> {
+    let current = CURRENT.get();
+    if current.is_null() {
+        return None;
+    }
+    // SAFETY: `with_seat` sets it while the value lives, on this thread's own stack, further down
+    // than any caller. The reference does not leave the calling function's frame.
+    let current = unsafe { &*current };
+    ptr::eq(Arc::as_ptr(&current.inner), inner).then_some(current)
+}
+
+/// The calling thread's index in this pool, if it is one of its threads.
+pub(crate) fn seat_in(inner: &Inner) -> Option<usize> {
+    current_of(inner).map(|current| current.seat.index)
+}
+
+impl Current {
+    pub(crate) fn site(&self) -> Site<'_> {
+        Site {
+            inner: &self.inner,
+            seat: Some(self.seat.index),
+        }
+    }
+
+    /// The thread's own deque, while it is a worker and so will come back to it.
+    #[inline]
+    pub(crate) fn local(&self) -> Option<&Local> {
+        self.in_loop.get().then_some(&self.seat.local)
+    }
+}
+
+/// What a call does on the thread that takes it up.
+pub(crate) fn take_up_call(inner: Arc<Inner>) {
+    answer_call(inner, None);
+}
+
+fn answer_call(inner: Arc<Inner>, hopping_since: Option<Instant>) {
+    let Some(current) = current_of(Arc::as_ptr(&inner)) else {
+        // Only the pool's own threads run its rayon jobs.
+        debug_assert!(false, "a call was taken up by a stranger");
+        return;
+    };
+    if !current.in_loop.get() {
+        inner.threads.begin_work();
+        inner.sleep.call_taken_up();
+        current.in_loop.set(true);
+        run(current);
+        current.in_loop.set(false);
+        inner.threads.end_work();
+        return;
+    }
+    if inner.life.is_stopped() {
+        inner.threads.end_call();
+        return;
+    }
+    let since = hopping_since.unwrap_or_else(Instant::now);
+    if since.elapsed() < HOPPING {
+        thread::yield_now();
+        // On a thread of its pool this needs no handle to the pool: rayon finds it by the thread.
+        rayon_core::spawn(move || answer_call(inner, Some(since)));
+        return;
+    }
+    inner.threads.end_call();
+    inner.sleep.call_taken_up();
+    let job = search_once(current);
+    let duty = inner.sleep.found(|| !inner.queue.is_empty());
+    inner.fulfil(duty);
+    if let Some(job) = job {
+        execute(current, job);
+        inner.look_if_drained();
+    }
+    let duty = inner.sleep.lie_down_in_rayon(|| !inner.queue.is_empty());
+    inner.fulfil(duty);
+}
+
+#[inline]
+fn execute(current: &Current, job: Job) {
+    if current.inner.life.is_discarding() {
+        job.discard(&current.site(), true);
+    } else {
+        job.run(&current.site(), true);
+    }
+}
+
+fn search_once(current: &Current) -> Option<Job> {
+    let found = current
+        .inner
+        .queue
+        .search(&current.seat.local, current.seat.index)?;
+    if found.stolen {
+        current.inner.recorder.stole(current.seat.index);
+    }
+    Some(found.job)
+}
+
+/// Where a worker stands between two jobs.
+enum Next {
+    Run(Job),
+    /// Rayon gave it something to do meanwhile: look again.
+    Again,
+    Leave,
+}
+
+/// The loop. Entered as a searcher.
+fn run(current: &Current) {
+    let inner = &*current.inner;
+    let mut next = search(current);
+    loop {
+        match next {
+            Next::Run(job) => {
+                execute(current, job);
+                while let Some(job) = inner.queue.next(&current.seat.local) {
+                    execute(current, job);
+                }
+                next = idle(current);
+            }
+            Next::Again => {
+                next = match inner.queue.next(&current.seat.local) {
+                    Some(job) => Next::Run(job),
+                    None => idle(current),
+                };
+            }
+            Next::Leave => return,
+        }
+    }
+}
+
+/// The own deque and the injector are empty.
+fn idle(current: &Current) -> Next {
+    let inner = &*current.inner;
+    inner.admission.settle_if_awaited();
+    inner.look_if_drained();
+    if inner.life.is_stopped() {
+        return Next::Leave;
+    }
+    if inner.sleep.try_search(inner.settings.workers_max) {
+        search(current)
+    } else {
+        lie_down(current)
+    }
+}
+
+/// Looks for a job, counted as searching, for a few microseconds.
+fn search(current: &Current) -> Next {
+    let inner = &*current.inner;
+    let backoff = Backoff::new();
+    loop {
+        if let Some(job) = search_once(current) {
+            let duty = inner.sleep.found(|| !inner.queue.is_empty());
+            inner.fulfil(duty);
+            return Next::Run(job);
+        }
+        if backoff.is_completed() {
+            break;
+        }
+        backoff.snooze();
+    }
+    // Rayon may give us something long, so we do not count as searching meanwhile.
+    let duty = inner.sleep.found(|| !inner.queue.is_empty());
+    inner.fulfil(duty);
+    if rayon_core::yield_now() == Some(rayon_core::Yield::Executed) {
+        return Next::Again;
+    }
+    lie_down(current)
+}
+
+/// Dozes until a job is there, or long enough.
+fn lie_down(current: &Current) -> Next {
+    let inner = &*current.inner;
+    let index = current.seat.index;
+    let duty = inner.sleep.doze(index, || !inner.queue.is_empty());
+    inner.fulfil(duty);
+    if inner.life.is_stopped() {
+        return Next::Leave;
+    }
+    match inner.sleep.doze_until(index, DOZE) {
+        DozeEnd::Asleep => Next::Leave,
+        DozeEnd::Roused if inner.life.is_stopped() => Next::Leave,
+        DozeEnd::Roused => search(current),
+    }
+}
+
+impl Inner {
+    /// Does what the sleep protocol left to the one who pushed a job.
+    #[inline]
+    pub(crate) fn fulfil(&self, duty: Duty) {
+        match duty {
+            Duty::None => {}
+            Duty::Call => self.send_call(),
+            Duty::Discard => self.discard_queued(),
+        }
+    }
+
+    #[cold]
+    fn send_call(&self) {
+        match self.threads.call(&self.me()) {
+            Call::Sent => {}
+            Call::Failed => self.sleep.call_failed(),
+        }
+    }
+}
