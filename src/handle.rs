@@ -18,10 +18,11 @@ use std::{
 use crate::{
     error::JobError,
     inner::Inner,
-    job::{Runnable, quietly},
+    job::Runnable,
     latch::{Latch, Wake},
     site::Site,
     sync::{UnsafeCell, thread},
+    unwind::quietly,
     worker,
 };
 
@@ -34,6 +35,8 @@ struct Task<F, T> {
     body: UnsafeCell<Option<F>>,
     /// Written by the one who claimed, before the latch is done; read by the handle, after it.
     result: UnsafeCell<Option<Result<T, JobError>>>,
+    /// Whether it is run even when the pool is emptied.
+    kept: bool,
 }
 
 // SAFETY: the body and the result change threads, so they are Send; nobody has a reference to
@@ -77,15 +80,16 @@ where
         unsafe { self.finish(result) };
     }
 
-    /// Drops the closure, then lets `account` close the books, then tells who waits.
+    /// Lets `account` close the books, then drops the closure, then tells who waits. In this order:
+    /// the closure's drop may be the end of the pool, which must not wait for this job then.
     ///
     /// # Safety
     /// The caller has won the claim, and calls this once.
     unsafe fn drop_claimed(&self, account: impl FnOnce()) {
         // SAFETY: passed on to the caller.
         let body = unsafe { self.take_body() };
-        quietly(move || drop(body));
         account();
+        quietly(move || drop(body));
         // SAFETY: passed on to the caller.
         unsafe { self.finish(Err(JobError::Cancelled)) };
     }
@@ -127,6 +131,9 @@ where
     }
 
     fn discard(self, site: &Site<'_>, placed: bool) {
+        if self.0.kept {
+            return self.run(site, placed);
+        }
         let task = self.into_task();
         if task.latch.claim() {
             // SAFETY: claimed.
@@ -200,8 +207,8 @@ where
     }
 }
 
-/// Makes the two ends of a job with a handle.
-pub(crate) fn pair<F, T>(inner: &Arc<Inner>, f: F) -> (Shared<F, T>, JobHandle<T>)
+/// Makes the two ends of a job with a handle. One that is `kept` is never dropped by a shutdown.
+pub(crate) fn pair<F, T>(inner: &Arc<Inner>, f: F, kept: bool) -> (Shared<F, T>, JobHandle<T>)
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
@@ -211,6 +218,7 @@ where
         inner: Arc::as_ptr(inner),
         body: UnsafeCell::new(Some(f)),
         result: UnsafeCell::new(None),
+        kept,
     });
     let handle = JobHandle {
         task: ManuallyDrop::new(Arc::clone(&task) as Arc<dyn Joinable<T>>),
@@ -243,7 +251,7 @@ impl<T: 'static> JobHandle<T> {
     ///
     /// On a thread of the same pool, a job that has not started is run at once, here; no other job
     /// is run while it waits. Elsewhere it blocks the thread. What the job did is visible
-    /// afterwards.
+    /// afterwards. A job that joins its own handle waits for itself, for ever.
     ///
     /// # Errors
     /// [`JobError::Panicked`] with the job's payload, or [`JobError::Cancelled`] if it was cancelled
@@ -358,36 +366,45 @@ impl<T: 'static> JobHandle<T> {
         if latch.is_done() {
             return true;
         }
-        // On a thread of the pool, what has not started is run here. The pool is compared by its
-        // address alone, as it may be gone.
-        if let Some(current) = worker::current_of(self.task.inner()) {
-            if latch.claim() {
-                let site = current.site();
-                // SAFETY: claimed.
-                unsafe { self.task.run_here(&site) };
-                site.inner.shell_left();
-                site.inner.look_if_drained();
-                return true;
-            }
+        if self.run_here_if_own() {
+            return true;
         }
         if latch.awaits(Wake::Thread(thread::current())) {
             return true;
         }
-        loop {
-            if latch.is_done() {
-                return true;
-            }
-            match deadline {
-                None => thread::park(),
-                Some(deadline) => {
-                    let now = Instant::now();
-                    if now >= deadline {
-                        return false;
+        worker::blocking(|| {
+            while !latch.is_done() {
+                match deadline {
+                    None => thread::park(),
+                    Some(deadline) => {
+                        let now = Instant::now();
+                        if now >= deadline {
+                            return false;
+                        }
+                        thread::park_timeout(deadline - now);
                     }
-                    thread::park_timeout(deadline - now);
                 }
             }
+            true
+        })
+    }
+
+    /// On a thread of its pool, runs the job here if it has not started: the thread might wait for
+    /// itself otherwise. Returns whether it did.
+    fn run_here_if_own(&self) -> bool {
+        // The pool is compared by its address alone, as it may be gone.
+        let Some(current) = worker::current_of(self.task.inner()) else {
+            return false;
+        };
+        if !self.task.latch().claim() {
+            return false;
         }
+        let site = current.site();
+        // SAFETY: claimed.
+        unsafe { self.task.run_here(&site) };
+        site.inner.shell_left();
+        site.inner.look_if_drained();
+        true
     }
 
     /// The result of a job that is done.
@@ -399,14 +416,16 @@ impl<T: 'static> JobHandle<T> {
     }
 }
 
-/// Ready when the job has ended. A wait that is dropped half way detaches the job, as dropping the
+/// Ready when the job has ended. Polled on a thread of the same pool, a job that has not started is
+/// run at once, here, as in [`join`](JobHandle::join). A wait that is dropped half way detaches the job, as dropping the
 /// handle does; polled again after it was ready, it says [`JobError::Cancelled`].
 impl<T: 'static> Future for JobHandle<T> {
     type Output = Result<T, JobError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let latch = self.task.latch();
-        if latch.is_done() || latch.awaits(Wake::Task(cx.waker().clone())) {
+        if latch.is_done() || self.run_here_if_own() || latch.awaits(Wake::Task(cx.waker().clone()))
+        {
             Poll::Ready(self.take())
         } else {
             Poll::Pending

@@ -11,18 +11,25 @@ use std::{
 use crate::{
     admission::Admission,
     error::BuildError,
-    job::{Job, drop_payload, quietly},
+    job::Job,
     metrics::Recorder,
     queue::Queue,
     shutdown::Life,
     sleep::Sleep,
     sync::{Ordering, fence},
     threads::Threads,
+    unwind::{drop_payload, quietly},
     worker,
 };
 
 /// The smallest number of shells of cancelled jobs at which the queues are swept.
 const SHELLS: u64 = 256;
+
+/// How many spare threads a pool has: as many as others, within these bounds. Each is a seat in
+/// rayon's pool, which rayon's own searches pass by, so there should not be many; a chain of waits
+/// between pools needs one for each link.
+const SPARES_MIN: usize = 4;
+const SPARES_MAX: usize = 16;
 
 /// A hook that is told a thread's index.
 pub(crate) type ThreadHook = Box<dyn Fn(usize) + Send + Sync>;
@@ -39,6 +46,14 @@ pub(crate) struct Settings {
     pub(crate) stack_size: Option<usize>,
     pub(crate) scaling: Scaling,
     pub(crate) latency_tracking: bool,
+}
+
+impl Settings {
+    /// All threads that the pool may have: those that may be in service, and the spare ones that
+    /// take the places of blocked workers.
+    pub(crate) fn threads(&self) -> usize {
+        self.max_threads + self.max_threads.clamp(SPARES_MIN, SPARES_MAX)
+    }
 }
 
 /// The options of scaling.
@@ -73,7 +88,7 @@ pub(crate) struct Inner {
 impl Inner {
     /// Builds a pool and starts its first threads.
     pub(crate) fn start(settings: Settings, hooks: Hooks) -> Result<Arc<Self>, BuildError> {
-        let threads = settings.max_threads;
+        let threads = settings.threads();
         let (queue, locals) = Queue::new(threads);
         let inner = Arc::new_cyclic(|me| Self {
             admission: Admission::new(settings.capacity, threads),
@@ -107,7 +122,7 @@ impl Inner {
     #[inline]
     pub(crate) fn enqueue(&self, job: Job) {
         match worker::current_of(self).and_then(worker::Current::local) {
-            Some(local) => self.queue.push_local(local, job),
+            Some(local) => local.push(job),
             None => self.queue.push(job),
         }
         let duty = self.sleep.after_push();
@@ -127,7 +142,10 @@ impl Inner {
     /// A job was taken back from the queue, where its shell remains.
     pub(crate) fn shell_left(&self) {
         let bound = self.admission.capacity().max(SHELLS);
-        if self.queue.shell_left(bound) {
+        if self
+            .queue
+            .shell_left(i64::try_from(bound).unwrap_or(i64::MAX))
+        {
             self.queue.sweep();
             let duty = self.sleep.after_push();
             self.fulfil(duty);

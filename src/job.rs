@@ -1,22 +1,22 @@
 //! The erased closure: what lies in the queues.
 //!
-//! A job is five words: a table of functions, and room for a closure of up to four words. A larger
-//! one is boxed. Whatever runs through here may panic: nothing unwinds out of it.
+//! A job is six words: a table of functions, and room for a closure of up to four words and its
+//! scope. A larger one is boxed. Whatever runs through here may panic: nothing unwinds out of it.
 
 use std::{
-    any::Any,
     mem::{self, MaybeUninit},
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use crate::site::Site;
+use crate::{site::Site, unwind::quietly};
 
 /// What can lie in a queue.
-pub(crate) trait Runnable: Send + 'static {
+pub(crate) trait Runnable: Send {
     /// Runs it. `placed` says that it holds a place, which is given back when it starts.
     fn run(self, site: &Site<'_>, placed: bool);
 
-    /// Drops it un-run, because the pool is being emptied. `placed` as for `run`.
+    /// Drops it un-run, because the pool is being emptied; a job that somebody waits for in its own
+    /// stack frame is run even so. `placed` as for `run`.
     fn discard(self, site: &Site<'_>, placed: bool);
 
     /// Whether it was taken back meanwhile, so that only its shell is left.
@@ -25,7 +25,7 @@ pub(crate) trait Runnable: Send + 'static {
     }
 }
 
-type Words = MaybeUninit<[usize; 4]>;
+type Words = MaybeUninit<[usize; 5]>;
 
 struct Table {
     /// # Safety
@@ -101,7 +101,18 @@ impl<R: Runnable> Runnable for Box<R> {
 
 impl Job {
     #[inline]
-    pub(crate) fn new<R: Runnable>(runnable: R) -> Self {
+    pub(crate) fn new<R: Runnable + 'static>(runnable: R) -> Self {
+        // SAFETY: it borrows nothing.
+        unsafe { Self::borrowing(runnable) }
+    }
+
+    /// A job that borrows from somebody's stack frame.
+    ///
+    /// # Safety
+    /// What it borrows has to outlive the job: the caller sees to it that the job is run, discarded
+    /// or dropped before.
+    #[inline]
+    pub(crate) unsafe fn borrowing<R: Runnable>(runnable: R) -> Self {
         if const { fits::<R>() } {
             Self::inline(runnable)
         } else {
@@ -151,7 +162,7 @@ impl Drop for Job {
 /// A closure without a handle.
 pub(crate) struct Detached<F>(pub(crate) F);
 
-impl<F: FnOnce() + Send + 'static> Runnable for Detached<F> {
+impl<F: FnOnce() + Send> Runnable for Detached<F> {
     #[inline]
     fn run(self, site: &Site<'_>, placed: bool) {
         site.begin(placed);
@@ -163,22 +174,8 @@ impl<F: FnOnce() + Send + 'static> Runnable for Detached<F> {
     }
 
     fn discard(self, site: &Site<'_>, placed: bool) {
-        quietly(move || drop(self));
+        // In this order: the drop may be the end of the pool, which must not wait for this job then.
         site.dropped(placed);
-    }
-}
-
-/// Runs user code whose panic, if it panics, has nobody to go to.
-pub(crate) fn quietly(f: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
-        drop_payload(payload);
-    }
-}
-
-/// Drops a panic payload. If that panics too, what it panics with is forgotten: a payload may be
-/// made so that this never ends.
-pub(crate) fn drop_payload(payload: Box<dyn Any + Send>) {
-    if let Err(second) = catch_unwind(AssertUnwindSafe(move || drop(payload))) {
-        mem::forget(second);
+        quietly(move || drop(self));
     }
 }

@@ -8,7 +8,10 @@
 
 use std::task::Waker;
 
-use crate::sync::{AtomicU8, Mutex, Ordering, lock, thread::Thread};
+use crate::{
+    sync::{AtomicU8, Mutex, Ordering, lock, thread::Thread},
+    unwind::quietly,
+};
 
 const CLAIMED: u8 = 1;
 const DONE: u8 = 2;
@@ -22,11 +25,11 @@ pub(crate) enum Wake {
 }
 
 impl Wake {
-    /// Never called under a lock: a waker is the user's code.
+    /// Never called under a lock: a waker is the user's code. If it panics, that is nobody's.
     pub(crate) fn wake(self) {
         match self {
             Wake::Thread(thread) => thread.unpark(),
-            Wake::Task(waker) => waker.wake(),
+            Wake::Task(waker) => quietly(|| waker.wake()),
         }
     }
 }

@@ -26,7 +26,11 @@
 //! inside a job, run on the pool's own workers.
 
 #[cfg(not(loom))]
+mod batch;
+#[cfg(not(loom))]
 mod builder;
+#[cfg(not(loom))]
+mod fork;
 #[cfg(not(loom))]
 mod handle;
 #[cfg(not(loom))]
@@ -40,6 +44,8 @@ mod pool;
 #[cfg(not(loom))]
 mod queue;
 #[cfg(not(loom))]
+mod scope;
+#[cfg(not(loom))]
 mod shutdown;
 #[cfg(not(loom))]
 mod site;
@@ -48,6 +54,8 @@ mod submit;
 #[cfg(not(loom))]
 mod threads;
 #[cfg(not(loom))]
+mod wait;
+#[cfg(not(loom))]
 mod worker;
 
 mod admission;
@@ -55,15 +63,18 @@ mod error;
 mod latch;
 mod sleep;
 mod sync;
+mod unwind;
 
 pub use self::error::{
     AdmissionError, BuildError, JobError, ShutdownError, ShutdownReport, SubmitError,
 };
 #[cfg(not(loom))]
 pub use self::{
+    batch::{Map, MapUnordered},
     builder::{PoolBuilder, Workers},
     handle::JobHandle,
     metrics::{Snapshot, WorkerSnapshot},
     pool::Pool,
+    scope::Scope,
     submit::Permit,
 };

@@ -1,19 +1,29 @@
-//! Where admitted jobs wait: one injector for all, and one deque for each thread of the pool.
+//! Where jobs wait: injectors for all, and deques for each thread of the pool.
+//!
+//! Submitted and structured jobs (those of a scope, halves of a join, installed closures) are kept
+//! apart. A thread that waits for structured jobs takes them from the near end of its own structured
+//! deque, down to a *mark*, and must not come across anything else there. The near end is counted by
+//! its owner, in [`Local::bottom`]: a push adds one, a pop takes one away, and what thieves take
+//! they take from the far end. So while `bottom` is above a mark, a pop gives a job that was pushed
+//! above the mark, or nothing at all, and then everything below was stolen too.
 //!
 //! The queue is unbounded by itself. What bounds it is the admission in front of it, and for the
 //! shells of cancelled jobs, [`Queue::sweep`].
 
 use std::{
     cell::Cell,
-    iter,
-    sync::Mutex,
-    sync::atomic::{AtomicU64, Ordering},
+    collections::VecDeque,
+    iter, ptr,
+    sync::{
+        Mutex,
+        atomic::{AtomicI64, AtomicUsize, Ordering},
+    },
 };
 
 use crossbeam_deque::{Injector, Steal, Stealer, Worker};
 use crossbeam_utils::CachePadded;
 
-use crate::job::Job;
+use crate::{job::Job, sync::lock, wait::Countdown};
 
 /// How many jobs a thread takes from its own deque before it looks at the injector first: what its
 /// own jobs submit must not starve the others'. tokio's number; any prime of that size does.
@@ -21,16 +31,42 @@ const FAIRNESS: u32 = 61;
 
 /// What all threads share of the queue.
 pub(crate) struct Queue {
-    injector: Injector<Job>,
-    stealers: Box<[Stealer<Job>]>,
-    /// Jobs in the queues that were taken back: only their shells are left.
-    shells: CachePadded<AtomicU64>,
+    submitted: Injector<Job>,
+    structured: Injector<Job>,
+    /// Structured jobs that could not be pushed on the deque of the thread that waits for them.
+    strays: Mutex<VecDeque<Stray>>,
+    stray_count: CachePadded<AtomicUsize>,
+    stealers: Box<[Stealers]>,
+    /// Jobs in the queues that were taken back: only their shells are left. A shell may come out of
+    /// the queue before the one who left it has counted it.
+    shells: CachePadded<AtomicI64>,
     sweeping: Mutex<()>,
+}
+
+/// A structured job in the list of strays, and the frame that waits for it, which is there as long
+/// as the job is.
+struct Stray {
+    frame: *const Countdown,
+    job: Job,
+}
+
+// SAFETY: a countdown is Sync, and a job is Send.
+unsafe impl Send for Stray {}
+
+/// The far ends of one thread's deques.
+struct Stealers {
+    submitted: Stealer<Job>,
+    structured: Stealer<Job>,
 }
 
 /// What one thread owns of it.
 pub(crate) struct Local {
-    deque: Worker<Job>,
+    /// First in, first out.
+    submitted: Worker<Job>,
+    /// Last in, first out.
+    structured: Worker<Job>,
+    /// How many structured jobs there were, had none been stolen.
+    bottom: Cell<usize>,
     tick: Cell<u32>,
     random: Cell<u32>,
 }
@@ -46,53 +82,110 @@ impl Queue {
     pub(crate) fn new(threads: usize) -> (Self, Vec<Local>) {
         let locals: Vec<Local> = (0..threads)
             .map(|index| Local {
-                deque: Worker::new_fifo(),
+                submitted: Worker::new_fifo(),
+                structured: Worker::new_lifo(),
+                bottom: Cell::new(0),
                 tick: Cell::new(0),
                 random: Cell::new(0x9e37_79b9 ^ (index as u32 + 1)),
             })
             .collect();
         let queue = Self {
-            injector: Injector::new(),
-            stealers: locals.iter().map(|local| local.deque.stealer()).collect(),
-            shells: CachePadded::new(AtomicU64::new(0)),
+            submitted: Injector::new(),
+            structured: Injector::new(),
+            stealers: locals
+                .iter()
+                .map(|local| Stealers {
+                    submitted: local.submitted.stealer(),
+                    structured: local.structured.stealer(),
+                })
+                .collect(),
+            strays: Mutex::new(VecDeque::new()),
+            stray_count: CachePadded::new(AtomicUsize::new(0)),
+            shells: CachePadded::new(AtomicI64::new(0)),
             sweeping: Mutex::new(()),
         };
         (queue, locals)
     }
 
-    /// For all threads to take.
+    /// A submitted job, for all threads to take.
     #[inline]
     pub(crate) fn push(&self, job: Job) {
-        self.injector.push(job);
+        self.submitted.push(job);
     }
 
-    /// For the calling thread, and those who steal from it.
-    #[inline]
-    pub(crate) fn push_local(&self, local: &Local, job: Job) {
-        local.deque.push(job);
+    /// A structured job, for all threads to take.
+    pub(crate) fn push_structured(&self, job: Job) {
+        self.structured.push(job);
     }
 
-    /// The next job from the thread's own deque, or, taking a batch along, from the injector.
+    /// A structured job that its frame's thread, or any worker that waits for nothing, may take.
+    pub(crate) fn push_stray(&self, frame: &Countdown, job: Job) {
+        let mut strays = lock(&self.strays);
+        strays.push_back(Stray { frame, job });
+        frame.strays.fetch_add(1, Ordering::Relaxed);
+        self.stray_count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A stray of this frame.
+    pub(crate) fn take_stray_of(&self, frame: &Countdown) -> Option<Job> {
+        let mut strays = lock(&self.strays);
+        let at = strays
+            .iter()
+            .position(|stray| ptr::eq(stray.frame, frame))?;
+        self.take_stray_at(&mut strays, at)
+    }
+
+    /// The oldest stray.
+    fn take_stray(&self) -> Option<Job> {
+        if self.stray_count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.take_stray_at(&mut lock(&self.strays), 0)
+    }
+
+    fn take_stray_at(&self, strays: &mut VecDeque<Stray>, at: usize) -> Option<Job> {
+        let stray = strays.remove(at)?;
+        // SAFETY: the frame waits for the job, which has not run.
+        let frame = unsafe { &*stray.frame };
+        frame.strays.fetch_sub(1, Ordering::Relaxed);
+        self.stray_count.fetch_sub(1, Ordering::Relaxed);
+        Some(stray.job)
+    }
+
+    /// The next job from the thread's own deques, or from the injectors, from where it takes a batch
+    /// along.
     #[inline]
     pub(crate) fn next(&self, local: &Local) -> Option<Job> {
         let tick = local.tick.get().wrapping_add(1);
         local.tick.set(tick);
         if tick % FAIRNESS == 0 {
-            if let Some(job) = insist(|| self.injector.steal()) {
+            if let Some(job) = insist(|| self.submitted.steal()) {
                 return Some(job);
             }
         }
-        local.deque.pop().or_else(|| self.take_injected(local))
+        local
+            .pop_structured(0)
+            .or_else(|| local.submitted.pop())
+            .or_else(|| self.take_injected(local))
     }
 
     fn take_injected(&self, local: &Local) -> Option<Job> {
-        if self.injector.is_empty() {
+        if !self.structured.is_empty() {
+            let job = insist(|| self.structured.steal());
+            if job.is_some() {
+                return job;
+            }
+        }
+        if let Some(job) = self.take_stray() {
+            return Some(job);
+        }
+        if self.submitted.is_empty() {
             return None;
         }
-        insist(|| self.injector.steal_batch_and_pop(&local.deque))
+        insist(|| self.submitted.steal_batch_and_pop(&local.submitted))
     }
 
-    /// Looks everywhere, for a thread whose own deque is empty.
+    /// Looks everywhere, for a thread whose own deques are empty and which waits for nothing.
     pub(crate) fn search(&self, local: &Local, own: usize) -> Option<Found> {
         if let Some(job) = self.take_injected(local) {
             return Some(Found { job, stolen: false });
@@ -101,33 +194,68 @@ impl Queue {
         let start = random_below(local, threads);
         let victims = (start..threads)
             .chain(0..start)
-            .filter(|&victim| victim != own);
+            .filter(|&victim| victim != own)
+            .map(|victim| &self.stealers[victim]);
         let job = insist(|| {
             victims
                 .clone()
-                .map(|victim| self.stealers[victim].steal_batch_and_pop(&local.deque))
+                .map(|victim| {
+                    victim
+                        .structured
+                        .steal_batch_and_pop(&local.structured)
+                        .or_else(|| victim.submitted.steal_batch_and_pop(&local.submitted))
+                })
                 .collect()
-        })?;
-        Some(Found { job, stolen: true })
+        });
+        // Nobody waits further down this stack, so no mark is in use.
+        local.bottom.set(local.structured.len());
+        job.map(|job| Found { job, stolen: true })
     }
 
     /// Whether no job waits anywhere. Between two fences of the sleep protocol, it is exact.
     pub(crate) fn is_empty(&self) -> bool {
-        self.injector.is_empty() && self.stealers.iter().all(Stealer::is_empty)
+        self.submitted.is_empty()
+            && self.structured.is_empty()
+            && self.stray_count.load(Ordering::Relaxed) == 0
+            && self
+                .stealers
+                .iter()
+                .all(|thread| thread.submitted.is_empty() && thread.structured.is_empty())
     }
 
-    /// Takes one job from anywhere, as any thread may.
+    /// Takes one job of either kind from anywhere, as any thread may.
     pub(crate) fn take_any(&self) -> Option<Job> {
         insist(|| {
-            iter::once(self.injector.steal())
-                .chain(self.stealers.iter().map(Stealer::steal))
+            iter::once(self.structured.steal())
+                .chain(self.stealers.iter().map(|thread| thread.structured.steal()))
+                .collect()
+        })
+        .or_else(|| self.take_stray())
+        .or_else(|| self.take_submitted())
+    }
+
+    /// Takes one submitted job from anywhere, as any thread may.
+    pub(crate) fn take_submitted(&self) -> Option<Job> {
+        insist(|| {
+            iter::once(self.submitted.steal())
+                .chain(self.stealers.iter().map(|thread| thread.submitted.steal()))
                 .collect()
         })
     }
 
+    /// Gives all that the thread has to the others, which have to be woken then.
+    pub(crate) fn hand_over(&self, local: &Local) {
+        while let Some(job) = local.pop_structured(0) {
+            self.structured.push(job);
+        }
+        while let Some(job) = local.submitted.pop() {
+            self.submitted.push(job);
+        }
+    }
+
     /// A job was taken back from the queue. Returns whether it is time to sweep.
-    pub(crate) fn shell_left(&self, bound: u64) -> bool {
-        self.shells.fetch_add(1, Ordering::Relaxed) + 1 > bound
+    pub(crate) fn shell_left(&self, bound: i64) -> bool {
+        self.shells.fetch_add(1, Ordering::Relaxed) >= bound
     }
 
     /// A shell came out of the queue.
@@ -144,15 +272,15 @@ impl Queue {
         let Ok(_one) = self.sweeping.try_lock() else {
             return;
         };
-        for _ in 0..self.injector.len() {
-            let Some(job) = insist(|| self.injector.steal()) else {
+        for _ in 0..self.submitted.len() {
+            let Some(job) = insist(|| self.submitted.steal()) else {
                 break;
             };
             self.keep_if_alive(job);
         }
-        for stealer in &self.stealers {
-            for _ in 0..stealer.len() {
-                let Some(job) = insist(|| stealer.steal()) else {
+        for thread in &self.stealers {
+            for _ in 0..thread.submitted.len() {
+                let Some(job) = insist(|| thread.submitted.steal()) else {
                     break;
                 };
                 self.keep_if_alive(job);
@@ -164,8 +292,42 @@ impl Queue {
         if job.is_shell() {
             self.shell_gone();
         } else {
-            self.injector.push(job);
+            self.submitted.push(job);
         }
+    }
+}
+
+impl Local {
+    /// A submitted job, for this thread and those who steal from it.
+    #[inline]
+    pub(crate) fn push(&self, job: Job) {
+        self.submitted.push(job);
+    }
+
+    /// A structured job, for this thread and those who steal from it.
+    #[inline]
+    pub(crate) fn push_structured(&self, job: Job) {
+        self.structured.push(job);
+        self.bottom.set(self.bottom.get() + 1);
+    }
+
+    /// The mark above which the structured jobs lie that are pushed from now on.
+    #[inline]
+    pub(crate) fn mark(&self) -> usize {
+        self.bottom.get()
+    }
+
+    /// The structured job that was pushed last, if it was pushed above the mark and is still there.
+    #[inline]
+    pub(crate) fn pop_structured(&self, mark: usize) -> Option<Job> {
+        let bottom = self.bottom.get();
+        if bottom <= mark {
+            return None;
+        }
+        let job = self.structured.pop();
+        self.bottom
+            .set(if job.is_some() { bottom - 1 } else { mark });
+        job
     }
 }
 

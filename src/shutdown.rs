@@ -164,24 +164,24 @@ impl Inner {
         self.life.flags.fetch_or(DISCARDING, Ordering::AcqRel);
         self.admission.watch();
         self.sleep.begin_discarding();
-        self.discard_queued();
+        self.discard_submitted();
     }
 
     /// Drops what waits in the queues.
     #[cold]
-    pub(crate) fn discard_queued(&self) {
+    pub(crate) fn discard_submitted(&self) {
         let site = Site {
             inner: self,
             seat: worker::seat_in(self),
         };
-        while let Some(job) = self.queue.take_any() {
+        while let Some(job) = self.queue.take_submitted() {
             job.discard(&site, true);
         }
     }
 
     /// All steps, as far as there is time.
     pub(crate) fn shut_down(&self, patience: Patience) -> Result<ShutdownReport, ShutdownError> {
-        if worker::seat_in(self).is_some() {
+        if worker::is_home(self) {
             return Err(ShutdownError::InsideJob);
         }
         self.begin_drain();

@@ -37,6 +37,12 @@
 //! dozer. It only keeps them from sending a second call: where one finds no thread, a second finds
 //! none either. With one call under way and no dozer, all threads that could take it up are awake.
 //!
+//! **Blocking in a wait.** A worker that blocks in a wait of ours is not in service meanwhile: it
+//! counts itself as asleep, fences, and looks at the queues, as one who lies down does. So if work is
+//! there, or comes, another thread is called in its place. When it wakes, it takes its place back if
+//! nobody was called; otherwise it runs on, and there is a *surplus* of one: the next worker that
+//! ends a job leaves for it, handing over what is in its deques.
+//!
 //! **Falling asleep.** A doze that ends by its timeout takes the list's lock, and moves itself from
 //! dozing to asleep, unless the count of dozers is already used up by wakers that have not come for
 //! their dozer yet: then it stays, for one of them comes to it.
@@ -48,7 +54,7 @@ use std::{
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, fence, lock, thread};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, fence, lock, thread};
 
 /// The four counts, 15 bits each, and a flag.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -103,7 +109,7 @@ pub(crate) enum Duty {
     None,
     /// Send a call through rayon.
     Call,
-    /// The pool is being emptied: drop what is in the queues.
+    /// The pool is being emptied: drop what was submitted, then rouse.
     Discard,
 }
 
@@ -128,6 +134,8 @@ struct Bell {
 #[derive(Debug)]
 pub(crate) struct Sleep {
     counts: CachePadded<AtomicU64>,
+    /// Workers that are to leave, because one that had blocked came back to a place that was taken.
+    surplus: CachePadded<AtomicUsize>,
     /// The dozers, the last one to lie down at the end: it is the warmest.
     dozers: Mutex<Vec<usize>>,
     bells: Box<[CachePadded<Bell>]>,
@@ -138,6 +146,7 @@ impl Sleep {
     pub(crate) fn new(workers: usize, threads: usize) -> Self {
         Self {
             counts: CachePadded::new(AtomicU64::new(workers as u64 * ASLEEP)),
+            surplus: CachePadded::new(AtomicUsize::new(0)),
             dozers: Mutex::new(Vec::with_capacity(threads)),
             bells: (0..threads)
                 .map(|_| {
@@ -169,7 +178,21 @@ impl Sleep {
             fence(Ordering::SeqCst);
         }
         let counts = self.load();
-        if counts.rouse().is_none() && !counts.discarding() {
+        if counts.discarding() {
+            return Duty::Discard;
+        }
+        if counts.rouse().is_none() {
+            return Duty::None;
+        }
+        self.rouse()
+    }
+
+    /// To be called after a push of what the pusher itself will run if nobody else does: half of a
+    /// join. It spares the fence. A worker that is just lying down may miss the push, and then runs
+    /// something else: the one who pushed loses help, not the job.
+    #[inline]
+    pub(crate) fn after_offer(&self) -> Duty {
+        if self.load().rouse().is_none() {
             return Duty::None;
         }
         self.rouse()
@@ -180,9 +203,6 @@ impl Sleep {
     pub(crate) fn rouse(&self) -> Duty {
         let mut counts = self.load();
         loop {
-            if counts.discarding() {
-                return Duty::Discard;
-            }
             let Some((next, roused)) = counts.rouse() else {
                 return Duty::None;
             };
@@ -207,9 +227,13 @@ impl Sleep {
     }
 
     fn ring(&self, index: usize) {
-        let bell = &self.bells[index];
-        bell.rung.store(true, Ordering::Release);
-        if let Some(thread) = bell.thread.get() {
+        self.bells[index].rung.store(true, Ordering::Release);
+        self.unpark(index);
+    }
+
+    /// Unparks the thread of this index, for whatever it waits.
+    pub(crate) fn unpark(&self, index: usize) {
+        if let Some(thread) = self.bells[index].thread.get() {
             thread.unpark();
         }
     }
@@ -332,11 +356,45 @@ impl Sleep {
         self.counts.fetch_sub(CALLED - ASLEEP, Ordering::Relaxed);
     }
 
-    /// A worker that was not dozing is with rayon again. Pairs with `after_push` as `doze` does.
-    pub(crate) fn lie_down_in_rayon(&self, work: impl FnOnce() -> bool) -> Duty {
+    /// A running worker leaves service: it is about to block, or its thread is with rayon again.
+    /// Another thread may be called in its place. Pairs with `after_push` as `doze` does.
+    pub(crate) fn leave_service(&self, work: impl FnOnce() -> bool) -> Duty {
         self.counts.fetch_add(ASLEEP, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         if work() { self.rouse() } else { Duty::None }
+    }
+
+    /// The thread of a worker that left service runs again. If another took its place meanwhile,
+    /// there is one too many now.
+    pub(crate) fn return_to_service(&self) {
+        let mut counts = self.load();
+        while counts.of(ASLEEP) > 0 {
+            match self.counts.compare_exchange_weak(
+                counts.0,
+                counts.0 - ASLEEP,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return,
+                Err(now) => counts = Counts(now),
+            }
+        }
+        self.surplus.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether there are more workers than are to be in service.
+    #[inline]
+    pub(crate) fn has_surplus(&self) -> bool {
+        self.surplus.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether the calling worker is the one too many, and has to leave.
+    pub(crate) fn take_surplus(&self) -> bool {
+        self.surplus
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |surplus| {
+                surplus.checked_sub(1)
+            })
+            .is_ok()
     }
 
     /// From now on who pushes a job is told to drop it.

@@ -21,15 +21,17 @@ use crate::{
 
 /// How long a submitter waits for a place.
 #[derive(Clone, Copy)]
-enum Wait {
+pub(crate) enum Wait {
     Never,
     Until(Instant),
     Forever,
+    /// Not at all: it runs its job itself.
+    Inline,
 }
 
 impl Wait {
     /// At most this long; a time that the clock cannot express is for ever.
-    fn at_most(timeout: Duration) -> Self {
+    pub(crate) fn at_most(timeout: Duration) -> Self {
         Instant::now()
             .checked_add(timeout)
             .map_or(Self::Forever, Self::Until)
@@ -37,7 +39,7 @@ impl Wait {
 }
 
 /// How a job gets in.
-enum Entry {
+pub(crate) enum Entry {
     /// It has a place in the queue.
     Place,
     /// It has none, and is run at once by who brought it.
@@ -60,6 +62,7 @@ impl Inner {
             (Refusal::Full, Wait::Never) => Err(AdmissionError::Full),
             // A worker that waited for a place might wait for itself.
             (Refusal::Full, _) if worker::seat_in(self).is_some() => Ok(Entry::Inline),
+            (Refusal::Full, Wait::Inline) => Ok(Entry::Inline),
             (Refusal::Full, Wait::Until(at)) => {
                 self.admission.acquire(Some(at)).map(|()| Entry::Place)
             }
@@ -80,7 +83,7 @@ impl Inner {
     }
 
     #[inline]
-    fn put_in<R: Runnable>(&self, entry: Entry, runnable: R) {
+    fn put_in<R: Runnable + 'static>(&self, entry: Entry, runnable: R) {
         match entry {
             Entry::Place => self.enqueue(Job::new(runnable)),
             Entry::Inline => self.run_inline(runnable),
@@ -109,7 +112,7 @@ impl Inner {
     {
         match self.admit(wait) {
             Ok(entry) => {
-                let (job, handle) = handle::pair(self, f);
+                let (job, handle) = handle::pair(self, f, false);
                 self.put_in(entry, job);
                 Ok(handle)
             }
@@ -117,18 +120,29 @@ impl Inner {
         }
     }
 
-    fn reserve(self: &Arc<Self>, wait: Wait) -> Result<Permit<'_>, AdmissionError> {
-        let placed = match self.admit(wait)? {
-            Entry::Place => {
-                self.admission.hold();
-                self.look_if_drained();
-                true
-            }
-            Entry::Inline => false,
-        };
-        Ok(Permit {
+    /// A permit, if there is room: not a refusal in the books if there is none.
+    pub(crate) fn peek_reserve(self: &Arc<Self>) -> Result<Permit<'_>, Refusal> {
+        self.admission.try_acquire()?;
+        Ok(self.permit())
+    }
+
+    /// For a place that was taken.
+    fn permit(self: &Arc<Self>) -> Permit<'_> {
+        self.admission.hold();
+        self.look_if_drained();
+        Permit {
             inner: self,
-            placed,
+            placed: true,
+        }
+    }
+
+    fn reserve(self: &Arc<Self>, wait: Wait) -> Result<Permit<'_>, AdmissionError> {
+        Ok(match self.admit(wait)? {
+            Entry::Place => self.permit(),
+            Entry::Inline => Permit {
+                inner: self,
+                placed: false,
+            },
         })
     }
 }
@@ -165,7 +179,18 @@ impl Permit<'_> {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let (job, handle) = handle::pair(self.inner, f);
+        let (job, handle) = handle::pair(self.inner, f, false);
+        self.put_in(job);
+        handle
+    }
+
+    /// As `submit`, for a job that a shutdown must not drop.
+    pub(crate) fn submit_kept<F, T>(self, f: F) -> JobHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let (job, handle) = handle::pair(self.inner, f, true);
         self.put_in(job);
         handle
     }
@@ -179,7 +204,7 @@ impl Permit<'_> {
         self.put_in(Detached(f));
     }
 
-    fn put_in<R: Runnable>(mut self, runnable: R) {
+    fn put_in<R: Runnable + 'static>(mut self, runnable: R) {
         let inner = self.inner;
         // From here on nothing is left for the drop to give back.
         if !std::mem::take(&mut self.placed) {
@@ -187,15 +212,13 @@ impl Permit<'_> {
         }
         match inner.admission.unhold() {
             Unheld::Open => inner.put_in(Entry::Place, runnable),
+            Unheld::Stopped if inner.life.is_discarding() => {
+                let seat = worker::seat_in(inner);
+                runnable.discard(&Site { inner, seat }, true);
+            }
             Unheld::Stopped => {
                 inner.admission.release_unheld();
-                if inner.life.is_discarding() {
-                    inner.recorder.inlined(None);
-                    let seat = worker::seat_in(inner);
-                    runnable.discard(&Site { inner, seat }, false);
-                } else {
-                    inner.run_inline(runnable);
-                }
+                inner.run_inline(runnable);
             }
         }
     }
@@ -270,7 +293,8 @@ impl Drop for ReserveAsync<'_> {
 ///
 /// **On a thread of the same pool none of them waits**, since it might wait for itself: when the
 /// queue is full, the job runs at once on the caller's stack, and counts as `inlined`. Only the
-/// `try_` forms still refuse it.
+/// `try_` forms still refuse it. (Two pools whose workers wait for places in each other's full
+/// queues can still wait for ever; between pools, use a timeout or `try_`.)
 impl Pool {
     /// Takes a place in the queue; waits while there is none.
     ///

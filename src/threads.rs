@@ -6,8 +6,9 @@
 //!
 //! **Every call finds a thread.** Under one lock are counted the threads that were started, those
 //! that are workers now, and the calls that nobody has taken up. A call starts a thread if without
-//! one it would find none that is not a worker already. A thread that is with rayon may be busy with
-//! a piece of somebody's `par_iter`; it takes up the call after it.
+//! one it would find none that is not a worker already, or only such as may be busy with a piece of
+//! somebody's `par_iter`. When every thread that may be in service was started, a call that finds
+//! them all busy is taken up after that.
 
 use std::{
     io,
@@ -19,7 +20,7 @@ use std::{
 
 use rayon_core::{ThreadBuilder, ThreadPool, ThreadPoolBuilder};
 
-use crate::{error::BuildError, inner::Inner, sync::lock, worker};
+use crate::{error::BuildError, inner::Inner, sync::lock, unwind::drop_payload, worker};
 
 /// What a thread needs to become the pool's.
 pub(crate) struct Recruit {
@@ -91,6 +92,12 @@ impl Threads {
                 builders.push(builder);
                 Ok(())
             });
+        // The panics of `rayon::spawn` in a job have nobody else to go to.
+        let weak = Arc::downgrade(inner);
+        rayon = rayon.panic_handler(move |payload| match weak.upgrade() {
+            Some(inner) => inner.handle_panic(payload),
+            None => drop_payload(payload),
+        });
         if let Some(bytes) = inner.settings.stack_size {
             rayon = rayon.stack_size(bytes);
         }
@@ -126,8 +133,11 @@ impl Threads {
             return Call::Failed;
         }
         let idle = staff.started - staff.working;
+        // A thread that is with rayon may be helping a job there, for as long as that job likes; as
+        // long as some worker is in a job, a thread that was not started yet is the better choice.
+        let maybe_helping = staff.working > 0 && staff.started < inner.settings.workers_max;
         // With all threads started, the one that this call is for is on its way back to rayon.
-        if idle <= staff.called && !staff.recruits.is_empty() {
+        if (idle <= staff.called || maybe_helping) && !staff.recruits.is_empty() {
             if staff
                 .refused
                 .is_some_and(|since| since.elapsed() < START_RETRY)

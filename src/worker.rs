@@ -56,10 +56,16 @@ pub(crate) struct Current {
     seat: Seat,
     /// Whether it is a worker now, further down the stack.
     in_loop: Cell<bool>,
+    /// The scope or join that waits, or will wait, nearest to the top of the stack: its address.
+    /// Null in a job that a worker runs for no wait.
+    frame: Cell<*const ()>,
 }
 
 thread_local! {
     static CURRENT: Cell<*const Current> = const { Cell::new(ptr::null()) };
+    /// The pool that the thread belongs to, to its very end: thread-local values may end the pool
+    /// when they are dropped. An address, not to be followed.
+    static HOME: Cell<*const Inner> = const { Cell::new(ptr::null()) };
 }
 
 /// Seats the calling thread while `f` runs.
@@ -69,7 +75,9 @@ pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
         inner: Arc::clone(inner),
         seat,
         in_loop: Cell::new(false),
+        frame: Cell::new(ptr::null()),
     };
+    HOME.set(Arc::as_ptr(inner));
     CURRENT.set(&current);
     f();
     CURRENT.set(ptr::null());
@@ -78,19 +86,25 @@ pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
 /// The calling thread's seat, if it is a thread of the pool at this address.
 #[inline]
 pub(crate) fn current_of<'a>(inner: *const Inner) -> Option<&'a Current> {
-    let current = CURRENT.get();
-    if current.is_null() {
-        return None;
-    }
+    current().filter(|current| ptr::eq(Arc::as_ptr(&current.inner), inner))
+}
+
+/// The calling thread's seat, if it is a thread of any pool.
+#[inline]
+fn current<'a>() -> Option<&'a Current> {
     // SAFETY: `with_seat` sets it while the value lives, on this thread's own stack, further down
     // than any caller. The reference does not leave the calling function's frame.
-    let current = unsafe { &*current };
-    ptr::eq(Arc::as_ptr(&current.inner), inner).then_some(current)
+    unsafe { CURRENT.get().as_ref() }
 }
 
 /// The calling thread's index in this pool, if it is one of its threads.
 pub(crate) fn seat_in(inner: &Inner) -> Option<usize> {
     current_of(inner).map(|current| current.seat.index)
+}
+
+/// Whether the calling thread is one of this pool's, even when it is about to end.
+pub(crate) fn is_home(inner: &Inner) -> bool {
+    ptr::eq(HOME.get(), inner)
 }
 
 impl Current {
@@ -101,10 +115,51 @@ impl Current {
         }
     }
 
-    /// The thread's own deque, while it is a worker and so will come back to it.
+    pub(crate) fn index(&self) -> usize {
+        self.seat.index
+    }
+
+    /// The thread's own deques, while it is a worker and so will come back to them.
     #[inline]
     pub(crate) fn local(&self) -> Option<&Local> {
         self.in_loop.get().then_some(&self.seat.local)
+    }
+
+    /// The nearest wait on this stack.
+    #[inline]
+    pub(crate) fn frame(&self) -> *const () {
+        self.frame.get()
+    }
+
+    /// Runs `f` with this wait as the nearest one.
+    #[inline]
+    pub(crate) fn in_frame<R>(&self, frame: *const (), f: impl FnOnce() -> R) -> R {
+        let outer = self.frame.replace(frame);
+        let result = f();
+        self.frame.set(outer);
+        result
+    }
+
+    /// Runs `f`, which blocks, with this worker out of service: another may take its place.
+    pub(crate) fn blocking<R>(&self, f: impl FnOnce() -> R) -> R {
+        if !self.in_loop.get() {
+            return f();
+        }
+        let inner = &*self.inner;
+        let duty = inner.sleep.leave_service(|| !inner.queue.is_empty());
+        inner.fulfil(duty);
+        let result = f();
+        inner.sleep.return_to_service();
+        result
+    }
+}
+
+/// Runs `f`, which blocks: if the calling thread is some pool's worker, it is out of service
+/// meanwhile.
+pub(crate) fn blocking<R>(f: impl FnOnce() -> R) -> R {
+    match current() {
+        Some(current) => current.blocking(f),
+        None => f(),
     }
 }
 
@@ -141,14 +196,14 @@ fn answer_call(inner: Arc<Inner>, hopping_since: Option<Instant>) {
     }
     inner.threads.end_call();
     inner.sleep.call_taken_up();
-    let job = search_once(current);
+    let job = inner.queue.take_any();
     let duty = inner.sleep.found(|| !inner.queue.is_empty());
     inner.fulfil(duty);
     if let Some(job) = job {
         execute(current, job);
         inner.look_if_drained();
     }
-    let duty = inner.sleep.lie_down_in_rayon(|| !inner.queue.is_empty());
+    let duty = inner.sleep.leave_service(|| !inner.queue.is_empty());
     inner.fulfil(duty);
 }
 
@@ -175,7 +230,7 @@ fn search_once(current: &Current) -> Option<Job> {
 /// Where a worker stands between two jobs.
 enum Next {
     Run(Job),
-    /// Rayon gave it something to do meanwhile: look again.
+    /// Look into the own deques and the injectors.
     Again,
     Leave,
 }
@@ -188,10 +243,14 @@ fn run(current: &Current) {
         match next {
             Next::Run(job) => {
                 execute(current, job);
-                while let Some(job) = inner.queue.next(&current.seat.local) {
-                    execute(current, job);
-                }
-                next = idle(current);
+                next = Next::Again;
+            }
+            Next::Again if inner.sleep.has_surplus() && inner.sleep.take_surplus() => {
+                inner.queue.hand_over(&current.seat.local);
+                let duty = inner.sleep.after_push();
+                inner.fulfil(duty);
+                inner.look_if_drained();
+                return;
             }
             Next::Again => {
                 next = match inner.queue.next(&current.seat.local) {
@@ -266,7 +325,11 @@ impl Inner {
         match duty {
             Duty::None => {}
             Duty::Call => self.send_call(),
-            Duty::Discard => self.discard_queued(),
+            Duty::Discard => {
+                self.discard_submitted();
+                let duty = self.sleep.rouse();
+                self.fulfil(duty);
+            }
         }
     }
 

@@ -102,7 +102,7 @@ impl WorkerSnapshot {
 impl Snapshot {
     pub(crate) fn of(inner: &Inner) -> Self {
         // What has ended is read before what was begun, and that before what was admitted.
-        let per_worker: Vec<WorkerSnapshot> = (0..inner.settings.max_threads)
+        let per_worker: Vec<WorkerSnapshot> = (0..inner.settings.threads())
             .map(|seat| WorkerSnapshot::of(inner, seat))
             .collect();
         let sums = inner.recorder.sums();

@@ -1,0 +1,258 @@
+//! Two ways to call into the pool and wait: `install` a closure on a worker, and `join` two.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    ptr,
+};
+
+use crate::{
+    inner::Inner,
+    job::{Job, Runnable},
+    pool::Pool,
+    site::Site,
+    sync::UnsafeCell,
+    unwind::drop_payload,
+    wait::Countdown,
+    worker::{self, Current},
+};
+
+type Outcome<R> = Result<R, Box<dyn Any + Send>>;
+
+/// A closure, and later its result, in the frame of the one who waits for it.
+struct Guest<F, R> {
+    countdown: Countdown,
+    /// Taken by the one who runs it.
+    f: UnsafeCell<Option<F>>,
+    /// Written by the one who runs it, before the countdown ends; read after it by its owner.
+    result: UnsafeCell<Option<Outcome<R>>>,
+}
+
+impl<F, R> Guest<F, R>
+where
+    F: FnOnce() -> R + Send,
+    R: Send,
+{
+    fn new(current: Option<&Current>, f: F) -> Self {
+        Self {
+            countdown: Countdown::new(current),
+            f: UnsafeCell::new(Some(f)),
+            result: UnsafeCell::new(None),
+        }
+    }
+
+    /// Takes the closure, to be run, or dropped, by the caller.
+    ///
+    /// # Safety
+    /// The caller is the only one who has the job of this guest.
+    unsafe fn take(&self) -> Option<F> {
+        // SAFETY: passed on to the caller.
+        self.f.with_mut(|f| unsafe { (*f).take() })
+    }
+
+    /// The result of one that was run elsewhere.
+    ///
+    /// # Safety
+    /// The countdown has come to its end, and the caller is its owner.
+    unsafe fn into_outcome(self) -> Option<Outcome<R>> {
+        // SAFETY: passed on to the caller.
+        self.result.with_mut(|result| unsafe { (*result).take() })
+    }
+}
+
+/// The job of a guest. `COUNTED` says that it is one in the pool's books, and had to be admitted.
+struct GuestJob<F, R, const COUNTED: bool>(*const Guest<F, R>);
+
+// SAFETY: the closure and its result are Send, and the guest outlives its job.
+unsafe impl<F: Send, R: Send, const COUNTED: bool> Send for GuestJob<F, R, COUNTED> {}
+
+impl<F, R, const COUNTED: bool> Runnable for GuestJob<F, R, COUNTED>
+where
+    F: FnOnce() -> R + Send,
+    R: Send,
+{
+    fn run(self, site: &Site<'_>, placed: bool) {
+        // SAFETY: the guest's owner waits for the countdown, which ends below.
+        let guest = unsafe { &*self.0 };
+        if COUNTED {
+            site.begin(placed);
+        }
+        // SAFETY: this is its one job.
+        let outcome = unsafe { guest.take() }.map(|f| catch_unwind(AssertUnwindSafe(f)));
+        if COUNTED {
+            site.end(matches!(outcome, Some(Ok(_))));
+        }
+        // SAFETY: the owner does not look before the countdown ends.
+        guest.result.with_mut(|result| unsafe { *result = outcome });
+        // The guest may be gone after this.
+        guest.countdown.end(site.inner, site.seat);
+    }
+
+    /// Somebody waits for it in a frame of the stack, and cannot be told that it was dropped.
+    fn discard(self, site: &Site<'_>, placed: bool) {
+        self.run(site, placed);
+    }
+}
+
+impl Inner {
+    /// Runs `f` on a worker, for a thread that is none, which waits for it. `None` hands `f` back:
+    /// the pool is closed.
+    fn install_from_outside<F, R>(&self, f: F) -> R
+    where
+        F: FnOnce() -> R + Send,
+        R: Send,
+    {
+        if self.admission.acquire(None).is_err() {
+            return f();
+        }
+        let guest = Guest::new(None, f);
+        guest.countdown.begin(None);
+        let job = GuestJob::<F, R, true>(&guest);
+        // SAFETY: the guest stays in this frame until its countdown has ended.
+        self.queue.push_structured(unsafe { Job::borrowing(job) });
+        let duty = self.sleep.after_push();
+        self.fulfil(duty);
+        guest.countdown.wait(self, None);
+        // SAFETY: the countdown has ended, and it is ours.
+        match unsafe { guest.into_outcome() } {
+            Some(Ok(result)) => result,
+            Some(Err(payload)) => resume_unwind(payload),
+            None => unreachable!("a job that has ended leaves an outcome"),
+        }
+    }
+
+    fn join_on<A, B, RA, RB>(&self, current: &Current, a: A, b: B) -> (RA, RB)
+    where
+        A: FnOnce() -> RA,
+        B: FnOnce() -> RB + Send,
+        RB: Send,
+    {
+        let Some(local) = current.local() else {
+            // In a piece of rayon's work there is nobody to come back to this deque.
+            return (a(), b());
+        };
+        let guest = Guest::new(Some(current), b);
+        let mark = local.mark();
+        let job = GuestJob::<B, RB, false>(&guest);
+        // SAFETY: the guest stays in this frame until the job is popped here, or its countdown has
+        // ended.
+        local.push_structured(unsafe { Job::borrowing(job) });
+        let duty = self.sleep.after_offer();
+        self.fulfil(duty);
+
+        let frame = ptr::from_ref(&guest).cast();
+        let ours = current.in_frame(frame, || catch_unwind(AssertUnwindSafe(a)));
+        // What `a` pushed above the mark it has waited for, so this is the other half, or nothing.
+        let theirs = match local.pop_structured(mark) {
+            Some(job) => {
+                std::mem::forget(job);
+                // SAFETY: its job was popped, and is ours.
+                let b = unsafe { guest.take() };
+                match (&ours, b) {
+                    (Ok(_), Some(b)) => Some(catch_unwind(AssertUnwindSafe(b))),
+                    // A half that did not start is not begun any more when the other panicked.
+                    (_, b) => {
+                        crate::unwind::quietly(move || drop(b));
+                        None
+                    }
+                }
+            }
+            None => {
+                guest.countdown.wait_for_thief(self);
+                // SAFETY: the countdown has ended, and it is ours.
+                unsafe { guest.into_outcome() }
+            }
+        };
+        match (ours, theirs) {
+            (Ok(ours), Some(Ok(theirs))) => (ours, theirs),
+            (Err(payload), theirs) => {
+                if let Some(Err(second)) = theirs {
+                    drop_payload(second);
+                }
+                resume_unwind(payload)
+            }
+            (Ok(_), Some(Err(payload))) => resume_unwind(payload),
+            (Ok(_), None) => unreachable!("a half that was begun leaves an outcome"),
+        }
+    }
+}
+
+/// # Calls
+impl Pool {
+    /// Runs `f` on a worker, and returns what it returns.
+    ///
+    /// On a thread of the pool it runs at once, here. Elsewhere it is a job like others: the caller
+    /// blocks for its admission and until it has ended. Parallel iterators and rayon's own functions
+    /// in `f` use this pool's workers.
+    ///
+    /// # Panics
+    /// With the panic of `f`.
+    ///
+    /// # Examples
+    /// ```
+    /// let pool = adaptive_pool::Pool::builder().workers(2).name("calc").build().unwrap();
+    /// let name = pool.install(|| std::thread::current().name().map(str::to_owned));
+    /// assert!(name.unwrap().starts_with("calc-"));
+    /// ```
+    pub fn install<F, R>(&self, f: F) -> R
+    where
+        F: FnOnce() -> R + Send,
+        R: Send,
+    {
+        match worker::current_of(&*self.inner) {
+            Some(_) => f(),
+            None => self.inner.install_from_outside(f),
+        }
+    }
+
+    /// Runs both closures, in parallel if another worker has time for one, and returns both results.
+    ///
+    /// The second half needs no place in the queue and no allocation: it lives in the caller's frame.
+    /// Called from a thread that is not the pool's, all of it moves to a worker first, as with
+    /// [`install`](Self::install).
+    ///
+    /// # Panics
+    /// With the panic of `a`, if it panicked, otherwise with that of `b`; after both have ended. When
+    /// `a` panics before `b` was begun, `b` is dropped.
+    ///
+    /// # Examples
+    /// ```
+    /// fn sum(pool: &adaptive_pool::Pool, numbers: &[u64]) -> u64 {
+    ///     if numbers.len() <= 1000 {
+    ///         return numbers.iter().sum();
+    ///     }
+    ///     let (left, right) = numbers.split_at(numbers.len() / 2);
+    ///     let (left, right) = pool.join(|| sum(pool, left), || sum(pool, right));
+    ///     left + right
+    /// }
+    /// let pool = adaptive_pool::Pool::new().unwrap();
+    /// let numbers: Vec<u64> = (1..=10_000).collect();
+    /// assert_eq!(sum(&pool, &numbers), 50_005_000);
+    /// ```
+    #[inline]
+    pub fn join<A, B, RA, RB>(&self, a: A, b: B) -> (RA, RB)
+    where
+        A: FnOnce() -> RA + Send,
+        B: FnOnce() -> RB + Send,
+        RA: Send,
+        RB: Send,
+    {
+        match worker::current_of(&*self.inner) {
+            Some(current) => self.inner.join_on(current, a, b),
+            None => self.inner.install_from_outside(|| self.join_here(a, b)),
+        }
+    }
+
+    /// As `join`, where the pool may have been closed, so that the thread is still not its own.
+    fn join_here<A, B, RA, RB>(&self, a: A, b: B) -> (RA, RB)
+    where
+        A: FnOnce() -> RA,
+        B: FnOnce() -> RB + Send,
+        RB: Send,
+    {
+        match worker::current_of(&*self.inner) {
+            Some(current) => self.inner.join_on(current, a, b),
+            None => (a(), b()),
+        }
+    }
+}

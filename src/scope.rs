@@ -1,0 +1,360 @@
+//! Scopes: jobs that borrow from the stack, and are waited for before it is left.
+//!
+//! # Where a scope's job goes
+//!
+//! Onto the deque of the thread that spawns it, if the nearest wait on that thread's stack is the
+//! scope's own, or if there is none: only then nobody who waits there for something else can come
+//! across it. Otherwise (the spawn is made inside of another scope or join that is nested in this
+//! one, or in a piece of rayon's work) the job is a *stray*: it goes into a list of its own, where
+//! workers that wait for nothing find it, and the thread that waits for this scope does. The scope
+//! of a thread that is not the pool's has no deque, and runs nothing while it waits; its jobs go into
+//! the injector.
+
+use std::{
+    any::Any,
+    fmt,
+    marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    ptr,
+    sync::Mutex,
+    time::Duration,
+};
+
+use crate::{
+    error::{AdmissionError, SubmitError},
+    inner::Inner,
+    job::{Job, Runnable},
+    pool::Pool,
+    site::Site,
+    submit::{Entry, Wait},
+    sync::lock,
+    unwind::drop_payload,
+    wait::Countdown,
+    worker::{self, Current},
+};
+
+/// A scope in which jobs can be spawned that borrow from outside of it.
+///
+/// Made by [`Pool::scope`] and [`Pool::in_place_scope`].
+pub struct Scope<'scope> {
+    /// Outlives the scope: whoever opened it borrows the pool.
+    inner: *const Inner,
+    countdown: Countdown,
+    /// The first panic.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    /// Invariant in 'scope.
+    marker: PhantomData<Box<dyn FnOnce(&Scope<'scope>) + Send + Sync + 'scope>>,
+}
+
+// SAFETY: the countdown is made for other threads to count on (its near count is written by the
+// owner's thread alone, which `Countdown` checks by the seat), the panic is in a mutex, and the
+// pool is Sync.
+unsafe impl Sync for Scope<'_> {}
+// SAFETY: a scope is never moved while it is in use; a reference to it may go to other threads, for
+// which it is enough that it is Sync.
+unsafe impl Send for Scope<'_> {}
+
+/// A scope's address, for its jobs.
+struct ScopeRef<'scope>(*const Scope<'scope>);
+
+// SAFETY: a scope is Sync.
+unsafe impl Send for ScopeRef<'_> {}
+
+impl<'scope> ScopeRef<'scope> {
+    /// # Safety
+    /// The scope is still counting a job that the caller runs.
+    unsafe fn get<'a>(self) -> &'a Scope<'scope> {
+        // SAFETY: passed on to the caller.
+        unsafe { &*self.0 }
+    }
+}
+
+/// A job of a scope.
+struct ScopeJob<'scope, F> {
+    scope: ScopeRef<'scope>,
+    f: F,
+}
+
+impl<'scope, F: FnOnce(&Scope<'scope>) + Send> Runnable for ScopeJob<'scope, F> {
+    #[inline]
+    fn run(self, site: &Site<'_>, placed: bool) {
+        let Self { scope, f } = self;
+        // SAFETY: this job is counted until `end`.
+        let scope = unsafe { scope.get() };
+        scope.run_job(site, placed, f);
+        // The scope may be gone after this.
+        scope.countdown.end(site.inner, site.seat);
+    }
+
+    /// A scope waits for all its jobs, and has no way to say that one was dropped.
+    fn discard(self, site: &Site<'_>, placed: bool) {
+        self.run(site, placed);
+    }
+}
+
+impl<'scope> Scope<'scope> {
+    pub(crate) fn new(inner: &Inner, current: Option<&Current>) -> Self {
+        Self {
+            inner,
+            countdown: Countdown::new(current),
+            panic: Mutex::new(None),
+            marker: PhantomData,
+        }
+    }
+
+    fn inner(&self) -> &Inner {
+        // SAFETY: whoever opened the scope borrows the pool until it has ended.
+        unsafe { &*self.inner }
+    }
+
+    /// Spawns a job into the scope.
+    ///
+    /// The job is given the scope, so that it can spawn more. It may run before this returns: when
+    /// the queue is full, or the pool closed, the spawner runs it itself. So no spawn ever waits, and
+    /// however many jobs are spawned, at most capacity + workers + 1 of them exist at a time.
+    ///
+    /// A panic in the job is re-raised by the scope, when all its jobs have ended.
+    pub fn spawn<F>(&self, f: F)
+    where
+        F: FnOnce(&Scope<'scope>) + Send + 'scope,
+    {
+        if let Err(refused) = self.spawn_waiting(Wait::Inline, f) {
+            // Neither full nor closed refuses a spawn that may run inline.
+            drop(refused);
+        }
+    }
+
+    /// Spawns a job into the scope if there is room; never waits, and never runs it here.
+    ///
+    /// # Errors
+    /// [`SubmitError::Full`] or [`SubmitError::Closed`], with the job.
+    pub fn try_spawn<F>(&self, f: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce(&Scope<'scope>) + Send + 'scope,
+    {
+        self.spawn_waiting(Wait::Never, f)
+    }
+
+    /// Spawns a job into the scope; waits at most `timeout` while the queue is full.
+    ///
+    /// On a thread of the pool it does not wait, and runs the job itself instead; on a closed pool it
+    /// does so too.
+    ///
+    /// # Errors
+    /// [`SubmitError::TimedOut`], with the job.
+    pub fn spawn_timeout<F>(&self, timeout: Duration, f: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce(&Scope<'scope>) + Send + 'scope,
+    {
+        self.spawn_waiting(Wait::at_most(timeout), f)
+    }
+
+    fn spawn_waiting<F>(&self, wait: Wait, f: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce(&Scope<'scope>) + Send + 'scope,
+    {
+        let inner = self.inner();
+        let current = worker::current_of(inner);
+        match inner.admit_structured(wait, current) {
+            Ok(Entry::Place) => {
+                self.countdown.begin(current.map(Current::index));
+                let scope = ScopeRef(self);
+                self.push(inner, current, ScopeJob { scope, f });
+                Ok(())
+            }
+            Ok(Entry::Inline) => {
+                let site = Site {
+                    inner,
+                    seat: current.map(Current::index),
+                };
+                // Nobody waits for it: it has ended when this returns.
+                self.run_job(&site, false, f);
+                inner.look_if_drained();
+                Ok(())
+            }
+            Err(reason) => Err(SubmitError::new(reason, f)),
+        }
+    }
+
+    fn push<F>(&self, inner: &Inner, current: Option<&Current>, job: ScopeJob<'scope, F>)
+    where
+        F: FnOnce(&Scope<'scope>) + Send + 'scope,
+    {
+        let frame = current.map(Current::frame);
+        let own = frame.is_some_and(|frame| frame.is_null() || ptr::eq(frame, self.frame()));
+        match current.and_then(Current::local) {
+            Some(local) if own => {
+                // SAFETY: the scope waits for the job before 'scope ends; it is run even when the
+                // pool is emptied.
+                local.push_structured(unsafe { Job::borrowing(job) });
+            }
+            _ if self.countdown.takes_strays() => {
+                // SAFETY: as above.
+                let job = unsafe { Job::borrowing(job) };
+                inner.queue.push_stray(&self.countdown, job);
+                self.countdown.told_of_stray(inner);
+            }
+            _ => {
+                // SAFETY: as above.
+                inner.queue.push_structured(unsafe { Job::borrowing(job) });
+            }
+        }
+        let duty = inner.sleep.after_push();
+        inner.fulfil(duty);
+    }
+
+    fn frame(&self) -> *const () {
+        ptr::from_ref(self).cast()
+    }
+
+    fn run_job(&self, site: &Site<'_>, placed: bool, f: impl FnOnce(&Self)) {
+        site.begin(placed);
+        let outcome = catch_unwind(AssertUnwindSafe(|| f(self)));
+        site.end(outcome.is_ok());
+        if let Err(payload) = outcome {
+            self.panicked(payload);
+        }
+    }
+
+    /// Keeps the first panic. The others have nobody to go to.
+    #[cold]
+    fn panicked(&self, payload: Box<dyn Any + Send>) {
+        let mut first = lock(&self.panic);
+        if first.is_none() {
+            *first = Some(payload);
+        } else {
+            drop(first);
+            drop_payload(payload);
+        }
+    }
+
+    pub(crate) fn has_panicked(&self) -> bool {
+        lock(&self.panic).is_some()
+    }
+
+    /// Runs the body, waits for the jobs, and re-raises the first panic.
+    fn complete<R>(&self, current: Option<&Current>, body: impl FnOnce(&Self) -> R) -> R {
+        let run = || {
+            let own = current.and_then(|current| Some((current, current.local()?.mark())));
+            let result = catch_unwind(AssertUnwindSafe(|| body(self)));
+            let result = result.map_err(|payload| self.panicked(payload));
+            self.countdown.wait(self.inner(), own);
+            result
+        };
+        let result = match current {
+            Some(current) => current.in_frame(self.frame(), run),
+            None => run(),
+        };
+        let first = lock(&self.panic).take();
+        match (result, first) {
+            (Ok(result), None) => result,
+            // A body that panicked has left a panic.
+            (_, first) => resume_unwind(first.unwrap_or_else(|| Box::new("a scope panicked"))),
+        }
+    }
+}
+
+impl fmt::Debug for Scope<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope")
+            .field("panicked", &self.has_panicked())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// How a structured job gets in. One that may wait or run inline is refused by nothing but its
+    /// timeout.
+    fn admit_structured(
+        &self,
+        wait: Wait,
+        current: Option<&Current>,
+    ) -> Result<Entry, AdmissionError> {
+        match self.admission.try_acquire() {
+            Ok(()) => Ok(Entry::Place),
+            Err(refusal) => match (AdmissionError::from(refusal), wait) {
+                (reason, Wait::Never) => {
+                    self.recorder.rejected(reason);
+                    Err(reason)
+                }
+                (AdmissionError::Full, Wait::Until(at)) if current.is_none() => {
+                    match self.admission.acquire(Some(at)) {
+                        Ok(()) => Ok(Entry::Place),
+                        Err(AdmissionError::Closed) => Ok(Entry::Inline),
+                        Err(reason) => {
+                            self.recorder.rejected(reason);
+                            Err(reason)
+                        }
+                    }
+                }
+                _ => Ok(Entry::Inline),
+            },
+        }
+    }
+}
+
+/// # Fork-join
+///
+/// Jobs that borrow from the stack, bounded all the same.
+///
+/// **A wait never runs a stranger.** A worker that waits in a scope or a join runs jobs of that
+/// scope, and of scopes nested in it, and nothing else. So a lock that is held across the wait cannot
+/// meet an unrelated job that wants it, and a short wait does not pick up a long job. While it has
+/// nothing to run it blocks, and another thread may take its place. (Inside `rayon::join`,
+/// `rayon::scope` and parallel iterators rayon's own rules hold: they may run anything.)
+///
+/// **On a closed pool** each of these does its work on the calling thread.
+impl Pool {
+    /// Runs `f` on a worker, with a scope; returns when `f` and all jobs spawned into the scope have
+    /// ended.
+    ///
+    /// On a thread of the pool `f` runs at once, here. Elsewhere it is a job like others, and the
+    /// caller blocks, for its admission too.
+    ///
+    /// # Panics
+    /// With the first panic of `f` and the jobs, after all of them have ended.
+    ///
+    /// # Examples
+    /// ```
+    /// let pool = adaptive_pool::Pool::new().unwrap();
+    /// let mut halves = [1, 2, 3, 4];
+    /// let (left, right) = halves.split_at_mut(2);
+    /// pool.scope(|s| {
+    ///     s.spawn(|_| left.iter_mut().for_each(|x| *x *= 10));
+    ///     s.spawn(|_| right.iter_mut().for_each(|x| *x *= 100));
+    /// });
+    /// assert_eq!(halves, [10, 20, 300, 400]);
+    /// ```
+    pub fn scope<'scope, F, R>(&self, f: F) -> R
+    where
+        F: FnOnce(&Scope<'scope>) -> R + Send,
+        R: Send,
+    {
+        self.install(|| self.in_place_scope(f))
+    }
+
+    /// As [`scope`](Self::scope), but runs `f` on the calling thread, whatever thread it is.
+    ///
+    /// # Panics
+    /// With the first panic of `f` and the jobs, after all of them have ended.
+    ///
+    /// # Examples
+    /// ```
+    /// let pool = adaptive_pool::Pool::new().unwrap();
+    /// let words = ["to", "be", "or", "not"];
+    /// let mut lengths = [0; 4];
+    /// pool.in_place_scope(|s| {
+    ///     for (word, length) in words.iter().zip(&mut lengths) {
+    ///         s.spawn(move |_| *length = word.len());
+    ///     }
+    /// });
+    /// assert_eq!(lengths, [2, 2, 2, 3]);
+    /// ```
+    pub fn in_place_scope<'scope, F, R>(&self, f: F) -> R
+    where
+        F: FnOnce(&Scope<'scope>) -> R,
+    {
+        let current = worker::current_of(&*self.inner);
+        Scope::new(&self.inner, current).complete(current, f)
+    }
+}
