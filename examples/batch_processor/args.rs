@@ -1,0 +1,87 @@
+//! The command line.
+
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
+
+use clap::{Parser, value_parser};
+
+const AFTER_HELP: &str = "\
+Memory: a file is read only after a place in the queue was won for it, and is then held whole until
+its job ends. So at most CAPACITY + WORKERS files are in memory, however many there are and however
+large: the size of the largest one is in the summary.
+
+A file that cannot be read is named, counted and passed over. Whatever is not a regular file is
+counted and passed over. Symbolic links below a PATH are not followed.
+
+Ctrl-C stops reading, finishes what is in the queue, and reports what was done; a second one ends
+the program at once.
+
+Exit code: 0, also if files were unreadable or rejected; 1 if the output could not be written or a
+job failed; 2 for a wrong PATH or option; 130 after Ctrl-C.";
+
+/// Hash (BLAKE3) and compress (zstd) every file under the paths, on a pool with a bounded queue.
+#[derive(Debug, Parser)]
+#[command(name = "batch_processor", after_help = AFTER_HELP, max_term_width = 100)]
+pub struct Args {
+    /// Files and directories to read. Default: this repository's own directory, without the
+    /// directories `.git` and `target`; a PATH that is given is read entirely.
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+
+    /// Workers in service: a number, or at least .. at most, as 1..4 or 1..=4 (both mean 1 to 4).
+    /// Default: as many as there are cores.
+    #[arg(long, value_name = "N|MIN..MAX", value_parser = workers)]
+    pub workers: Option<RangeInclusive<usize>>,
+
+    /// How many files may wait for a worker.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub capacity: usize,
+
+    /// How long a file may wait for its place in the queue, as 50ms, 2s or 1m. A file that gets none
+    /// in that time is skipped, named, and counted as rejected. Default: it waits.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub timeout: Option<Duration>,
+
+    /// zstd's compression level.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = value_parser!(i32).range(1..=22))]
+    pub level: i32,
+
+    /// Print `hash  path` for each file as it is done, as b3sum does; the summary then goes to
+    /// stderr. With --json, the document holds them, and memory grows with their number.
+    #[arg(long)]
+    pub list: bool,
+
+    /// Print the summary as one JSON document, and nothing else, on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn workers(text: &str) -> Result<RangeInclusive<usize>, String> {
+    let number = |text: &str| {
+        text.parse::<usize>()
+            .map_err(|_| String::from("expected a number (4) or a range (1..4, 1..=4)"))
+    };
+    match text.split_once("..") {
+        None => number(text).map(|n| n..=n),
+        Some((min, max)) => Ok(number(min)?..=number(max.strip_prefix('=').unwrap_or(max))?),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        _ => 0.0,
+    };
+    number
+        .parse::<f64>()
+        .ok()
+        .filter(|_| seconds > 0.0)
+        .and_then(|number| Duration::try_from_secs_f64(number * seconds).ok())
+        .ok_or_else(|| String::from("expected a number and a unit (us, ms, s, m), as 50ms or 1.5s"))
+}

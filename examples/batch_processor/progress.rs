@@ -1,0 +1,133 @@
+//! What is seen while it works: a progress bar on a terminal, a plain line now and then elsewhere.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    time::{Duration, Instant},
+};
+
+use adaptive_pool::Pool;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::units::Bytes;
+
+/// How often the pool is looked at, at most: often enough to look smooth.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How often a plain line is written, at most.
+const LINE: Duration = Duration::from_secs(2);
+
+/// How far the work is.
+pub struct Status {
+    /// Files that are dealt with: done, unreadable or rejected.
+    pub files: u64,
+    pub bytes: u64,
+    pub elapsed: Duration,
+}
+
+impl Status {
+    pub fn bytes_per_second(&self) -> f64 {
+        self.bytes as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+}
+
+pub struct Progress<'a> {
+    pool: &'a Pool,
+    /// `None` if stderr is not a terminal.
+    bar: Option<ProgressBar>,
+    looked: Option<Instant>,
+    wrote: Instant,
+    peak_depth: u64,
+}
+
+impl<'a> Progress<'a> {
+    pub fn new(pool: &'a Pool) -> Self {
+        let bar = io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::no_length();
+            if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} files, {msg}") {
+                bar.set_style(style);
+            }
+            bar.set_message("counting");
+            bar
+        });
+        Self {
+            pool,
+            bar,
+            looked: None,
+            wrote: Instant::now(),
+            peak_depth: 0,
+        }
+    }
+
+    /// Whether it can make use of the number of files.
+    pub fn wants_count(&self) -> bool {
+        self.bar.is_some()
+    }
+
+    pub fn counted(&self, files: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(files);
+        }
+    }
+
+    /// Shows how far it is, unless it did so a moment ago.
+    pub fn update(&mut self, status: impl FnOnce() -> Status) {
+        if self.looked.is_some_and(|at| at.elapsed() < LOOK) {
+            return;
+        }
+        self.looked = Some(Instant::now());
+        let seen = self.pool.metrics();
+        self.peak_depth = self.peak_depth.max(seen.depth);
+        if self.bar.is_none() && self.wrote.elapsed() < LINE {
+            return;
+        }
+        let status = status();
+        let text = format!(
+            "{}, {}/s, queue {}/{}, workers {}/{}",
+            Bytes(status.bytes as f64),
+            Bytes(status.bytes_per_second()),
+            seen.depth,
+            seen.capacity,
+            seen.workers_busy,
+            seen.workers_in_service,
+        );
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(status.files);
+                bar.set_message(text);
+            }
+            None => {
+                self.wrote = Instant::now();
+                note(&format!("{} files, {text}", status.files));
+            }
+        }
+    }
+
+    /// The most places of the queue that were seen taken.
+    pub fn peak_depth(&self) -> u64 {
+        self.peak_depth
+    }
+
+    /// Does what writes to the terminal, with the bar out of its way.
+    pub fn around<R>(&self, write: impl FnOnce() -> R) -> R {
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    /// Writes a line to stderr.
+    pub fn say(&self, line: &str) {
+        self.around(|| note(line));
+    }
+
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Writes a line to stderr. If nobody can read it any more, that is no reason to stop.
+pub fn note(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
