@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# The tests in miri: an interpreter that finds undefined behaviour, deadlocks and use after free.
+#
+#   .ci/miri.sh                  the library's own tests, and those named in `suites` below
+#   .ci/miri.sh handle           the library's own tests, and tests/handle.rs
+#
+# Exits with 0, or with 77 and a line `SKIPPED: why`, or with anything else for a failure.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Each cargo call ends within this many seconds. miri is about a hundred times slower than the machine.
+limit="${MIRI_LIMIT:-200}"
+
+# Where the unsafe code is exercised with few jobs. Stress tests would take hours.
+suites=(handle panics scope)
+if [ "$#" -gt 0 ]; then
+    suites=("$@")
+fi
+
+skip() {
+    echo "SKIPPED: $1"
+    exit 77
+}
+
+if ! sysroot="$(rustup run nightly rustc --print sysroot 2>/dev/null)"; then
+    skip "no nightly toolchain is installed"
+fi
+if ! rustup run nightly cargo miri --version >/dev/null 2>&1; then
+    skip "miri is not installed for nightly"
+fi
+if [ ! -d "$sysroot/lib/rustlib/src/rust/library" ]; then
+    skip "rust-src is not installed for nightly"
+fi
+if ! setup="$(timeout --kill-after=10 "$limit" cargo +nightly miri setup 2>&1)"; then
+    echo "$setup"
+    skip "miri's standard library could not be built: see above"
+fi
+
+# tree-borrows, ignore-leaks and permissive-provenance are for crossbeam: its epochs keep memory until the
+# end, and turn pointers into integers. Without isolation, so that tests may read the clock.
+export MIRIFLAGS="-Zmiri-tree-borrows -Zmiri-ignore-leaks -Zmiri-permissive-provenance -Zmiri-disable-isolation"
+# proptest: few cases, and no file for its regressions.
+export PROPTEST_CASES="${PROPTEST_CASES:-4}" PROPTEST_DISABLE_FAILURE_PERSISTENCE=true
+
+run_miri() {
+    echo "+ cargo +nightly miri test $*"
+    timeout --kill-after=10 "$limit" cargo +nightly miri test --target-dir target/miri "$@"
+}
+
+run_miri --lib
+for suite in "${suites[@]}"; do
+    if [ -f "tests/$suite.rs" ]; then
+        run_miri --test "$suite"
+    elif [ "$#" -gt 0 ]; then
+        echo "there is no tests/$suite.rs" >&2
+        exit 2
+    fi
+done

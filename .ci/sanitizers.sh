@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# The tests under a sanitizer of the compiler.
+#
+#   .ci/sanitizers.sh            address and leaks; works with a stable toolchain
+#   .ci/sanitizers.sh thread     data races; wants a nightly with rust-src
+#
+# Exits with 0, or with 77 and a line `SKIPPED: why`, or with anything else for a failure.
+#
+# `thread` is not part of .ci/run: that tool does not understand fences, on which crossbeam-deque and our
+# own protocols stand, so what it reports has to be read before it is believed. loom checks the fences.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+skip() {
+    echo "SKIPPED: $1"
+    exit 77
+}
+
+host="$(rustc -vV | sed -n 's/^host: //p')"
+target="x86_64-unknown-linux-gnu"
+if [ "$host" != "$target" ]; then
+    skip "the sanitizers are set up for $target, and this is $host"
+fi
+
+mode="${1:-address}"
+case "$mode" in
+    address)
+        # Leaks are looked for at each test program's end. A job that never ends is not one.
+        export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1}"
+        RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" \
+            cargo test --target "$target" --tests --target-dir target/asan
+        ;;
+    thread)
+        if ! sysroot="$(rustup run nightly rustc --print sysroot 2>/dev/null)"; then
+            skip "no nightly toolchain is installed"
+        fi
+        if [ ! -d "$sysroot/lib/rustlib/src/rust/library" ]; then
+            skip "rust-src is not installed for nightly"
+        fi
+        RUSTFLAGS="-Zsanitizer=thread --cfg crossbeam_sanitize_thread" \
+            cargo +nightly test -Zbuild-std --target "$target" --tests --target-dir target/tsan
+        ;;
+    *)
+        echo "usage: .ci/sanitizers.sh [address|thread]" >&2
+        exit 2
+        ;;
+esac
