@@ -1,0 +1,96 @@
+//! Puts every question to every rival, in turns, and prints a table for each.
+
+use std::{env, fs, process::ExitCode, thread};
+
+use adaptive_pool_benches::{
+    efficiency, idle,
+    report::{self, Question},
+    round_trip, tiny,
+};
+
+const USAGE: &str = "\
+compare [QUESTION]... [--rounds N] [--jobs N] [--json FILE]
+
+  one-producer    tiny jobs from one producer
+  four-producers  tiny jobs from four
+  efficiency      jobs of 20 us from a caller who blocks (a 50th of the jobs)
+  idle            a job every 2 ms (a 2000th)
+  round-trip      submit and wait for the result (a 50th)
+
+  --rounds N   each rival is measured once a round (11)
+  --jobs N     tiny jobs in a measurement (1000000)
+  --json FILE  write every measurement there";
+
+type Ask = fn(&'static str, u64) -> Question;
+
+const QUESTIONS: [(&str, Ask); 5] = [
+    ("one-producer", |name, jobs| tiny::question(name, 1, jobs)),
+    ("four-producers", |name, jobs| tiny::question(name, 4, jobs)),
+    ("efficiency", efficiency::question),
+    ("idle", idle::question),
+    ("round-trip", round_trip::question),
+];
+
+struct Options {
+    names: Vec<String>,
+    rounds: usize,
+    jobs: u64,
+    json: Option<String>,
+}
+
+fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut options = Options {
+        names: Vec::new(),
+        rounds: 11,
+        jobs: 1_000_000,
+        json: None,
+    };
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or(format!("{arg} needs a value"));
+        let number = |value: String| match value.parse::<u64>() {
+            Ok(number) if number > 0 => Ok(number),
+            _ => Err(format!("{value} is not a number above 0")),
+        };
+        match arg.as_str() {
+            "--rounds" => options.rounds = number(value()?)? as usize,
+            "--jobs" => options.jobs = number(value()?)?,
+            "--json" => options.json = Some(value()?),
+            name if QUESTIONS.iter().any(|(known, _)| *known == name) => {
+                options.names.push(arg);
+            }
+            _ => return Err(format!("what is {arg}?\n\n{USAGE}")),
+        }
+    }
+    Ok(options)
+}
+
+fn run() -> Result<(), String> {
+    let options = options(env::args().skip(1))?;
+    if cfg!(debug_assertions) {
+        eprintln!("without --release these numbers mean nothing");
+    }
+    let cores = thread::available_parallelism().map_or(0, |cores| cores.get());
+    println!("cores: {cores}, rounds: {}\n", options.rounds);
+    let mut answers = Vec::new();
+    for (name, question) in QUESTIONS {
+        if options.names.is_empty() || options.names.iter().any(|asked| asked == name) {
+            let answer = question(name, options.jobs).ask(options.rounds);
+            println!("{answer}");
+            answers.push(answer);
+        }
+    }
+    if let Some(file) = options.json {
+        fs::write(&file, report::json(&answers)).map_err(|error| format!("{file}: {error}"))?;
+    }
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Runs a question in turns, and makes a table of what came out.
+
+use std::fmt::{self, Write};
+
+/// One column.
+pub struct Metric {
+    /// With its unit.
+    pub name: &'static str,
+    /// As many as mean something.
+    pub decimals: usize,
+}
+
+/// Who is measured, and how: each call is one measurement, and gives a value for each metric.
+pub struct Entrant {
+    name: &'static str,
+    measure: Box<dyn Fn() -> Vec<f64>>,
+}
+
+impl Entrant {
+    /// Building the rival is part of `measure`, timing it is not.
+    pub fn new(name: &'static str, measure: impl Fn() -> Vec<f64> + 'static) -> Self {
+        Self {
+            name,
+            measure: Box::new(measure),
+        }
+    }
+}
+
+/// What is asked, and who is asked. The first is the one that the others are compared with.
+pub struct Question {
+    /// As on the command line.
+    pub name: &'static str,
+    /// Above the table.
+    pub title: String,
+    /// What each measurement gives.
+    pub metrics: &'static [Metric],
+    /// In the order of the table.
+    pub entrants: Vec<Entrant>,
+}
+
+/// What came out: for each entrant, for each metric, a value for each round.
+pub struct Answer {
+    question: Question,
+    samples: Vec<Vec<Vec<f64>>>,
+}
+
+impl Question {
+    /// Measures everybody once a round. Each round starts with another, so that nobody always comes
+    /// after the same one.
+    pub fn ask(self, rounds: usize) -> Answer {
+        let entrants = self.entrants.len();
+        let mut samples = vec![vec![Vec::with_capacity(rounds); self.metrics.len()]; entrants];
+        for round in 0..rounds {
+            for turn in 0..entrants {
+                let who = (round + turn) % entrants;
+                let values = (self.entrants[who].measure)();
+                for (metric, value) in values.into_iter().enumerate() {
+                    samples[who][metric].push(value);
+                }
+            }
+        }
+        Answer {
+            question: self,
+            samples,
+        }
+    }
+}
+
+/// The value below which this part of the values is. Sorts them; NaN if there are none.
+pub fn quantile(values: &mut [f64], part: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let last = values.len().saturating_sub(1);
+    let index = (last as f64 * part).round() as usize;
+    values.get(index).copied().unwrap_or(f64::NAN)
+}
+
+fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    quantile(&mut values.into_iter().collect::<Vec<_>>(), 0.5)
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { question, samples } = self;
+        writeln!(f, "{}: {}", question.name, question.title)?;
+        write!(f, "{:28}", "")?;
+        for metric in question.metrics {
+            write!(f, "{:>12}{:>10}", metric.name, "ours/it")?;
+        }
+        writeln!(f)?;
+        for (entrant, theirs) in question.entrants.iter().zip(samples) {
+            write!(f, "{:28}", entrant.name)?;
+            for (index, metric) in question.metrics.iter().enumerate() {
+                let theirs = &theirs[index];
+                // In one round the machine was the same for both, or nearly so.
+                let ratio = median(samples[0][index].iter().zip(theirs).map(|(a, b)| a / b));
+                let value = median(theirs.iter().copied());
+                write!(f, "{value:12.*}{ratio:10.2}", metric.decimals)?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// Every value of every round, as JSON: question, entrant, metric. The names need no escapes.
+pub fn json(answers: &[Answer]) -> String {
+    let object = |fields: Vec<(&str, String)>| {
+        let mut text = String::from("{");
+        for (index, (name, value)) in fields.into_iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            let _ = write!(text, "{comma}\"{name}\":{value}");
+        }
+        text + "}"
+    };
+    let metrics = |answer: &Answer, values: &[Vec<f64>]| {
+        let names = answer.question.metrics.iter().map(|metric| metric.name);
+        let lists = values.iter().map(|list| format!("{list:?}"));
+        object(names.zip(lists).collect())
+    };
+    let entrants = |answer: &Answer| {
+        let entrants = answer.question.entrants.iter().zip(&answer.samples);
+        let fields = entrants.map(|(entrant, values)| (entrant.name, metrics(answer, values)));
+        object(fields.collect())
+    };
+    let questions = answers
+        .iter()
+        .map(|answer| (answer.question.name, entrants(answer)));
+    object(questions.collect()) + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer() -> Answer {
+        let question = Question {
+            name: "speed",
+            title: "how fast".to_owned(),
+            metrics: &[Metric {
+                name: "ns",
+                decimals: 1,
+            }],
+            entrants: vec![
+                Entrant::new("ours", || vec![1.0]),
+                Entrant::new("theirs", || vec![4.0]),
+            ],
+        };
+        question.ask(3)
+    }
+
+    #[test]
+    fn a_table_compares_the_first_with_each() {
+        let table = answer().to_string();
+        let row = table.lines().find(|line| line.starts_with("theirs"));
+        let row: Vec<&str> = row.into_iter().flat_map(str::split_whitespace).collect();
+        assert_eq!(row, ["theirs", "4.0", "0.25"]);
+    }
+
+    #[test]
+    fn json_holds_every_round() {
+        assert_eq!(
+            json(&[answer()]),
+            "{\"speed\":{\"ours\":{\"ns\":[1.0, 1.0, 1.0]},\"theirs\":{\"ns\":[4.0, 4.0, 4.0]}}}\n"
+        );
+    }
+
+    #[test]
+    fn a_quantile_is_one_of_the_values() {
+        let mut values: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+        assert_eq!(quantile(&mut values, 0.0), 1.0);
+        assert_eq!(quantile(&mut values, 0.99), 99.0);
+        assert_eq!(quantile(&mut values, 1.0), 100.0);
+        assert!(quantile(&mut [], 0.5).is_nan());
+    }
+}

@@ -1,0 +1,129 @@
+//! What a user could pick instead, each as a user would write it today, behind one trait.
+
+use adaptive_pool::Pool;
+
+use crate::Job;
+
+mod rayon;
+mod threads;
+
+/// The threads of every rival.
+pub const WORKERS: usize = 2;
+
+/// The jobs that may wait in every bounded rival.
+pub const CAPACITY: usize = 1024;
+
+/// A way to have jobs of one type run elsewhere. Dropping it ends its threads.
+pub trait Rival<J: Job>: Send + Sync {
+    /// Hands in one job; blocks while a bounded queue is full.
+    fn submit(&self, job: J);
+
+    /// Hands in many. A default method, so that a dynamic call is paid for once and not for each job.
+    fn burst(&self, job: J, count: u64)
+    where
+        J: Copy,
+    {
+        for _ in 0..count {
+            self.submit(job);
+        }
+    }
+}
+
+/// A rival that can be built any number of times.
+pub struct Contender<J> {
+    /// As the tables show it.
+    pub name: &'static str,
+    /// Starts its threads.
+    pub build: fn() -> Box<dyn Rival<J>>,
+}
+
+impl<J: Job> Contender<J> {
+    /// The pool under test, with the options that a user gets who asks for none.
+    pub fn ours() -> Self {
+        Self {
+            name: "adaptive-pool",
+            build: || Box::new(ours(true)),
+        }
+    }
+
+    /// The pool under test, without its clocks.
+    pub fn ours_untracked() -> Self {
+        Self {
+            name: "adaptive-pool, no latencies",
+            build: || Box::new(ours(false)),
+        }
+    }
+
+    /// rayon as it is: the queue grows.
+    pub fn rayon() -> Self {
+        Self {
+            name: "rayon::spawn",
+            build: || Box::new(rayon::pool()),
+        }
+    }
+
+    /// rayon behind a semaphore of a mutex and a condition variable.
+    pub fn rayon_semaphore() -> Self {
+        Self {
+            name: "rayon::spawn + semaphore",
+            build: || Box::new(rayon::Bounded::new()),
+        }
+    }
+
+    /// A bounded channel of boxed closures, with threads that receive.
+    pub fn channel() -> Self {
+        Self {
+            name: "crossbeam bounded",
+            build: || Box::new(threads::Boxed::new()),
+        }
+    }
+
+    /// The same for a user who has jobs of one type only, and so needs no box.
+    pub fn channel_unboxed() -> Self {
+        Self {
+            name: "crossbeam bounded, unboxed",
+            build: || Box::new(threads::Unboxed::new()),
+        }
+    }
+
+    /// The queue from the textbook.
+    pub fn monitor() -> Self {
+        Self {
+            name: "Mutex + Condvar queue",
+            build: || Box::new(threads::MonitorPool::new()),
+        }
+    }
+
+    /// No queue at all: one thread, one slot.
+    pub fn hand_off() -> Self {
+        Self {
+            name: "one thread, park/unpark",
+            build: || Box::new(threads::HandOff::new()),
+        }
+    }
+
+    /// No queue either: the work is cut up beforehand.
+    pub fn static_split() -> Self {
+        Self {
+            name: "static split",
+            build: || Box::new(threads::StaticSplit),
+        }
+    }
+}
+
+fn ours(latency_tracking: bool) -> Pool {
+    Pool::builder()
+        .workers(WORKERS)
+        .capacity(CAPACITY)
+        .latency_tracking(latency_tracking)
+        .build()
+        .expect("the system gives two threads")
+}
+
+impl<J: Job> Rival<J> for Pool {
+    fn submit(&self, job: J) {
+        if self.spawn(move || job.run()).is_err() {
+            unreachable!("nobody closes the pool");
+        }
+    }
+}

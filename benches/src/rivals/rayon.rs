@@ -1,0 +1,75 @@
+//! rayon, as it is and behind a semaphore.
+
+use std::sync::{Arc, Condvar, Mutex};
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use super::{CAPACITY, Rival, WORKERS};
+use crate::Job;
+
+pub(super) fn pool() -> ThreadPool {
+    ThreadPoolBuilder::new()
+        .num_threads(WORKERS)
+        .build()
+        .expect("the system gives two threads")
+}
+
+impl<J: Job> Rival<J> for ThreadPool {
+    fn submit(&self, job: J) {
+        self.spawn(move || job.run());
+    }
+}
+
+struct Semaphore {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Semaphore {
+    fn new(places: usize) -> Self {
+        Self {
+            free: Mutex::new(places),
+            freed: Condvar::new(),
+        }
+    }
+
+    fn acquire(&self) {
+        let free = self.free.lock().expect("no panic under the lock");
+        let mut free = self
+            .freed
+            .wait_while(free, |free| *free == 0)
+            .expect("no panic under the lock");
+        *free -= 1;
+    }
+
+    fn release(&self) {
+        *self.free.lock().expect("no panic under the lock") += 1;
+        self.freed.notify_one();
+    }
+}
+
+pub(super) struct Bounded {
+    pool: ThreadPool,
+    places: Arc<Semaphore>,
+}
+
+impl Bounded {
+    pub(super) fn new() -> Self {
+        Self {
+            pool: pool(),
+            places: Arc::new(Semaphore::new(CAPACITY)),
+        }
+    }
+}
+
+impl<J: Job> Rival<J> for Bounded {
+    fn submit(&self, job: J) {
+        self.places.acquire();
+        let places = Arc::clone(&self.places);
+        self.pool.spawn(move || {
+            // At the start, so that the capacity bounds the jobs that wait, as it does in ours.
+            places.release();
+            job.run();
+        });
+    }
+}
