@@ -42,8 +42,8 @@ pub struct Scope<'scope> {
     countdown: Countdown,
     /// The first panic.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
-    /// Invariant in 'scope.
-    marker: PhantomData<Box<dyn FnOnce(&Scope<'scope>) + Send + Sync + 'scope>>,
+    /// Invariant in 'scope: a job that borrows for longer or shorter is another thing.
+    marker: PhantomData<fn(&'scope ()) -> &'scope ()>,
 }
 
 // SAFETY: the countdown is made for other threads to count on (its near count is written by the
