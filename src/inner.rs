@@ -16,7 +16,7 @@ use crate::{
     queue::Queue,
     shutdown::Life,
     sleep::Sleep,
-    sync::{Ordering, fence},
+    sync::{AtomicUsize, Ordering, fence},
     threads::Threads,
     unwind::{drop_payload, quietly},
     worker,
@@ -82,6 +82,8 @@ pub(crate) struct Inner {
     pub(crate) life: Life,
     pub(crate) settings: Settings,
     pub(crate) hooks: Hooks,
+    /// How deep in the stack a call is taken from rayon's main loop: see `worker.rs`.
+    pub(crate) base_depth: AtomicUsize,
     me: Weak<Inner>,
 }
 
@@ -99,6 +101,7 @@ impl Inner {
             life: Life::new(),
             settings,
             hooks,
+            base_depth: AtomicUsize::new(0),
             me: Weak::clone(me),
         });
         let seats = locals

@@ -12,6 +12,9 @@ use crate::{site::Site, unwind::quietly};
 
 /// What can lie in a queue.
 pub(crate) trait Runnable: Send {
+    /// Whether nobody can tell when it runs, so that inline it may also run a little later.
+    const DETACHED: bool = false;
+
     /// Runs it. `placed` says that it holds a place, which is given back when it starts.
     fn run(self, site: &Site<'_>, placed: bool);
 
@@ -163,6 +166,8 @@ impl Drop for Job {
 pub(crate) struct Detached<F>(pub(crate) F);
 
 impl<F: FnOnce() + Send> Runnable for Detached<F> {
+    const DETACHED: bool = true;
+
     #[inline]
     fn run(self, site: &Site<'_>, placed: bool) {
         site.begin(placed);

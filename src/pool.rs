@@ -12,7 +12,7 @@ use crate::{
     error::{BuildError, ShutdownError, ShutdownReport},
     inner::Inner,
     metrics::Snapshot,
-    shutdown::Patience,
+    shutdown::Grace,
 };
 
 /// A pool of worker threads behind a bounded queue.
@@ -91,7 +91,7 @@ impl Pool {
     /// assert_eq!(pool.shutdown(), report);
     /// ```
     pub fn shutdown(&self) -> ShutdownReport {
-        match self.inner.shut_down(Patience::Unlimited) {
+        match self.inner.shut_down(Grace::Unlimited) {
             Ok(report) => report,
             Err(_inside) => {
                 self.inner.begin_drain();
@@ -130,10 +130,10 @@ impl Pool {
     /// assert_eq!(pool.shutdown().completed, 1);
     /// ```
     pub fn shutdown_timeout(&self, timeout: Duration) -> Result<ShutdownReport, ShutdownError> {
-        let patience = Instant::now()
+        let grace = Instant::now()
             .checked_add(timeout)
-            .map_or(Patience::Unlimited, Patience::Until);
-        self.inner.shut_down(patience)
+            .map_or(Grace::Unlimited, Grace::Until);
+        self.inner.shut_down(grace)
     }
 
     /// Closes the pool, drops what has not started, waits for what runs, and joins every thread.
@@ -141,7 +141,7 @@ impl Pool {
     /// # Errors
     /// [`ShutdownError::InsideJob`] from inside one of the pool's own jobs, with nothing changed.
     pub fn shutdown_now(&self) -> Result<ShutdownReport, ShutdownError> {
-        self.inner.shut_down(Patience::None)
+        self.inner.shut_down(Grace::None)
     }
 
     /// Changes how many jobs may wait, live.

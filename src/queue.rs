@@ -71,9 +71,10 @@ pub(crate) struct Local {
     random: Cell<u32>,
 }
 
-/// A job, and whether it was stolen from another thread.
+/// A job, and how it came.
 pub(crate) struct Found {
     pub(crate) job: Job,
+    /// From another thread.
     pub(crate) stolen: bool,
 }
 
@@ -152,10 +153,9 @@ impl Queue {
         Some(stray.job)
     }
 
-    /// The next job from the thread's own deques, or from the injectors, from where it takes a batch
-    /// along.
+    /// The next job from the thread's own deques.
     #[inline]
-    pub(crate) fn next(&self, local: &Local) -> Option<Job> {
+    pub(crate) fn next_own(&self, local: &Local) -> Option<Job> {
         let tick = local.tick.get().wrapping_add(1);
         local.tick.set(tick);
         if tick % FAIRNESS == 0 {
@@ -163,13 +163,11 @@ impl Queue {
                 return Some(job);
             }
         }
-        local
-            .pop_structured(0)
-            .or_else(|| local.submitted.pop())
-            .or_else(|| self.take_injected(local))
+        local.pop_structured(0).or_else(|| local.submitted.pop())
     }
 
-    fn take_injected(&self, local: &Local) -> Option<Job> {
+    /// A job that was left for all, and maybe a batch of others for the own deque.
+    pub(crate) fn take_injected(&self, local: &Local) -> Option<Job> {
         if !self.structured.is_empty() {
             let job = insist(|| self.structured.steal());
             if job.is_some() {
@@ -304,6 +302,11 @@ impl Local {
         self.submitted.push(job);
     }
 
+    /// Whether submitted jobs wait here.
+    pub(crate) fn has_submitted(&self) -> bool {
+        !self.submitted.is_empty()
+    }
+
     /// A structured job, for this thread and those who steal from it.
     #[inline]
     pub(crate) fn push_structured(&self, job: Job) {
@@ -356,7 +359,6 @@ fn random_below(local: &Local, bound: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// RELIABILITY 3.
     #[test]
     fn a_lost_race_is_not_taken_for_an_empty_queue() {
         let mut script = [Steal::Retry, Steal::Retry, Steal::Success(7)].into_iter();

@@ -270,7 +270,11 @@ impl Inner {
         wait: Wait,
         current: Option<&Current>,
     ) -> Result<Entry, AdmissionError> {
-        match self.admission.try_acquire() {
+        let taken = match (current, wait) {
+            (Some(current), Wait::Inline) => current.take_place(),
+            _ => self.admission.try_acquire(),
+        };
+        match taken {
             Ok(()) => Ok(Entry::Place),
             Err(refusal) => match (AdmissionError::from(refusal), wait) {
                 (reason, Wait::Never) => {

@@ -122,7 +122,7 @@ impl Life {
 
 /// How long a shutdown lets queued jobs start.
 #[derive(Clone, Copy)]
-pub(crate) enum Patience {
+pub(crate) enum Grace {
     Unlimited,
     Until(Instant),
     None,
@@ -180,15 +180,15 @@ impl Inner {
     }
 
     /// All steps, as far as there is time.
-    pub(crate) fn shut_down(&self, patience: Patience) -> Result<ShutdownReport, ShutdownError> {
+    pub(crate) fn shut_down(&self, grace: Grace) -> Result<ShutdownReport, ShutdownError> {
         if worker::is_home(self) {
             return Err(ShutdownError::InsideJob);
         }
         self.begin_drain();
-        let deadline = match patience {
-            Patience::Unlimited => None,
-            Patience::Until(deadline) => Some(deadline),
-            Patience::None => {
+        let deadline = match grace {
+            Grace::Unlimited => None,
+            Grace::Until(deadline) => Some(deadline),
+            Grace::None => {
                 self.begin_discard();
                 None
             }

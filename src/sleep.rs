@@ -10,7 +10,7 @@
 //! |---|---|---|---|
 //! | searching | workers that look for a job and have promised to find it | by the worker itself, or by its waker in its name | when it finds one, or lies down |
 //! | dozing | workers in [`Sleep::doze`] that nobody has chosen yet | when it lies down | by its waker, or when it falls asleep |
-//! | asleep | workers in service whose thread is with rayon | when a doze ends by its timeout | by its waker |
+//! | asleep | places in service that no thread fills at the moment: threads may be with rayon, or blocked | when a doze ends by its timeout; when a worker blocks, or asks rayon for something to do | by its waker; by the worker that comes back |
 //! | called | wake-ups on their way through rayon that no thread has taken up yet | by the waker | by the thread that takes it up |
 //!
 //! **Who puts a job into a queue** pushes it, fences, and loads the word. If somebody searches,
@@ -45,7 +45,7 @@
 //!
 //! **Falling asleep.** A doze that ends by its timeout takes the list's lock, and moves itself from
 //! dozing to asleep, unless the count of dozers is already used up by wakers that have not come for
-//! their dozer yet: then it stays, for one of them comes to it.
+//! their dozer yet: then it stays, for one of them may come to it.
 
 use std::{
     sync::OnceLock,
@@ -172,8 +172,8 @@ impl Sleep {
     /// To be called after each push: wakes a worker if one is needed.
     #[inline]
     pub(crate) fn after_push(&self) -> Duty {
-        // Pairs with the fences in `found` and `doze`: we see that nobody searches, or they see
-        // our job.
+        // Pairs with the fences in `stop_searching`, `doze`, `leave_service` and
+        // `begin_discarding`: we see what they have written, or they see our job.
         if cfg!(not(mutant = "sleep_no_fence_push")) {
             fence(Ordering::SeqCst);
         }
@@ -259,8 +259,9 @@ impl Sleep {
     }
 
     /// Ends a search, for whatever reason. `more` looks for jobs that are still waiting.
-    pub(crate) fn found(&self, more: impl FnOnce() -> bool) -> Duty {
-        let before = Counts(self.counts.fetch_sub(SEARCHING, Ordering::Relaxed));
+    pub(crate) fn stop_searching(&self, more: impl FnOnce() -> bool) -> Duty {
+        // AcqRel: the last searcher also sees what the others have moved into their own deques.
+        let before = Counts(self.counts.fetch_sub(SEARCHING, Ordering::AcqRel));
         if before.of(SEARCHING) > 1 {
             return Duty::None;
         }
@@ -273,7 +274,7 @@ impl Sleep {
 
     /// Lies down, not counted as searching any more; `work` looks for a reason not to sleep.
     ///
-    /// To be followed by [`Sleep::doze_until`], unless the pool has stopped. The bell of this index
+    /// To be followed by [`Sleep::doze_for`], unless the pool has stopped. The bell of this index
     /// may have rung by then, because of what `work` found.
     pub(crate) fn doze(&self, index: usize, work: impl FnOnce() -> bool) -> Duty {
         lock(&self.dozers).push(index);
@@ -286,10 +287,11 @@ impl Sleep {
         if work() { self.rouse() } else { Duty::None }
     }
 
-    /// Waits for the bell; after the timeout, falls asleep.
+    /// Waits for the bell; after the timeout, falls asleep. If a waker is on its way at that moment,
+    /// though maybe to another, it dozes that long once more.
     #[cfg(not(loom))]
-    pub(crate) fn doze_until(&self, index: usize, timeout: Duration) -> DozeEnd {
-        let end = Instant::now() + timeout;
+    pub(crate) fn doze_for(&self, index: usize, timeout: Duration) -> DozeEnd {
+        let mut end = Instant::now() + timeout;
         loop {
             if self.take_ring(index) {
                 return DozeEnd::Roused;
@@ -300,17 +302,9 @@ impl Sleep {
             } else if self.fall_asleep(index) {
                 return DozeEnd::Asleep;
             } else {
-                return self.doze_for_good(index);
+                end = now + timeout;
             }
         }
-    }
-
-    /// Waits for the bell, which is sure to ring.
-    pub(crate) fn doze_for_good(&self, index: usize) -> DozeEnd {
-        while !self.take_ring(index) {
-            thread::park();
-        }
-        DozeEnd::Roused
     }
 
     fn take_ring(&self, index: usize) -> bool {
@@ -350,16 +344,10 @@ impl Sleep {
         self.counts.fetch_sub(CALLED - SEARCHING, Ordering::Relaxed);
     }
 
-    /// A call comes to nothing: there is no thread for it, and the worker sleeps on. That strands no
-    /// job: it is so only while every thread that there is works.
-    pub(crate) fn call_failed(&self) {
-        self.counts.fetch_sub(CALLED - ASLEEP, Ordering::Relaxed);
-    }
-
     /// A running worker leaves service: it is about to block, or its thread is with rayon again.
     /// Another thread may be called in its place. Pairs with `after_push` as `doze` does.
     pub(crate) fn leave_service(&self, work: impl FnOnce() -> bool) -> Duty {
-        self.counts.fetch_add(ASLEEP, Ordering::Relaxed);
+        self.counts.fetch_add(ASLEEP, Ordering::AcqRel);
         fence(Ordering::SeqCst);
         if work() { self.rouse() } else { Duty::None }
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    admission::{Refusal, Unheld, WaiterId},
+    admission::{Refusal, WaiterId},
     error::{AdmissionError, SubmitError},
     handle::{self, JobHandle},
     inner::Inner,
@@ -51,34 +51,42 @@ impl Inner {
     fn admit(&self, wait: Wait) -> Result<Entry, AdmissionError> {
         match self.admission.try_acquire() {
             Ok(()) => Ok(Entry::Place),
-            Err(refusal) => self.admit_refused(refusal, wait),
+            Err(refusal) => {
+                self.admit_refused(refusal, wait, |deadline| self.admission.acquire(deadline))
+            }
         }
     }
 
+    /// What becomes of a caller who found no room. `acquire` waits for it.
     #[cold]
-    fn admit_refused(&self, refusal: Refusal, wait: Wait) -> Result<Entry, AdmissionError> {
+    fn admit_refused(
+        &self,
+        refusal: Refusal,
+        wait: Wait,
+        acquire: impl FnOnce(Option<Instant>) -> Result<(), AdmissionError>,
+    ) -> Result<Entry, AdmissionError> {
         let outcome = match (refusal, wait) {
             (Refusal::Closed, _) => Err(AdmissionError::Closed),
             (Refusal::Full, Wait::Never) => Err(AdmissionError::Full),
             // A worker that waited for a place might wait for itself.
             (Refusal::Full, _) if worker::seat_in(self).is_some() => Ok(Entry::Inline),
             (Refusal::Full, Wait::Inline) => Ok(Entry::Inline),
-            (Refusal::Full, Wait::Until(at)) => {
-                self.admission.acquire(Some(at)).map(|()| Entry::Place)
-            }
-            (Refusal::Full, Wait::Forever) => self.admission.acquire(None).map(|()| Entry::Place),
+            (Refusal::Full, Wait::Until(at)) => acquire(Some(at)).map(|()| Entry::Place),
+            (Refusal::Full, Wait::Forever) => acquire(None).map(|()| Entry::Place),
         };
         outcome.inspect_err(|&reason| self.recorder.rejected(reason))
     }
 
     /// Runs a job that has no place, here.
     #[cold]
-    fn run_inline(&self, runnable: impl Runnable) {
-        let site = Site {
-            inner: self,
-            seat: worker::seat_in(self),
-        };
-        runnable.run(&site, false);
+    fn run_inline<R: Runnable + 'static>(&self, runnable: R) {
+        match worker::current_of(self) {
+            Some(current) if R::DETACHED => current.run_inline(Job::new(runnable)),
+            current => {
+                let seat = current.map(worker::Current::index);
+                runnable.run(&Site { inner: self, seat }, false);
+            }
+        }
         self.look_if_drained();
     }
 
@@ -122,27 +130,23 @@ impl Inner {
 
     /// A permit, if there is room: not a refusal in the books if there is none.
     pub(crate) fn peek_reserve(self: &Arc<Self>) -> Result<Permit<'_>, Refusal> {
-        self.admission.try_acquire()?;
-        Ok(self.permit())
-    }
-
-    /// For a place that was taken.
-    fn permit(self: &Arc<Self>) -> Permit<'_> {
-        self.admission.hold();
-        self.look_if_drained();
-        Permit {
+        self.admission.try_acquire_held()?;
+        Ok(Permit {
             inner: self,
             placed: true,
-        }
+        })
     }
 
     fn reserve(self: &Arc<Self>, wait: Wait) -> Result<Permit<'_>, AdmissionError> {
-        Ok(match self.admit(wait)? {
-            Entry::Place => self.permit(),
-            Entry::Inline => Permit {
-                inner: self,
-                placed: false,
-            },
+        let entry = match self.admission.try_acquire_held() {
+            Ok(()) => Ok(Entry::Place),
+            Err(refusal) => self.admit_refused(refusal, wait, |deadline| {
+                self.admission.acquire_held(deadline)
+            }),
+        };
+        entry.map(|entry| Permit {
+            inner: self,
+            placed: matches!(entry, Entry::Place),
         })
     }
 }
@@ -210,16 +214,14 @@ impl Permit<'_> {
         if !std::mem::take(&mut self.placed) {
             return inner.run_inline(runnable);
         }
-        match inner.admission.unhold() {
-            Unheld::Open => inner.put_in(Entry::Place, runnable),
-            Unheld::Stopped if inner.life.is_discarding() => {
-                let seat = worker::seat_in(inner);
-                runnable.discard(&Site { inner, seat }, true);
-            }
-            Unheld::Stopped => {
-                inner.admission.release_unheld();
-                inner.run_inline(runnable);
-            }
+        if inner.admission.unhold() {
+            inner.put_in(Entry::Place, runnable);
+        } else if inner.life.is_discarding() {
+            let seat = worker::seat_in(inner);
+            runnable.discard(&Site { inner, seat }, true);
+        } else {
+            inner.admission.release_unused();
+            inner.run_inline(runnable);
         }
     }
 }
@@ -247,11 +249,8 @@ impl<'p> Future for ReserveAsync<'p> {
         let this = self.get_mut();
         let inner = this.inner;
         let permit = |placed| Poll::Ready(Ok(Permit { inner, placed }));
-        match inner.admission.poll_acquire(&mut this.waiting, cx) {
-            Poll::Ready(Ok(())) => {
-                inner.look_if_drained();
-                permit(true)
-            }
+        match inner.admission.poll_acquire_held(&mut this.waiting, cx) {
+            Poll::Ready(Ok(())) => permit(true),
             Poll::Ready(Err(reason)) => {
                 inner.recorder.rejected(reason);
                 Poll::Ready(Err(reason))
@@ -292,8 +291,9 @@ impl Drop for ReserveAsync<'_> {
 /// The timeout ends with admission: it is not the job's.
 ///
 /// **On a thread of the same pool none of them waits**, since it might wait for itself: when the
-/// queue is full, the job runs at once on the caller's stack, and counts as `inlined`. Only the
-/// `try_` forms still refuse it. (Two pools whose workers wait for places in each other's full
+/// queue is full, the job runs at once on the caller's stack, and counts as `inlined`. (Spawned jobs
+/// that bring each other so, more than 16 deep, run when the outermost of them has returned.) Only
+/// the `try_` forms still refuse it. (Two pools whose workers wait for places in each other's full
 /// queues can still wait for ever; between pools, use a timeout or `try_`.)
 impl Pool {
     /// Takes a place in the queue; waits while there is none.

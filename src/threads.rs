@@ -15,7 +15,6 @@ use std::{
     panic::{self, AssertUnwindSafe},
     sync::{Arc, Mutex},
     thread::JoinHandle,
-    time::{Duration, Instant},
 };
 
 use rayon_core::{ThreadBuilder, ThreadPool, ThreadPoolBuilder};
@@ -41,21 +40,6 @@ struct Staff {
     started: usize,
     working: usize,
     called: usize,
-    /// When the system last refused to start a thread.
-    refused: Option<Instant>,
-}
-
-/// How long nobody asks the system for a thread after it refused one: the workers that there are
-/// run the jobs, and a refusal costs as much as a thread.
-const START_RETRY: Duration = Duration::from_millis(100);
-
-/// What becomes of a call.
-#[must_use]
-pub(crate) enum Call {
-    /// A thread will take it up.
-    Sent,
-    /// There is no thread for it.
-    Failed,
 }
 
 impl Threads {
@@ -68,7 +52,6 @@ impl Threads {
                 started: 0,
                 working: 0,
                 called: 0,
-                refused: None,
             }),
         }
     }
@@ -127,36 +110,24 @@ impl Threads {
     }
 
     /// Makes a worker of a thread that is with rayon, or of a new one.
-    pub(crate) fn call(&self, inner: &Arc<Inner>) -> Call {
+    pub(crate) fn call(&self, inner: &Arc<Inner>) {
         let mut staff = lock(&self.staff);
-        if staff.rayon.is_none() {
-            return Call::Failed;
-        }
         let idle = staff.started - staff.working;
         // A thread that is with rayon may be helping a job there, for as long as that job likes; as
         // long as some worker is in a job, a thread that was not started yet is the better choice.
         let maybe_helping = staff.working > 0 && staff.started < inner.settings.workers_max;
-        // With all threads started, the one that this call is for is on its way back to rayon.
-        if (idle <= staff.called || maybe_helping) && !staff.recruits.is_empty() {
-            if staff
-                .refused
-                .is_some_and(|since| since.elapsed() < START_RETRY)
-            {
-                return Call::Failed;
-            }
-            staff.refused = None;
-            if staff.start_one(inner).is_err() {
-                staff.refused = Some(Instant::now());
-                inner.recorder.thread_start_failed();
-                return Call::Failed;
-            }
+        // If all threads are started, or the system gives none, the call waits for one that comes
+        // back to rayon.
+        if (idle <= staff.called || maybe_helping)
+            && !staff.recruits.is_empty()
+            && staff.start_one(inner).is_err()
+        {
+            inner.recorder.thread_start_failed();
         }
-        staff.called += 1;
         if let Some(rayon) = &staff.rayon {
-            let inner = Arc::clone(inner);
-            rayon.spawn(move || worker::take_up_call(inner));
+            rayon.spawn(worker::call(Arc::clone(inner), None));
+            staff.called += 1;
         }
-        Call::Sent
     }
 
     /// The calling thread becomes a worker, by a call.

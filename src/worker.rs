@@ -17,9 +17,10 @@
 //! at its wait again. So the job is not stranded, and the wait is not either.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
+    collections::VecDeque,
     ptr,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -27,12 +28,12 @@ use std::{
 use crossbeam_utils::Backoff;
 
 use crate::{
+    admission::Refusal,
     inner::Inner,
     job::Job,
     queue::Local,
     site::Site,
     sleep::{DozeEnd, Duty},
-    threads::Call,
 };
 
 /// How long a worker dozes before it lets rayon have its thread. A doze is cheaper to end than
@@ -44,6 +45,17 @@ const DOZE: Duration = Duration::from_millis(5);
 /// rayon wakes comes in a tenth of that.
 const HOPPING: Duration = Duration::from_micros(500);
 
+/// How much two depths of the stack may differ and be the same, in bytes: alignment. A wait inside of
+/// a rayon job adds several frames.
+const SAME_DEPTH: usize = 128;
+
+/// How many inline jobs may be on top of each other. By feel: with this many, the jobs' own frames
+/// are what a stack has to be made for.
+const INLINE_DEPTH: usize = 16;
+
+/// In how many spawns of a row that found the queue full one looks whether it still is.
+const LOOK_AGAIN: u32 = 16;
+
 /// What a thread has for its life.
 pub(crate) struct Seat {
     pub(crate) index: usize,
@@ -54,11 +66,19 @@ pub(crate) struct Seat {
 pub(crate) struct Current {
     inner: Arc<Inner>,
     seat: Seat,
+    /// An address in the stack's first frames.
+    base: usize,
     /// Whether it is a worker now, further down the stack.
     in_loop: Cell<bool>,
     /// The scope or join that waits, or will wait, nearest to the top of the stack: its address.
     /// Null in a job that a worker runs for no wait.
     frame: Cell<*const ()>,
+    /// How many jobs that run inline are on the stack.
+    inline_depth: Cell<usize>,
+    /// Jobs that are to run inline when the outermost of those has returned.
+    deferred: RefCell<VecDeque<Job>>,
+    /// How many spawns in a row found the queue full.
+    full: Cell<u32>,
 }
 
 thread_local! {
@@ -71,11 +91,16 @@ thread_local! {
 /// Seats the calling thread while `f` runs.
 pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
     inner.sleep.enroll(seat.index);
+    let base = 0u8;
     let current = Current {
         inner: Arc::clone(inner),
         seat,
+        base: ptr::from_ref(&base).addr(),
         in_loop: Cell::new(false),
         frame: Cell::new(ptr::null()),
+        inline_depth: Cell::new(0),
+        deferred: RefCell::new(VecDeque::new()),
+        full: Cell::new(0),
     };
     HOME.set(Arc::as_ptr(inner));
     CURRENT.set(&current);
@@ -125,6 +150,65 @@ impl Current {
         self.in_loop.get().then_some(&self.seat.local)
     }
 
+    /// Runs a job that has no place, on top of the one that brought it. If there are many on top of
+    /// each other already, it is left for the outermost, so that a chain of jobs each of which brings
+    /// the next needs no more stack than that.
+    pub(crate) fn run_inline(&self, job: Job) {
+        let depth = self.inline_depth.get();
+        if depth >= INLINE_DEPTH && self.deferred.borrow().len() < INLINE_DEPTH {
+            self.deferred.borrow_mut().push_back(job);
+            return;
+        }
+        self.inline_depth.set(depth + 1);
+        job.run(&self.site(), false);
+        if depth == 0 {
+            loop {
+                let next = self.deferred.borrow_mut().pop_front();
+                let Some(job) = next else { break };
+                job.run(&self.site(), false);
+            }
+        }
+        self.inline_depth.set(depth);
+    }
+
+    /// Takes a place for a job that can as well run inline. Whether the queue is still full is not
+    /// looked at each time: that costs a look at every thread's counter.
+    #[inline]
+    pub(crate) fn take_place(&self) -> Result<(), Refusal> {
+        let full = self.full.get();
+        let taken = if full % LOOK_AGAIN == 0 {
+            self.inner.admission.try_acquire()
+        } else {
+            self.inner.admission.try_acquire_uncollected()
+        };
+        self.full.set(if taken.is_err() {
+            full.wrapping_add(1)
+        } else {
+            0
+        });
+        taken
+    }
+
+    /// Whether a rayon job that is running now was taken from rayon's main loop, and not while the
+    /// thread waits in another one further down the stack.
+    ///
+    /// rayon does not tell; the depth of the stack does. The very first call of a pool comes before
+    /// any job that could use rayon, so it is taken at the base, and each later one that is takes the
+    /// same way through rayon's code.
+    #[inline(never)]
+    fn is_at_base(&self) -> bool {
+        let here = 0u8;
+        let depth = self.base.abs_diff(ptr::from_ref(&here).addr());
+        match self
+            .inner
+            .base_depth
+            .compare_exchange(0, depth, Ordering::Relaxed, Ordering::Relaxed)
+        {
+            Ok(_) => true,
+            Err(base) => depth <= base + SAME_DEPTH,
+        }
+    }
+
     /// The nearest wait on this stack.
     #[inline]
     pub(crate) fn frame(&self) -> *const () {
@@ -163,18 +247,18 @@ pub(crate) fn blocking<R>(f: impl FnOnce() -> R) -> R {
     }
 }
 
-/// What a call does on the thread that takes it up.
-pub(crate) fn take_up_call(inner: Arc<Inner>) {
-    answer_call(inner, None);
+/// What a call does on the thread that takes it up. It was sent on since the given moment.
+pub(crate) fn call(inner: Arc<Inner>, since: Option<Instant>) -> impl FnOnce() + Send + 'static {
+    move || answer_call(inner, since)
 }
 
-fn answer_call(inner: Arc<Inner>, hopping_since: Option<Instant>) {
+fn answer_call(inner: Arc<Inner>, since: Option<Instant>) {
     let Some(current) = current_of(Arc::as_ptr(&inner)) else {
         // Only the pool's own threads run its rayon jobs.
         debug_assert!(false, "a call was taken up by a stranger");
         return;
     };
-    if !current.in_loop.get() {
+    if !current.in_loop.get() && current.is_at_base() {
         inner.threads.begin_work();
         inner.sleep.call_taken_up();
         current.in_loop.set(true);
@@ -187,17 +271,17 @@ fn answer_call(inner: Arc<Inner>, hopping_since: Option<Instant>) {
         inner.threads.end_call();
         return;
     }
-    let since = hopping_since.unwrap_or_else(Instant::now);
+    let since = since.unwrap_or_else(Instant::now);
     if since.elapsed() < HOPPING {
         thread::yield_now();
         // On a thread of its pool this needs no handle to the pool: rayon finds it by the thread.
-        rayon_core::spawn(move || answer_call(inner, Some(since)));
+        rayon_core::spawn(call(inner, Some(since)));
         return;
     }
     inner.threads.end_call();
     inner.sleep.call_taken_up();
     let job = inner.queue.take_any();
-    let duty = inner.sleep.found(|| !inner.queue.is_empty());
+    let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
     inner.fulfil(duty);
     if let Some(job) = job {
         execute(current, job);
@@ -253,7 +337,7 @@ fn run(current: &Current) {
                 return;
             }
             Next::Again => {
-                next = match inner.queue.next(&current.seat.local) {
+                next = match next_job(current) {
                     Some(job) => Next::Run(job),
                     None => idle(current),
                 };
@@ -263,7 +347,24 @@ fn run(current: &Current) {
     }
 }
 
-/// The own deque and the injector are empty.
+#[inline]
+fn next_job(current: &Current) -> Option<Job> {
+    let inner = &*current.inner;
+    let local = &current.seat.local;
+    if let Some(job) = inner.queue.next_own(local) {
+        return Some(job);
+    }
+    let job = inner.queue.take_injected(local)?;
+    if local.has_submitted() {
+        // While the batch was on its way here nobody could see it, and this worker had not promised
+        // to look for it: somebody may have lain down because of that.
+        let duty = inner.sleep.after_push();
+        inner.fulfil(duty);
+    }
+    Some(job)
+}
+
+/// The own deques and the injectors are empty.
 fn idle(current: &Current) -> Next {
     let inner = &*current.inner;
     inner.admission.settle_if_awaited();
@@ -284,7 +385,7 @@ fn search(current: &Current) -> Next {
     let backoff = Backoff::new();
     loop {
         if let Some(job) = search_once(current) {
-            let duty = inner.sleep.found(|| !inner.queue.is_empty());
+            let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
             inner.fulfil(duty);
             return Next::Run(job);
         }
@@ -293,10 +394,12 @@ fn search(current: &Current) -> Next {
         }
         backoff.snooze();
     }
-    // Rayon may give us something long, so we do not count as searching meanwhile.
-    let duty = inner.sleep.found(|| !inner.queue.is_empty());
+    let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
     inner.fulfil(duty);
-    if rayon_core::yield_now() == Some(rayon_core::Yield::Executed) {
+    // What rayon gives us may take long, and may even wait for a job of ours: another thread may take
+    // our place meanwhile.
+    let gift = current.blocking(rayon_core::yield_now);
+    if gift == Some(rayon_core::Yield::Executed) {
         return Next::Again;
     }
     lie_down(current)
@@ -311,7 +414,7 @@ fn lie_down(current: &Current) -> Next {
     if inner.life.is_stopped() {
         return Next::Leave;
     }
-    match inner.sleep.doze_until(index, DOZE) {
+    match inner.sleep.doze_for(index, DOZE) {
         DozeEnd::Asleep => Next::Leave,
         DozeEnd::Roused if inner.life.is_stopped() => Next::Leave,
         DozeEnd::Roused => search(current),
@@ -324,20 +427,12 @@ impl Inner {
     pub(crate) fn fulfil(&self, duty: Duty) {
         match duty {
             Duty::None => {}
-            Duty::Call => self.send_call(),
+            Duty::Call => self.threads.call(&self.me()),
             Duty::Discard => {
                 self.discard_submitted();
                 let duty = self.sleep.rouse();
                 self.fulfil(duty);
             }
-        }
-    }
-
-    #[cold]
-    fn send_call(&self) {
-        match self.threads.call(&self.me()) {
-            Call::Sent => {}
-            Call::Failed => self.sleep.call_failed(),
         }
     }
 }

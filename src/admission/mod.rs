@@ -2,10 +2,10 @@
 //!
 //! # The protocol
 //!
-//! *Places* are counted by two numbers that only grow. `gate` counts the places that were ever
-//! taken; `limit` counts those that could be taken so far: the capacity, and one more for each
-//! place that was given back **and collected**. A place is free while `gate < limit`. Both wrap
-//! without harm, since only their difference is looked at. The lowest bit of `gate` says closed, so
+//! *Places* are counted by two numbers. `gate` counts the places that were ever taken; `limit` counts
+//! those that could be taken so far: the capacity, and one more for each place that was given back
+//! **and collected**. A place is free while `gate < limit`. `gate` only grows, `limit` does too unless
+//! the capacity is lowered, and both wrap without harm, since only their difference is looked at. The lowest bit of `gate` says closed, so
 //! that to take a place and to see the door open is one compare-exchange; nothing clears the bit.
 //!
 //! | word | written by | read by |
@@ -15,12 +15,13 @@
 //! | `seats[i].freed` | thread `i` alone, a plain store for each job that it starts | whoever collects |
 //! | `elsewhere` | any thread, for places given back without a start (RMW, rare) | whoever collects |
 //! | `attention` | whoever holds the lock | each thread that gives a place back |
-//! | the line | whoever holds the lock | |
+//! | the line; held and unused places | whoever holds the lock | |
 //!
 //! *Giving back is writing to a line of one's own.* A worker that starts a job stores its own
 //! counter; nobody else's cache is disturbed until a submitter finds `gate == limit`, takes the
-//! lock and sums all counters (it *collects*), which for tiny jobs is once in a capacity. So a
-//! submitter writes one shared word for each job, and a worker none.
+//! lock and sums all counters (it *collects*), which for tiny jobs is once in a capacity. So what
+//! admission costs in shared writes is one word for each job, written by its submitter, and none
+//! written by a worker.
 //!
 //! **The bound (A1).** A counter is summed after its store, so `limit <= capacity + given back` at
 //! every instant, and `taken <= limit`.
@@ -37,9 +38,9 @@
 //! or when a worker runs dry, or after [`PATIENCE`] by its own timeout, whichever is first. If then
 //! there is still no place, jobs are long and waking is cheap beside them: it turns *eager*, is owed
 //! the very first place, and sleeps without a timeout. Tasks (futures) are eager from the beginning,
-//! having no timer. Newcomers may pass a patient waiter while they find places that nobody
-//! collected for it, but only a batch of times; it can be passed neither once it is eager nor once
-//! it was passed that often.
+//! having no timer. While all who wait are patient, newcomers may take places that nobody has
+//! collected for them, until a batch of places was taken since the one in front came: the next to
+//! take the lock then serves the line first. While anybody is eager nobody passes.
 //!
 //! Before a thread joins the line it yields its core a few times ([`YIELDS`]). With tiny jobs that
 //! is when places come free, and the line is never used; when all cores are busy with longer jobs,
@@ -56,17 +57,15 @@
 //! is closed out. Who joins the line looks at the bit under the lock: either it sees the bit, or the
 //! closer's turn with the lock comes later and finds it there. After the bit, `gate` never grows.
 //!
-//! **Held places and the end.** A place that somebody took, but has no job for yet, is *held*: by a
-//! `Permit`, or by a task that was granted one and was not polled since. Both may stay so for ever,
-//! so a shutdown must not wait for them; but it must wait for a thread that is between taking its
-//! place and pushing its job. So the held are counted, in a word with a *stopped* bit. After the
-//! door was closed, `outstanding = taken - unused - held + inlined - ended`, where the ended are
-//! summed first; the taken are frozen, so each term but `held` can only be read too large. If it
-//! comes to zero, a compare-exchange from the `held` that was read sets the bit. Whoever turns a
-//! held place into a job decrements `held` and sees the bit, if it is there: the job has no pool any
-//! more. (The word cannot go down and up again in between: a place that is taken and not yet counted
-//! as held is outstanding itself.) Tasks are counted as held under the lock that granted them,
-//! which is before `close` takes its turn with it.
+//! **Held places and the end.** A place that was taken, and has no job yet, is *held* if it belongs to
+//! a `Permit`, or was granted to somebody who will make one. It may stay so for ever (a permit that
+//! is kept, a future that is not polled any more), so a shutdown must not wait for it; but it must
+//! wait for a thread that is between taking its place and pushing its job. So the held are counted,
+//! under the lock, in the turn in which they are taken. After the door was closed `gate` is frozen,
+//! and `outstanding = taken - unused - held + inlined - ended`; what has ended is summed before what
+//! was inlined, so it is never read too small. Once it is zero it stays so, unless a held place gets
+//! its job. Therefore the decision that the pool has *stopped* is made under the lock, and whoever
+//! turns a held place into a job takes the lock too and is told: that job has no pool any more.
 //!
 //! No user code runs under the lock: wakers are collected and woken after it.
 
@@ -80,7 +79,7 @@ use std::{
 use crossbeam_utils::CachePadded;
 
 pub(crate) use self::waiters::WaiterId;
-use self::waiters::{Standing, Waiters};
+use self::waiters::{Joining, Standing, Waiters};
 use crate::{
     error::AdmissionError,
     latch::Wake,
@@ -106,10 +105,6 @@ const NOBODY: usize = 0;
 const PATIENT: usize = 1;
 const EAGER: usize = 2;
 const WATCHED: usize = 3;
-
-/// One held place, and the bit that says that no worker is left to run a job.
-const HELD: u64 = 2;
-const STOPPED: u64 = 1;
 
 /// How many wake-ups are carried out of the lock without an allocation.
 const WAKES: usize = 8;
@@ -151,20 +146,24 @@ pub(crate) struct Admission {
     gate: CachePadded<Gate>,
     attention: CachePadded<AtomicUsize>,
     capacity: AtomicU64,
-    line: Mutex<Waiters>,
-    elsewhere: CachePadded<AtomicU64>,
-    /// Places given back without ever having had a job; also counted in `elsewhere`.
-    unused: AtomicU64,
-    held: CachePadded<AtomicU64>,
     seats: Box<[CachePadded<Seat>]>,
+    desk: CachePadded<Mutex<Desk>>,
+    elsewhere: CachePadded<AtomicU64>,
 }
 
-/// Whether a held place still leads to a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum Unheld {
-    Open,
-    Stopped,
+/// What the lock protects.
+#[derive(Debug)]
+struct Desk {
+    line: Waiters,
+    /// Places that were taken and have no job, because they are a permit's or will be.
+    held: u64,
+    /// Places that were given back without ever having had a job. They are counted in `elsewhere`
+    /// too.
+    unused: u64,
+    /// No worker is left to run a job.
+    stopped: bool,
+    /// Somebody wants to know of every place that is given back: see [`Admission::watch`].
+    watched: bool,
 }
 
 impl Admission {
@@ -177,10 +176,14 @@ impl Admission {
             }),
             attention: CachePadded::new(AtomicUsize::new(NOBODY)),
             capacity: AtomicU64::new(capacity as u64),
-            line: Mutex::new(Waiters::new()),
+            desk: CachePadded::new(Mutex::new(Desk {
+                line: Waiters::new(),
+                held: 0,
+                unused: 0,
+                stopped: false,
+                watched: false,
+            })),
             elsewhere: CachePadded::new(AtomicU64::new(0)),
-            unused: AtomicU64::new(0),
-            held: CachePadded::new(AtomicU64::new(0)),
             seats: (0..seats)
                 .map(|_| {
                     CachePadded::new(Seat {
@@ -225,79 +228,120 @@ impl Admission {
         }
     }
 
-    #[cold]
-    fn try_acquire_collecting(&self) -> Result<(), Refusal> {
-        let mut line = lock(&self.line);
-        let mut wakes = Wakes::new();
-        let taken = self.take_in_turn(&mut line, &mut wakes);
-        drop(line);
-        wakes.wake_all();
-        taken
+    /// As `try_acquire`, but may find no room where some was given back since anybody looked.
+    #[inline]
+    pub(crate) fn try_acquire_uncollected(&self) -> Result<(), Refusal> {
+        self.take(self.gate.limit.load(Ordering::Acquire))
     }
 
-    /// Under the lock: those who are due in the line first, then the caller.
-    fn take_in_turn(&self, line: &mut Waiters, wakes: &mut Wakes) -> Result<(), Refusal> {
-        self.settle(line, wakes, false);
+    #[cold]
+    fn try_acquire_collecting(&self) -> Result<(), Refusal> {
+        // Without the lock, and so without anybody else's cache, in the case that is the commonest
+        // when it is full: it still is.
+        if (self
+            .sum()
+            .wrapping_sub(self.gate.word.load(Ordering::Acquire)) as i64)
+            <= 0
+        {
+            return if self.is_closed() {
+                Err(Refusal::Closed)
+            } else {
+                Err(Refusal::Full)
+            };
+        }
+        self.at_desk(|desk, wakes| self.take_in_turn(desk, wakes))
+    }
+
+    /// As `try_acquire`, for a place that is to be held.
+    pub(crate) fn try_acquire_held(&self) -> Result<(), Refusal> {
+        self.at_desk(|desk, wakes| {
+            self.take_in_turn(desk, wakes)?;
+            desk.held += 1;
+            Ok(())
+        })
+    }
+
+    /// Does something under the lock, and wakes after it whom it is to wake.
+    fn at_desk<R>(&self, f: impl FnOnce(&mut Desk, &mut Wakes) -> R) -> R {
+        let mut wakes = Wakes::new();
+        let mut desk = lock(&self.desk);
+        let result = f(&mut desk, &mut wakes);
+        drop(desk);
+        wakes.wake_all();
+        result
+    }
+
+    /// Those who are due in the line first, then the caller.
+    fn take_in_turn(&self, desk: &mut Desk, wakes: &mut Wakes) -> Result<(), Refusal> {
+        self.settle(desk, wakes, false);
         self.take(self.gate.limit.load(Ordering::Relaxed))
     }
 
     /// Takes a place, and waits for it until the deadline, or for ever.
-    #[inline]
     pub(crate) fn acquire(&self, deadline: Option<Instant>) -> Result<(), AdmissionError> {
-        match self.try_acquire() {
-            Err(Refusal::Full) => self.acquire_contended(deadline),
-            Err(Refusal::Closed) => Err(AdmissionError::Closed),
-            Ok(()) => Ok(()),
-        }
+        self.acquire_by(deadline, false, Self::try_acquire)
     }
 
-    #[cold]
-    fn acquire_contended(&self, deadline: Option<Instant>) -> Result<(), AdmissionError> {
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Err(AdmissionError::TimedOut);
-        }
-        for _ in 0..YIELDS {
+    /// As `acquire`, for a place that is to be held.
+    pub(crate) fn acquire_held(&self, deadline: Option<Instant>) -> Result<(), AdmissionError> {
+        self.acquire_by(deadline, true, Self::try_acquire_held)
+    }
+
+    fn acquire_by(
+        &self,
+        deadline: Option<Instant>,
+        held: bool,
+        attempt: impl Fn(&Self) -> Result<(), Refusal>,
+    ) -> Result<(), AdmissionError> {
+        for round in 0..=YIELDS {
+            match attempt(self) {
+                Ok(()) => return Ok(()),
+                Err(Refusal::Closed) => return Err(AdmissionError::Closed),
+                Err(Refusal::Full) => {}
+            }
+            if round == 0 && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Err(AdmissionError::TimedOut);
+            }
             if self.attention.load(Ordering::Relaxed) == EAGER {
                 break;
             }
-            thread::yield_now();
-            match self.try_acquire() {
-                Err(Refusal::Full) => {}
-                Err(Refusal::Closed) => return Err(AdmissionError::Closed),
-                Ok(()) => return Ok(()),
+            if round < YIELDS {
+                thread::yield_now();
             }
         }
-        let id = match self.join_line(Wake::Thread(thread::current()), false) {
-            Ok(Some(id)) => id,
-            Ok(None) => return Ok(()),
-            Err(refusal) => return Err(refusal.into()),
+        let joining = Joining {
+            wake: Wake::Thread(thread::current()),
+            eager: false,
+            held,
         };
-        self.wait_in_line(id, deadline)
+        match self.join_line(joining)? {
+            Some(id) => self.wait_in_line(id, deadline),
+            None => Ok(()),
+        }
     }
 
     /// Takes a place (`None`), or joins the line.
-    fn join_line(&self, wake: Wake, eager: bool) -> Result<Option<WaiterId>, Refusal> {
-        let mut line = lock(&self.line);
-        let mut wakes = Wakes::new();
-        let joined = match self.take_in_turn(&mut line, &mut wakes) {
-            Ok(()) => Ok(None),
+    fn join_line(&self, joining: Joining) -> Result<Option<WaiterId>, Refusal> {
+        let held = joining.held;
+        self.at_desk(|desk, wakes| match self.take_in_turn(desk, wakes) {
+            Ok(()) => {
+                desk.held += u64::from(held);
+                Ok(None)
+            }
             Err(Refusal::Closed) => Err(Refusal::Closed),
             Err(Refusal::Full) => {
                 let since = self.gate.word.load(Ordering::Relaxed);
-                let id = line.push(wake, eager, since);
+                let id = desk.line.push(joining, since);
                 // What was given back before this fence is in the sum that settling makes; who
                 // gives back after it sees the attention. Pairs with the one in `release_from`.
-                self.set_attention(&line);
+                self.set_attention(desk);
                 if cfg!(not(mutant = "admission_no_fence")) {
                     fence(Ordering::SeqCst);
                 }
-                self.settle(&mut line, &mut wakes, true);
+                self.settle(desk, wakes, true);
                 Ok(Some(id))
             }
-        };
-        drop(line);
-        wakes.wake_all();
-        joined
+        })
     }
 
     #[cfg(not(loom))]
@@ -339,7 +383,7 @@ impl Admission {
 
     /// How it ended for this waiter, if it did.
     fn outcome(&self, id: &WaiterId) -> Option<Result<(), AdmissionError>> {
-        match lock(&self.line).standing(id) {
+        match lock(&self.desk).line.standing(id) {
             Standing::Patient | Standing::Eager => None,
             Standing::Granted => Some(Ok(())),
             Standing::Closed => Some(Err(AdmissionError::Closed)),
@@ -348,34 +392,31 @@ impl Admission {
 
     /// Frees the slot of a waiter whose outcome is known.
     fn leave_line(&self, id: WaiterId) {
-        let removed = lock(&self.line).remove(id);
+        let removed = lock(&self.desk).line.remove(id);
         drop(removed);
     }
 
     /// From now on the waiter is owed the first place; there may be one already.
     fn insist(&self, id: &WaiterId) {
-        let mut line = lock(&self.line);
-        let mut wakes = Wakes::new();
-        line.make_eager(id);
-        self.set_attention(&line);
-        // Pairs with the fence in `release_from`, as in `join_line`.
-        if cfg!(not(mutant = "admission_no_fence")) {
-            fence(Ordering::SeqCst);
-        }
-        self.settle(&mut line, &mut wakes, true);
-        drop(line);
-        wakes.wake_all();
+        self.at_desk(|desk, wakes| {
+            desk.line.make_eager(id);
+            self.set_attention(desk);
+            // Pairs with the fence in `release_from`, as in `join_line`.
+            if cfg!(not(mutant = "admission_no_fence")) {
+                fence(Ordering::SeqCst);
+            }
+            self.settle(desk, wakes, true);
+        });
     }
 
     /// Ends a wait whose time is up. If a place came at the last moment it is taken.
     fn give_up(&self, id: WaiterId) -> Result<(), AdmissionError> {
-        let mut line = lock(&self.line);
-        let mut wakes = Wakes::new();
-        self.settle(&mut line, &mut wakes, true);
-        let (standing, wake) = line.remove(id);
-        self.set_attention(&line);
-        drop(line);
-        wakes.wake_all();
+        let (standing, wake) = self.at_desk(|desk, wakes| {
+            self.settle(desk, wakes, true);
+            let removed = desk.line.remove(id);
+            self.set_attention(desk);
+            removed
+        });
         drop(wake);
         match standing {
             Standing::Granted if cfg!(mutant = "admission_drop_grant") => {
@@ -389,7 +430,7 @@ impl Admission {
 
     /// Drives a task's wait; `id` is its place in the line, if it has one. The place that it is
     /// ready with is held.
-    pub(crate) fn poll_acquire(
+    pub(crate) fn poll_acquire_held(
         &self,
         id: &mut Option<WaiterId>,
         cx: &mut Context<'_>,
@@ -397,57 +438,43 @@ impl Admission {
         // A clone is the user's code: it is made before the lock is taken, and while `id` is whole.
         let wake = Wake::Task(cx.waker().clone());
         let Some(waiting) = id.take() else {
-            return match self.try_acquire() {
-                Err(Refusal::Full) => self.poll_first(id, wake),
-                Err(Refusal::Closed) => Poll::Ready(Err(AdmissionError::Closed)),
-                Ok(()) => {
-                    self.hold();
-                    Poll::Ready(Ok(()))
-                }
+            let joining = Joining {
+                wake,
+                eager: true,
+                held: true,
+            };
+            return match self.join_line(joining) {
+                Ok(None) => Poll::Ready(Ok(())),
+                Err(refusal) => Poll::Ready(Err(refusal.into())),
+                Ok(Some(waiting)) => self.poll_outcome(waiting, id),
             };
         };
-        let mut line = lock(&self.line);
-        match line.standing(&waiting) {
-            Standing::Patient | Standing::Eager => {
-                let old = line.rewake(&waiting, wake);
-                drop(line);
-                drop(old);
+        let mut desk = lock(&self.desk);
+        let old = match desk.line.standing(&waiting) {
+            Standing::Patient | Standing::Eager => desk.line.rewake(&waiting, wake),
+            Standing::Granted | Standing::Closed => None,
+        };
+        drop(desk);
+        let polled = self.poll_outcome(waiting, id);
+        // The user's code again, after everything is in its place.
+        drop(old);
+        polled
+    }
+
+    fn poll_outcome(
+        &self,
+        waiting: WaiterId,
+        id: &mut Option<WaiterId>,
+    ) -> Poll<Result<(), AdmissionError>> {
+        match self.outcome(&waiting) {
+            Some(outcome) => {
+                self.leave_line(waiting);
+                Poll::Ready(outcome)
+            }
+            None => {
                 *id = Some(waiting);
                 Poll::Pending
             }
-            outcome => {
-                let removed = line.remove(waiting);
-                drop(line);
-                drop(removed);
-                Poll::Ready(match outcome {
-                    Standing::Granted => Ok(()),
-                    _ => Err(AdmissionError::Closed),
-                })
-            }
-        }
-    }
-
-    fn poll_first(
-        &self,
-        id: &mut Option<WaiterId>,
-        wake: Wake,
-    ) -> Poll<Result<(), AdmissionError>> {
-        match self.join_line(wake, true) {
-            Ok(None) => {
-                self.hold();
-                Poll::Ready(Ok(()))
-            }
-            Err(refusal) => Poll::Ready(Err(refusal.into())),
-            Ok(Some(waiting)) => match self.outcome(&waiting) {
-                Some(outcome) => {
-                    self.leave_line(waiting);
-                    Poll::Ready(outcome)
-                }
-                None => {
-                    *id = Some(waiting);
-                    Poll::Pending
-                }
-            },
         }
     }
 
@@ -458,79 +485,62 @@ impl Admission {
         }
     }
 
-    /// Counts a place that the caller took as held. A shutdown may have looked at it in between, so
-    /// the caller has to look whether the pool has drained.
-    pub(crate) fn hold(&self) {
-        self.held.fetch_add(HELD, Ordering::Relaxed);
+    /// A held place gets its job, or is given back by `release` by its owner's own account. False if
+    /// no worker is left to run the job.
+    #[must_use]
+    pub(crate) fn unhold(&self) -> bool {
+        let mut desk = lock(&self.desk);
+        desk.held -= 1;
+        !desk.stopped
     }
 
-    /// A held place gets its job.
-    pub(crate) fn unhold(&self) -> Unheld {
-        // AcqRel: what led to the stop is seen by who finds the pool stopped, and the other way.
-        if self.held.fetch_sub(HELD, Ordering::AcqRel) & STOPPED == 0 {
-            Unheld::Open
-        } else {
-            Unheld::Stopped
-        }
-    }
-
-    /// A held place is given back without ever having had a job. In this order: while it is
-    /// neither held nor unused it is outstanding. The caller has to look whether the pool has
-    /// drained.
+    /// A held place is given back without ever having had a job. The caller has to look whether the
+    /// pool has drained.
     pub(crate) fn release_held(&self) {
-        let _ = self.unhold();
-        self.release_unheld();
+        let mut desk = lock(&self.desk);
+        desk.held -= 1;
+        desk.unused += 1;
+        drop(desk);
+        self.release();
     }
 
-    /// The second half of [`Admission::release_held`].
-    pub(crate) fn release_unheld(&self) {
-        self.unused.fetch_add(1, Ordering::Release);
+    /// A place whose job runs without it is given back, after `unhold`.
+    pub(crate) fn release_unused(&self) {
+        lock(&self.desk).unused += 1;
         self.release();
     }
 
     /// The jobs that were let in and have not ended, held places not counted, if `inlined` came in
-    /// without a place and `ended` have ended. Exact once the door is closed.
+    /// without a place and `ended` have ended.
     pub(crate) fn outstanding(&self, inlined: u64, ended: u64) -> u64 {
-        self.outstanding_beside(self.held.load(Ordering::Acquire), inlined, ended)
+        self.outstanding_at(&lock(&self.desk), inlined, ended)
     }
 
-    fn outstanding_beside(&self, held: u64, inlined: u64, ended: u64) -> u64 {
+    fn outstanding_at(&self, desk: &Desk, inlined: u64, ended: u64) -> u64 {
         self.taken()
             .wrapping_add(inlined)
-            .wrapping_sub(self.unused.load(Ordering::Acquire))
-            .wrapping_sub(held / HELD)
+            .wrapping_sub(desk.unused)
+            .wrapping_sub(desk.held)
             .wrapping_sub(ended)
     }
 
-    /// Once the door is closed: sets the stopped bit if nothing is outstanding. `counts` gives the
-    /// inlined and the ended, the ended read first. True for the one call that sets it.
-    pub(crate) fn try_stop(&self, counts: impl Fn() -> (u64, u64)) -> bool {
+    /// Once the door is closed: stops if nothing is outstanding. `counts` gives the inlined and the
+    /// ended, the ended read first. True for the one call that stops.
+    pub(crate) fn try_stop(&self, counts: impl FnOnce() -> (u64, u64)) -> bool {
         debug_assert!(self.is_closed());
-        loop {
-            let held = self.held.load(Ordering::Acquire);
-            if held & STOPPED != 0 {
-                return false;
-            }
-            let (inlined, ended) = counts();
-            if self.outstanding_beside(held, inlined, ended) != 0 {
-                return false;
-            }
-            let stopped = self.held.compare_exchange(
-                held,
-                held | STOPPED,
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            );
-            if stopped.is_ok() {
-                return true;
-            }
+        let mut desk = lock(&self.desk);
+        if desk.stopped {
+            return false;
         }
+        let (inlined, ended) = counts();
+        desk.stopped = self.outstanding_at(&desk, inlined, ended) == 0;
+        desk.stopped
     }
 
     /// The places that are taken by jobs, or by threads that are about to bring one.
     pub(crate) fn queued(&self) -> u64 {
-        let held = self.held.load(Ordering::Acquire) / HELD;
-        self.depth().saturating_sub(held)
+        let desk = lock(&self.desk);
+        self.depth().saturating_sub(desk.held)
     }
 
     /// Gives back a place because its job starts on the thread of this seat.
@@ -569,9 +579,9 @@ impl Admission {
 
     /// From now on whoever gives a place back is told that it is watched for.
     pub(crate) fn watch(&self) {
-        let mut line = lock(&self.line);
-        line.watched = true;
-        self.set_attention(&line);
+        let mut desk = lock(&self.desk);
+        desk.watched = true;
+        self.set_attention(&desk);
         // Pairs with the fence in `release_from`: they see the attention, or we see the place.
         fence(Ordering::SeqCst);
     }
@@ -581,9 +591,7 @@ impl Admission {
         self.elsewhere.fetch_add(1, Ordering::Release);
         // Pairs with the fences in `join_line` and `insist`, as in `release_from`.
         fence(Ordering::SeqCst);
-        if self.attention.load(Ordering::Relaxed) != NOBODY {
-            self.flush();
-        }
+        self.settle_if_awaited();
     }
 
     /// A thread that runs out of jobs has all that is free handed out, patient or not.
@@ -596,45 +604,42 @@ impl Admission {
 
     #[cold]
     fn flush(&self) {
-        let mut line = lock(&self.line);
-        let mut wakes = Wakes::new();
-        self.settle(&mut line, &mut wakes, true);
-        drop(line);
-        wakes.wake_all();
+        self.at_desk(|desk, wakes| self.settle(desk, wakes, true));
+    }
+
+    /// What `limit` is, if everything that was given back is collected.
+    fn sum(&self) -> u64 {
+        self.capacity()
+            .wrapping_add(self.given_back())
+            .wrapping_mul(PLACE)
     }
 
     /// Collects, hands places to those who are due, and publishes what is left over.
     ///
-    /// With `all`, everybody in the line is due; without, the patient are due only when a batch is
-    /// free or when they were passed by that often.
-    fn settle(&self, line: &mut Waiters, wakes: &mut Wakes, all: bool) {
-        let limit = self
-            .capacity
-            .load(Ordering::Relaxed)
-            .wrapping_add(self.given_back())
-            .wrapping_mul(PLACE);
-        while let Some((eager, since)) = line.front() {
+    /// With `all`, everybody in the line is due; without, those who are only patient are due when a
+    /// batch is free, or when that many were taken since the one in front came.
+    fn settle(&self, desk: &mut Desk, wakes: &mut Wakes, all: bool) {
+        let limit = self.sum();
+        while let Some(front) = desk.line.front() {
             let word = self.gate.word.load(Ordering::Relaxed);
             let free = limit.wrapping_sub(word) as i64;
-            let passed = word.wrapping_sub(since) as i64;
-            let due = all || eager || free.max(passed) >= self.batch() as i64;
+            let passed = word.wrapping_sub(front.since) as i64;
+            let due = all || desk.line.eager() > 0 || free.max(passed) >= self.batch() as i64;
             if !due || self.take(limit).is_err() {
                 break;
             }
-            if line.front_is_task() {
-                self.held.fetch_add(HELD, Ordering::Relaxed);
-            }
-            if let Some(wake) = line.pop(Standing::Granted) {
+            desk.held += u64::from(front.held);
+            if let Some(wake) = desk.line.pop(Standing::Granted) {
                 wakes.push(wake);
             }
         }
         self.gate.limit.store(limit, Ordering::Release);
-        self.set_attention(line);
+        self.set_attention(desk);
     }
 
-    fn set_attention(&self, line: &Waiters) {
-        let attention = match (line.len(), line.eager()) {
-            _ if line.watched => WATCHED,
+    fn set_attention(&self, desk: &Desk) {
+        let attention = match (desk.line.len(), desk.line.eager()) {
+            _ if desk.watched => WATCHED,
             (0, _) => NOBODY,
             (_, 0) => PATIENT,
             _ => EAGER,
@@ -647,14 +652,12 @@ impl Admission {
     /// Refuses everybody from now on, and wakes all who wait.
     pub(crate) fn close(&self) {
         self.gate.word.fetch_or(CLOSED, Ordering::AcqRel);
-        let mut line = lock(&self.line);
-        let mut wakes = Wakes::new();
-        while let Some(wake) = line.pop(Standing::Closed) {
-            wakes.push(wake);
-        }
-        self.set_attention(&line);
-        drop(line);
-        wakes.wake_all();
+        self.at_desk(|desk, wakes| {
+            while let Some(wake) = desk.line.pop(Standing::Closed) {
+                wakes.push(wake);
+            }
+            self.set_attention(desk);
+        });
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -663,12 +666,10 @@ impl Admission {
 
     /// Changes the capacity. Below the present depth nobody is admitted until the queue has drained.
     pub(crate) fn set_capacity(&self, capacity: usize) {
-        let mut line = lock(&self.line);
-        let mut wakes = Wakes::new();
-        self.capacity.store(capacity as u64, Ordering::Relaxed);
-        self.settle(&mut line, &mut wakes, true);
-        drop(line);
-        wakes.wake_all();
+        self.at_desk(|desk, wakes| {
+            self.capacity.store(capacity as u64, Ordering::Relaxed);
+            self.settle(desk, wakes, true);
+        });
     }
 
     pub(crate) fn capacity(&self) -> u64 {
@@ -713,7 +714,7 @@ impl Admission {
 
     /// How many stand in the line.
     pub(crate) fn waiting(&self) -> usize {
-        lock(&self.line).len()
+        lock(&self.desk).line.len()
     }
 }
 

@@ -22,11 +22,27 @@ pub(crate) enum Standing {
     Closed,
 }
 
+/// Who comes to the line.
+#[derive(Debug)]
+pub(crate) struct Joining {
+    pub(crate) wake: Wake,
+    pub(crate) eager: bool,
+    /// Whether the place that it is granted is counted as held.
+    pub(crate) held: bool,
+}
+
+/// What is to be known of the one in front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Front {
+    /// The word of the gate when it came: what bounds overtaking.
+    pub(crate) since: u64,
+    pub(crate) held: bool,
+}
+
 #[derive(Debug)]
 struct Slot {
     standing: Standing,
-    /// The ticket count when it came, in the gate's units: what bounds overtaking.
-    since: u64,
+    front: Front,
     wake: Option<Wake>,
     prev: usize,
     next: usize,
@@ -44,8 +60,6 @@ pub(crate) struct Waiters {
     /// How many stand in the line, and how many of them are eager.
     len: usize,
     eager: usize,
-    /// Somebody wants to know of every place that is given back: see [`super::Admission::watch`].
-    pub(crate) watched: bool,
 }
 
 impl Waiters {
@@ -57,7 +71,6 @@ impl Waiters {
             tail: NONE,
             len: 0,
             eager: 0,
-            watched: false,
         }
     }
 
@@ -70,14 +83,15 @@ impl Waiters {
     }
 
     /// Puts a waiter at the end of the line.
-    pub(crate) fn push(&mut self, wake: Wake, eager: bool, since: u64) -> WaiterId {
+    pub(crate) fn push(&mut self, joining: Joining, since: u64) -> WaiterId {
+        let Joining { wake, eager, held } = joining;
         let slot = Slot {
             standing: if eager {
                 Standing::Eager
             } else {
                 Standing::Patient
             },
-            since,
+            front: Front { since, held },
             wake: Some(wake),
             prev: self.tail,
             next: NONE,
@@ -102,10 +116,8 @@ impl Waiters {
         WaiterId(index)
     }
 
-    /// Whether the one in front is eager, and when it came.
-    pub(crate) fn front(&self) -> Option<(bool, u64)> {
-        let slot = self.slots.get(self.head)?;
-        Some((slot.standing == Standing::Eager, slot.since))
+    pub(crate) fn front(&self) -> Option<Front> {
+        self.slots.get(self.head).map(|slot| slot.front)
     }
 
     /// Takes the one in front out of the line, with this outcome. Its owner still has its slot.
@@ -117,12 +129,6 @@ impl Waiters {
         self.unlink(index);
         self.slots[index].standing = outcome;
         self.slots[index].wake.take()
-    }
-
-    /// Whether the one in front is a task, which may never be polled again.
-    pub(crate) fn front_is_task(&self) -> bool {
-        let front = self.slots.get(self.head);
-        front.is_some_and(|slot| matches!(slot.wake, Some(Wake::Task(_))))
     }
 
     pub(crate) fn standing(&self, id: &WaiterId) -> Standing {
@@ -181,8 +187,12 @@ mod tests {
 
     use super::*;
 
-    fn wake() -> Wake {
-        Wake::Thread(std::thread::current())
+    fn joining(eager: bool) -> Joining {
+        Joining {
+            wake: Wake::Thread(std::thread::current()),
+            eager,
+            held: false,
+        }
     }
 
     proptest! {
@@ -196,13 +206,13 @@ mod tests {
             for (op, pick, eager) in ops {
                 match op {
                     0 => {
-                        owned.push((next, line.push(wake(), eager, next)));
+                        owned.push((next, line.push(joining(eager), next)));
                         model.push_back((next, eager));
                         next += 1;
                     }
                     1 => {
                         let front = model.pop_front();
-                        prop_assert_eq!(line.front().map(|(eager, since)| (since, eager)), front);
+                        prop_assert_eq!(line.front().map(|front| front.since), front.map(|one| one.0));
                         prop_assert_eq!(line.pop(Standing::Granted).is_some(), front.is_some());
                     }
                     2 if !owned.is_empty() => {

@@ -102,10 +102,10 @@ impl WorkerSnapshot {
 impl Snapshot {
     pub(crate) fn of(inner: &Inner) -> Self {
         // What has ended is read before what was begun, and that before what was admitted.
+        let sums = inner.recorder.sums();
         let per_worker: Vec<WorkerSnapshot> = (0..inner.settings.threads())
             .map(|seat| WorkerSnapshot::of(inner, seat))
             .collect();
-        let sums = inner.recorder.sums();
         let started: u64 = per_worker.iter().map(|worker| worker.started).sum();
         let busy = per_worker.iter().filter(|worker| worker.busy).count() as u64;
         let admitted = inner
@@ -124,7 +124,10 @@ impl Snapshot {
             workers_busy: busy,
             workers_idle: in_service.saturating_sub(busy),
             workers_parked: 0,
-            threads: (inner.threads.started() - inner.life.threads_exited()) as u64,
+            threads: inner
+                .threads
+                .started()
+                .saturating_sub(inner.life.threads_exited()) as u64,
             submitted: admitted
                 + sums.rejected_full
                 + sums.rejected_timed_out
