@@ -1,17 +1,29 @@
-//! What the tests share: a watchdog, seeds, and jobs that stand still until they are told to go on.
+//! What the tests share: a watchdog, seeds, gates, wakers, child processes, and jobs that stand still
+//! until they are told to go on.
 #![allow(dead_code)]
 
 use std::{
-    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
-    thread,
-    time::Duration,
+    env,
+    future::Future,
+    pin::{Pin, pin},
+    process::{Command, Output, Stdio},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
+    time::{Duration, Instant},
 };
 
 use adaptive_pool::Pool;
 
-/// Runs `test` on its own thread, and fails if it does not end within a minute.
+/// Runs `test` on its own thread, and fails if it does not end within a minute, or the seconds of
+/// the environment's `WATCHDOG`.
 pub fn watched(test: impl FnOnce() + Send + 'static) {
-    watched_for(Duration::from_secs(60), test);
+    let limit = env::var("WATCHDOG").map_or(60, |text| text.parse().expect("WATCHDOG is a number"));
+    watched_for(Duration::from_secs(limit), test);
 }
 
 /// Runs `test` on its own thread, and fails if it does not end in time.
@@ -88,4 +100,204 @@ pub fn fill(pool: &Pool, workers: usize) -> Vec<Held> {
     let held = (0..workers).map(|_| occupy(pool)).collect();
     while pool.try_spawn(|| ()).is_ok() {}
     held
+}
+
+/// Yields until it is so. Whoever calls this is watched.
+pub fn wait_until(mut so: impl FnMut() -> bool) {
+    while !so() {
+        thread::yield_now();
+    }
+}
+
+/// Waits until this many submitters stand in the line.
+pub fn wait_for_waiters(pool: &Pool, waiters: u64) {
+    wait_until(|| pool.metrics().waiting_submitters == waiters);
+}
+
+/// A door that many jobs can wait at.
+#[derive(Clone, Default)]
+pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    pub fn pass(&self) {
+        let mut open = self.0.0.lock().unwrap();
+        while !*open {
+            open = self.0.1.wait(open).unwrap();
+        }
+    }
+}
+
+/// At rest: nothing waits, and every job is in exactly one of the counts.
+pub fn assert_conserved(pool: &Pool) {
+    let seen = pool.metrics();
+    assert_eq!(seen.depth, 0, "{seen:?}");
+    assert_eq!(seen.waiting_submitters, 0, "{seen:?}");
+    let ended = seen.completed + seen.panicked + seen.cancelled + seen.dropped;
+    assert_eq!(seen.admitted, ended, "{seen:?}");
+    assert_eq!(seen.started, seen.completed + seen.panicked, "{seen:?}");
+    let rejected = seen.rejected_full + seen.rejected_timed_out + seen.rejected_closed;
+    assert_eq!(seen.submitted, seen.admitted + rejected, "{seen:?}");
+}
+
+/// Counts how often it is dropped.
+#[derive(Clone, Default)]
+pub struct Drops(pub Arc<AtomicUsize>);
+
+impl Drops {
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    pub fn one(&self) -> OnDrop<impl FnOnce() + Send + 'static> {
+        let drops = Arc::clone(&self.0);
+        on_drop(move || {
+            drops.fetch_add(1, Ordering::SeqCst);
+        })
+    }
+}
+
+/// Runs its closure when it is dropped.
+pub struct OnDrop<F: FnOnce()>(Option<F>);
+
+pub fn on_drop<F: FnOnce()>(f: F) -> OnDrop<F> {
+    OnDrop(Some(f))
+}
+
+impl<F: FnOnce()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        if let Some(f) = self.0.take() {
+            f();
+        }
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// The smallest executor.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut cx = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+            return output;
+        }
+        thread::park();
+    }
+}
+
+/// Polls once, with a waker that does nothing.
+pub fn poll_once<F: Future>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
+    future
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// A waker that runs a closure each time.
+pub struct Calls<F>(pub F);
+
+impl<F: Fn() + Send + Sync + 'static> Wake for Calls<F> {
+    fn wake(self: Arc<Self>) {
+        (self.0)();
+    }
+}
+
+pub fn waker(f: impl Fn() + Send + Sync + 'static) -> Waker {
+    Waker::from(Arc::new(Calls(f)))
+}
+
+/// A waker that counts.
+pub fn counting_waker() -> (Waker, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let waker = waker(move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+    });
+    (waker, count)
+}
+
+const CHILD: &str = "ADAPTIVE_POOL_TEST_CHILD";
+
+/// Runs `body` in a process of its own, which is this test once more. `None` in that process;
+/// otherwise what became of it. `name` is the test's own.
+pub fn in_child(name: &str, body: impl FnOnce()) -> Option<Output> {
+    if env::var(CHILD).is_ok_and(|child| child == name) {
+        body();
+        return None;
+    }
+    let child = Command::new(env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env(CHILD, name)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let id = child.id();
+    let (done, ended) = mpsc::channel();
+    thread::spawn(move || done.send(child.wait_with_output()));
+    match ended.recv_timeout(Duration::from_secs(60)) {
+        Ok(output) => Some(output.unwrap()),
+        Err(_) => {
+            let _ = Command::new("kill").args(["-9", &id.to_string()]).status();
+            panic!("{name}: the child process hangs");
+        }
+    }
+}
+
+/// As [`in_child`], and the process has to end well.
+pub fn survives_in_child(name: &str, body: impl FnOnce()) {
+    if let Some(output) = in_child(name, body) {
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {text}", output.status);
+        assert!(
+            String::from_utf8_lossy(&output.stdout).contains("1 passed"),
+            "the child ran no test"
+        );
+    }
+}
+
+/// The threads of this process whose name begins so; the system keeps 15 bytes of a name.
+pub fn threads_named(prefix: &str) -> usize {
+    std::fs::read_dir("/proc/self/task")
+        .unwrap()
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
+        .filter(|name| name.starts_with(prefix))
+        .count()
+}
+
+/// The CPU time that this process has used.
+pub fn cpu_time() -> Duration {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the pointer is valid for a write of an `rusage`.
+    let failed = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
+    assert_eq!(failed, 0);
+    // SAFETY: it was zeroed, and then filled in.
+    let usage = unsafe { usage.assume_init() };
+    let time = |time: libc::timeval| {
+        Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
+    };
+    time(usage.ru_utime) + time(usage.ru_stime)
+}
+
+/// Runs `f` again and again for this long.
+pub fn for_a_while(time: Duration, mut f: impl FnMut()) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        f();
+    }
 }

@@ -1,0 +1,340 @@
+//! A hostile user: closures, wakers and thread-locals that call back into the pool from where nobody
+//! expects it.
+mod support;
+
+use std::{
+    cell::RefCell,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    task::Context,
+    thread,
+    time::{Duration, Instant},
+};
+
+use adaptive_pool::Pool;
+use support::*;
+
+fn pool(workers: usize, capacity: usize) -> Pool {
+    Pool::builder()
+        .workers(workers)
+        .capacity(capacity)
+        .build()
+        .unwrap()
+}
+
+/// RELIABILITY 34. A cancelled closure held the last reference to its pool.
+#[test]
+fn cancelling_a_closure_that_owns_the_pool_shuts_it_down() {
+    watched(|| {
+        let pool = Arc::new(pool(1, 4));
+        let held = occupy(&pool);
+        let (dropping, seen) = mpsc::channel();
+        let owner = Arc::clone(&pool);
+        let capture = on_drop(move || {
+            dropping.send(()).unwrap();
+            drop(owner);
+        });
+        let handle = pool.submit(move || drop(capture)).unwrap();
+        drop(pool);
+        let canceller = thread::spawn(move || assert!(handle.cancel()));
+        seen.recv().unwrap();
+        held.release();
+        canceller.join().unwrap();
+    });
+}
+
+/// RELIABILITY 34. As above, by an explicit call.
+#[test]
+fn a_cancelled_capture_may_shut_the_pool_down() {
+    watched(|| {
+        let pool = Arc::new(pool(1, 4));
+        let held = occupy(&pool);
+        let (dropping, seen) = mpsc::channel();
+        let again = Arc::clone(&pool);
+        let capture = on_drop(move || {
+            dropping.send(()).unwrap();
+            again.shutdown();
+        });
+        let handle = pool.submit(move || drop(capture)).unwrap();
+        let canceller = thread::spawn(move || assert!(handle.cancel()));
+        seen.recv().unwrap();
+        held.release();
+        canceller.join().unwrap();
+        let report = pool.shutdown();
+        assert_eq!((report.completed, report.cancelled), (1, 1));
+    });
+}
+
+/// RELIABILITY 34. `shutdown_now` drops a closure that shuts the pool down once more.
+#[test]
+fn a_discarded_capture_may_shut_the_pool_down() {
+    watched(|| {
+        let pool = Arc::new(pool(1, 4));
+        let held = occupy(&pool);
+        let (dropping, seen) = mpsc::channel();
+        let again = Arc::clone(&pool);
+        let capture = on_drop(move || {
+            dropping.send(()).unwrap();
+            again.shutdown();
+        });
+        pool.spawn(move || drop(capture)).unwrap();
+        let pool2 = Arc::clone(&pool);
+        let closer = thread::spawn(move || pool2.shutdown_now().unwrap());
+        seen.recv().unwrap();
+        held.release();
+        let report = closer.join().unwrap();
+        assert_eq!((report.completed, report.dropped), (1, 1));
+    });
+}
+
+/// The shell of a job that its waiter runs is found by the other worker meanwhile.
+#[test]
+fn a_joined_job_whose_shell_is_found_first() {
+    watched(|| {
+        let pool = Arc::new(pool(2, 4));
+        let held = occupy(&pool);
+        let inside = Arc::clone(&pool);
+        let outer = pool
+            .submit(move || {
+                let here = Arc::clone(&inside);
+                let job = inside
+                    .submit(move || {
+                        // The other worker has run what was queued behind this job's shell.
+                        let (done, wait) = mpsc::channel();
+                        here.spawn(move || done.send(()).unwrap()).unwrap();
+                        held.release();
+                        wait.recv().unwrap();
+                        7
+                    })
+                    .unwrap();
+                job.join().unwrap()
+            })
+            .unwrap();
+        assert_eq!(outer.join().unwrap(), 7);
+        assert_eq!(pool.shutdown().panicked, 0);
+    });
+}
+
+/// A waker that panics when it is called by a worker that finishes a job.
+#[test]
+fn a_waker_that_panics_does_not_end_the_worker() {
+    let name = "a_waker_that_panics_does_not_end_the_worker";
+    survives_in_child(name, || {
+        watched(|| {
+            let pool = pool(1, 4);
+            let held = occupy(&pool);
+            let mut handle = pool.submit(|| 7).unwrap();
+            let waker = waker(|| panic!("waker"));
+            assert!(
+                Future::poll(Pin::new(&mut handle), &mut Context::from_waker(&waker)).is_pending()
+            );
+            held.release();
+            wait_until(|| handle.is_finished());
+            assert_eq!(handle.join().unwrap(), 7);
+            assert_eq!(pool.submit(|| 8).unwrap().join().unwrap(), 8);
+            assert_eq!(pool.shutdown().completed, 3);
+        });
+    });
+}
+
+/// A waker that panics when a worker grants its task a place.
+#[test]
+fn a_waker_that_panics_does_not_end_the_admission() {
+    let name = "a_waker_that_panics_does_not_end_the_admission";
+    survives_in_child(name, || {
+        watched(|| {
+            let pool = pool(1, 1);
+            let held = fill(&pool, 1);
+            let mut future = Box::pin(pool.reserve_async());
+            let waker = waker(|| panic!("waker"));
+            assert!(
+                future
+                    .as_mut()
+                    .poll(&mut Context::from_waker(&waker))
+                    .is_pending()
+            );
+            drop(held);
+            wait_until(|| pool.metrics().waiting_submitters == 0);
+            let permit = block_on(future).unwrap();
+            assert_eq!(permit.submit(|| 7).join().unwrap(), 7);
+            assert_eq!(pool.submit(|| 8).unwrap().join().unwrap(), 8);
+            pool.shutdown();
+            assert_conserved(&pool);
+        });
+    });
+}
+
+thread_local! {
+    static LAST_WORDS: RefCell<Option<Box<dyn std::any::Any>>> = const { RefCell::new(None) };
+}
+
+/// RELIABILITY 37, further: the thread-local destructor of a worker owns the last reference.
+#[test]
+fn a_pool_that_is_dropped_by_a_workers_thread_local() {
+    let name = "a_pool_that_is_dropped_by_a_workers_thread_local";
+    survives_in_child(name, || {
+        watched(|| {
+            let pool = Arc::new(pool(1, 4));
+            let (ended, wait) = mpsc::channel();
+            let own = Arc::clone(&pool);
+            let (begun, began) = mpsc::channel();
+            let gate = Gate::new();
+            let inside = gate.clone();
+            pool.spawn(move || {
+                own.shutdown();
+                let last = on_drop(move || {
+                    drop(own);
+                    ended.send(()).unwrap();
+                });
+                LAST_WORDS.set(Some(Box::new(last)));
+                begun.send(()).unwrap();
+                inside.pass();
+            })
+            .unwrap();
+            began.recv().unwrap();
+            drop(pool);
+            gate.open();
+            wait.recv().unwrap();
+        });
+    });
+}
+
+/// RELIABILITY 37, further: a worker's thread-local destructor shuts its pool down while another
+/// thread waits for the end of that very worker.
+#[test]
+fn a_workers_thread_local_may_shut_the_pool_down() {
+    watched(|| {
+        let pool = Arc::new(pool(1, 4));
+        let own = Arc::clone(&pool);
+        pool.spawn(move || {
+            let last = on_drop(move || {
+                own.shutdown();
+            });
+            LAST_WORDS.set(Some(Box::new(last)));
+        })
+        .unwrap();
+        assert_eq!(pool.shutdown().completed, 1);
+    });
+}
+
+/// RELIABILITY 37.
+#[test]
+fn thread_local_destructors_may_submit() {
+    watched(|| {
+        let pool = Arc::new(pool(1, 1));
+        let ran = Arc::new(AtomicUsize::new(0));
+        // A stranger's thread: admitted, and waited for.
+        let (own, counts) = (Arc::clone(&pool), Arc::clone(&ran));
+        thread::spawn(move || {
+            LAST_WORDS.set(Some(Box::new(on_drop(move || {
+                for _ in 0..4 {
+                    let counts = Arc::clone(&counts);
+                    own.submit(move || counts.fetch_add(1, Ordering::SeqCst))
+                        .unwrap()
+                        .join()
+                        .unwrap();
+                }
+            }))));
+        })
+        .join()
+        .unwrap();
+        assert_eq!(ran.load(Ordering::SeqCst), 4);
+        // The pool's own thread: its pool is closed by then.
+        let (own, refused) = (Arc::clone(&pool), Arc::new(AtomicBool::new(false)));
+        let seen = Arc::clone(&refused);
+        pool.spawn(move || {
+            LAST_WORDS.set(Some(Box::new(on_drop(move || {
+                let closed = own.submit(|| ()).unwrap_err().is_closed();
+                assert!(own.try_reserve().is_err());
+                seen.store(closed, Ordering::SeqCst);
+            }))));
+        })
+        .unwrap();
+        pool.shutdown();
+        assert!(refused.load(Ordering::SeqCst));
+        assert_conserved(&pool);
+    });
+}
+
+/// One thread helps rayon, one runs a job, and a third has never been started: it has to be.
+#[test]
+fn r2_a_thread_that_helps_rayon_is_not_taken_for_idle() {
+    watched(|| {
+        let pool = Pool::builder()
+            .workers(1..=3)
+            .max_threads(3)
+            .build()
+            .unwrap();
+        // Two threads exist, and are idle.
+        let held = [occupy(&pool), occupy(&pool)];
+        drop(held);
+        assert_eq!(pool.metrics().threads, 2);
+        // They have gone back to rayon, most likely. If not, the test shows nothing.
+        let end = Instant::now() + Duration::from_millis(20);
+        wait_until(|| Instant::now() >= end);
+        let gate = Gate::new();
+        let (both, begun) = mpsc::channel();
+        let inside = gate.clone();
+        let outer = pool
+            .submit(move || {
+                let wait = |gate: &Gate, both: &mpsc::Sender<()>| {
+                    both.send(()).unwrap();
+                    gate.pass();
+                };
+                let second = both.clone();
+                rayon_core::join(|| wait(&inside, &both), || wait(&inside, &second));
+            })
+            .unwrap();
+        begun.recv().unwrap();
+        begun.recv().unwrap();
+        let third = pool.submit(|| 7).unwrap();
+        let third = third
+            .join_timeout(Duration::from_secs(5));
+        gate.open();
+        outer.join().unwrap();
+        let third = third.expect("stranded, with a thread left to be started");
+        assert_eq!(third.unwrap(), 7);
+    });
+}
+
+/// A panic in rayon's own detached spawn, inside a job, stays in the process.
+#[test]
+fn r4_a_panic_in_rayons_spawn_goes_to_the_panic_handler() {
+    let name = "r4_a_panic_in_rayons_spawn_goes_to_the_panic_handler";
+    survives_in_child(name, || {
+        watched(|| {
+            let (handled, seen) = mpsc::channel();
+            let pool = Pool::builder()
+                .workers(1)
+                .panic_handler(move |_| handled.send(()).unwrap())
+                .build()
+                .unwrap();
+            pool.spawn(|| rayon_core::spawn(|| panic!("in rayon's spawn")))
+                .unwrap();
+            seen.recv().unwrap();
+        });
+    });
+}
+
+/// A8. The job that is awaited is in the queue of the thread that blocks on it.
+#[test]
+fn a8_a_handle_may_be_blocked_on_as_a_future_inside_a_job() {
+    watched(|| {
+        let pool = Arc::new(pool(1, 4));
+        let own = Arc::clone(&pool);
+        let outer = pool
+            .submit(move || block_on(own.submit(|| 7).unwrap()).unwrap())
+            .unwrap();
+        let done = outer.join_timeout(Duration::from_secs(5));
+        let Ok(result) = done else {
+            // The worker is lost, so the pool cannot be dropped.
+            std::mem::forget(pool);
+            panic!("a job that awaits a job of its own pool hangs");
+        };
+        assert_eq!(result.unwrap(), 7);
+    });
+}
