@@ -217,7 +217,9 @@ fn d4_an_impatient_shutdown_against_submitters() {
                         let mut admitted = 0;
                         loop {
                             let ran = Arc::clone(&ran);
-                            let job = move || drop(ran.fetch_add(1, Ordering::SeqCst));
+                            let job = move || {
+                                ran.fetch_add(1, Ordering::SeqCst);
+                            };
                             if pool.spawn(job).is_err() {
                                 return admitted;
                             }
@@ -267,7 +269,9 @@ fn d2_a_shutdown_against_submitters_loses_no_job() {
                         let mut returned = 0;
                         for _ in 0..5 {
                             let ran = Arc::clone(&ran);
-                            let job = move || drop(ran.fetch_add(1, Ordering::SeqCst));
+                            let job = move || {
+                                ran.fetch_add(1, Ordering::SeqCst);
+                            };
                             returned += usize::from(pool.spawn(job).is_err());
                         }
                         returned

@@ -1,0 +1,222 @@
+//! Rule R5 and RELIABILITY 38: what a job costs in heap allocations, and that memory stays flat.
+//! The allocator counts for the whole process, so the tests take turns.
+mod support;
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use adaptive_pool::Pool;
+use support::*;
+
+struct Counting;
+
+static COUNT: AtomicU64 = AtomicU64::new(0);
+static LIVE: AtomicI64 = AtomicI64::new(0);
+
+// SAFETY: everything is passed on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.fetch_add(1, Ordering::Relaxed);
+        LIVE.fetch_add(layout.size() as i64, Ordering::Relaxed);
+        // SAFETY: passed on to the caller.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size() as i64, Ordering::Relaxed);
+        // SAFETY: passed on to the caller.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn pool(workers: usize, capacity: usize) -> Pool {
+    let builder = Pool::builder().workers(workers).capacity(capacity);
+    builder.build().unwrap()
+}
+
+const JOBS: u64 = if cfg!(miri) { 200 } else { 10_000 };
+
+/// How many allocations `f` makes, once all is warm.
+fn allocations(mut f: impl FnMut()) -> u64 {
+    f();
+    f();
+    let before = COUNT.load(Ordering::SeqCst);
+    f();
+    COUNT.load(Ordering::SeqCst) - before
+}
+
+/// Four words.
+fn spawn_all(pool: &Pool) {
+    let sum = Arc::new(AtomicU64::new(0));
+    for n in 0..JOBS {
+        let own = Arc::clone(&sum);
+        let (a, b, c) = (n, n + 1, n + 2);
+        let job = move || {
+            own.fetch_add(a + b + c, Ordering::Relaxed);
+        };
+        assert_eq!(size_of_val(&job), 4 * size_of::<usize>());
+        pool.spawn(job).unwrap();
+    }
+    // Metrics would allocate.
+    wait_until(|| Arc::strong_count(&sum) == 1);
+    assert_eq!(sum.load(Ordering::SeqCst), 3 * JOBS * (JOBS + 1) / 2);
+}
+
+#[test]
+fn r5_a_detached_job_costs_no_allocation() {
+    let _turn = turn();
+    // Never full, so nobody blocks.
+    let pool = pool(2, JOBS as usize);
+    let made = allocations(|| spawn_all(&pool));
+    // The queue's own blocks hold 63 jobs.
+    println!("{made} for {JOBS} jobs");
+    assert!(made < JOBS / 50, "{made} for {JOBS} jobs");
+}
+
+#[test]
+fn r5_nor_when_its_submitter_has_to_wait() {
+    let _turn = turn();
+    let pool = pool(1, 4);
+    let made = allocations(|| spawn_all(&pool));
+    println!("{made} for {JOBS} jobs");
+    assert!(made < JOBS / 50, "{made} for {JOBS} jobs");
+}
+
+#[test]
+fn r5_nor_does_a_job_that_spawns() {
+    let _turn = turn();
+    fn chain(pool: Arc<Pool>, left: u64) {
+        if left > 0 {
+            let own = Arc::clone(&pool);
+            own.spawn(move || chain(pool, left - 1)).unwrap();
+        }
+    }
+    let pool = Arc::new(pool(1, 4));
+    let made = allocations(|| {
+        chain(Arc::clone(&pool), JOBS);
+        wait_until(|| Arc::strong_count(&pool) == 1);
+    });
+    println!("{made} for {JOBS} jobs");
+    assert!(made < JOBS / 50, "{made} for {JOBS} jobs");
+}
+
+#[test]
+fn r5_a_handle_costs_one_allocation() {
+    let _turn = turn();
+    let pool = pool(1, 64);
+    let made = allocations(|| {
+        for n in 0..JOBS {
+            assert_eq!(pool.submit(move || n).unwrap().join().unwrap(), n);
+        }
+    });
+    println!("{made} for {JOBS} jobs");
+    assert!((JOBS..JOBS + JOBS / 50).contains(&made), "{made} for {JOBS}");
+}
+
+/// Memory that is live after `f`, more than before it; `f` has warmed everything up before.
+fn growth(mut f: impl FnMut()) -> i64 {
+    f();
+    let before = LIVE.load(Ordering::SeqCst);
+    f();
+    LIVE.load(Ordering::SeqCst) - before
+}
+
+#[test]
+fn memory_stays_flat_over_a_million_jobs() {
+    let _turn = turn();
+    watched(|| {
+        let rounds = if cfg!(miri) { 100 } else { 500_000 };
+        let pool = pool(2, 256);
+        let grown = growth(|| {
+            for _ in 0..rounds {
+                pool.spawn(|| ()).unwrap();
+            }
+            wait_until(|| pool.metrics().depth == 0);
+        });
+        assert!(grown.abs() < 256 << 10, "{grown} bytes");
+        let rounds = rounds / 4;
+        let grown = growth(|| {
+            for n in 0..rounds {
+                drop(pool.submit(move || n).unwrap());
+            }
+            wait_until(|| pool.metrics().depth == 0);
+        });
+        assert!(grown.abs() < 256 << 10, "{grown} bytes");
+    });
+}
+
+/// The worker is busy, so nobody takes the shells of the cancelled jobs out but the sweep.
+#[test]
+fn a2_the_shells_of_cancelled_jobs_are_bounded() {
+    let _turn = turn();
+    watched(|| {
+        let rounds = if cfg!(miri) { 600 } else { 300_000 };
+        let pool = pool(1, 4);
+        let held = occupy(&pool);
+        // One that is alive, in the midst of the shells.
+        let alive = pool.submit(|| 7).unwrap();
+        let before = LIVE.load(Ordering::SeqCst);
+        let mut worst = 0;
+        for n in 0..rounds {
+            let handle = pool.try_submit(move || [n; 64]).unwrap();
+            match n % 2 {
+                0 => assert!(handle.cancel()),
+                _ => drop(handle.cancel_on_drop()),
+            }
+            worst = worst.max(LIVE.load(Ordering::SeqCst) - before);
+        }
+        // 256 shells of some 600 bytes, and the queue's blocks.
+        assert!(worst < 512 << 10, "{worst} bytes");
+        assert_eq!(pool.metrics().cancelled, rounds as u64);
+        held.release();
+        assert_eq!(alive.join().unwrap(), 7);
+        pool.shutdown();
+        assert_conserved(&pool);
+    });
+}
+
+#[test]
+fn a_pool_leaves_nothing_behind() {
+    let _turn = turn();
+    watched(|| {
+        let grown = growth(|| {
+            for _ in 0..50 {
+                let pool = pool(2, 16);
+                let held = occupy(&pool);
+                let mut task = Box::pin(pool.reserve_async());
+                let _ready = poll_once(&mut task);
+                drop(task);
+                let jobs: Vec<_> = (0..8)
+                    .map(|n| pool.submit(move || vec![n; 100]).unwrap())
+                    .collect();
+                assert!(jobs[3].cancel() || jobs[3].is_finished());
+                pool.spawn(|| panic!("in a job")).unwrap();
+                let closer = thread::scope(|s| {
+                    let closer = s.spawn(|| pool.shutdown_now().unwrap());
+                    wait_until(|| pool.is_closed());
+                    held.release();
+                    closer.join().unwrap()
+                });
+                assert_eq!(closer.total(), 10);
+                drop(jobs);
+            }
+        });
+        // crossbeam keeps what its threads retired for a while.
+        assert!(grown < 256 << 10, "{grown} bytes");
+    });
+}
