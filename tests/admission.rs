@@ -58,11 +58,8 @@ fn a1_the_bound_holds_at_every_instant() {
         let worst = Arc::new(AtomicUsize::new(0));
         let submitters: Vec<_> = (0..4)
             .map(|_| {
-                let (pool, waiting, worst) = (
-                    Arc::clone(&pool),
-                    Arc::clone(&waiting),
-                    Arc::clone(&worst),
-                );
+                let (pool, waiting, worst) =
+                    (Arc::clone(&pool), Arc::clone(&waiting), Arc::clone(&worst));
                 thread::spawn(move || {
                     for _ in 0..each {
                         let permit = pool.reserve().unwrap();
@@ -255,7 +252,11 @@ fn a4_a_refused_job_comes_back_un_run_and_un_dropped() {
         drop(held);
         let seen = pool.metrics();
         assert_eq!(
-            (seen.rejected_full, seen.rejected_timed_out, seen.rejected_closed),
+            (
+                seen.rejected_full,
+                seen.rejected_timed_out,
+                seen.rejected_closed
+            ),
             (3, 4, 2),
         );
     });
@@ -361,7 +362,11 @@ fn a5_a_dropped_future_passes_its_place_on() {
         let mut cx = Context::from_waker(&wakes_second);
         assert!(second.as_mut().poll(&mut cx).is_pending());
         drop(permit);
-        assert_eq!(woken.load(Ordering::SeqCst), 0, "it is the first one's turn");
+        assert_eq!(
+            woken.load(Ordering::SeqCst),
+            0,
+            "it is the first one's turn"
+        );
         drop(first);
         assert_eq!(woken.load(Ordering::SeqCst), 1);
         assert!(matches!(poll_once(&mut second), Poll::Ready(Ok(_))));

@@ -125,7 +125,10 @@ fn r5_a_handle_costs_one_allocation() {
         }
     });
     println!("{made} for {JOBS} jobs");
-    assert!((JOBS..JOBS + JOBS / 50).contains(&made), "{made} for {JOBS}");
+    assert!(
+        (JOBS..JOBS + JOBS / 50).contains(&made),
+        "{made} for {JOBS}"
+    );
 }
 
 /// Memory that is live after `f`, more than before it; `f` has warmed everything up before.

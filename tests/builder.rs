@@ -18,7 +18,10 @@ fn workers() {
     let of = |workers: Workers| message(Pool::builder().workers(workers));
     let at_least_one = "at least one worker has to be in service";
     assert_eq!(of(0.into()), format!("workers = 0: {at_least_one}"));
-    assert_eq!(of((0..=3).into()), format!("workers = 0..=3: {at_least_one}"));
+    assert_eq!(
+        of((0..=3).into()),
+        format!("workers = 0..=3: {at_least_one}")
+    );
     assert_eq!(of((0..1).into()), format!("workers = 0: {at_least_one}"));
     let order = "at most must not be less than at least";
     assert_eq!(of((5..=2).into()), format!("workers = 5..=2: {order}"));
@@ -26,7 +29,10 @@ fn workers() {
     assert_eq!(of((..=0).into()), format!("workers = 1..=0: {order}"));
     let most = "at most 32767 workers";
     assert_eq!(of(32_768.into()), format!("workers = 32768: {most}"));
-    assert_eq!(of((1..=40_000).into()), format!("workers = 1..=40000: {most}"));
+    assert_eq!(
+        of((1..=40_000).into()),
+        format!("workers = 1..=40000: {most}")
+    );
     let max = usize::MAX;
     assert_eq!(of((max..).into()), format!("workers = {max}: {most}"));
 }
@@ -60,7 +66,11 @@ fn capacity() {
     assert_eq!(of(0), format!("capacity = 0: {least}"));
     let max = usize::MAX;
     assert_eq!(of(max), format!("capacity = {max}: {most}"));
-    let pool = Pool::builder().workers(1).capacity(max >> 2).build().unwrap();
+    let pool = Pool::builder()
+        .workers(1)
+        .capacity(max >> 2)
+        .build()
+        .unwrap();
     let error = pool.set_capacity(0).unwrap_err();
     assert_eq!(error.to_string(), format!("capacity = 0: {least}"));
     assert!(pool.set_capacity((max >> 2) + 1).is_err());
@@ -107,7 +117,9 @@ fn name() {
     assert_eq!(of(""), format!("name = \"\": {rule}"));
     assert_eq!(of("a\0b"), format!("name = \"a\\0b\": {rule}"));
     // Longer than the system keeps, and not ASCII.
-    let pool = Pool::builder().workers(1).name("größer-als-fünfzehn-bytes-ist-der-name");
+    let pool = Pool::builder()
+        .workers(1)
+        .name("größer-als-fünfzehn-bytes-ist-der-name");
     pool.build().unwrap();
 }
 
@@ -127,7 +139,10 @@ fn a_thread_that_cannot_be_started_is_an_error_of_build() {
         let error = builder.stack_size(usize::MAX >> 1).build().unwrap_err();
         assert!(matches!(error, BuildError::Thread { index: 0, .. }));
         let text = error.to_string();
-        assert!(text.contains("threads: worker 0 could not be started"), "{text}");
+        assert!(
+            text.contains("threads: worker 0 could not be started"),
+            "{text}"
+        );
         assert_eq!(threads_named("too-large"), 0);
     });
 }
@@ -140,7 +155,11 @@ fn times_of_any_length_are_taken() {
             let builder = builder.idle_timeout(time).scale_cooldown(time);
             let pool = builder.latency_tracking(false).build().unwrap();
             let jobs: Vec<_> = (0..50).map(|n| pool.submit(move || n).unwrap()).collect();
-            assert!(jobs.into_iter().enumerate().all(|(n, job)| job.join().unwrap() == n));
+            assert!(
+                jobs.into_iter()
+                    .enumerate()
+                    .all(|(n, job)| job.join().unwrap() == n)
+            );
         }
     });
 }

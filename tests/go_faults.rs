@@ -132,7 +132,10 @@ fn go_fault_6_jobs_that_were_dropped_are_reported() {
             error.to_string(),
             "the shutdown timed out: 1 jobs still run, 7 were dropped",
         );
-        assert!(jobs.into_iter().all(|job| job.join().unwrap_err().is_cancelled()));
+        assert!(
+            jobs.into_iter()
+                .all(|job| job.join().unwrap_err().is_cancelled())
+        );
         held.release();
         assert_eq!(pool.shutdown().dropped, 7);
         assert_eq!(pool.metrics().dropped, 7);

@@ -292,8 +292,7 @@ fn r2_a_thread_that_helps_rayon_is_not_taken_for_idle() {
         begun.recv().unwrap();
         begun.recv().unwrap();
         let third = pool.submit(|| 7).unwrap();
-        let third = third
-            .join_timeout(Duration::from_secs(5));
+        let third = third.join_timeout(Duration::from_secs(5));
         gate.open();
         outer.join().unwrap();
         let third = third.expect("stranded, with a thread left to be started");

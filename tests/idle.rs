@@ -41,7 +41,8 @@ fn s5_nor_after_a_burst() {
         let pool = pool();
         drop([occupy(&pool), occupy(&pool), occupy(&pool), occupy(&pool)]);
         for _ in 0..10_000 {
-            pool.spawn(|| assert_eq!(rayon_core::join(|| 1, || 2), (1, 2))).unwrap();
+            pool.spawn(|| assert_eq!(rayon_core::join(|| 1, || 2), (1, 2)))
+                .unwrap();
         }
         wait_until(|| pool.metrics().depth == 0);
         let used = time_of_idling();
@@ -58,10 +59,7 @@ fn s5_nor_while_everybody_waits() {
         let gate = Gate::new();
         std::thread::scope(|s| {
             s.spawn(|| pool.submit(|| 7).unwrap().join().unwrap());
-            s.spawn(|| {
-                pool.spawn_timeout(Duration::from_secs(50), || ())
-                    .unwrap()
-            });
+            s.spawn(|| pool.spawn_timeout(Duration::from_secs(50), || ()).unwrap());
             let waiting = gate.clone();
             s.spawn(move || waiting.pass());
             wait_for_waiters(&pool, 2);

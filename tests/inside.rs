@@ -283,7 +283,8 @@ fn bounce(from: Arc<Pool>, to: Arc<Pool>, left: u32, done: mpsc::Sender<()>) {
         return done.send(()).unwrap();
     }
     let next = Arc::clone(&to);
-    next.spawn(move || bounce(to, from, left - 1, done)).unwrap();
+    next.spawn(move || bounce(to, from, left - 1, done))
+        .unwrap();
 }
 
 /// RELIABILITY 12. Three balls for four places (two that run, two that wait): none can block both.

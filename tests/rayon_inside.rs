@@ -44,7 +44,11 @@ fn join_inside_a_job_runs_on_the_pools_threads() {
                 .map(|_| pool.submit(move || fibonacci(n, "join-inside-")).unwrap())
                 .collect();
             let expected = jobs.into_iter().map(|job| job.join().unwrap());
-            assert!(expected.into_iter().all(|f| f == if n == 6 { 8 } else { 987 }));
+            assert!(
+                expected
+                    .into_iter()
+                    .all(|f| f == if n == 6 { 8 } else { 987 })
+            );
             assert_eq!(pool.shutdown().completed, 4);
         }
     });

@@ -237,12 +237,7 @@ fn r4_worker_places_and_counters_survive_every_panic() {
     }
     watched(|| {
         let pool = Arc::new(pool(1, 1));
-        for at in [
-            Where::Body,
-            Where::NastyBody,
-            Where::Capture,
-            Where::Result,
-        ] {
+        for at in [Where::Body, Where::NastyBody, Where::Capture, Where::Result] {
             for then in [
                 Then::Join,
                 Then::JoinTimeout,

@@ -173,7 +173,10 @@ fn d4_a_timeout_drops_what_has_not_started_and_counts_what_runs() {
                 pool.submit(move || drop(capture)).unwrap()
             })
             .collect();
-        let Err(ShutdownError::TimedOut { report: said, running }) = pool.shutdown_timeout(SOON)
+        let Err(ShutdownError::TimedOut {
+            report: said,
+            running,
+        }) = pool.shutdown_timeout(SOON)
         else {
             panic!("two jobs run")
         };
@@ -182,7 +185,13 @@ fn d4_a_timeout_drops_what_has_not_started_and_counts_what_runs() {
         assert!(handles.into_iter().all(|job| job.join().is_err()));
         // What it says stays true: nothing else is dropped, and those who run end by themselves.
         let again = pool.shutdown_timeout(Duration::ZERO).unwrap_err();
-        assert_eq!(again, ShutdownError::TimedOut { report: said, running });
+        assert_eq!(
+            again,
+            ShutdownError::TimedOut {
+                report: said,
+                running
+            }
+        );
         drop(held);
         assert_eq!(pool.shutdown(), report(2, 0, 0, 3));
         assert_conserved(&pool);

@@ -95,7 +95,11 @@ fn submit(pool: &Arc<Pool>, fates: &Arc<Fates>, random: &mut Random, depth: u32)
             },
             _ => pool.spawn(job),
         };
-        one(if outcome.is_ok() { &fates.admitted } else { &fates.refused });
+        one(if outcome.is_ok() {
+            &fates.admitted
+        } else {
+            &fates.refused
+        });
         return;
     }
     let outcome = match random.below(6) {
@@ -112,7 +116,10 @@ fn submit(pool: &Arc<Pool>, fates: &Arc<Fates>, random: &mut Random, depth: u32)
             drop(future);
             pool.try_submit(job).map_err(drop)
         }
-        4 => pool.reserve_timeout(micros).map(|permit| permit.submit(job)).map_err(drop),
+        4 => pool
+            .reserve_timeout(micros)
+            .map(|permit| permit.submit(job))
+            .map_err(drop),
         _ => pool.submit(job).map_err(drop),
     };
     let Ok(handle) = outcome else {
@@ -194,7 +201,11 @@ fn round(seed: u64) {
     let context = format!("{report:?} {seen:?}");
     assert_eq!(count(&fates.returned), report.completed, "{context}");
     assert_eq!(count(&fates.panicked), report.panicked, "{context}");
-    assert_eq!(count(&fates.begun), report.completed + report.panicked, "{context}");
+    assert_eq!(
+        count(&fates.begun),
+        report.completed + report.panicked,
+        "{context}"
+    );
     assert_eq!(count(&fates.admitted), report.total(), "{context}");
     // A handle's owner may be told before the books are closed only if it cancelled.
     assert_conserved(&pool);

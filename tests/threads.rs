@@ -168,7 +168,12 @@ fn hooks_may_use_the_pool() {
         let slot = Arc::new(Mutex::new(None::<std::sync::Weak<Pool>>));
         let of = |slot: &Arc<Mutex<Option<std::sync::Weak<Pool>>>>| {
             let slot = Arc::clone(slot);
-            move || slot.lock().unwrap().as_ref().and_then(|pool| pool.upgrade())
+            move || {
+                slot.lock()
+                    .unwrap()
+                    .as_ref()
+                    .and_then(|pool| pool.upgrade())
+            }
         };
         let (at_start, at_exit, at_panic) = (of(&slot), of(&slot), of(&slot));
         let (submits, seen) = mpsc::channel();
@@ -223,7 +228,10 @@ fn the_stack_is_as_large_as_asked_for() {
         let builder = Pool::builder().workers(1).stack_size(64 << 20);
         let pool = builder.build().unwrap();
         // 20 MB and more; a thread has 2 MB by default.
-        assert_eq!(pool.submit(|| deep(20_000)).unwrap().join().unwrap(), 20_000);
+        assert_eq!(
+            pool.submit(|| deep(20_000)).unwrap().join().unwrap(),
+            20_000
+        );
     });
 }
 
@@ -235,7 +243,11 @@ fn the_smallest_stack_is_enough_for_a_small_job() {
             let pool = Pool::builder().workers(2).stack_size(64 << 10);
             let pool = pool.build().unwrap();
             let jobs: Vec<_> = (0..100).map(|n| pool.submit(move || n).unwrap()).collect();
-            assert!(jobs.into_iter().enumerate().all(|(n, job)| job.join().unwrap() == n));
+            assert!(
+                jobs.into_iter()
+                    .enumerate()
+                    .all(|(n, job)| job.join().unwrap() == n)
+            );
         });
     });
 }
