@@ -385,13 +385,7 @@ fn work_from_outside_starts_though_a_job_respawns_itself_for_ever() {
         }
         let rounds = if cfg!(miri) { 3 } else { 200 };
         for _ in 0..rounds {
-            let begin = Arc::clone(&runs);
-            let submitted = runs.load(Ordering::SeqCst);
-            let job = pool.submit(move || begin.load(Ordering::SeqCst)).unwrap();
-            let begun = job.join().unwrap();
-            // The local queue is looked at 60 times in 61; what ran before the push counts too, so
-            // this is generous.
-            println!("{}", begun - submitted);
+            pool.submit(|| ()).unwrap().join().unwrap();
         }
         stop.store(1, Ordering::SeqCst);
         pool.shutdown();

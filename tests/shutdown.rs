@@ -23,12 +23,12 @@ fn pool(workers: usize, capacity: usize) -> Arc<Pool> {
 }
 
 fn report(completed: u64, panicked: u64, cancelled: u64, dropped: u64) -> ShutdownReport {
-    let mut report = ShutdownReport::default();
-    report.completed = completed;
-    report.panicked = panicked;
-    report.cancelled = cancelled;
-    report.dropped = dropped;
-    report
+    ShutdownReport {
+        completed,
+        panicked,
+        cancelled,
+        dropped,
+    }
 }
 
 #[test]
