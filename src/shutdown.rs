@@ -198,7 +198,7 @@ impl Inner {
             if let Some(report) = state.report {
                 return Ok(report);
             }
-            let ended = self.life.is_stopped() && state.exited == self.threads.started();
+            let ended = self.life.is_stopped() && state.exited == self.threads.started().all;
             if ended && !state.joining {
                 state.joining = true;
                 drop(state);

@@ -9,9 +9,15 @@
 //! one it would find none that is not a worker already, or only such as may be busy with a piece of
 //! somebody's `par_iter`. When every thread that may be in service was started, a call that finds
 //! them all busy is taken up after that.
+//!
+//! **Spare threads** take the places of workers that are blocked in waits: one for each, as far as
+//! there are any. rayon cannot be given more threads later, and should not be given more than are to
+//! run (`rayon::current_num_threads` would tell jobs of them), so a spare is a rayon pool of its own,
+//! of one thread, made when it is first needed. A parallel iterator in a job that happens to run there
+//! is correct, and as fast as one thread.
 
 use std::{
-    io,
+    io, mem,
     panic::{self, AssertUnwindSafe},
     sync::{Arc, Mutex},
     thread::JoinHandle,
@@ -36,10 +42,25 @@ struct Staff {
     rayon: Option<ThreadPool>,
     /// Threads that were not started yet; the next one is at the end.
     recruits: Vec<Recruit>,
+    spares: Vec<Spare>,
+    /// The seats of spare threads that were not made yet.
+    spare_seats: Vec<worker::Seat>,
     handles: Vec<JoinHandle<()>>,
+    /// All threads that were ever started.
+    handles_made: usize,
+    /// Of the threads that are not spare: how many were started, how many are workers, and how many
+    /// calls to them were not taken up.
     started: usize,
     working: usize,
     called: usize,
+    /// Workers that are blocked in waits.
+    blocked: usize,
+}
+
+struct Spare {
+    rayon: ThreadPool,
+    /// It is a worker, or was called to be one.
+    called: bool,
 }
 
 impl Threads {
@@ -48,10 +69,14 @@ impl Threads {
             staff: Mutex::new(Staff {
                 rayon: None,
                 recruits: Vec::new(),
+                spares: Vec::new(),
+                spare_seats: Vec::new(),
                 handles: Vec::new(),
+                handles_made: 0,
                 started: 0,
                 working: 0,
                 called: 0,
+                blocked: 0,
             }),
         }
     }
@@ -63,47 +88,24 @@ impl Threads {
     pub(crate) fn build(
         &self,
         inner: &Arc<Inner>,
-        seats: Vec<worker::Seat>,
+        mut seats: Vec<worker::Seat>,
         at_once: usize,
     ) -> Result<(), BuildError> {
-        let mut builders = Vec::with_capacity(seats.len());
-        let name = inner.settings.name.clone();
-        let mut rayon = ThreadPoolBuilder::new()
-            .num_threads(seats.len())
-            .thread_name(move |index| format!("{name}-{index}"))
-            .spawn_handler(|builder| {
-                builders.push(builder);
-                Ok(())
-            });
-        // The panics of `rayon::spawn` in a job have nobody else to go to.
-        let weak = Arc::downgrade(inner);
-        rayon = rayon.panic_handler(move |payload| match weak.upgrade() {
-            Some(inner) => inner.handle_panic(payload),
-            None => drop_payload(payload),
-        });
-        if let Some(bytes) = inner.settings.stack_size {
-            rayon = rayon.stack_size(bytes);
-        }
-        let rayon = rayon.build().map_err(|error| BuildError::Thread {
-            index: 0,
-            source: io::Error::other(error),
-        })?;
-        let mut recruits: Vec<Recruit> = builders
-            .into_iter()
-            .zip(seats)
-            .map(|(builder, seat)| Recruit { builder, seat })
-            .collect();
+        let failed = |index| move |source| BuildError::Thread { index, source };
+        let spare_seats = seats.split_off(inner.settings.max_threads);
+        let (rayon, mut recruits) = recruit(inner, seats).map_err(failed(0))?;
         recruits.reverse();
 
         let mut staff = lock(&self.staff);
         staff.rayon = Some(rayon);
         staff.recruits = recruits;
+        staff.spare_seats = spare_seats;
         for index in 0..at_once {
-            if let Err(source) = staff.start_one(inner) {
+            if let Err(source) = staff.start_next(inner) {
                 drop(staff);
                 self.stop();
                 self.join();
-                return Err(BuildError::Thread { index, source });
+                return Err(failed(index)(source));
             }
         }
         Ok(())
@@ -116,79 +118,184 @@ impl Threads {
         // A thread that is with rayon may be helping a job there, for as long as that job likes; as
         // long as some worker is in a job, a thread that was not started yet is the better choice.
         let maybe_helping = staff.working > 0 && staff.started < inner.settings.workers_max;
-        // If all threads are started, or the system gives none, the call waits for one that comes
-        // back to rayon.
-        if (idle <= staff.called || maybe_helping)
-            && !staff.recruits.is_empty()
-            && staff.start_one(inner).is_err()
-        {
-            inner.recorder.thread_start_failed();
+        let wanting = idle <= staff.called || maybe_helping;
+        if wanting && staff.started < inner.settings.workers_max {
+            if staff.start_next(inner).is_err() {
+                inner.recorder.thread_start_failed();
+            }
+        } else if wanting && staff.call_spare(inner) {
+            return;
         }
+        // If there is no thread for it, it waits for one that comes back to rayon.
         if let Some(rayon) = &staff.rayon {
             rayon.spawn(worker::call(Arc::clone(inner), None));
             staff.called += 1;
         }
     }
 
-    /// The calling thread becomes a worker, by a call.
-    pub(crate) fn begin_work(&self) {
+    /// A worker is about to block in a wait, or is through with it.
+    pub(crate) fn block(&self) {
+        lock(&self.staff).blocked += 1;
+    }
+
+    /// See `block`.
+    pub(crate) fn unblock(&self) {
+        lock(&self.staff).blocked -= 1;
+    }
+
+    /// The calling thread, of this index, becomes a worker, by a call.
+    pub(crate) fn begin_work(&self, inner: &Inner, index: usize) {
+        if index < inner.settings.max_threads {
+            let mut staff = lock(&self.staff);
+            staff.called -= 1;
+            staff.working += 1;
+        }
+    }
+
+    /// The calling thread, of this index, goes back to rayon.
+    pub(crate) fn end_work(&self, inner: &Inner, index: usize) {
         let mut staff = lock(&self.staff);
-        staff.called -= 1;
-        staff.working += 1;
+        match index.checked_sub(inner.settings.max_threads) {
+            None => staff.working -= 1,
+            Some(spare) => staff.spares[spare].called = false,
+        }
     }
 
-    /// The calling thread goes back to rayon.
-    pub(crate) fn end_work(&self) {
-        lock(&self.staff).working -= 1;
-    }
-
-    /// A call was answered by a thread that is a worker already.
+    /// A call was answered by a thread that waits inside rayon, which a spare never does when it is
+    /// called.
     pub(crate) fn end_call(&self) {
         lock(&self.staff).called -= 1;
     }
 
     /// Lets every thread end that has nothing left to do. No call succeeds after it.
     pub(crate) fn stop(&self) {
-        let (rayon, recruits) = {
-            let mut staff = lock(&self.staff);
-            (staff.rayon.take(), std::mem::take(&mut staff.recruits))
-        };
-        // Dropping rayon's pool tells its threads to end, and waits for nothing.
-        drop(rayon);
-        drop(recruits);
+        let mut staff = lock(&self.staff);
+        let rayon = staff.rayon.take();
+        let recruits = mem::take(&mut staff.recruits);
+        let spares = mem::take(&mut staff.spares);
+        staff.spare_seats.clear();
+        drop(staff);
+        // Dropping rayon's pools tells their threads to end, and waits for nothing.
+        drop((rayon, spares, recruits));
     }
 
     /// Waits for the end of every thread. To be called after `stop`, and not by one of them.
     pub(crate) fn join(&self) {
-        let handles = std::mem::take(&mut lock(&self.staff).handles);
+        let handles = mem::take(&mut lock(&self.staff).handles);
         for handle in handles {
             // A thread of ours does not panic; if it did, there would be nothing to do about it.
             let _ = handle.join();
         }
     }
 
-    pub(crate) fn started(&self) -> usize {
-        lock(&self.staff).started
+    /// All threads that were ever started, and how many of them are spare.
+    pub(crate) fn started(&self) -> Started {
+        let staff = lock(&self.staff);
+        Started {
+            all: staff.handles_made,
+            spare: staff.handles_made - staff.started,
+        }
     }
 }
 
+/// A count of threads.
+pub(crate) struct Started {
+    pub(crate) all: usize,
+    pub(crate) spare: usize,
+}
+
+/// Makes a rayon pool with these seats, of which no thread is started yet.
+fn recruit(inner: &Arc<Inner>, seats: Vec<worker::Seat>) -> io::Result<(ThreadPool, Vec<Recruit>)> {
+    let mut builders = Vec::with_capacity(seats.len());
+    // The panics of `rayon::spawn` in a job have nobody else to go to.
+    let weak = Arc::downgrade(inner);
+    let rayon = ThreadPoolBuilder::new()
+        .num_threads(seats.len())
+        .panic_handler(move |payload| match weak.upgrade() {
+            Some(inner) => inner.handle_panic(payload),
+            None => drop_payload(payload),
+        })
+        .spawn_handler(|builder| {
+            builders.push(builder);
+            Ok(())
+        })
+        .build()
+        .map_err(io::Error::other)?;
+    let recruits = builders
+        .into_iter()
+        .zip(seats)
+        .map(|(builder, seat)| Recruit { builder, seat })
+        .collect();
+    Ok((rayon, recruits))
+}
+
 impl Staff {
-    fn start_one(&mut self, inner: &Arc<Inner>) -> io::Result<()> {
+    /// Starts the next thread that is not spare.
+    fn start_next(&mut self, inner: &Arc<Inner>) -> io::Result<()> {
         let Some(recruit) = self.recruits.pop() else {
             return Err(io::Error::other("every thread was started"));
         };
+        self.start(inner, recruit, |staff, recruit| {
+            staff.recruits.push(recruit)
+        })?;
+        self.started += 1;
+        Ok(())
+    }
+
+    /// Makes a worker of a spare thread, if there is one for each blocked worker. Returns whether it
+    /// did.
+    fn call_spare(&mut self, inner: &Arc<Inner>) -> bool {
+        let called = self.spares.iter().filter(|spare| spare.called).count();
+        if called >= self.blocked || self.rayon.is_none() {
+            return false;
+        }
+        let idle = self.spares.iter_mut().find(|spare| !spare.called);
+        if let Some(spare) = idle {
+            spare.called = true;
+            spare.rayon.spawn(worker::call(Arc::clone(inner), None));
+            return true;
+        }
+        // From the front: the seat's index says which of `spares` it is.
+        if self.spare_seats.is_empty() {
+            return false;
+        }
+        let seat = self.spare_seats.remove(0);
+        let Ok((rayon, mut recruits)) = recruit(inner, vec![seat]) else {
+            return false;
+        };
+        let Some(recruit) = recruits.pop() else {
+            return false;
+        };
+        let started = self.start(inner, recruit, |staff, recruit| {
+            staff.spare_seats.insert(0, recruit.seat);
+        });
+        if started.is_err() {
+            inner.recorder.thread_start_failed();
+            return false;
+        }
+        rayon.spawn(worker::call(Arc::clone(inner), None));
+        self.spares.push(Spare {
+            rayon,
+            called: true,
+        });
+        true
+    }
+
+    /// Starts a thread, or puts the recruit back.
+    fn start(
+        &mut self,
+        inner: &Arc<Inner>,
+        recruit: Recruit,
+        put_back: impl FnOnce(&mut Self, Recruit),
+    ) -> io::Result<()> {
+        let name = format!("{}-{}", inner.settings.name, recruit.seat.index);
+        let mut builder = std::thread::Builder::new().name(name);
+        if let Some(bytes) = inner.settings.stack_size {
+            builder = builder.stack_size(bytes);
+        }
         // A thread that cannot be started takes its closure with it; what the closure needs waits
         // outside, for the next try.
         let parcel = Arc::new(Mutex::new(Some(recruit)));
-        let mut builder = std::thread::Builder::new();
-        if let Some(recruit) = &*lock(&parcel) {
-            if let Some(name) = recruit.builder.name() {
-                builder = builder.name(name.to_owned());
-            }
-            if let Some(bytes) = recruit.builder.stack_size() {
-                builder = builder.stack_size(bytes);
-            }
-        }
         let started = {
             let parcel = Arc::clone(&parcel);
             let inner = Arc::clone(inner);
@@ -202,11 +309,13 @@ impl Staff {
         match started {
             Ok(handle) => {
                 self.handles.push(handle);
-                self.started += 1;
+                self.handles_made += 1;
                 Ok(())
             }
             Err(error) => {
-                self.recruits.extend(lock(&parcel).take());
+                if let Some(recruit) = lock(&parcel).take() {
+                    put_back(self, recruit);
+                }
                 Err(error)
             }
         }
@@ -217,7 +326,7 @@ impl Recruit {
     /// The life of one thread.
     fn serve(self, inner: Arc<Inner>) {
         let Self { builder, seat } = self;
-        let index = builder.index();
+        let index = seat.index;
         let run_hook = |hook: &Option<Box<dyn Fn(usize) + Send + Sync>>| {
             if let Some(hook) = hook {
                 let ran = panic::catch_unwind(AssertUnwindSafe(|| hook(index)));

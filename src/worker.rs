@@ -224,16 +224,24 @@ impl Current {
         result
     }
 
-    /// Runs `f`, which blocks, with this worker out of service: another may take its place.
-    pub(crate) fn blocking<R>(&self, f: impl FnOnce() -> R) -> R {
-        if !self.in_loop.get() {
-            return f();
-        }
+    /// Runs `f` with this worker out of service: another may take its place.
+    fn out_of_service<R>(&self, f: impl FnOnce() -> R) -> R {
         let inner = &*self.inner;
         let duty = inner.sleep.leave_service(|| !inner.queue.is_empty());
         inner.fulfil(duty);
         let result = f();
         inner.sleep.return_to_service();
+        result
+    }
+
+    /// As `out_of_service`, where `f` blocks, so that a spare thread may take the place.
+    fn blocking<R>(&self, f: impl FnOnce() -> R) -> R {
+        if !self.in_loop.get() {
+            return f();
+        }
+        self.inner.threads.block();
+        let result = self.out_of_service(f);
+        self.inner.threads.unblock();
         result
     }
 }
@@ -259,12 +267,12 @@ fn answer_call(inner: Arc<Inner>, since: Option<Instant>) {
         return;
     };
     if !current.in_loop.get() && current.is_at_base() {
-        inner.threads.begin_work();
+        inner.threads.begin_work(&inner, current.seat.index);
         inner.sleep.call_taken_up();
         current.in_loop.set(true);
         run(current);
         current.in_loop.set(false);
-        inner.threads.end_work();
+        inner.threads.end_work(&inner, current.seat.index);
         return;
     }
     if inner.life.is_stopped() {
@@ -398,7 +406,7 @@ fn search(current: &Current) -> Next {
     inner.fulfil(duty);
     // What rayon gives us may take long, and may even wait for a job of ours: another thread may take
     // our place meanwhile.
-    let gift = current.blocking(rayon_core::yield_now);
+    let gift = current.out_of_service(rayon_core::yield_now);
     if gift == Some(rayon_core::Yield::Executed) {
         return Next::Again;
     }

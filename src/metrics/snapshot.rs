@@ -65,7 +65,8 @@ pub struct Snapshot {
     /// Threads that the system refused to start.
     pub thread_start_failures: u64,
 
-    /// Each thread of the pool, by its index.
+    /// Each thread that the pool may have in service, by its index, and after them the spare threads
+    /// that were started to take the places of blocked workers.
     pub per_worker: Vec<WorkerSnapshot>,
 }
 
@@ -103,7 +104,8 @@ impl Snapshot {
     pub(crate) fn of(inner: &Inner) -> Self {
         // What has ended is read before what was begun, and that before what was admitted.
         let sums = inner.recorder.sums();
-        let per_worker: Vec<WorkerSnapshot> = (0..inner.settings.threads())
+        let threads = inner.threads.started();
+        let per_worker: Vec<WorkerSnapshot> = (0..inner.settings.max_threads + threads.spare)
             .map(|seat| WorkerSnapshot::of(inner, seat))
             .collect();
         let started: u64 = per_worker.iter().map(|worker| worker.started).sum();
@@ -124,10 +126,7 @@ impl Snapshot {
             workers_busy: busy,
             workers_idle: in_service.saturating_sub(busy),
             workers_parked: 0,
-            threads: inner
-                .threads
-                .started()
-                .saturating_sub(inner.life.threads_exited()) as u64,
+            threads: threads.all.saturating_sub(inner.life.threads_exited()) as u64,
             submitted: admitted
                 + sums.rejected_full
                 + sums.rejected_timed_out
