@@ -434,6 +434,43 @@ fn a5_a_timeout_that_meets_its_grant_loses_no_place() {
     });
 }
 
+/// One place is free, but it is not worth waking a patient waiter for; its timeout comes first, and
+/// finds the place.
+#[test]
+fn a5_a_timeout_that_finds_a_place_takes_it_or_leaves_it_free() {
+    watched(|| {
+        let rounds = if cfg!(miri) { 3 } else { 200 };
+        let builder = Pool::builder().workers(1).max_threads(1).capacity(8);
+        let pool = builder.build().unwrap();
+        let (tokens, token) = mpsc::channel::<()>();
+        let token = Arc::new(std::sync::Mutex::new(token));
+        let mut won = 0;
+        for _ in 0..rounds {
+            loop {
+                let token = Arc::clone(&token);
+                let job = move || drop(token.lock().unwrap().recv());
+                let _full = pool.try_spawn(job);
+                let seen = pool.metrics();
+                if (seen.workers_busy, seen.depth) == (1, 8) {
+                    break;
+                }
+            }
+            thread::scope(|s| {
+                let wait = || pool.reserve_timeout(Duration::from_micros(800)).is_ok();
+                let impatient = s.spawn(wait);
+                wait_until(|| pool.metrics().waiting_submitters == 1 || impatient.is_finished());
+                tokens.send(()).unwrap();
+                won += u64::from(impatient.join().unwrap());
+            });
+            wait_until(|| pool.metrics().depth == 7);
+        }
+        println!("won {won} of {rounds}");
+        drop(tokens);
+        pool.shutdown();
+        assert_conserved(&pool);
+    });
+}
+
 #[test]
 fn a6_closing_wakes_every_blocked_submitter() {
     watched(|| {
