@@ -80,21 +80,25 @@ fn spawn_all(pool: &Pool) {
 #[test]
 fn r5_a_detached_job_costs_no_allocation() {
     let _turn = turn();
-    // Never full, so nobody blocks.
-    let pool = pool(2, JOBS as usize);
-    let made = allocations(|| spawn_all(&pool));
-    // The queue's own blocks hold 63 jobs.
-    println!("{made} for {JOBS} jobs");
-    assert!(made < JOBS / 50, "{made} for {JOBS} jobs");
+    watched(|| {
+        // Never full, so nobody blocks.
+        let pool = pool(2, JOBS as usize);
+        let made = allocations(|| spawn_all(&pool));
+        // The queue's own blocks hold 63 jobs.
+        println!("{made} for {JOBS} jobs");
+        assert!(made < JOBS / 50, "{made} for {JOBS} jobs");
+    });
 }
 
 #[test]
 fn r5_nor_when_its_submitter_has_to_wait() {
     let _turn = turn();
-    let pool = pool(1, 4);
-    let made = allocations(|| spawn_all(&pool));
-    println!("{made} for {JOBS} jobs");
-    assert!(made < JOBS / 50, "{made} for {JOBS} jobs");
+    watched(|| {
+        let pool = pool(1, 4);
+        let made = allocations(|| spawn_all(&pool));
+        println!("{made} for {JOBS} jobs");
+        assert!(made < JOBS / 50, "{made} for {JOBS} jobs");
+    });
 }
 
 #[test]
@@ -106,29 +110,33 @@ fn r5_nor_does_a_job_that_spawns() {
             own.spawn(move || chain(pool, left - 1)).unwrap();
         }
     }
-    let pool = Arc::new(pool(1, 4));
-    let made = allocations(|| {
-        chain(Arc::clone(&pool), JOBS);
-        wait_until(|| Arc::strong_count(&pool) == 1);
+    watched(|| {
+        let pool = Arc::new(pool(1, 4));
+        let made = allocations(|| {
+            chain(Arc::clone(&pool), JOBS);
+            wait_until(|| Arc::strong_count(&pool) == 1);
+        });
+        println!("{made} for {JOBS} jobs");
+        assert!(made < JOBS / 50, "{made} for {JOBS} jobs");
     });
-    println!("{made} for {JOBS} jobs");
-    assert!(made < JOBS / 50, "{made} for {JOBS} jobs");
 }
 
 #[test]
 fn r5_a_handle_costs_one_allocation() {
     let _turn = turn();
-    let pool = pool(1, 64);
-    let made = allocations(|| {
-        for n in 0..JOBS {
-            assert_eq!(pool.submit(move || n).unwrap().join().unwrap(), n);
-        }
+    watched(|| {
+        let pool = pool(1, 64);
+        let made = allocations(|| {
+            for n in 0..JOBS {
+                assert_eq!(pool.submit(move || n).unwrap().join().unwrap(), n);
+            }
+        });
+        println!("{made} for {JOBS} jobs");
+        assert!(
+            (JOBS..JOBS + JOBS / 50).contains(&made),
+            "{made} for {JOBS}"
+        );
     });
-    println!("{made} for {JOBS} jobs");
-    assert!(
-        (JOBS..JOBS + JOBS / 50).contains(&made),
-        "{made} for {JOBS}"
-    );
 }
 
 /// Memory that is live after `f`, more than before it; `f` has warmed everything up before.

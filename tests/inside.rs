@@ -212,6 +212,42 @@ fn r3_a_lock_may_be_held_across_the_join_of_a_handle() {
     }
 }
 
+/// RELIABILITY 28, the other half: the job that is waited for runs elsewhere, and a stranger waits in
+/// the queue.
+#[test]
+fn r3_a_stranger_is_not_run_on_top_of_a_wait() {
+    watched(|| {
+        let pool = pool(2, 8);
+        let mutex = Arc::new(std::sync::Mutex::new(()));
+        let gate = Gate::new();
+        let (begun, wait) = mpsc::channel();
+        let held = gate.clone();
+        let part = pool
+            .submit(move || {
+                begun.send(()).unwrap();
+                held.pass();
+            })
+            .unwrap();
+        wait.recv().unwrap();
+        let (locked, wait) = mpsc::channel();
+        let locks = Arc::clone(&mutex);
+        let outer = pool.submit(move || {
+            let _guard = locks.lock().unwrap();
+            locked.send(()).unwrap();
+            part.join().unwrap();
+        });
+        let outer = outer.unwrap();
+        let locks = Arc::clone(&mutex);
+        let stranger = pool.submit(move || drop(locks.lock().unwrap())).unwrap();
+        wait.recv().unwrap();
+        let soon = Duration::from_millis(20);
+        let stranger = stranger.join_timeout(soon).unwrap_err();
+        gate.open();
+        outer.join().unwrap();
+        stranger.join().unwrap();
+    });
+}
+
 fn tree(pool: &Arc<Pool>, depth: u32) -> u64 {
     if depth == 0 {
         return 1;

@@ -50,9 +50,9 @@ fn s4_an_idle_thread_is_called_in_again() {
         let pool = builder.build().unwrap();
         drop([occupy(&pool), occupy(&pool), occupy(&pool), occupy(&pool)]);
         let rounds = if cfg!(miri) { 3 } else { 30 };
-        for round in 0..rounds {
+        for _ in 0..rounds {
             // From awake to asleep in rayon.
-            let end = std::time::Instant::now() + Duration::from_millis(round % 9);
+            let end = std::time::Instant::now() + Duration::from_millis(15);
             wait_until(|| std::time::Instant::now() >= end);
             drop([occupy(&pool), occupy(&pool)]);
             wait_until(|| pool.metrics().workers_busy == 0);
