@@ -199,15 +199,17 @@ fn round(seed: u64) {
     let count = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
     let seen = pool.metrics();
     let context = format!("{report:?} {seen:?}");
-    assert_eq!(count(&fates.returned), report.completed, "{context}");
-    assert_eq!(count(&fates.panicked), report.panicked, "{context}");
+    assert_eq!(count(&fates.returned), seen.completed, "{context}");
+    assert_eq!(count(&fates.panicked), seen.panicked, "{context}");
     assert_eq!(
         count(&fates.begun),
-        report.completed + report.panicked,
+        seen.completed + seen.panicked,
         "{context}"
     );
-    assert_eq!(count(&fates.admitted), report.total(), "{context}");
-    // A handle's owner may be told before the books are closed only if it cancelled.
+    assert_eq!(count(&fates.admitted), seen.admitted, "{context}");
+    // A shutdown does not wait for permits: each submitter may have used one after it.
+    let late = seen.admitted - report.total();
+    assert!(late <= 3, "{context}");
     assert_conserved(&pool);
     assert_eq!(seen.threads, 0);
 }
