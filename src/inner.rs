@@ -16,7 +16,7 @@ use crate::{
     queue::Queue,
     shutdown::Life,
     sleep::Sleep,
-    sync::{AtomicUsize, Ordering, fence},
+    sync::AtomicUsize,
     threads::Threads,
     unwind::{drop_payload, quietly},
     worker,
@@ -135,9 +135,7 @@ impl Inner {
     /// To be called when a worker runs dry, when a job has ended outside of a worker's loop, and
     /// when a place was given back: it may be what a shutdown waits for.
     pub(crate) fn look_if_drained(&self) {
-        // Pairs with the fence in `begin_drain`: they see the end, or we see that they wait for it.
-        fence(Ordering::SeqCst);
-        if self.life.is_draining() {
+        if self.life.is_drain_awaited() {
             self.stop_if_drained();
         }
     }

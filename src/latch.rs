@@ -6,6 +6,9 @@
 //! the one who sets *done* sees *awaited*, and takes the wake out. Both are read-modify-writes of
 //! one word, so one of them comes first and the later one sees the earlier.
 
+#[cfg(all(test, loom))]
+mod model;
+
 use std::task::Waker;
 
 use crate::{
@@ -16,6 +19,12 @@ use crate::{
 const CLAIMED: u8 = 1;
 const DONE: u8 = 2;
 const AWAITED: u8 = 4;
+
+const FINISH: Ordering = if cfg!(mutant = "latch_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::AcqRel
+};
 
 /// How a waiter is woken.
 #[derive(Debug)]
@@ -53,7 +62,8 @@ impl Latch {
     #[must_use]
     pub(crate) fn claim(&self) -> bool {
         // Acquire: the winner sees the closure. Release: nobody needs it, but an RMW has it anyway.
-        self.bits.fetch_or(CLAIMED, Ordering::AcqRel) & CLAIMED == 0
+        let torn = cfg!(mutant = "latch_torn_claim") && !self.is_claimed();
+        self.bits.fetch_or(CLAIMED, Ordering::AcqRel) & CLAIMED == 0 || torn
     }
 
     pub(crate) fn is_claimed(&self) -> bool {
@@ -63,8 +73,8 @@ impl Latch {
     /// To be called by the one who claimed, once, after the result was put into its place.
     pub(crate) fn finish(&self) {
         // Release: who sees it done sees the result. Acquire: we see the wake of who awaits it.
-        let before = self.bits.fetch_or(DONE, Ordering::AcqRel);
-        if before & AWAITED != 0 {
+        let before = self.bits.fetch_or(DONE, FINISH);
+        if before & AWAITED != 0 && cfg!(not(mutant = "latch_mute")) {
             let wake = lock(&self.waiter).take();
             if let Some(wake) = wake {
                 wake.wake();
@@ -82,6 +92,7 @@ impl Latch {
     pub(crate) fn awaits(&self, wake: Wake) -> bool {
         let earlier = lock(&self.waiter).replace(wake);
         drop(earlier);
-        self.bits.fetch_or(AWAITED, Ordering::AcqRel) & DONE != 0
+        let before = self.bits.fetch_or(AWAITED, Ordering::AcqRel);
+        before & DONE != 0 && cfg!(not(mutant = "latch_deaf"))
     }
 }

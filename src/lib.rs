@@ -25,6 +25,17 @@
 //! Its threads are a rayon-core pool: `rayon::join`, `rayon::scope` and parallel iterators, used
 //! inside a job, run on the pool's own workers.
 
+// The models do not use all of what they check; loom's cells are not Sync; YIELDS is zero.
+#![cfg_attr(
+    loom,
+    allow(
+        dead_code,
+        unused_imports,
+        clippy::arc_with_non_send_sync,
+        clippy::reversed_empty_ranges
+    )
+)]
+
 #[cfg(not(loom))]
 mod batch;
 #[cfg(not(loom))]
@@ -59,8 +70,11 @@ mod wait;
 mod worker;
 
 mod admission;
+mod drain;
 mod error;
 mod latch;
+#[cfg(all(test, loom))]
+mod model;
 mod sleep;
 mod sync;
 mod unwind;

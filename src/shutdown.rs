@@ -9,11 +9,9 @@
 //! 4. Who sees the last job end *stops* the pool: workers leave their loops, rayon ends its threads.
 //! 5. Threads are joined, and the report is made, once, for all who ask.
 //!
-//! **Who sees the last job end.** A worker looks whether the pool has drained whenever it runs dry,
-//! which it does after the last job. It counts the end of the job, fences, and looks whether there
-//! is somebody who drains; who drains says so, fences, and counts. So one of the two sees the whole.
-//! A job that ends elsewhere (inline in a thread that is with rayon, or outside of the pool, or
-//! cancelled) is followed by the same look.
+//! **Who sees the last job end.** A worker when it runs dry, or who drains: see `drain.rs`. A job that
+//! ends elsewhere (inline in a thread that is with rayon, or outside of the pool, or cancelled) is
+//! followed by the same look.
 //!
 //! **Discarding.** The flag is set, then the queues are emptied by the one who set it. Who pushes
 //! later sees the flag after its fence and empties them itself; a worker looks at the flag before
@@ -22,14 +20,12 @@
 //! a job any more, what has started runs, and nothing else ever will.
 
 use std::{
-    sync::{
-        Condvar, Mutex, MutexGuard,
-        atomic::{AtomicU8, Ordering, fence},
-    },
+    sync::{Condvar, Mutex, MutexGuard},
     time::Instant,
 };
 
 use crate::{
+    drain::Drain,
     error::{ShutdownError, ShutdownReport},
     inner::Inner,
     site::Site,
@@ -37,14 +33,9 @@ use crate::{
     worker,
 };
 
-const DRAINING: u8 = 1;
-const DISCARDING: u8 = 2;
-const STOPPED: u8 = 4;
-
 /// How far a pool has come.
 pub(crate) struct Life {
-    /// Flags that are only ever set.
-    flags: AtomicU8,
+    drain: Drain,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -60,27 +51,24 @@ struct State {
 impl Life {
     pub(crate) fn new() -> Self {
         Self {
-            flags: AtomicU8::new(0),
+            drain: Drain::new(),
             state: Mutex::new(State::default()),
             changed: Condvar::new(),
         }
     }
 
-    fn is(&self, flag: u8) -> bool {
-        self.flags.load(Ordering::Acquire) & flag != 0
-    }
-
-    pub(crate) fn is_draining(&self) -> bool {
-        self.is(DRAINING)
+    /// To be asked after each end that may have been the last: see [`Drain::is_awaited`].
+    pub(crate) fn is_drain_awaited(&self) -> bool {
+        self.drain.is_awaited()
     }
 
     #[inline]
     pub(crate) fn is_discarding(&self) -> bool {
-        self.is(DISCARDING)
+        self.drain.is_discarding()
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
-        self.is(STOPPED)
+        self.drain.is_stopped()
     }
 
     /// Something happened that a shutdown may be waiting for.
@@ -131,37 +119,28 @@ pub(crate) enum Grace {
 impl Inner {
     /// Steps 1 and 2, without waiting.
     pub(crate) fn begin_drain(&self) {
-        self.admission.close();
-        self.life.flags.fetch_or(DRAINING, Ordering::AcqRel);
-        // Pairs with the fence in `look_if_drained`: they see that we wait, or we see the end.
-        fence(Ordering::SeqCst);
+        self.life.drain.begin(&self.admission);
         self.stop_if_drained();
     }
 
     /// Step 4, if it is time.
     pub(crate) fn stop_if_drained(&self) {
-        let drained = self.admission.try_stop(|| {
+        let counts = || {
             let sums = self.recorder.sums();
             (sums.inlined, sums.ended())
-        });
-        if !drained {
-            if self.life.is_discarding() {
-                self.life.changed();
-            }
-            return;
+        };
+        let drain = &self.life.drain;
+        if drain.try_stop(&self.admission, &self.sleep, counts) {
+            self.threads.stop();
+            self.life.changed();
+        } else if drain.is_discarding() {
+            self.life.changed();
         }
-        self.life.flags.fetch_or(STOPPED, Ordering::AcqRel);
-        // Pairs with the fence in `Sleep::doze`: a worker that lies down sees that the pool has
-        // stopped, or is in the list of those who are roused.
-        fence(Ordering::SeqCst);
-        self.sleep.rouse_all();
-        self.threads.stop();
-        self.life.changed();
     }
 
     /// Step 3: nothing starts any more.
     fn begin_discard(&self) {
-        self.life.flags.fetch_or(DISCARDING, Ordering::AcqRel);
+        self.life.drain.begin_discarding();
         self.admission.watch();
         self.sleep.begin_discarding();
         self.discard_submitted();

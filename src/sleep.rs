@@ -47,6 +47,9 @@
 //! dozing to asleep, unless the count of dozers is already used up by wakers that have not come for
 //! their dozer yet: then it stays, for one of them may come to it.
 
+#[cfg(all(test, loom))]
+mod model;
+
 use std::{
     sync::OnceLock,
     time::{Duration, Instant},
@@ -289,22 +292,49 @@ impl Sleep {
 
     /// Waits for the bell; after the timeout, falls asleep. If a waker is on its way at that moment,
     /// though maybe to another, it dozes that long once more.
-    #[cfg(not(loom))]
     pub(crate) fn doze_for(&self, index: usize, timeout: Duration) -> DozeEnd {
-        let mut end = Instant::now() + timeout;
         loop {
-            if self.take_ring(index) {
+            if self.await_ring(index, timeout) {
                 return DozeEnd::Roused;
             }
-            let now = Instant::now();
-            if now < end {
-                thread::park_timeout(end - now);
-            } else if self.fall_asleep(index) {
+            if self.fall_asleep(index) {
                 return DozeEnd::Asleep;
-            } else {
-                end = now + timeout;
             }
+            #[cfg(mutant = "sleep_doze_for_good")]
+            return self.doze_for_good(index);
         }
+    }
+
+    /// Whether the bell rang in time.
+    #[cfg(not(loom))]
+    fn await_ring(&self, index: usize, timeout: Duration) -> bool {
+        let end = Instant::now() + timeout;
+        loop {
+            if self.take_ring(index) {
+                return true;
+            }
+            let now = Instant::now();
+            if now >= end {
+                return false;
+            }
+            thread::park_timeout(end - now);
+        }
+    }
+
+    /// loom has no timeouts: this one may have passed at any moment.
+    #[cfg(loom)]
+    fn await_ring(&self, index: usize, _: Duration) -> bool {
+        thread::yield_now();
+        self.take_ring(index)
+    }
+
+    /// A doze without a timeout, for models.
+    #[cfg(loom)]
+    pub(crate) fn doze_for_good(&self, index: usize) -> DozeEnd {
+        while !self.take_ring(index) {
+            thread::park();
+        }
+        DozeEnd::Roused
     }
 
     fn take_ring(&self, index: usize) -> bool {
@@ -322,7 +352,7 @@ impl Sleep {
             return false;
         };
         let mut counts = self.load();
-        while counts.of(DOZING) > 0 {
+        while counts.of(DOZING) > 0 || cfg!(mutant = "sleep_torn_fall") {
             match self.counts.compare_exchange_weak(
                 counts.0,
                 counts.0 - DOZING + ASLEEP,
@@ -348,7 +378,9 @@ impl Sleep {
     /// Another thread may be called in its place. Pairs with `after_push` as `doze` does.
     pub(crate) fn leave_service(&self, work: impl FnOnce() -> bool) -> Duty {
         self.counts.fetch_add(ASLEEP, Ordering::AcqRel);
-        fence(Ordering::SeqCst);
+        if cfg!(not(mutant = "sleep_no_fence_leave")) {
+            fence(Ordering::SeqCst);
+        }
         if work() { self.rouse() } else { Duty::None }
     }
 
@@ -390,7 +422,9 @@ impl Sleep {
         self.counts.fetch_or(DISCARDING, Ordering::Relaxed);
         // Pairs with the fence in `after_push`: they see the flag, or who empties the queues sees
         // their job.
-        fence(Ordering::SeqCst);
+        if cfg!(not(mutant = "sleep_no_fence_discard")) {
+            fence(Ordering::SeqCst);
+        }
     }
 
     /// Wakes every dozer: the pool stops. Who lies down after it has to look at the stop flag.
@@ -398,6 +432,9 @@ impl Sleep {
         let dozers = std::mem::take(&mut *lock(&self.dozers));
         for dozer in dozers {
             self.ring(dozer);
+            if cfg!(mutant = "sleep_stop_rings_one") {
+                break;
+            }
         }
     }
 }

@@ -10,7 +10,6 @@ pub(crate) use loom::{
         Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
     },
-    thread,
 };
 #[cfg(not(loom))]
 pub(crate) use std::{
@@ -20,6 +19,37 @@ pub(crate) use std::{
     },
     thread,
 };
+
+/// Parking for models. loom's own `unpark` also wakes a thread that is blocked in a lock or a join,
+/// and is no point at which another thread may come in between; and its `park` never wakes by itself.
+#[cfg(loom)]
+pub(crate) mod thread {
+    use std::sync::Arc;
+
+    use loom::sync::Notify;
+    pub(crate) use loom::thread::{spawn, yield_now};
+
+    loom::thread_local! {
+        static TOKEN: Arc<Notify> = Arc::new(Notify::new());
+    }
+
+    #[derive(Debug, Clone)]
+    pub(crate) struct Thread(Arc<Notify>);
+
+    impl Thread {
+        pub(crate) fn unpark(&self) {
+            self.0.notify();
+        }
+    }
+
+    pub(crate) fn current() -> Thread {
+        Thread(TOKEN.with(Arc::clone))
+    }
+
+    pub(crate) fn park() {
+        TOKEN.with(|token| token.wait());
+    }
+}
 
 /// An `UnsafeCell` with loom's closure interface, so that loom can see every access.
 #[cfg(not(loom))]

@@ -69,6 +69,8 @@
 //!
 //! No user code runs under the lock: wakers are collected and woken after it.
 
+#[cfg(all(test, loom))]
+mod model;
 mod waiters;
 
 use std::{
@@ -207,6 +209,10 @@ impl Admission {
             if (limit.wrapping_sub(word) as i64) <= 0 {
                 return Err(Refusal::Full);
             }
+            if cfg!(mutant = "admission_torn_take") {
+                self.gate.word.store(word + PLACE, Ordering::Release);
+                return Ok(());
+            }
             match self.gate.word.compare_exchange_weak(
                 word,
                 word.wrapping_add(PLACE),
@@ -256,7 +262,7 @@ impl Admission {
     pub(crate) fn try_acquire_held(&self) -> Result<(), Refusal> {
         self.at_desk(|desk, wakes| {
             self.take_in_turn(desk, wakes)?;
-            desk.held += 1;
+            desk.held += u64::from(cfg!(not(mutant = "admission_no_hold")));
             Ok(())
         })
     }
@@ -480,7 +486,7 @@ impl Admission {
 
     /// Ends the wait of a task that is dropped. A place that it was granted goes to the next.
     pub(crate) fn forsake(&self, id: WaiterId) {
-        if self.give_up(id).is_ok() {
+        if self.give_up(id).is_ok() && cfg!(not(mutant = "admission_forsake_keeps")) {
             self.release_held();
         }
     }
@@ -491,15 +497,19 @@ impl Admission {
     pub(crate) fn unhold(&self) -> bool {
         let mut desk = lock(&self.desk);
         desk.held -= 1;
-        !desk.stopped
+        !desk.stopped || cfg!(mutant = "admission_stop_blind")
     }
 
     /// A held place is given back without ever having had a job. The caller has to look whether the
     /// pool has drained.
     pub(crate) fn release_held(&self) {
         let mut desk = lock(&self.desk);
-        desk.held -= 1;
         desk.unused += 1;
+        if cfg!(mutant = "admission_unused_first") {
+            drop(desk);
+            desk = lock(&self.desk);
+        }
+        desk.held -= 1;
         drop(desk);
         self.release();
     }
@@ -529,7 +539,7 @@ impl Admission {
     pub(crate) fn try_stop(&self, counts: impl FnOnce() -> (u64, u64)) -> bool {
         debug_assert!(self.is_closed());
         let mut desk = lock(&self.desk);
-        if desk.stopped {
+        if desk.stopped && cfg!(not(mutant = "admission_stop_twice")) {
             return false;
         }
         let (inlined, ended) = counts();
@@ -583,7 +593,9 @@ impl Admission {
         desk.watched = true;
         self.set_attention(&desk);
         // Pairs with the fence in `release_from`: they see the attention, or we see the place.
-        fence(Ordering::SeqCst);
+        if cfg!(not(mutant = "admission_no_fence_watch")) {
+            fence(Ordering::SeqCst);
+        }
     }
 
     /// Gives back a place from anywhere: its job was cancelled or dropped, or it was not used.
@@ -652,6 +664,11 @@ impl Admission {
     /// Refuses everybody from now on, and wakes all who wait.
     pub(crate) fn close(&self) {
         self.gate.word.fetch_or(CLOSED, Ordering::AcqRel);
+        if cfg!(mutant = "admission_close_peeks")
+            && self.attention.load(Ordering::Relaxed) == NOBODY
+        {
+            return;
+        }
         self.at_desk(|desk, wakes| {
             while let Some(wake) = desk.line.pop(Standing::Closed) {
                 wakes.push(wake);
@@ -668,7 +685,9 @@ impl Admission {
     pub(crate) fn set_capacity(&self, capacity: usize) {
         self.at_desk(|desk, wakes| {
             self.capacity.store(capacity as u64, Ordering::Relaxed);
-            self.settle(desk, wakes, true);
+            if cfg!(not(mutant = "admission_resize_silent")) {
+                self.settle(desk, wakes, true);
+            }
         });
     }
 

@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Shows that the loom models can fail: each mutant of the protocols must be killed by the models that
+# claim it, and each model must kill one. A mutant is a line behind `cfg(mutant = "name")`.
+# Arguments, if any, are the names of the mutants to try.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# mutant, model
+table='
+admission_no_fence        admission::model::a5_a_place_that_is_given_back_reaches_who_waits_for_it
+admission_no_fence        admission::model::a5_two_who_wait_are_both_served_by_one_place
+admission_no_fence        admission::model::a5_a_task_is_woken_when_it_is_granted
+admission_drop_grant      admission::model::a5_a_grant_that_meets_a_timeout_is_taken_or_left_to_others
+admission_drop_grant      admission::model::a5_who_gives_up_in_front_strands_nobody_behind
+admission_forsake_keeps   admission::model::a5_a_dropped_future_passes_its_grant_on
+admission_close_peeks     admission::model::a6_who_joins_the_line_while_the_door_closes_is_told
+admission_close_peeks     admission::model::a6_a_waiter_that_is_granted_and_closed_out_at_once_is_one_of_the_two
+admission_close_peeks     drain::model::d2_a_pool_that_closes_runs_the_jobs_of_those_who_were_granted
+admission_torn_take       admission::model::a6_closed_is_for_ever
+admission_torn_take       admission::model::a1_one_place_has_one_owner_at_a_time
+admission_torn_take       admission::model::a1_two_places_have_at_most_two_owners
+admission_resize_silent   admission::model::a5_a_raised_capacity_lets_the_waiter_in
+admission_no_fence_watch  admission::model::d4_who_watches_sees_a_place_given_back_or_is_told
+admission_no_hold         drain::model::d1_a_permit_that_is_kept_does_not_hold_up_the_end
+admission_stop_blind      drain::model::d2_the_job_of_a_permit_is_run_once_while_the_pool_ends
+admission_stop_twice      drain::model::d3_a_pool_that_two_close_stops_once
+admission_unused_first    drain::model::d1_a_permit_that_is_dropped_leaves_the_others_counted
+drain_no_fence_begin      drain::model::d2_a_pool_that_closes_runs_what_it_admitted_and_stops_once
+drain_no_fence_look       drain::model::d2_a_pool_that_closes_runs_what_it_admitted_and_stops_once
+drain_no_fence_look       drain::model::d2_the_job_of_a_permit_is_run_once_while_the_pool_ends
+drain_stop_late           drain::model::d2_a_pool_that_closes_runs_what_it_admitted_and_stops_once
+latch_deaf                latch::model::d2_a_task_that_awaits_a_job_is_told_of_its_end
+latch_mute                latch::model::d2_who_waits_for_a_job_is_told_of_its_end
+latch_relaxed             latch::model::r6_who_sees_the_end_sees_the_result
+latch_torn_claim          latch::model::r1_one_of_three_claims_the_job
+sleep_doze_for_good       sleep::model::s5_a_doze_ends_whomever_the_waker_took
+sleep_no_fence_discard    sleep::model::d4_a_job_that_meets_a_discard_is_dropped_by_one_of_the_two
+sleep_no_fence_doze       sleep::model::r2_a_job_that_meets_a_worker_on_its_way_to_sleep_is_run
+sleep_no_fence_found      sleep::model::r2_who_finds_a_job_rouses_another_for_the_next
+sleep_no_fence_push       sleep::model::r2_a_job_that_meets_a_worker_on_its_way_to_sleep_is_run
+sleep_no_fence_push       sleep::model::r2_who_finds_a_job_rouses_another_for_the_next
+sleep_no_fence_push       sleep::model::d4_a_job_that_meets_a_discard_is_dropped_by_one_of_the_two
+sleep_no_fence_leave      sleep::model::r2_a_job_that_meets_a_worker_on_its_way_to_rayon_sends_a_call
+sleep_stop_rings_one      sleep::model::d1_a_stop_reaches_a_worker_that_lies_down
+sleep_torn_fall           sleep::model::r2_a_waker_meets_a_worker_that_falls_asleep
+'
+
+export RUSTFLAGS="--cfg loom"
+export LOOM_MAX_PREEMPTIONS="${LOOM_MAX_PREEMPTIONS:-3}"
+export RUST_BACKTRACE=0
+failed=0
+
+# Prints the path of the models' executable. The flags that follow go to this crate alone, so that
+# what it depends on is built once.
+build() {
+    cargo rustc --quiet --lib --profile bench --target-dir target/mutants \
+        --message-format json -- --cap-lints allow "$@" |
+        sed -n 's/.*"executable":"\([^"]*\)".*/\1/p'
+}
+
+models=$(build)
+if ! "$models" --quiet model::; then
+    echo "FAILED: the models, without a mutant"
+    exit 1
+fi
+while read -r model; do
+    if ! grep -q " $model\$" <<<"$table"; then
+        echo "IDLE: no mutant is killed by $model"
+        failed=1
+    fi
+done < <("$models" --list model:: | sed -n 's/: test$//p')
+while read -r mutant; do
+    if ! grep -q "^$mutant " <<<"$table"; then
+        echo "UNTRIED: $mutant"
+        failed=1
+    fi
+done < <(grep -rhoE 'mutant = "[a-z_]+"' src | cut -d'"' -f2 | sort -u)
+
+built=
+while read -r mutant model; do
+    if [ -z "$mutant" ] || { [ $# -gt 0 ] && [[ " $* " != *" $mutant "* ]]; }; then
+        continue
+    fi
+    if [ "$mutant" != "$built" ]; then
+        models=$(build --cfg "mutant=\"$mutant\"")
+        built=$mutant
+    fi
+    if ! "$models" --list --exact "$model" | grep -q ': test$'; then
+        echo "MISSING: $model"
+        failed=1
+        continue
+    fi
+    # A panic, or the abort that follows when a deadlock is unwound; a timeout proves nothing.
+    status=0
+    { timeout 120 "$models" --quiet --exact "$model" </dev/null || status=$?; } >/dev/null 2>&1
+    case $status in
+        101 | 134) echo "killed: $mutant by $model" ;;
+        *)
+            echo "SURVIVED: $mutant against $model (exit status $status)"
+            failed=1
+            ;;
+    esac
+done <<<"$table"
+exit "$failed"
