@@ -25,8 +25,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_utils::Backoff;
-
 use crate::{
     admission::Refusal,
     inner::Inner,
@@ -38,8 +36,13 @@ use crate::{
 
 /// How long a worker dozes before it lets rayon have its thread. A doze is cheaper to end than
 /// rayon's sleep by two thirds, so it should outlast the gaps of a slow stream of jobs; but who
-/// dozes does not help a `par_iter`. By feel; see `benches/idle.rs` for the first half.
+/// dozes does not help a `par_iter`. By feel; `benches/src/idle.rs` shows the first half.
 const DOZE: Duration = Duration::from_millis(5);
+
+/// How often a worker that ran dry looks everywhere before it lies down, yielding its core in
+/// between: to the producer, most likely. With half as many a round trip takes up to twice as long;
+/// with twice as many a lone job costs more CPU. See `round-trip` and `idle` in the benches.
+const SEARCHES: u32 = 8;
 
 /// How long a call is sent on before the thread that keeps getting it answers it. A sleeper that
 /// rayon wakes comes in a tenth of that.
@@ -319,11 +322,11 @@ fn search_once(current: &Current) -> Option<Job> {
     Some(found.job)
 }
 
-/// Where a worker stands between two jobs.
+/// What a worker does next.
+#[derive(PartialEq, Eq)]
 enum Next {
-    Run(Job),
     /// Look into the own deques and the injectors.
-    Again,
+    Look,
     Leave,
 }
 
@@ -331,45 +334,40 @@ enum Next {
 fn run(current: &Current) {
     let inner = &*current.inner;
     let mut next = search(current);
-    loop {
-        match next {
-            Next::Run(job) => {
-                execute(current, job);
-                next = Next::Again;
-            }
-            Next::Again if inner.sleep.has_surplus() && inner.sleep.take_surplus() => {
+    while next == Next::Look {
+        while run_next(current) {
+            if inner.sleep.has_surplus() && inner.sleep.take_surplus() {
                 inner.queue.hand_over(&current.seat.local);
                 let duty = inner.sleep.after_push();
                 inner.fulfil(duty);
                 inner.look_if_drained();
                 return;
             }
-            Next::Again => {
-                next = match next_job(current) {
-                    Some(job) => Next::Run(job),
-                    None => idle(current),
-                };
-            }
-            Next::Leave => return,
         }
+        next = idle(current);
     }
 }
 
+/// Runs a job from the own deques or the injectors. False if there is none.
 #[inline]
-fn next_job(current: &Current) -> Option<Job> {
+fn run_next(current: &Current) -> bool {
     let inner = &*current.inner;
     let local = &current.seat.local;
     if let Some(job) = inner.queue.next_own(local) {
-        return Some(job);
+        execute(current, job);
+        return true;
     }
-    let job = inner.queue.take_injected(local)?;
+    let Some(job) = inner.queue.take_injected(local) else {
+        return false;
+    };
     if local.has_submitted() {
         // While the batch was on its way here nobody could see it, and this worker had not promised
         // to look for it: somebody may have lain down because of that.
         let duty = inner.sleep.after_push();
         inner.fulfil(duty);
     }
-    Some(job)
+    execute(current, job);
+    true
 }
 
 /// The own deques and the injectors are empty.
@@ -387,20 +385,17 @@ fn idle(current: &Current) -> Next {
     }
 }
 
-/// Looks for a job, counted as searching, for a few microseconds.
+/// Looks for a job, counted as searching, and runs it.
 fn search(current: &Current) -> Next {
     let inner = &*current.inner;
-    let backoff = Backoff::new();
-    loop {
+    for _ in 0..SEARCHES {
         if let Some(job) = search_once(current) {
             let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
             inner.fulfil(duty);
-            return Next::Run(job);
+            execute(current, job);
+            return Next::Look;
         }
-        if backoff.is_completed() {
-            break;
-        }
-        backoff.snooze();
+        thread::yield_now();
     }
     let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
     inner.fulfil(duty);
@@ -408,7 +403,7 @@ fn search(current: &Current) -> Next {
     // our place meanwhile.
     let gift = current.out_of_service(rayon_core::yield_now);
     if gift == Some(rayon_core::Yield::Executed) {
-        return Next::Again;
+        return Next::Look;
     }
     lie_down(current)
 }

@@ -93,8 +93,8 @@ use crate::{
 /// jobs are long: about 1 % of a core at the worst.
 const PATIENCE: Duration = Duration::from_millis(1);
 
-/// How often a submitter yields before it joins the line; see `benches/submit.rs`, which loses its
-/// speed below 4 and gains nothing above 16.
+/// How often a submitter yields before it joins the line. `benches/submit.rs` is what it is for: tiny
+/// jobs come free while it yields.
 const YIELDS: u32 = if cfg!(loom) { 0 } else { 8 };
 
 /// One taken place, in the units of `gate` and `limit`; the bit below is the closed flag.
