@@ -2,7 +2,7 @@
 # The tests in miri: an interpreter that finds undefined behaviour, deadlocks and use after free.
 #
 #   .ci/miri.sh                  the library's own tests, and those named in `suites` below
-#   .ci/miri.sh handle           the library's own tests, and tests/handle.rs
+#   .ci/miri.sh handles          the library's own tests, and tests/handles.rs
 #
 # Exits with 0, or with 77 and a line `SKIPPED: why`, or with anything else for a failure.
 set -euo pipefail
@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 limit="${MIRI_LIMIT:-200}"
 
 # Where the unsafe code is exercised with few jobs. Stress tests would take hours.
-suites=(handle panics scope)
+suites=(handles scopes fork)
 if [ "$#" -gt 0 ]; then
     suites=("$@")
 fi
