@@ -204,6 +204,8 @@ fn a2_the_shells_of_cancelled_jobs_are_bounded() {
 #[test]
 fn a_pool_leaves_nothing_behind() {
     let _turn = turn();
+    // A backtrace, if one is wanted, caches megabytes of symbols.
+    std::panic::set_hook(Box::new(|_| ()));
     watched(|| {
         let grown = growth(|| {
             for _ in 0..50 {
@@ -227,7 +229,8 @@ fn a_pool_leaves_nothing_behind() {
                 drop(jobs);
             }
         });
-        // crossbeam keeps what its threads retired for a while.
-        assert!(grown < 256 << 10, "{grown} bytes");
+        // A pool that is left behind has 40 KiB. crossbeam keeps 2 KiB for each thread that has ended,
+        // until other threads have stolen often enough; the leak sanitizer tells the two apart.
+        assert!(grown < 50 * (16 << 10), "{grown} bytes");
     });
 }
