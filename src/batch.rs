@@ -1,7 +1,7 @@
 //! Batches: results of a function over an iterator, pulled only as fast as admission allows.
 //!
 //! The iterator is pulled on the consumer's thread, and each item only after a place for it was won.
-//! A job of a batch has a handle, so it can be cancelled, and claimed by a consumer that is a worker.
+//! A job of `map` and `map_unordered` has a handle, so it can be cancelled, and claimed by a consumer that is a worker.
 //! No shutdown drops it: the consumer waits for it.
 
 use std::{
@@ -293,6 +293,9 @@ impl Pool {
     }
 
     /// As [`map`](Self::map), but yields each result as soon as it is there.
+    ///
+    /// On a worker of the pool that has no finished result it yields the oldest, and runs it itself if it
+    /// has not started.
     ///
     /// # Panics
     /// As [`map`](Self::map).

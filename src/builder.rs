@@ -195,7 +195,8 @@ impl PoolBuilder {
 
     /// How many jobs may wait: admitted, and not started. At least 1. Default: 1024.
     ///
-    /// With W workers, each of which runs one job, at most capacity + W jobs exist in the pool.
+    /// With W workers, each of which runs one job, at most capacity + W jobs exist in the pool; a job
+    /// that waits for others of its own, and the spare thread in its place, come on top.
     pub fn capacity(mut self, jobs: usize) -> Self {
         self.capacity = jobs;
         self
@@ -203,32 +204,33 @@ impl PoolBuilder {
 
     /// How many threads the pool may ever have, which is how far it can be resized.
     ///
-    /// Default: the larger of the workers' maximum and the number of cores.
+    /// Default: the larger of the workers' maximum and the number of cores. Has no effect yet.
     pub fn max_threads(mut self, threads: usize) -> Self {
         self.max_threads = Some(threads);
         self
     }
 
     /// The part of the capacity, from 0 to 1, from which on more workers are called in. Default: 0.7.
+    /// Has no effect yet.
     pub fn scale_up_threshold(mut self, fraction: f64) -> Self {
         self.scaling.threshold = fraction;
         self
     }
 
-    /// The least time between two scale-ups. Default: 5 seconds.
+    /// The least time between two scale-ups. Default: 5 seconds. Has no effect yet.
     pub fn scale_cooldown(mut self, time: Duration) -> Self {
         self.scaling.cooldown = time;
         self
     }
 
     /// How long a worker above the minimum finds nothing to do before it is parked. Default: 30
-    /// seconds.
+    /// seconds. Has no effect yet.
     pub fn idle_timeout(mut self, time: Duration) -> Self {
         self.scaling.idle_timeout = time;
         self
     }
 
-    /// Whether latencies are measured. Default: true.
+    /// Whether latencies are measured. Default: true. Has no effect yet.
     pub fn latency_tracking(mut self, on: bool) -> Self {
         self.latency_tracking = on;
         self
@@ -263,8 +265,8 @@ impl PoolBuilder {
         self
     }
 
-    /// Given the payload of each panic that no handle and no scope reports: that of a detached job
-    /// or of a hook.
+    /// Given the payload of each panic that no handle and no scope reports: that of a detached job,
+    /// of `rayon::spawn` inside of a job, or of a hook.
     ///
     /// Without one, such a payload is dropped, after std's panic hook has printed its message. A
     /// panic in the handler itself is dropped too.

@@ -25,9 +25,9 @@ use crate::{
 /// The smallest number of shells of cancelled jobs at which the queues are swept.
 const SHELLS: u64 = 256;
 
-/// How many spare threads a pool has: as many as others, within these bounds. Each is a seat in
-/// rayon's pool, which rayon's own searches pass by, so there should not be many; a chain of waits
-/// between pools needs one for each link.
+/// How many spare threads a pool has: as many as workers, within these bounds. Each has a seat in the
+/// queue, which every search looks at, so there should not be many; a chain of waits between pools
+/// needs one for each link.
 const SPARES_MIN: usize = 4;
 const SPARES_MAX: usize = 16;
 
@@ -52,7 +52,7 @@ impl Settings {
     /// All threads that the pool may have: those that may be in service, and the spare ones that
     /// take the places of blocked workers.
     pub(crate) fn threads(&self) -> usize {
-        self.max_threads + self.max_threads.clamp(SPARES_MIN, SPARES_MAX)
+        self.workers_max + self.workers_max.clamp(SPARES_MIN, SPARES_MAX)
     }
 }
 

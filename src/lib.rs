@@ -22,6 +22,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Jobs may borrow ([`Pool::scope`], [`Pool::join`], [`Pool::install`], [`Pool::for_each`]), and an
+//! iterator's items may stream through the pool ([`Pool::map`], [`Pool::map_unordered`]), pulled only
+//! as fast as there is room.
+//!
 //! Its threads are a rayon-core pool: `rayon::join`, `rayon::scope` and parallel iterators, used
 //! inside a job, run on the pool's own workers.
 

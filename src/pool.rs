@@ -101,7 +101,8 @@ impl Pool {
     }
 
     /// As [`shutdown`](Self::shutdown), but waits at most `timeout`. Then what has not started is
-    /// dropped, and counted.
+    /// dropped, and counted; except jobs that somebody waits for in a scope or a batch, which count as
+    /// running.
     ///
     /// # Errors
     /// [`ShutdownError::TimedOut`] if the jobs and threads had not all ended in time. It counts what
@@ -138,6 +139,8 @@ impl Pool {
 
     /// Closes the pool, drops what has not started, waits for what runs, and joins every thread.
     ///
+    /// Jobs of scopes and batches and installed closures are run all the same: somebody waits for them.
+    ///
     /// # Errors
     /// [`ShutdownError::InsideJob`] from inside one of the pool's own jobs, with nothing changed.
     pub fn shutdown_now(&self) -> Result<ShutdownReport, ShutdownError> {
@@ -147,7 +150,8 @@ impl Pool {
     /// Changes how many jobs may wait, live.
     ///
     /// Above the present capacity, those who fit are let in at once. Below the present depth nobody
-    /// is admitted until the queue has drained that far.
+    /// is admitted until the queue has drained that far; only a submitter that is on its way in at this
+    /// moment may still get in.
     ///
     /// # Errors
     /// [`BuildError::Invalid`] if it is not a capacity that a pool could be built with.
@@ -159,7 +163,7 @@ impl Pool {
 
     /// What can be seen of the pool now; also after its shutdown.
     ///
-    /// Takes time in proportion to the number of threads, and disturbs none of them.
+    /// Takes time in proportion to the number of threads, and writes nothing that they write.
     pub fn metrics(&self) -> Snapshot {
         Snapshot::of(&self.inner)
     }
@@ -185,6 +189,7 @@ impl fmt::Debug for Pool {
             .field("capacity", &self.inner.admission.capacity())
             .field("depth", &self.inner.admission.depth())
             .field("closed", &self.is_closed())
+            .field("max_threads", &self.inner.settings.max_threads)
             .field("scaling", &self.inner.settings.scaling)
             .field("latency_tracking", &self.inner.settings.latency_tracking)
             .finish_non_exhaustive()

@@ -5,7 +5,7 @@
 //! Onto the deque of the thread that spawns it, if the nearest wait on that thread's stack is the
 //! scope's own, or if there is none: only then nobody who waits there for something else can come
 //! across it. Otherwise (the spawn is made inside of another scope or join that is nested in this
-//! one, or in a piece of rayon's work) the job is a *stray*: it goes into a list of its own, where
+//! one, or on a thread that helps rayon and is no worker) the job is a *stray*: it goes into a list of its own, where
 //! workers that wait for nothing find it, and the thread that waits for this scope does. The scope
 //! of a thread that is not the pool's has no deque, and runs nothing while it waits; its jobs go into
 //! the injector.
@@ -111,7 +111,8 @@ impl<'scope> Scope<'scope> {
     ///
     /// The job is given the scope, so that it can spawn more. It may run before this returns: when
     /// the queue is full, or the pool closed, the spawner runs it itself. So no spawn ever waits, and
-    /// however many jobs are spawned, at most capacity + workers + 1 of them exist at a time.
+    /// however many jobs are spawned, at most capacity of them wait to be run, and each worker and the
+    /// spawner runs one.
     ///
     /// A panic in the job is re-raised by the scope, when all its jobs have ended.
     pub fn spawn<F>(&self, f: F)

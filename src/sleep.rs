@@ -40,8 +40,8 @@
 //! **Blocking in a wait.** A worker that blocks in a wait of ours is not in service meanwhile: it
 //! counts itself as asleep, fences, and looks at the queues, as one who lies down does. So if work is
 //! there, or comes, another thread is called in its place. When it wakes, it takes its place back if
-//! nobody was called; otherwise it runs on, and there is a *surplus* of one: the next worker that
-//! ends a job leaves for it, handing over what is in its deques.
+//! nobody was called; otherwise it runs on, and there is a *surplus* of one: a worker that has
+//! run a job from its own deques or an injector leaves for it, handing over what is in its deques.
 //!
 //! **Falling asleep.** A doze that ends by its timeout takes the list's lock, and moves itself from
 //! dozing to asleep, unless the count of dozers is already used up by wakers that have not come for
@@ -378,6 +378,7 @@ impl Sleep {
     /// Another thread may be called in its place. Pairs with `after_push` as `doze` does.
     pub(crate) fn leave_service(&self, work: impl FnOnce() -> bool) -> Duty {
         self.counts.fetch_add(ASLEEP, Ordering::AcqRel);
+        // Pairs with the fence in `after_push`: we see the job, or they see the place that is free.
         if cfg!(not(mutant = "sleep_no_fence_leave")) {
             fence(Ordering::SeqCst);
         }

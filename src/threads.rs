@@ -92,7 +92,7 @@ impl Threads {
         at_once: usize,
     ) -> Result<(), BuildError> {
         let failed = |index| move |source| BuildError::Thread { index, source };
-        let spare_seats = seats.split_off(inner.settings.max_threads);
+        let spare_seats = seats.split_off(inner.settings.workers_max);
         let (rayon, mut recruits) = recruit(inner, seats).map_err(failed(0))?;
         recruits.reverse();
 
@@ -145,7 +145,7 @@ impl Threads {
 
     /// The calling thread, of this index, becomes a worker, by a call.
     pub(crate) fn begin_work(&self, inner: &Inner, index: usize) {
-        if index < inner.settings.max_threads {
+        if index < inner.settings.workers_max {
             let mut staff = lock(&self.staff);
             staff.called -= 1;
             staff.working += 1;
@@ -155,7 +155,7 @@ impl Threads {
     /// The calling thread, of this index, goes back to rayon.
     pub(crate) fn end_work(&self, inner: &Inner, index: usize) {
         let mut staff = lock(&self.staff);
-        match index.checked_sub(inner.settings.max_threads) {
+        match index.checked_sub(inner.settings.workers_max) {
             None => staff.working -= 1,
             Some(spare) => staff.spares[spare].called = false,
         }

@@ -24,11 +24,12 @@
 //! has run what was on its own deque, k is running on another worker Y, or lies in Y's deque, below
 //! the mark of every frame on Y's stack (above it, Y would run it). In the second case Y had k
 //! before it began the job y that it runs now from its loop, since a worker that is inside of a job
-//! takes nothing from others. In both cases y began after X began its own job x, of which k is a
+//! takes nothing from others (but strays of its own frame; and in rayon's waits, where this argument
+//! does not hold). In both cases y began after X began its own job x, of which k is a
 //! descendant. If y is blocked too, it waits for a descendant of its own, on a worker whose job began
 //! still later. A chain of ever later beginnings cannot come back to X, and it is finite; its last
 //! worker is not blocked in such a wait. So it runs on, and the chain unwinds. (What is in an
-//! injector is taken by a worker that is blocked in nothing, or by a spare thread in the place of
+//! injector or in the list of strays is taken by a worker that is blocked in nothing, or by a spare thread in the place of
 //! one that is; what users do to each other with locks, channels and handles is theirs.)
 
 use std::{

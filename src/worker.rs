@@ -94,11 +94,10 @@ thread_local! {
 /// Seats the calling thread while `f` runs.
 pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
     inner.sleep.enroll(seat.index);
-    let base = 0u8;
     let current = Current {
         inner: Arc::clone(inner),
         seat,
-        base: ptr::from_ref(&base).addr(),
+        base: stack_pointer(),
         in_loop: Cell::new(false),
         frame: Cell::new(ptr::null()),
         inline_depth: Cell::new(0),
@@ -200,8 +199,7 @@ impl Current {
     /// same way through rayon's code.
     #[inline(never)]
     fn is_at_base(&self) -> bool {
-        let here = 0u8;
-        let depth = self.base.abs_diff(ptr::from_ref(&here).addr());
+        let depth = self.base.abs_diff(stack_pointer());
         match self
             .inner
             .base_depth
@@ -246,6 +244,32 @@ impl Current {
         let result = self.out_of_service(f);
         self.inner.threads.unblock();
         result
+    }
+}
+
+/// An address in the calling frame. Not that of a local, where it can be had otherwise: sanitizers
+/// put locals elsewhere.
+#[inline(always)]
+fn stack_pointer() -> usize {
+    #[cfg(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        let address;
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: it reads a register.
+        unsafe {
+            std::arch::asm!("mov {}, rsp", out(reg) address, options(nomem, nostack, preserves_flags));
+        }
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: it reads a register.
+        unsafe {
+            std::arch::asm!("mov {}, sp", out(reg) address, options(nomem, nostack, preserves_flags));
+        }
+        address
+    }
+    #[cfg(not(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64"))))]
+    {
+        let here = 0u8;
+        ptr::from_ref(&here).addr()
     }
 }
 

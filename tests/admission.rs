@@ -132,7 +132,7 @@ fn a2_a_cancelled_job_frees_its_place_and_its_closure_at_once() {
     });
 }
 
-/// RELIABILITY 4.
+/// Failure 4.
 #[test]
 fn a2_no_panic_leaks_a_place() {
     watched(|| {
@@ -303,7 +303,7 @@ fn a6_closing_wakes_every_blocked_submitter() {
     });
 }
 
-/// RELIABILITY 9.
+/// Failure 9.
 #[test]
 fn a6_closed_stays_closed() {
     watched(|| {
@@ -351,7 +351,7 @@ fn a7_the_admission_timeout_ends_with_admission() {
     });
 }
 
-/// RELIABILITY 24.
+/// Failure 24.
 #[test]
 fn no_duration_overflows() {
     watched(|| {

@@ -1,4 +1,4 @@
-//! Rule R5 and RELIABILITY 38: what a job costs in heap allocations, and that memory stays flat.
+//! Rule R5 and failure 38: what a job costs in heap allocations, and that memory stays flat.
 //! The allocator counts for the whole process, so the tests take turns.
 mod support;
 

@@ -131,7 +131,7 @@ fn stack_size() {
     assert_eq!(of(16_383), format!("stack_size = 16383: {rule}"));
 }
 
-/// RELIABILITY 23, the first half: a stack that no system gives.
+/// Failure 23, the first half: a stack that no system gives.
 #[test]
 fn a_thread_that_cannot_be_started_is_an_error_of_build() {
     watched(|| {

@@ -18,7 +18,7 @@ fn pool(workers: usize, capacity: usize) -> Arc<Pool> {
     Arc::new(builder.build().unwrap())
 }
 
-/// RELIABILITY 22.
+/// Failure 22.
 #[test]
 fn what_may_change_threads() {
     fn send_sync<T: Send + Sync>() {}
@@ -40,7 +40,7 @@ fn what_may_change_threads() {
     send(&pool.submit_async(|| ()));
 }
 
-/// RELIABILITY 8.
+/// Failure 8.
 #[test]
 fn the_place_is_free_when_the_handle_is_done() {
     watched(|| {

@@ -26,7 +26,7 @@ fn pool(workers: usize, capacity: usize) -> Pool {
         .unwrap()
 }
 
-/// RELIABILITY 34. A cancelled closure held the last reference to its pool.
+/// Failure 34. A cancelled closure held the last reference to its pool.
 #[test]
 fn cancelling_a_closure_that_owns_the_pool_shuts_it_down() {
     watched(|| {
@@ -47,7 +47,7 @@ fn cancelling_a_closure_that_owns_the_pool_shuts_it_down() {
     });
 }
 
-/// RELIABILITY 34. As above, by an explicit call.
+/// Failure 34. As above, by an explicit call.
 #[test]
 fn a_cancelled_capture_may_shut_the_pool_down() {
     watched(|| {
@@ -69,7 +69,7 @@ fn a_cancelled_capture_may_shut_the_pool_down() {
     });
 }
 
-/// RELIABILITY 34. `shutdown_now` drops a closure that shuts the pool down once more.
+/// Failure 34. `shutdown_now` drops a closure that shuts the pool down once more.
 #[test]
 fn a_discarded_capture_may_shut_the_pool_down() {
     watched(|| {
@@ -172,7 +172,7 @@ thread_local! {
     static LAST_WORDS: RefCell<Option<Box<dyn std::any::Any>>> = const { RefCell::new(None) };
 }
 
-/// RELIABILITY 37, further: the thread-local destructor of a worker owns the last reference.
+/// Failure 37, further: the thread-local destructor of a worker owns the last reference.
 #[test]
 fn a_pool_that_is_dropped_by_a_workers_thread_local() {
     let name = "a_pool_that_is_dropped_by_a_workers_thread_local";
@@ -203,7 +203,7 @@ fn a_pool_that_is_dropped_by_a_workers_thread_local() {
     });
 }
 
-/// RELIABILITY 37, further: a worker's thread-local destructor shuts its pool down while another
+/// Failure 37, further: a worker's thread-local destructor shuts its pool down while another
 /// thread waits for the end of that very worker.
 #[test]
 fn a_workers_thread_local_may_shut_the_pool_down() {
@@ -221,7 +221,7 @@ fn a_workers_thread_local_may_shut_the_pool_down() {
     });
 }
 
-/// RELIABILITY 37.
+/// Failure 37.
 #[test]
 fn thread_local_destructors_may_submit() {
     watched(|| {

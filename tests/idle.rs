@@ -1,4 +1,4 @@
-//! Rule S5 and RELIABILITY 42: an idle pool uses no CPU time. In processes of their own, as the time
+//! Rule S5 and failure 42: an idle pool uses no CPU time. In processes of their own, as the time
 //! is counted for a whole process.
 mod support;
 

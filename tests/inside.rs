@@ -155,7 +155,7 @@ fn a8_reserve_on_a_full_worker_grants_a_permit_without_a_place() {
     });
 }
 
-/// RELIABILITY 11.
+/// Failure 11.
 #[test]
 fn a8_a_handle_is_joined_inside_a_job_of_a_pool_of_one() {
     watched(|| {
@@ -182,7 +182,7 @@ fn a8_a_handle_is_joined_inside_a_job_of_a_pool_of_one() {
     });
 }
 
-/// RELIABILITY 28. The job that is waited for has not started, but a stranger that wants the lock is
+/// Failure 28. The job that is waited for has not started, but a stranger that wants the lock is
 /// in front of it: it must not be run on top of the waiting frame.
 #[test]
 fn r3_a_lock_may_be_held_across_the_join_of_a_handle() {
@@ -212,7 +212,7 @@ fn r3_a_lock_may_be_held_across_the_join_of_a_handle() {
     }
 }
 
-/// RELIABILITY 28, the other half: the job that is waited for runs elsewhere, and a stranger waits in
+/// Failure 28, the other half: the job that is waited for runs elsewhere, and a stranger waits in
 /// the queue.
 #[test]
 fn r3_a_stranger_is_not_run_on_top_of_a_wait() {
@@ -323,7 +323,7 @@ fn bounce(from: Arc<Pool>, to: Arc<Pool>, left: u32, done: mpsc::Sender<()>) {
         .unwrap();
 }
 
-/// RELIABILITY 12. Three balls for four places (two that run, two that wait): none can block both.
+/// Failure 12. Three balls for four places (two that run, two that wait): none can block both.
 #[test]
 fn jobs_bounce_between_two_pools_of_one() {
     watched(|| {
@@ -344,7 +344,7 @@ fn jobs_bounce_between_two_pools_of_one() {
     });
 }
 
-/// RELIABILITY 12, nested: a worker that is blocked in another pool is still A's own.
+/// Failure 12, nested: a worker that is blocked in another pool is still A's own.
 #[test]
 fn pools_a_to_b_to_a_with_joins() {
     watched(|| {

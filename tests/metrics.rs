@@ -1,4 +1,4 @@
-//! Rule M1 and RELIABILITY 32: counters and gauges, and their sums at rest.
+//! Rule M1 and failure 32: counters and gauges, and their sums at rest.
 mod support;
 
 use std::{
@@ -168,7 +168,7 @@ fn assert_monotone(before: &Snapshot, now: &Snapshot) {
     assert!(now.workers_busy <= now.threads.max(2), "{now:?}");
 }
 
-/// RELIABILITY 32.
+/// Failure 32.
 #[test]
 fn m1_no_counter_goes_backwards_while_the_pool_works() {
     watched(|| {

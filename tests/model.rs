@@ -1,4 +1,4 @@
-//! RELIABILITY 5: random uses of the door, against a naive model of it. All on one thread: the worker
+//! Failure 5: random uses of the door, against a naive model of it. All on one thread: the worker
 //! is busy from the first to the last, and futures are polled by hand.
 mod support;
 

@@ -1,5 +1,5 @@
 //! Failures that would take the whole process along, each in one of its own: stacks that overflow
-//! (RELIABILITY 27), and values of extreme sizes.
+//! (failure 27), and values of extreme sizes.
 mod support;
 
 use std::sync::{Arc, mpsc};
@@ -22,7 +22,7 @@ fn chain(pool: Arc<Pool>, left: u32, done: mpsc::Sender<()>) {
     own.spawn(move || chain(pool, left - 1, done)).unwrap();
 }
 
-/// RELIABILITY 27.
+/// Failure 27.
 #[test]
 fn chained_spawns_need_no_stack() {
     survives_in_child("chained_spawns_need_no_stack", || {
@@ -37,7 +37,7 @@ fn chained_spawns_need_no_stack() {
     });
 }
 
-/// RELIABILITY 27, in the worst case: the only place is taken by a stranger, which cannot start
+/// Failure 27, in the worst case: the only place is taken by a stranger, which cannot start
 /// before the chain ends, so every link of the chain runs inline.
 #[test]
 fn chained_spawns_on_a_full_worker_need_no_stack() {
@@ -56,7 +56,7 @@ fn chained_spawns_on_a_full_worker_need_no_stack() {
     });
 }
 
-/// RELIABILITY 27. What the program nests itself takes stack in proportion, and no more.
+/// Failure 27. What the program nests itself takes stack in proportion, and no more.
 #[test]
 fn nested_waits_take_little_stack() {
     fn nest(pool: Arc<Pool>, left: u64) -> u64 {

@@ -1,4 +1,4 @@
-//! RELIABILITY 40: rayon inside of jobs, on the pool's own threads, and jobs submitted inside of it.
+//! Failure 40: rayon inside of jobs, on the pool's own threads, and jobs submitted inside of it.
 mod support;
 
 use std::{
@@ -236,7 +236,7 @@ fn r2_single_jobs_at_random_distances_all_start() {
     });
 }
 
-/// RELIABILITY 2. The first job blocks until the second runs, which lies in the same deque.
+/// Failure 2. The first job blocks until the second runs, which lies in the same deque.
 #[test]
 fn r2_a_worker_that_blocks_leaves_its_queue_to_its_sibling() {
     watched(|| {

@@ -111,7 +111,7 @@ fn r1_a_job_that_runs_cannot_be_cancelled() {
     });
 }
 
-/// RELIABILITY 1. Nobody else comes by: each job has only its own wake-up.
+/// Failure 1. Nobody else comes by: each job has only its own wake-up.
 #[test]
 fn r2_no_wake_up_is_lost_between_single_jobs() {
     watched(|| {
@@ -213,7 +213,7 @@ impl Drop for Nasty {
     }
 }
 
-/// RELIABILITY 18, and what tokio does: all combinations of where it panics and what becomes of the
+/// Failure 18, and what tokio does: all combinations of where it panics and what becomes of the
 /// handle.
 #[test]
 fn r4_worker_places_and_counters_survive_every_panic() {
@@ -366,7 +366,7 @@ fn r6_what_happened_before_is_visible_to_the_job_and_back() {
     });
 }
 
-/// RELIABILITY 33.
+/// Failure 33.
 #[test]
 fn work_from_outside_starts_though_a_job_respawns_itself_for_ever() {
     fn forever(pool: Arc<Pool>, runs: Arc<AtomicUsize>, stop: Arc<AtomicUsize>) {

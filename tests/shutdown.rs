@@ -260,7 +260,7 @@ fn d4_an_impatient_shutdown_against_submitters() {
     });
 }
 
-/// RELIABILITY 13.
+/// Failure 13.
 #[test]
 fn d2_a_shutdown_against_submitters_loses_no_job() {
     watched(|| {
@@ -317,7 +317,7 @@ fn d5_a_shutdown_inside_a_job_does_not_hang() {
     });
 }
 
-/// RELIABILITY 15. The threads end by themselves, and what is queued runs.
+/// Failure 15. The threads end by themselves, and what is queued runs.
 #[test]
 fn d5_a_pool_that_is_dropped_in_its_own_job_ends_by_itself() {
     let name = "d5_a_pool_that_is_dropped_in_its_own_job_ends_by_itself";
@@ -390,7 +390,7 @@ fn d5_a_pool_that_is_dropped_by_a_result_a_payload_or_the_panic_handler() {
     });
 }
 
-/// RELIABILITY 16.
+/// Failure 16.
 #[test]
 fn a_pool_that_is_dropped_by_a_panic_lets_the_payload_through() {
     watched(|| {
@@ -409,7 +409,7 @@ fn a_pool_that_is_dropped_by_a_panic_lets_the_payload_through() {
     });
 }
 
-/// RELIABILITY 17.
+/// Failure 17.
 #[test]
 fn a_panic_in_the_drop_of_a_job_that_never_ran() {
     watched(|| {

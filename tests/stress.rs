@@ -1,4 +1,4 @@
-//! RELIABILITY 39: everything at once, from a seed. Each job's fate is counted exactly once.
+//! Failure 39: everything at once, from a seed. Each job's fate is counted exactly once.
 mod support;
 
 use std::{

@@ -78,7 +78,7 @@ fn a5_blocked_threads_are_served_in_order_of_arrival() {
     });
 }
 
-/// RELIABILITY 10.
+/// Failure 10.
 #[test]
 fn a5_a_blocked_submitter_is_not_starved_by_those_who_never_block() {
     watched(|| {
@@ -110,7 +110,7 @@ fn a5_a_blocked_submitter_is_not_starved_by_those_who_never_block() {
     });
 }
 
-/// RELIABILITY 7.
+/// Failure 7.
 #[test]
 fn a5_a_dropped_future_passes_its_place_on() {
     watched(|| {
@@ -135,7 +135,7 @@ fn a5_a_dropped_future_passes_its_place_on() {
     });
 }
 
-/// RELIABILITY 7, without a grant: who leaves from the front must not leave the door shut.
+/// Failure 7, without a grant: who leaves from the front must not leave the door shut.
 #[test]
 fn a5_who_gives_up_in_front_strands_nobody() {
     watched(|| {

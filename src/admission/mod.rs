@@ -18,13 +18,15 @@
 //! | the line; held and unused places | whoever holds the lock | |
 //!
 //! *Giving back is writing to a line of one's own.* A worker that starts a job stores its own
-//! counter; nobody else's cache is disturbed until a submitter finds `gate == limit`, takes the
-//! lock and sums all counters (it *collects*), which for tiny jobs is once in a capacity. So what
+//! counter; nobody else's cache is disturbed until a submitter finds `gate == limit` and sums all
+//! counters (it *collects*; it takes the lock only if that makes room), which for tiny jobs is once
+//! in a capacity. So what
 //! admission costs in shared writes is one word for each job, written by its submitter, and none
 //! written by a worker.
 //!
 //! **The bound (A1).** A counter is summed after its store, so `limit <= capacity + given back` at
-//! every instant, and `taken <= limit`.
+//! every instant, and `taken <= limit`. (When the capacity is lowered `limit` may fall below what was
+//! taken; and a submitter that has read it before may still get in by the old one.)
 //!
 //! **Nothing is lost between giving back and waiting (A2, A5).** A waiter joins the line, stores
 //! `attention`, fences, and collects; who gives back stores its counter, fences, and loads
@@ -339,7 +341,8 @@ impl Admission {
                 let since = self.gate.word.load(Ordering::Relaxed);
                 let id = desk.line.push(joining, since);
                 // What was given back before this fence is in the sum that settling makes; who
-                // gives back after it sees the attention. Pairs with the one in `release_from`.
+                // gives back after it sees the attention. Pairs with those in `release_from` and
+                // `release`.
                 self.set_attention(desk);
                 if cfg!(not(mutant = "admission_no_fence")) {
                     fence(Ordering::SeqCst);
@@ -560,8 +563,8 @@ impl Admission {
     pub(crate) fn release_from(&self, seat: usize) -> bool {
         let seat = &self.seats[seat];
         bump(&seat.freed);
-        // Pairs with the fences in `join_line` and `insist`: we see the attention, or they see the
-        // place.
+        // Pairs with the fences in `join_line`, `insist` and `watch`: we see the attention, or they
+        // see the place.
         fence(Ordering::SeqCst);
         match self.attention.load(Ordering::Relaxed) {
             NOBODY => false,
@@ -719,7 +722,7 @@ impl Admission {
         self.seats[seat].freed.load(Ordering::Acquire)
     }
 
-    /// The places that are taken now. Never more than the capacity.
+    /// The places that are taken now. Never more than the capacity, unless that was lowered.
     pub(crate) fn depth(&self) -> u64 {
         // In this order: what is given back in between makes it less, never more.
         let taken = self.taken();

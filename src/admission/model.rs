@@ -1,5 +1,5 @@
-//! Loom models of the semaphore. Each names the rule, the failure of `RELIABILITY.md` where there is
-//! one, and the mutants that it kills.
+//! Loom models of the semaphore. Each names the rule, the number of the failure in
+//! `docs/reliability.md` if there is one, and the mutants that it kills.
 
 use std::{
     future::poll_fn,

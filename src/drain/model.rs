@@ -1,6 +1,6 @@
 //! Loom models of the end of a pool: the real admission, sleep and drain, with a worker that is the
-//! loop of `worker.rs` without rayon. Each names the rule, the failure of `RELIABILITY.md` where
-//! there is one, and the mutants that it kills.
+//! loop of `worker.rs` without rayon. Each names the rule, the number of the failure in
+//! `docs/reliability.md` if there is one, and the mutants that it kills.
 
 use std::sync::{
     Arc,

@@ -29,7 +29,8 @@ pub struct Snapshot {
 
     /// Workers that run jobs, or would if there were any.
     pub workers_in_service: u64,
-    /// Workers that run a job.
+    /// Threads that are inside of a job, those included that wait there for other jobs; so they may be
+    /// more than are in service.
     pub workers_busy: u64,
     /// Workers in service that have nothing to do.
     pub workers_idle: u64,
@@ -105,7 +106,7 @@ impl Snapshot {
         // What has ended is read before what was begun, and that before what was admitted.
         let sums = inner.recorder.sums();
         let threads = inner.threads.started();
-        let per_worker: Vec<WorkerSnapshot> = (0..inner.settings.max_threads + threads.spare)
+        let per_worker: Vec<WorkerSnapshot> = (0..inner.settings.workers_max + threads.spare)
             .map(|seat| WorkerSnapshot::of(inner, seat))
             .collect();
         let started: u64 = per_worker.iter().map(|worker| worker.started).sum();

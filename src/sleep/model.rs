@@ -1,8 +1,7 @@
-//! Loom models of who is awake. Each names the rule, the failure of `RELIABILITY.md` where there is
-//! one, and the mutants that it kills.
-//!
-//! A worker here is the loop of `worker.rs` without rayon. It dozes without a timeout unless the
-//! timeout is what the model is about.
+//! Loom models of who is awake. Each names the rule, the number of the failure in
+//! `docs/reliability.md` if there is one, and the mutants that it kills. A worker here is the loop
+//! of `worker.rs` without rayon. It dozes without a timeout unless the timeout is what the model is
+//! about.
 
 use std::{
     sync::{
