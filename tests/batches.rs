@@ -1,0 +1,397 @@
+//! Batches: order, how much is pulled ahead, panics (R4), leaving half way, and the end of the pool
+//! (D6).
+mod support;
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+};
+
+use adaptive_pool::Pool;
+use support::*;
+
+const SIZES: [(usize, usize); 4] = [(1, 1), (2, 1), (2, 1024), (4, 16)];
+
+fn pool(workers: usize, capacity: usize) -> Arc<Pool> {
+    let builder = Pool::builder().workers(workers).capacity(capacity);
+    Arc::new(builder.build().unwrap())
+}
+
+fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut items: Vec<_> = items.collect();
+    items.sort();
+    items
+}
+
+fn text(payload: Box<dyn Any + Send>) -> &'static str {
+    *payload.downcast::<&str>().unwrap()
+}
+
+/// What is left of an iterator, with the panics in it.
+fn with_panics<T>(mut items: impl Iterator<Item = T>) -> Vec<Result<T, &'static str>> {
+    let mut seen = Vec::new();
+    loop {
+        match catch_unwind(AssertUnwindSafe(|| items.next())) {
+            Ok(Some(item)) => seen.push(Ok(item)),
+            Ok(None) => return seen,
+            Err(payload) => seen.push(Err(text(payload))),
+        }
+    }
+}
+
+#[test]
+fn map_yields_in_the_order_of_the_items() {
+    watched(|| {
+        let items = if cfg!(miri) { 20 } else { 5_000 };
+        for (workers, capacity) in SIZES {
+            let pool = pool(workers, capacity);
+            let uneven = |n: u64| {
+                (0..n % 3).for_each(|_| thread::yield_now());
+                n * n
+            };
+            let squares = (0..items).map(|n| n * n);
+            assert!(pool.map(0..items, uneven).eq(squares));
+            assert_eq!(pool.map(Vec::<u8>::new(), |n| n).count(), 0);
+            pool.shutdown();
+            assert_conserved(&pool);
+        }
+    });
+}
+
+#[test]
+fn map_unordered_yields_every_result_once() {
+    watched(|| {
+        let items = if cfg!(miri) { 20 } else { 5_000 };
+        for (workers, capacity) in SIZES {
+            let pool = pool(workers, capacity);
+            let doubled = pool.map_unordered(0..items, |n: usize| 2 * n);
+            assert!(sorted(doubled).into_iter().eq((0..items).map(|n| 2 * n)));
+            assert_eq!(pool.map_unordered(Vec::<u8>::new(), |n| n).count(), 0);
+            pool.shutdown();
+            assert_conserved(&pool);
+        }
+    });
+}
+
+#[test]
+fn map_unordered_does_not_wait_for_a_slow_first_item() {
+    watched(|| {
+        let pool = pool(2, 4);
+        let gate = Gate::new();
+        let held = gate.clone();
+        let mut items = pool.map_unordered(0..20, move |n| {
+            if n == 0 {
+                held.pass();
+            }
+            n
+        });
+        // With one that stands still, five more are ahead at the most.
+        let early: Vec<u32> = items.by_ref().take(19).collect();
+        assert!(!early.contains(&0));
+        gate.open();
+        assert!(items.eq([0]));
+    });
+}
+
+/// Counts what was pulled and not yielded.
+fn assert_bounded<I: Iterator<Item = usize>>(
+    bound: usize,
+    make: impl FnOnce(Box<dyn Iterator<Item = usize> + Send>) -> I,
+) {
+    let items = if cfg!(miri) { 30 } else { 2_000 };
+    let ahead = Arc::new(AtomicUsize::new(0));
+    let pulls = Arc::clone(&ahead);
+    // Without an end: nothing may want to see it.
+    let mut results = make(Box::new((0..).inspect(move |_| {
+        assert!(pulls.fetch_add(1, Ordering::SeqCst) < bound);
+    })));
+    assert_eq!(ahead.load(Ordering::SeqCst), 0, "nothing before the first");
+    for _ in 0..items {
+        results.next().unwrap();
+        ahead.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn no_more_is_pulled_ahead_than_capacity_and_workers() {
+    watched(|| {
+        for (workers, capacity) in SIZES {
+            let pool = pool(workers, capacity);
+            let bound = workers + capacity;
+            assert_bounded(bound, |items| pool.map(items, |n| n));
+            assert_bounded(bound, |items| pool.map_unordered(items, |n| n));
+            let own = Arc::clone(&pool);
+            pool.install(move || {
+                assert_bounded(bound, |items| own.map(items, |n| n));
+                assert_bounded(bound, |items| own.map_unordered(items, |n| n));
+            });
+            pool.shutdown();
+            assert_conserved(&pool);
+        }
+    });
+}
+
+/// A slow consumer: the workers have ended all that was pulled, and nothing more comes.
+#[test]
+fn results_that_nobody_takes_hold_the_batch_back() {
+    watched(|| {
+        let pool = pool(2, 3);
+        let pulled = Arc::new(AtomicUsize::new(0));
+        let pulls = Arc::clone(&pulled);
+        let count = move |_: &i32| {
+            pulls.fetch_add(1, Ordering::SeqCst);
+        };
+        let mut counted = pool.map((0..100).inspect(count), |n| n);
+        for n in 0..100 {
+            assert_eq!(counted.next(), Some(n));
+            wait_until(|| pool.metrics().depth == 0 && pool.metrics().workers_busy == 0);
+            assert!(pulled.load(Ordering::SeqCst) <= n as usize + 5);
+        }
+    });
+}
+
+#[test]
+fn r4_a_panic_comes_in_the_place_of_its_result() {
+    fn f(n: usize) -> usize {
+        assert!(n % 7 != 3, "three");
+        n
+    }
+    watched(|| {
+        let expected = |n: usize| if n % 7 == 3 { Err("three") } else { Ok(n) };
+        let panics = (0..100).filter(|n| n % 7 == 3).count();
+        for (workers, capacity) in SIZES {
+            let pool = pool(workers, capacity);
+            let seen = with_panics(pool.map(0..100, f));
+            assert!(seen.into_iter().eq((0..100).map(expected)));
+            let seen = with_panics(pool.map_unordered(0..100, f));
+            assert_eq!(sorted(seen.into_iter()), sorted((0..100).map(expected)));
+            pool.shutdown();
+            assert_eq!(pool.metrics().panicked as usize, 2 * panics);
+            assert_conserved(&pool);
+            // On the caller's thread it is no different.
+            let seen = with_panics(pool.map(0..100, f));
+            assert!(seen.into_iter().eq((0..100).map(expected)));
+            assert_eq!(with_panics(pool.map_unordered(0..100, f)).len(), 100);
+        }
+    });
+}
+
+/// The second item stands still; what comes after it is in the queue.
+#[test]
+fn dropping_half_way_cancels_the_rest_and_waits_for_nothing() {
+    watched(|| {
+        for ordered in [true, false] {
+            let pool = pool(1, 4);
+            let (gate, drops) = (Gate::new(), Drops::default());
+            let (begun, wait) = mpsc::channel();
+            let (held, ran) = (gate.clone(), Arc::new(Mutex::new(Vec::new())));
+            let runs = Arc::clone(&ran);
+            let captured = drops.0.clone();
+            let items = (0..100).map(move |n| {
+                let drops = Arc::clone(&captured);
+                (
+                    n,
+                    on_drop(move || {
+                        drops.fetch_add(1, Ordering::SeqCst);
+                    }),
+                )
+            });
+            let f = move |(n, _guard)| {
+                runs.lock().unwrap().push(n);
+                if n == 1 {
+                    begun.send(()).unwrap();
+                    held.pass();
+                }
+                n
+            };
+            let left = |mut results: Box<dyn Iterator<Item = i32> + '_>| {
+                assert_eq!(results.next(), Some(0));
+                let pulled = pool.metrics().admitted as usize;
+                if pulled >= 2 {
+                    wait.recv().unwrap();
+                }
+                drop(results);
+                pulled
+            };
+            let pulled = if ordered {
+                left(Box::new(pool.map(items, f)))
+            } else {
+                left(Box::new(pool.map_unordered(items, f)))
+            };
+            // All that was pulled, but the one that runs.
+            assert_eq!(drops.count(), if pulled >= 2 { pulled - 1 } else { 1 });
+            assert_eq!(pool.metrics().depth, 0);
+            gate.open();
+            let report = pool.shutdown();
+            assert_eq!(report.cancelled as usize, pulled.saturating_sub(2));
+            assert_eq!(*ran.lock().unwrap(), [0, 1][..pulled.min(2)]);
+            assert_eq!(drops.count(), pulled);
+            assert_conserved(&pool);
+        }
+    });
+}
+
+#[test]
+fn dropping_at_any_point_leaves_the_pool_as_it_was() {
+    watched(|| {
+        let rounds = if cfg!(miri) { 5 } else { 200 };
+        for (workers, capacity) in SIZES {
+            let pool = pool(workers, capacity);
+            for taken in 0..rounds {
+                assert_eq!(pool.map(0.., |n| n).take(taken).count(), taken);
+                assert_eq!(pool.map_unordered(0.., |n| n).take(taken).count(), taken);
+            }
+            assert!(pool.map(0.., |n| n).take(50).eq(0..50));
+            pool.shutdown();
+            assert_conserved(&pool);
+        }
+    });
+}
+
+#[test]
+fn d6_on_a_closed_pool_a_batch_is_done_on_the_consumers_thread() {
+    watched(|| {
+        for (workers, capacity) in SIZES {
+            let pool = pool(workers, capacity);
+            pool.close();
+            let caller = thread::current().id();
+            let here = move |n: u32| {
+                assert_eq!(thread::current().id(), caller);
+                n + 1
+            };
+            assert!(pool.map(0..100, here).eq(1..101));
+            assert_eq!(sorted(pool.map_unordered(0..100, here)).len(), 100);
+            let sum = Mutex::new(0);
+            pool.for_each(0..100, |n| *sum.lock().unwrap() += here(n));
+            assert_eq!(*sum.lock().unwrap(), 5050);
+            pool.shutdown();
+            assert!(pool.map(0..100, here).eq(1..101));
+            assert_conserved(&pool);
+        }
+    });
+}
+
+#[test]
+fn a8_a_batch_inside_a_job_of_its_own_pool() {
+    watched(|| {
+        for (workers, capacity) in SIZES {
+            let pool = pool(workers, capacity);
+            let own = Arc::clone(&pool);
+            let outer = pool.submit(move || {
+                assert!(own.map(0..100, |n| n + 1).eq(1..101));
+                assert_eq!(sorted(own.map_unordered(0..100, |n| n)).len(), 100);
+                let sum = AtomicUsize::new(0);
+                own.for_each(0..100, |n| {
+                    sum.fetch_add(n, Ordering::SeqCst);
+                });
+                // A batch in each item of a batch.
+                let inner = Arc::clone(&own);
+                let sums = own.map(0..20, move |n| inner.map(0..n, |n| n).sum::<u32>());
+                assert!(sums.eq((0..20).map(|n| (0..n).sum())));
+                sum.into_inner()
+            });
+            assert_eq!(outer.unwrap().join().unwrap(), 4950);
+            pool.shutdown();
+            assert_conserved(&pool);
+        }
+    });
+}
+
+/// The items of one batch come from another. A batch holds a place while it pulls, so the capacity is
+/// more than the number of the consumers.
+#[test]
+fn batches_are_chained_and_share_the_pool() {
+    watched(|| {
+        let items = if cfg!(miri) { 20 } else { 500 };
+        for (workers, capacity) in [(1, 4), (2, 1024), (4, 16)] {
+            let pool = pool(workers, capacity);
+            thread::scope(|threads| {
+                for _ in 0..3 {
+                    threads.spawn(|| {
+                        let first = pool.map(0..items, |n| n + 1);
+                        let second = pool.map(first, |n| 2 * n);
+                        assert!(second.eq((0..items).map(|n| 2 * (n + 1))));
+                    });
+                }
+            });
+            pool.shutdown();
+            assert_conserved(&pool);
+        }
+    });
+}
+
+#[test]
+fn for_each_borrows_its_items_and_its_closure() {
+    watched(|| {
+        for (workers, capacity) in SIZES {
+            let pool = pool(workers, capacity);
+            let mut numbers: Vec<usize> = (0..1000).collect();
+            let (ran, caller) = (AtomicUsize::new(0), thread::current().id());
+            let pulled_here = numbers.iter_mut().inspect(|_| {
+                assert_eq!(thread::current().id(), caller);
+            });
+            pool.for_each(pulled_here, |n| {
+                *n += 1;
+                ran.fetch_add(1, Ordering::Relaxed);
+            });
+            assert!(numbers.into_iter().eq(1..1001));
+            assert_eq!(ran.into_inner(), 1000);
+            assert_conserved(&pool);
+        }
+    });
+}
+
+#[test]
+fn r4_for_each_raises_the_first_panic_and_pulls_no_further() {
+    watched(|| {
+        let pool = pool(2, 4);
+        let (begun, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        // Without an end: it returns only if it stops pulling.
+        let for_each = || {
+            pool.for_each(0.., |n| {
+                begun.fetch_add(1, Ordering::SeqCst);
+                let _end = on_drop(|| {
+                    ended.fetch_add(1, Ordering::SeqCst);
+                });
+                assert!(n != 100, "the hundredth");
+            });
+        };
+        let payload = catch_unwind(AssertUnwindSafe(for_each)).unwrap_err();
+        assert_eq!(text(payload), "the hundredth");
+        assert_eq!(begun.into_inner(), ended.into_inner());
+        assert_eq!(pool.metrics().panicked, 1);
+        pool.shutdown();
+        assert_conserved(&pool);
+    });
+}
+
+#[test]
+fn the_size_hint_counts_what_was_pulled() {
+    watched(|| {
+        for closed in [false, true] {
+            let pool = pool(2, 4);
+            if closed {
+                pool.close();
+            }
+            let mut ordered = pool.map(0..10, |n| n);
+            let mut unordered = pool.map_unordered(0..10, |n| n);
+            for left in (0..10).rev() {
+                assert_eq!(ordered.size_hint(), (left + 1, Some(left + 1)));
+                assert_eq!(unordered.size_hint(), (left + 1, Some(left + 1)));
+                ordered.next().unwrap();
+                unordered.next().unwrap();
+            }
+            for _ in 0..2 {
+                assert_eq!(ordered.size_hint(), (0, Some(0)));
+                assert_eq!((ordered.next(), unordered.next()), (None, None));
+            }
+            assert_eq!(pool.map(0_u64.., |n| n).size_hint(), (usize::MAX, None));
+        }
+    });
+}

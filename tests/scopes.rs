@@ -1,0 +1,641 @@
+//! Scopes: where their jobs run and how they get in (A8), what panics become (R4), that nothing is
+//! freed too early, and what a closed pool does with them (D6).
+mod support;
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use adaptive_pool::{Pool, Scope};
+use support::*;
+
+const SIZES: [(usize, usize); 4] = [(1, 1), (2, 1), (2, 1024), (4, 16)];
+
+fn pool(workers: usize, capacity: usize) -> Pool {
+    Pool::builder()
+        .workers(workers)
+        .capacity(capacity)
+        .name("scopes")
+        .build()
+        .unwrap()
+}
+
+fn on_a_worker() -> bool {
+    thread::current()
+        .name()
+        .is_some_and(|name| name.starts_with("scopes-"))
+}
+
+/// What the closure panics with.
+fn panic_of<R>(f: impl FnOnce() -> R) -> &'static str {
+    let text = |payload: Box<dyn Any + Send>| *payload.downcast::<&str>().unwrap();
+    catch_unwind(AssertUnwindSafe(f))
+        .map(drop)
+        .map_err(text)
+        .unwrap_err()
+}
+
+fn fib(pool: &Pool, n: u32) -> u64 {
+    if n < 2 {
+        return n.into();
+    }
+    let (mut a, mut b) = (0, 0);
+    pool.scope(|s| {
+        s.spawn(|_| a = fib(pool, n - 1));
+        s.spawn(|_| b = fib(pool, n - 2));
+    });
+    a + b
+}
+
+#[test]
+fn a_scope_runs_its_body_on_a_worker_and_an_in_place_scope_on_the_caller() {
+    watched(|| {
+        let pool = pool(2, 4);
+        let caller = thread::current().id();
+        assert!(pool.scope(|_| on_a_worker()));
+        pool.in_place_scope(|s| {
+            assert_eq!(thread::current().id(), caller);
+            s.spawn(|s| {
+                assert!(on_a_worker());
+                let worker = thread::current().id();
+                pool.scope(|_| assert_eq!(thread::current().id(), worker));
+                s.spawn(|_| assert!(on_a_worker()));
+            });
+        });
+        assert_conserved(&pool);
+    });
+}
+
+#[test]
+fn r6_what_the_jobs_did_is_there_when_the_scope_ends() {
+    watched(|| {
+        let rounds = if cfg!(miri) { 3 } else { 300 };
+        for (workers, capacity) in SIZES {
+            let pool = pool(workers, capacity);
+            for _ in 0..rounds {
+                let mut slots = [0; 40];
+                let sum = pool.scope(|s| {
+                    for (n, slot) in slots.iter_mut().enumerate() {
+                        s.spawn(move |_| *slot = n);
+                    }
+                    7
+                });
+                assert_eq!(sum, 7);
+                assert!(slots.iter().enumerate().all(|(n, slot)| n == *slot));
+                pool.in_place_scope(|s| slots.iter_mut().for_each(|n| s.spawn(move |_| *n += 1)));
+                assert!(slots.iter().enumerate().all(|(n, slot)| n + 1 == *slot));
+            }
+            assert_conserved(&pool);
+        }
+    });
+}
+
+#[test]
+fn a_scope_waits_for_jobs_that_its_jobs_spawned() {
+    fn grow<'a>(s: &Scope<'a>, ran: &'a AtomicUsize, depth: u32) {
+        ran.fetch_add(1, Ordering::Relaxed);
+        for _ in 0..if depth == 0 { 0 } else { 3 } {
+            s.spawn(move |s| grow(s, ran, depth - 1));
+        }
+    }
+    watched(|| {
+        let depth = if cfg!(miri) { 3 } else { 7 };
+        let nodes = (3_usize.pow(depth + 1) - 1) / 2;
+        for (workers, capacity) in SIZES {
+            let pool = pool(workers, capacity);
+            let ran = AtomicUsize::new(0);
+            pool.scope(|s| grow(s, &ran, depth));
+            assert_eq!(ran.swap(0, Ordering::Relaxed), nodes);
+            pool.in_place_scope(|s| grow(s, &ran, depth));
+            assert_eq!(ran.swap(0, Ordering::Relaxed), nodes);
+            assert_conserved(&pool);
+        }
+    });
+}
+
+/// RELIABILITY 11.
+#[test]
+fn a8_nested_scopes_do_not_deadlock_on_the_capacity() {
+    watched(|| {
+        let (n, result) = if cfg!(miri) { (6, 8) } else { (17, 1597) };
+        for (workers, capacity) in SIZES {
+            let pool = pool(workers, capacity);
+            assert_eq!(fib(&pool, n), result);
+            pool.shutdown();
+            assert_conserved(&pool);
+        }
+    });
+}
+
+#[test]
+fn a8_a_spawn_on_a_full_worker_runs_before_it_returns() {
+    watched(|| {
+        let pool = pool(1, 1);
+        pool.scope(|s| {
+            let worker = thread::current().id();
+            s.spawn(|_| ());
+            assert_eq!(pool.metrics().depth, 1);
+            let (tell, told) = mpsc::channel();
+            let timed = tell.clone();
+            s.spawn(move |_| tell.send(thread::current().id()).unwrap());
+            assert_eq!(told.try_recv(), Ok(worker));
+            let job = move |_: &Scope<'_>| timed.send(thread::current().id()).unwrap();
+            s.spawn_timeout(Duration::ZERO, job).unwrap();
+            assert_eq!(told.try_recv(), Ok(worker));
+            assert_eq!(pool.metrics().inlined, 2);
+        });
+        assert_conserved(&pool);
+    });
+}
+
+#[test]
+fn a8_a_spawn_from_outside_on_a_full_pool_runs_before_it_returns() {
+    watched(|| {
+        let pool = pool(1, 1);
+        let held = fill(&pool, 1);
+        let caller = thread::current().id();
+        let ran = AtomicUsize::new(0);
+        pool.in_place_scope(|s| {
+            for n in 1..=10 {
+                s.spawn(|_| {
+                    assert_eq!(thread::current().id(), caller);
+                    ran.fetch_add(1, Ordering::Relaxed);
+                });
+                assert_eq!(ran.load(Ordering::Relaxed), n);
+            }
+        });
+        assert_eq!(pool.metrics().inlined, 10);
+        held.into_iter().for_each(Held::release);
+        pool.shutdown();
+        assert_conserved(&pool);
+    });
+}
+
+#[test]
+fn a4_try_spawn_hands_the_job_back() {
+    watched(|| {
+        let pool = pool(1, 1);
+        let ran = AtomicUsize::new(0);
+        let job = |_: &Scope<'_>| {
+            ran.fetch_add(1, Ordering::Relaxed);
+        };
+        pool.scope(|s| {
+            s.try_spawn(job).unwrap();
+            let refused = s.try_spawn(job).unwrap_err();
+            assert!(refused.is_full());
+            assert_eq!(ran.load(Ordering::Relaxed), 0);
+            refused.into_job()(s);
+            assert_eq!(ran.load(Ordering::Relaxed), 1);
+            pool.close();
+            let refused = s.try_spawn(job).unwrap_err();
+            assert!(refused.is_closed());
+        });
+        assert_eq!(ran.load(Ordering::Relaxed), 2);
+        pool.shutdown();
+        let seen = pool.metrics();
+        assert_eq!((seen.rejected_full, seen.rejected_closed), (1, 1));
+        assert_conserved(&pool);
+    });
+}
+
+#[test]
+fn a3_and_a4_spawn_timeout_from_outside_waits_for_room_and_no_longer() {
+    watched(|| {
+        let pool = pool(1, 1);
+        let ran = AtomicUsize::new(0);
+        let job = |_: &Scope<'_>| {
+            assert!(on_a_worker());
+            ran.fetch_add(1, Ordering::Relaxed);
+        };
+        pool.in_place_scope(|s| {
+            s.spawn_timeout(Duration::ZERO, job).unwrap();
+            wait_until(|| pool.metrics().depth == 0);
+            let held = fill(&pool, 1);
+            let refused = s.spawn_timeout(Duration::ZERO, job).unwrap_err();
+            assert!(refused.is_timed_out());
+            let refused = s.spawn_timeout(Duration::from_millis(1), refused.into_job());
+            let job = refused.unwrap_err().into_job();
+            thread::scope(|threads| {
+                threads.spawn(|| {
+                    wait_for_waiters(&pool, 1);
+                    held.into_iter().for_each(Held::release);
+                });
+                s.spawn_timeout(Duration::from_secs(600), job).unwrap();
+            });
+        });
+        assert_eq!(ran.load(Ordering::Relaxed), 2);
+        pool.shutdown();
+        assert_eq!(pool.metrics().rejected_timed_out, 2);
+        assert_conserved(&pool);
+    });
+}
+
+/// A stray: spawned into the outer scope while an inner one is open on the same thread, under a lock
+/// that the stray wants. The inner wait, a join and a third scope must leave it alone.
+#[test]
+fn r3_a_nested_wait_does_not_run_a_job_of_the_outer_scope() {
+    watched(|| {
+        let rounds = if cfg!(miri) { 3 } else { 300 };
+        for (workers, capacity) in [(1, 64), (2, 64), (4, 64)] {
+            let pool = pool(workers, capacity);
+            for _ in 0..rounds {
+                let (mutex, ran) = (Mutex::new(()), AtomicUsize::new(0));
+                let (mutex, ran) = (&mutex, &ran);
+                pool.scope(|outer| {
+                    pool.scope(|inner| {
+                        let guard = mutex.lock().unwrap();
+                        for _ in 0..8 {
+                            outer.spawn(|_| {
+                                drop(mutex.lock().unwrap());
+                                ran.fetch_add(1, Ordering::Relaxed);
+                            });
+                            inner.spawn(|_| {
+                                ran.fetch_add(1, Ordering::Relaxed);
+                            });
+                        }
+                        pool.join(|| (), || ());
+                        pool.scope(|s| s.spawn(|_| ()));
+                        drop(guard);
+                    });
+                });
+                assert_eq!(ran.load(Ordering::Relaxed), 16);
+            }
+            assert_conserved(&pool);
+        }
+    });
+}
+
+/// A stray comes while the thread that waits for it is blocked.
+#[test]
+fn r2_a_stray_finds_its_scope_when_the_owner_is_blocked() {
+    watched(|| {
+        let rounds = if cfg!(miri) { 3 } else { 300 };
+        let pool = pool(2, 8);
+        for _ in 0..rounds {
+            let (begun, wait) = mpsc::channel();
+            let (end, ended) = mpsc::channel();
+            let pool = &pool;
+            pool.scope(move |s| {
+                s.spawn(move |s| {
+                    begun.send(()).unwrap();
+                    pool.scope(move |_| {
+                        s.spawn(move |_| end.send(()).unwrap());
+                        ended.recv().unwrap();
+                    });
+                });
+                // Another worker has it: this one will have nothing to run.
+                wait.recv().unwrap();
+            });
+        }
+        assert_conserved(&pool);
+    });
+}
+
+#[test]
+fn a_stray_may_open_scopes_and_spawn_strays_itself() {
+    fn deep(pool: &Pool, left: u32) -> usize {
+        if left == 0 {
+            return 0;
+        }
+        let depth = AtomicUsize::new(0);
+        pool.scope(|outer| {
+            pool.scope(|_| {
+                outer.spawn(|_| depth.store(deep(pool, left - 1) + 1, Ordering::Relaxed));
+            });
+        });
+        depth.into_inner()
+    }
+    watched(|| {
+        for (workers, capacity) in SIZES {
+            let pool = pool(workers, capacity);
+            assert_eq!(deep(&pool, 50), 50);
+            assert_conserved(&pool);
+        }
+    });
+}
+
+#[test]
+fn r4_a_scope_raises_the_panic_of_a_job_after_all_have_ended() {
+    watched(|| {
+        for (workers, capacity) in SIZES {
+            let pool = pool(workers, capacity);
+            let ran = AtomicUsize::new(0);
+            let message = panic_of(|| {
+                pool.scope(|s| {
+                    s.spawn(|_| panic!("one"));
+                    for _ in 0..20 {
+                        s.spawn(|_| {
+                            ran.fetch_add(1, Ordering::Relaxed);
+                        });
+                    }
+                });
+            });
+            assert_eq!(message, "one");
+            assert_eq!(ran.load(Ordering::Relaxed), 20);
+            assert_eq!(pool.scope(|_| 5), 5);
+            assert_eq!(pool.metrics().panicked, 2, "the job and the body's");
+        }
+    });
+}
+
+#[test]
+fn r4_the_first_panic_is_the_one_that_a_scope_raises() {
+    watched(|| {
+        // The body's is first: on the one worker the job comes after it.
+        let pool = pool(1, 4);
+        let message = panic_of(|| {
+            pool.scope(|s| {
+                s.spawn(|_| panic!("the job's"));
+                panic!("the body's");
+            })
+        });
+        assert_eq!(message, "the body's");
+        // The job's is first: the one worker has ended it before it begins the next.
+        let message = panic_of(|| {
+            pool.in_place_scope(|s| {
+                let (begun, wait) = mpsc::channel();
+                s.spawn(|_| panic!("the job's"));
+                s.spawn(move |_| begun.send(()).unwrap());
+                wait.recv().unwrap();
+                s.spawn(|_| panic!("the second job's"));
+                panic!("the body's");
+            })
+        });
+        assert_eq!(message, "the job's");
+        assert_eq!(pool.scope(|_| 5), 5);
+        pool.shutdown();
+        assert_conserved(&pool);
+    });
+}
+
+#[test]
+fn r4_a_panic_in_a_nested_scope_reaches_the_outer_one() {
+    watched(|| {
+        for (workers, capacity) in SIZES {
+            let pool = pool(workers, capacity);
+            let ran = AtomicUsize::new(0);
+            let message = panic_of(|| {
+                pool.scope(|s| {
+                    s.spawn(|_| {
+                        pool.scope(|s| s.spawn(|_| panic!("deep")));
+                        ran.fetch_add(1, Ordering::Relaxed);
+                    });
+                    s.spawn(|_| {
+                        assert_eq!(panic_of(|| pool.scope(|_| panic!("caught"))), "caught");
+                        ran.fetch_add(1, Ordering::Relaxed);
+                    });
+                })
+            });
+            assert_eq!(message, "deep");
+            assert_eq!(ran.load(Ordering::Relaxed), 1);
+        }
+    });
+}
+
+#[test]
+fn r4_a_panic_of_an_inline_job_comes_at_the_end_of_its_scope() {
+    watched(|| {
+        let pool = pool(1, 1);
+        let passed = AtomicBool::new(false);
+        let message = panic_of(|| {
+            pool.scope(|s| {
+                s.spawn(|_| ());
+                s.spawn(|_| panic!("inline"));
+                passed.store(true, Ordering::Relaxed);
+            })
+        });
+        assert_eq!(message, "inline");
+        assert!(passed.load(Ordering::Relaxed));
+        let seen = pool.metrics();
+        assert_eq!((seen.inlined, seen.panicked), (1, 2), "and the body's job");
+    });
+}
+
+/// RELIABILITY 20. The job begins, the body panics, and only its unwinding lets the job go on.
+#[test]
+fn what_a_job_borrows_lives_on_when_the_body_panics() {
+    watched(|| {
+        let rounds = if cfg!(miri) { 3 } else { 100 };
+        let pool = pool(2, 4);
+        for in_place in [true, false] {
+            for _ in 0..rounds {
+                let freed = AtomicBool::new(false);
+                let message = panic_of(|| {
+                    let data = (vec![1; 64], on_drop(|| freed.store(true, Ordering::SeqCst)));
+                    let gate = Gate::new();
+                    let (begun, wait) = mpsc::channel();
+                    let (numbers, passed, freed) = (&data.0, gate.clone(), &freed);
+                    let body = move || {
+                        let _open = on_drop(|| gate.open());
+                        wait.recv().unwrap();
+                        panic!("the body's");
+                    };
+                    let job = move |_: &Scope<'_>| {
+                        begun.send(()).unwrap();
+                        passed.pass();
+                        for _ in 0..20 {
+                            thread::yield_now();
+                            assert!(!freed.load(Ordering::SeqCst));
+                            assert_eq!(numbers.iter().sum::<i32>(), 64);
+                        }
+                    };
+                    if in_place {
+                        pool.in_place_scope(|s| {
+                            s.spawn(job);
+                            body()
+                        });
+                    } else {
+                        pool.scope(move |s| {
+                            s.spawn(job);
+                            body()
+                        });
+                    }
+                });
+                assert_eq!(message, "the body's");
+                assert!(freed.load(Ordering::SeqCst));
+            }
+        }
+        assert_eq!(pool.metrics().panicked, rounds, "the bodies that are jobs");
+    });
+}
+
+#[test]
+fn d6_on_a_closed_pool_scopes_run_on_the_caller() {
+    watched(|| {
+        for after_shutdown in [false, true] {
+            let pool = pool(2, 4);
+            pool.close();
+            if after_shutdown {
+                pool.shutdown();
+            }
+            let caller = thread::current().id();
+            let ran = AtomicUsize::new(0);
+            let here = |_: &Scope<'_>| {
+                assert_eq!(thread::current().id(), caller);
+                ran.fetch_add(1, Ordering::Relaxed);
+            };
+            pool.scope(|s| {
+                here(s);
+                s.spawn(here);
+                s.spawn_timeout(Duration::MAX, here).unwrap();
+                assert!(s.try_spawn(here).unwrap_err().is_closed());
+                s.spawn(|s| s.spawn(here));
+            });
+            pool.in_place_scope(|s| {
+                here(s);
+                s.spawn(here);
+                pool.scope(|s| s.spawn(here));
+            });
+            assert_eq!(ran.load(Ordering::Relaxed), 7);
+            assert_eq!(fib(&pool, 10), 55);
+            let message = panic_of(|| pool.scope(|s| s.spawn(|_| panic!("closed"))));
+            assert_eq!(message, "closed");
+            pool.shutdown();
+        }
+    });
+}
+
+#[test]
+fn d6_a_scope_that_is_open_when_the_pool_closes_runs_its_spawns_inline() {
+    watched(|| {
+        let pool = pool(2, 4);
+        let ran = AtomicUsize::new(0);
+        for in_place in [true, false] {
+            let body = |s: &Scope<'_>| {
+                pool.close();
+                let here = thread::current().id();
+                s.spawn(move |_| assert_eq!(thread::current().id(), here));
+                s.spawn_timeout(Duration::ZERO, move |_| {
+                    assert_eq!(thread::current().id(), here);
+                })
+                .unwrap();
+                ran.fetch_add(1, Ordering::Relaxed);
+            };
+            if in_place {
+                pool.in_place_scope(body);
+            } else {
+                pool.scope(body);
+            }
+        }
+        assert_eq!(ran.load(Ordering::Relaxed), 2);
+    });
+}
+
+/// Jobs that wait in the queue when the pool is emptied.
+#[test]
+fn d4_no_shutdown_drops_a_job_of_a_scope() {
+    watched(|| {
+        let pool = Arc::new(pool(1, 8));
+        let held = occupy(&pool);
+        let ran = AtomicUsize::new(0);
+        let now = pool.in_place_scope(|s| {
+            for _ in 0..5 {
+                s.spawn(|_| {
+                    ran.fetch_add(1, Ordering::Relaxed);
+                });
+            }
+            pool.spawn(|| ()).unwrap();
+            let stopped = Arc::clone(&pool);
+            let now = thread::spawn(move || stopped.shutdown_now().unwrap());
+            wait_until(|| pool.metrics().dropped == 1);
+            held.release();
+            now
+        });
+        assert_eq!(ran.load(Ordering::Relaxed), 5);
+        let report = now.join().unwrap();
+        assert_eq!((report.completed, report.dropped), (6, 1));
+        assert_conserved(&pool);
+    });
+}
+
+struct Payload<'a>(&'a AtomicUsize);
+
+impl<'a> Payload<'a> {
+    fn new(alive: &'a AtomicUsize, most: usize) -> Self {
+        assert!(alive.fetch_add(1, Ordering::SeqCst) < most);
+        Self(alive)
+    }
+}
+
+impl Drop for Payload<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn flood<'a>(
+    s: &Scope<'a>,
+    jobs: usize,
+    most: usize,
+    alive: &'a AtomicUsize,
+    ran: &'a AtomicUsize,
+) {
+    for _ in 0..jobs {
+        let payload = Payload::new(alive, most);
+        s.spawn(move |_| {
+            ran.fetch_add(1, Ordering::Relaxed);
+            drop(payload);
+        });
+    }
+}
+
+#[test]
+fn a1_a_million_jobs_of_one_scope_are_never_there_at_once() {
+    watched(|| {
+        let jobs = match (cfg!(miri), cfg!(debug_assertions)) {
+            (true, _) => 200,
+            (_, true) => 100_000,
+            _ => 1_000_000,
+        };
+        for (workers, capacity) in [(1, 1), (2, 64)] {
+            let pool = pool(workers, capacity);
+            let (alive, ran) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            for in_place in [true, false] {
+                let most = capacity + workers + 1;
+                ran.store(0, Ordering::SeqCst);
+                if in_place {
+                    pool.in_place_scope(|s| flood(s, jobs, most, &alive, &ran));
+                } else {
+                    pool.scope(|s| flood(s, jobs, most, &alive, &ran));
+                }
+                assert_eq!(ran.load(Ordering::SeqCst), jobs);
+                assert_eq!(alive.load(Ordering::SeqCst), 0);
+            }
+            pool.shutdown();
+            assert_conserved(&pool);
+        }
+    });
+}
+
+/// RELIABILITY 27: each job spawns the next, on a small stack.
+#[test]
+fn a8_a_chain_of_spawns_does_not_grow_the_stack() {
+    fn chain<'a>(s: &Scope<'a>, ran: &'a AtomicUsize, left: usize) {
+        ran.fetch_add(1, Ordering::Relaxed);
+        if left > 0 {
+            s.spawn(move |s| chain(s, ran, left - 1));
+        }
+    }
+    watched(|| {
+        let links = if cfg!(miri) { 100 } else { 10_000 };
+        for (workers, capacity) in SIZES {
+            let builder = Pool::builder().workers(workers).capacity(capacity);
+            let pool = builder.stack_size(128 * 1024).build().unwrap();
+            let ran = AtomicUsize::new(0);
+            pool.scope(|s| chain(s, &ran, links));
+            assert_eq!(ran.swap(0, Ordering::Relaxed), links + 1);
+            pool.in_place_scope(|s| chain(s, &ran, links));
+            assert_eq!(ran.load(Ordering::Relaxed), links + 1);
+            pool.shutdown();
+            assert_conserved(&pool);
+        }
+    });
+}
