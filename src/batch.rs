@@ -1,6 +1,7 @@
 //! Batches: results of a function over an iterator, pulled only as fast as admission allows.
 //!
-//! The iterator is pulled on the consumer's thread, and each item only after a place for it was won.
+//! The iterator is pulled on the consumer's thread, one item ahead of the places that are won: nobody
+//! holds a place while he pulls, since what he pulls from may be another batch that needs one.
 //! A job of `map` and `map_unordered` has a handle, so it can be cancelled, and claimed by a consumer that is a worker.
 //! No shutdown drops it: the consumer waits for it.
 
@@ -18,48 +19,69 @@ use crate::{
 };
 
 /// An iterator, and what is done with its items.
-struct Source<'p, I, F> {
+struct Source<'p, I: Iterator, F> {
     pool: &'p Pool,
-    items: I,
+    items: Fuse<I>,
+    /// Pulled, and without a place so far.
+    staged: Option<I::Item>,
     f: Arc<F>,
     /// How many items may have been pulled and not yielded.
     ahead: usize,
 }
 
-/// What is there for the next item.
-enum Room<'p> {
-    Place(Permit<'p>),
+/// What becomes of the next item.
+enum Step<'p, T> {
+    Submit(Permit<'p>, T),
     /// The pool is closed: the consumer's own thread is what there is.
-    Here,
-    None,
+    Here(T),
+    /// First a result has to be yielded, or there is no item left.
+    Yield,
 }
 
-impl<'p, I: Iterator, F> Source<'p, Fuse<I>, F> {
+impl<'p, I: Iterator, F> Source<'p, I, F> {
     fn new(pool: &'p Pool, items: I, f: F) -> Self {
         let capacity = usize::try_from(pool.inner.admission.capacity()).unwrap_or(usize::MAX);
         Self {
             pool,
             items: items.fuse(),
+            staged: None,
             f: Arc::new(f),
             ahead: capacity.saturating_add(pool.inner.settings.workers_max),
         }
     }
 
-    /// Room for one more item, when `pulled` were pulled and not yielded. Waits for it only if there
-    /// is no other result to wait for.
-    fn room(&self, pulled: usize) -> Room<'p> {
-        if pulled >= self.ahead {
-            return Room::None;
+    /// The next item and a place for it, when the results of `submitted` were not yielded yet. Waits
+    /// for a place only if there is no result to wait for.
+    fn step(&mut self, submitted: usize) -> Step<'p, I::Item> {
+        if submitted >= self.ahead {
+            return Step::Yield;
         }
-        match self.pool.inner.peek_reserve() {
-            Ok(permit) => Room::Place(permit),
-            Err(Refusal::Closed) if pulled == 0 => Room::Here,
-            Err(Refusal::Full) if pulled == 0 => match self.pool.reserve() {
-                Ok(permit) => Room::Place(permit),
-                Err(_closed) => Room::Here,
-            },
-            Err(_) => Room::None,
+        let Some(item) = self.staged.take().or_else(|| self.items.next()) else {
+            return Step::Yield;
+        };
+        let permit = match self.pool.inner.peek_reserve() {
+            Err(Refusal::Full) if submitted == 0 => self.pool.reserve().ok(),
+            Err(Refusal::Closed) if submitted == 0 => None,
+            Ok(permit) => Some(permit),
+            Err(_) => {
+                self.staged = Some(item);
+                return Step::Yield;
+            }
+        };
+        match permit {
+            Some(permit) => Step::Submit(permit, item),
+            None => Step::Here(item),
         }
+    }
+
+    /// Given the items of which the results were not yielded.
+    fn size_hint(&self, submitted: usize) -> (usize, Option<usize>) {
+        let (least, most) = self.items.size_hint();
+        let pulled = submitted + usize::from(self.staged.is_some());
+        (
+            least.saturating_add(pulled),
+            most.and_then(|most| most.checked_add(pulled)),
+        )
     }
 }
 
@@ -75,7 +97,7 @@ fn yielded<R>(result: Result<R, JobError>) -> R {
 /// The iterator of [`Pool::map`].
 #[must_use = "iterators do nothing unless they are consumed"]
 pub struct Map<'p, I: Iterator, F, R: 'static> {
-    source: Source<'p, Fuse<I>, F>,
+    source: Source<'p, I, F>,
     pulled: VecDeque<JobHandle<R>>,
 }
 
@@ -90,13 +112,10 @@ where
 
     fn next(&mut self) -> Option<R> {
         loop {
-            match self.source.room(self.pulled.len()) {
-                Room::None => break,
-                Room::Here => return self.source.items.next().map(|item| (self.source.f)(item)),
-                Room::Place(permit) => {
-                    let Some(item) = self.source.items.next() else {
-                        break;
-                    };
+            match self.source.step(self.pulled.len()) {
+                Step::Yield => break,
+                Step::Here(item) => return Some((self.source.f)(item)),
+                Step::Submit(permit, item) => {
                     let f = Arc::clone(&self.source.f);
                     let handle = permit.submit_kept(move || f(item));
                     self.pulled.push_back(handle.cancel_on_drop());
@@ -107,12 +126,7 @@ where
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let (least, most) = self.source.items.size_hint();
-        let pulled = self.pulled.len();
-        (
-            least.saturating_add(pulled),
-            most.and_then(|most| most.checked_add(pulled)),
-        )
+        self.source.size_hint(self.pulled.len())
     }
 }
 
@@ -156,7 +170,7 @@ impl Drop for Tell {
 /// The iterator of [`Pool::map_unordered`].
 #[must_use = "iterators do nothing unless they are consumed"]
 pub struct MapUnordered<'p, I: Iterator, F, R: 'static> {
-    source: Source<'p, Fuse<I>, F>,
+    source: Source<'p, I, F>,
     /// By number; the ones in front that were yielded are gone.
     pulled: VecDeque<Option<JobHandle<R>>>,
     /// The number of the first in `pulled`, and how many were not yielded.
@@ -212,13 +226,10 @@ where
 
     fn next(&mut self) -> Option<R> {
         loop {
-            match self.source.room(self.waiting) {
-                Room::None => break,
-                Room::Here => return self.source.items.next().map(|item| (self.source.f)(item)),
-                Room::Place(permit) => {
-                    let Some(item) = self.source.items.next() else {
-                        break;
-                    };
+            match self.source.step(self.waiting) {
+                Step::Yield => break,
+                Step::Here(item) => return Some((self.source.f)(item)),
+                Step::Submit(permit, item) => {
                     let f = Arc::clone(&self.source.f);
                     let tell = Tell {
                         finished: Arc::clone(&self.finished),
@@ -237,11 +248,7 @@ where
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let (least, most) = self.source.items.size_hint();
-        (
-            least.saturating_add(self.waiting),
-            most.and_then(|most| most.checked_add(self.waiting)),
-        )
+        self.source.size_hint(self.waiting)
     }
 }
 
@@ -328,8 +335,8 @@ impl Pool {
     /// The items are pulled on the calling thread, which runs one itself whenever the queue is full.
     ///
     /// # Panics
-    /// With the first panic of `f`, after everything that was begun has ended. Nothing more is pulled
-    /// once it was seen.
+    /// With the first panic of `f`, after everything that was begun has ended. Once it was seen nothing
+    /// more is begun.
     ///
     /// # Examples
     /// ```

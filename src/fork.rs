@@ -7,6 +7,8 @@ use std::{
 };
 
 use crate::{
+    admission::Refusal,
+    error::AdmissionError,
     inner::Inner,
     job::{Job, Runnable},
     pool::Pool,
@@ -95,14 +97,18 @@ where
 }
 
 impl Inner {
-    /// Runs `f` on a worker, for a thread that is none, which waits for it. `None` hands `f` back:
-    /// the pool is closed.
+    /// Runs `f` on a worker, for a thread that is none, which waits for it. If the pool is closed it
+    /// runs here.
     fn install_from_outside<F, R>(&self, f: F) -> R
     where
         F: FnOnce() -> R + Send,
         R: Send,
     {
-        if self.admission.acquire(None).is_err() {
+        let admitted = match self.admission.try_acquire() {
+            Err(Refusal::Full) => worker::blocking(|| self.admission.acquire(None)),
+            decided => decided.map_err(AdmissionError::from),
+        };
+        if admitted.is_err() {
             return f();
         }
         let guest = Guest::new(None, f);

@@ -132,7 +132,8 @@ where
 
     fn discard(self, site: &Site<'_>, placed: bool) {
         if self.0.kept {
-            return self.run(site, placed);
+            self.run(site, placed);
+            return site.inner.look_if_drained();
         }
         let task = self.into_task();
         if task.latch.claim() {

@@ -232,6 +232,15 @@ impl Queue {
         .or_else(|| self.take_submitted())
     }
 
+    /// How many structured jobs wait.
+    pub(crate) fn structured(&self) -> u64 {
+        let deques = self.stealers.iter().map(|thread| thread.structured.len());
+        let waiting = deques.sum::<usize>()
+            + self.structured.len()
+            + self.stray_count.load(Ordering::Relaxed);
+        waiting as u64
+    }
+
     /// Takes one submitted job from anywhere, as any thread may.
     pub(crate) fn take_submitted(&self) -> Option<Job> {
         insist(|| {

@@ -12,6 +12,7 @@
 
 use std::{
     any::Any,
+    cell::Cell,
     fmt,
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -30,8 +31,20 @@ use crate::{
     sync::lock,
     unwind::drop_payload,
     wait::Countdown,
-    worker::{self, Current},
+    worker::{self, Current, INLINE_DEPTH},
 };
+
+thread_local! {
+    /// How many jobs run inline on a thread that is not the pool's.
+    static OUTSIDE_DEPTH: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Whether a thread that is not the pool's has run so many jobs inline, on top of each other, that it
+/// rather waits for a place: a chain of jobs each of which spawns the next needs no more stack then.
+/// It holds up nobody by that: no worker waits for it but those whose jobs wait for its scope.
+fn is_deep_outside() -> bool {
+    OUTSIDE_DEPTH.get() >= INLINE_DEPTH
+}
 
 /// A scope in which jobs can be spawned that borrow from outside of it.
 ///
@@ -40,6 +53,8 @@ pub struct Scope<'scope> {
     /// Outlives the scope: whoever opened it borrows the pool.
     inner: *const Inner,
     countdown: Countdown,
+    /// Whether it was opened outside of every job that runs inline: then no such job waits for it.
+    outermost: bool,
     /// The first panic.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     /// Invariant in 'scope: a job that borrows for longer or shorter is another thing.
@@ -97,6 +112,7 @@ impl<'scope> Scope<'scope> {
         Self {
             inner,
             countdown: Countdown::new(current),
+            outermost: current.is_none_or(|current| !current.is_inline()),
             panic: Mutex::new(None),
             marker: PhantomData,
         }
@@ -164,16 +180,33 @@ impl<'scope> Scope<'scope> {
                 Ok(())
             }
             Ok(Entry::Inline) => {
-                let site = Site {
-                    inner,
-                    seat: current.map(Current::index),
-                };
-                // Nobody waits for it: it has ended when this returns.
-                self.run_job(&site, false, f);
+                self.run_inline(inner, current, f);
                 inner.look_if_drained();
                 Ok(())
             }
             Err(reason) => Err(SubmitError::new(reason, f)),
+        }
+    }
+
+    fn run_inline<F>(&self, inner: &Inner, current: Option<&Current>, f: F)
+    where
+        F: FnOnce(&Scope<'scope>) + Send + 'scope,
+    {
+        let seat = current.map(Current::index);
+        match current {
+            Some(current) if self.outermost && current.is_deep() => {
+                self.countdown.begin(seat);
+                let scope = ScopeRef(self);
+                // SAFETY: the scope waits for the job before 'scope ends.
+                let job = unsafe { Job::borrowing(ScopeJob { scope, f }) };
+                current.run_inline(job);
+            }
+            Some(current) => current.nested(|| self.run_job(&current.site(), false, f)),
+            None => OUTSIDE_DEPTH.with(|depth| {
+                depth.set(depth.get() + 1);
+                self.run_job(&Site { inner, seat }, false, f);
+                depth.set(depth.get() - 1);
+            }),
         }
     }
 
@@ -282,8 +315,10 @@ impl Inner {
                     self.recorder.rejected(reason);
                     Err(reason)
                 }
-                (AdmissionError::Full, Wait::Until(at)) if current.is_none() => {
-                    match self.admission.acquire(Some(at)) {
+                (AdmissionError::Full, Wait::Until(_) | Wait::Forever | Wait::Inline)
+                    if current.is_none() && (wait.may_block() || is_deep_outside()) =>
+                {
+                    match self.admission.acquire(wait.deadline()) {
                         Ok(()) => Ok(Entry::Place),
                         Err(AdmissionError::Closed) => Ok(Entry::Inline),
                         Err(reason) => {

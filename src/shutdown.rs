@@ -21,7 +21,7 @@
 
 use std::{
     sync::{Condvar, Mutex, MutexGuard},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -107,6 +107,10 @@ impl Life {
         }
     }
 }
+
+/// How long a shutdown whose time is up waits for news of the jobs that are on their way out of the
+/// queue, before it looks by itself.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// How long a shutdown lets queued jobs start.
 #[derive(Clone, Copy)]
@@ -200,8 +204,12 @@ impl Inner {
     fn cut_short(&self) -> ShutdownError {
         self.begin_discard();
         let mut state = lock(&self.life.state);
-        while self.admission.queued() > 0 {
-            state = self.life.wait(state, None);
+        // Structured jobs stay in the queue: somebody waits for them. One that moves from one deque to
+        // another meanwhile is not seen, and tells nobody; so this looks again by itself, too.
+        while self.admission.queued() > self.queue.structured() {
+            state = self
+                .life
+                .wait(state, Instant::now().checked_add(LOOK_AGAIN));
         }
         drop(state);
         let report = self.report();

@@ -22,6 +22,10 @@ impl Site<'_> {
                     self.inner.life.changed();
                 }
             }
+            None if placed => {
+                self.inner.recorder.started_elsewhere();
+                self.inner.admission.release();
+            }
             _ => self.inner.recorder.inlined(self.seat),
         }
     }

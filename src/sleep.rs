@@ -40,7 +40,8 @@
 //! **Blocking in a wait.** A worker that blocks in a wait of ours is not in service meanwhile: it
 //! counts itself as asleep, fences, and looks at the queues, as one who lies down does. So if work is
 //! there, or comes, another thread is called in its place. When it wakes, it takes its place back if
-//! nobody was called; otherwise it runs on, and there is a *surplus* of one: a worker that has
+//! nobody was called; otherwise it runs on, and there is a *surplus* of one (who blocks then takes
+//! that away again, and counts nothing): a worker that has
 //! run a job from its own deques or an injector leaves for it, handing over what is in its deques.
 //!
 //! **Falling asleep.** A doze that ends by its timeout takes the list's lock, and moves itself from
@@ -292,12 +293,18 @@ impl Sleep {
 
     /// Waits for the bell; after the timeout, falls asleep. If a waker is on its way at that moment,
     /// though maybe to another, it dozes that long once more.
-    pub(crate) fn doze_for(&self, index: usize, timeout: Duration) -> DozeEnd {
+    /// `fall_asleep` calls [`Sleep::fall_asleep`].
+    pub(crate) fn doze_for(
+        &self,
+        index: usize,
+        timeout: Duration,
+        fall_asleep: impl Fn() -> bool,
+    ) -> DozeEnd {
         loop {
             if self.await_ring(index, timeout) {
                 return DozeEnd::Roused;
             }
-            if self.fall_asleep(index) {
+            if fall_asleep() {
                 return DozeEnd::Asleep;
             }
             #[cfg(mutant = "sleep_doze_for_good")]
@@ -376,13 +383,44 @@ impl Sleep {
 
     /// A running worker leaves service: it is about to block, or its thread is with rayon again.
     /// Another thread may be called in its place. Pairs with `after_push` as `doze` does.
-    pub(crate) fn leave_service(&self, work: impl FnOnce() -> bool) -> Duty {
+    ///
+    /// If there is one worker too many, that one is in its place already. With `spare`, there may be a
+    /// spare thread for it, and so a call is sent even if another waits for a thread.
+    pub(crate) fn leave_service(&self, spare: bool, work: impl FnOnce() -> bool) -> Duty {
+        if self.take_surplus() {
+            return Duty::None;
+        }
         self.counts.fetch_add(ASLEEP, Ordering::AcqRel);
         // Pairs with the fence in `after_push`: we see the job, or they see the place that is free.
         if cfg!(not(mutant = "sleep_no_fence_leave")) {
             fence(Ordering::SeqCst);
         }
-        if work() { self.rouse() } else { Duty::None }
+        if !work() {
+            return Duty::None;
+        }
+        let duty = self.rouse();
+        if duty == Duty::None && spare {
+            return self.call_another();
+        }
+        duty
+    }
+
+    /// One more call, beside one that waits for a thread.
+    #[cold]
+    fn call_another(&self) -> Duty {
+        let mut counts = self.load();
+        while counts.of(SEARCHING) == 0 && counts.of(DOZING) == 0 && counts.of(ASLEEP) > 0 {
+            match self.counts.compare_exchange_weak(
+                counts.0,
+                counts.0 - ASLEEP + CALLED,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Duty::Call,
+                Err(now) => counts = Counts(now),
+            }
+        }
+        Duty::None
     }
 
     /// The thread of a worker that left service runs again. If another took its place meanwhile,

@@ -30,6 +30,17 @@ pub(crate) enum Wait {
 }
 
 impl Wait {
+    pub(crate) fn may_block(self) -> bool {
+        matches!(self, Self::Until(_) | Self::Forever)
+    }
+
+    pub(crate) fn deadline(self) -> Option<Instant> {
+        match self {
+            Self::Until(at) => Some(at),
+            _ => None,
+        }
+    }
+
     /// At most this long; a time that the clock cannot express is for ever.
     pub(crate) fn at_most(timeout: Duration) -> Self {
         Instant::now()
@@ -71,8 +82,10 @@ impl Inner {
             // A worker that waited for a place might wait for itself.
             (Refusal::Full, _) if worker::seat_in(self).is_some() => Ok(Entry::Inline),
             (Refusal::Full, Wait::Inline) => Ok(Entry::Inline),
-            (Refusal::Full, Wait::Until(at)) => acquire(Some(at)).map(|()| Entry::Place),
-            (Refusal::Full, Wait::Forever) => acquire(None).map(|()| Entry::Place),
+            // If it is another pool's worker, a spare thread may take its place there meanwhile.
+            (Refusal::Full, Wait::Until(_) | Wait::Forever) => {
+                worker::blocking(|| acquire(wait.deadline())).map(|()| Entry::Place)
+            }
         };
         outcome.inspect_err(|&reason| self.recorder.rejected(reason))
     }
@@ -293,8 +306,9 @@ impl Drop for ReserveAsync<'_> {
 /// **On a thread of the same pool none of them waits**, since it might wait for itself: when the
 /// queue is full, the job runs at once on the caller's stack, and counts as `inlined`. (Spawned jobs
 /// that bring each other so, more than 16 deep, run when the outermost of them has returned.) Only
-/// the `try_` forms still refuse it. (Two pools whose workers wait for places in each other's full
-/// queues can still wait for ever; between pools, use a timeout or `try_`.)
+/// the `try_` forms still refuse it. (A worker of another pool does wait, and a spare thread takes its
+/// place there; but pools have few of these, and pools whose workers all wait for places in each other's
+/// full queues wait for ever. Between pools, use a timeout or `try_`.)
 impl Pool {
     /// Takes a place in the queue; waits while there is none.
     ///

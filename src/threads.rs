@@ -13,7 +13,8 @@
 //! **Spare threads** take the places of workers that are blocked in waits: one for each, as far as
 //! there are any. rayon cannot be given more threads later, and should not be given more than are to
 //! run (`rayon::current_num_threads` would tell jobs of them), so a spare is a rayon pool of its own,
-//! of one thread, made when it is first needed. A parallel iterator in a job that happens to run there
+//! of one thread, made when it is first needed. A call that is under way in rayon when its last thread
+//! blocks is rerouted to a spare, and void when rayon gives it out later. A parallel iterator in a job that happens to run there
 //! is correct, and as fast as one thread.
 
 use std::{
@@ -53,6 +54,8 @@ struct Staff {
     started: usize,
     working: usize,
     called: usize,
+    /// Of the calls that rayon still has, how many were answered by spare threads meanwhile.
+    void: usize,
     /// Workers that are blocked in waits.
     blocked: usize,
 }
@@ -76,6 +79,7 @@ impl Threads {
                 started: 0,
                 working: 0,
                 called: 0,
+                void: 0,
                 blocked: 0,
             }),
         }
@@ -138,6 +142,24 @@ impl Threads {
         lock(&self.staff).blocked += 1;
     }
 
+    /// A worker that is about to block has left service. A call that waits for a thread to come back to
+    /// rayon may have no other to come than this one: then a spare thread answers it.
+    pub(crate) fn reroute(&self, inner: &Arc<Inner>) {
+        let mut staff = lock(&self.staff);
+        while staff.called > 0 && staff.working >= staff.started && staff.call_spare(inner) {
+            staff.called -= 1;
+            staff.void += 1;
+        }
+    }
+
+    /// Whether a call that rayon gave out was answered already.
+    pub(crate) fn is_void(&self) -> bool {
+        let mut staff = lock(&self.staff);
+        let void = staff.void > 0;
+        staff.void -= usize::from(void);
+        void
+    }
+
     /// See `block`.
     pub(crate) fn unblock(&self) {
         lock(&self.staff).blocked -= 1;
@@ -152,13 +174,28 @@ impl Threads {
         }
     }
 
-    /// The calling thread, of this index, goes back to rayon.
-    pub(crate) fn end_work(&self, inner: &Inner, index: usize) {
+    /// The calling thread, of this index, goes back to rayon, if `leaves` says so: under the lock, so
+    /// that no call comes between that and the books.
+    pub(crate) fn end_work(
+        &self,
+        inner: &Inner,
+        index: usize,
+        leaves: impl FnOnce() -> bool,
+    ) -> bool {
         let mut staff = lock(&self.staff);
+        if !leaves() {
+            return false;
+        }
         match index.checked_sub(inner.settings.workers_max) {
             None => staff.working -= 1,
-            Some(spare) => staff.spares[spare].called = false,
+            // It is not there any more if the pool has stopped.
+            Some(spare) => {
+                if let Some(spare) = staff.spares.get_mut(spare) {
+                    spare.called = false;
+                }
+            }
         }
+        true
     }
 
     /// A call was answered by a thread that waits inside rayon, which a spare never does when it is

@@ -54,7 +54,7 @@ const SAME_DEPTH: usize = 128;
 
 /// How many inline jobs may be on top of each other. By feel: with this many, the jobs' own frames
 /// are what a stack has to be made for.
-const INLINE_DEPTH: usize = 16;
+pub(crate) const INLINE_DEPTH: usize = 16;
 
 /// In how many spawns of a row that found the queue full one looks whether it still is.
 const LOOK_AGAIN: u32 = 16;
@@ -156,13 +156,28 @@ impl Current {
     /// each other already, it is left for the outermost, so that a chain of jobs each of which brings
     /// the next needs no more stack than that.
     pub(crate) fn run_inline(&self, job: Job) {
-        let depth = self.inline_depth.get();
-        if depth >= INLINE_DEPTH && self.deferred.borrow().len() < INLINE_DEPTH {
+        if self.is_deep() {
             self.deferred.borrow_mut().push_back(job);
-            return;
+        } else {
+            self.nested(|| job.run(&self.site(), false));
         }
+    }
+
+    /// Whether a job that runs inline is on the stack.
+    pub(crate) fn is_inline(&self) -> bool {
+        self.inline_depth.get() > 0
+    }
+
+    /// Whether a job that is to run inline is to be left for the outermost of those that do.
+    pub(crate) fn is_deep(&self) -> bool {
+        self.inline_depth.get() >= INLINE_DEPTH && self.deferred.borrow().len() < INLINE_DEPTH
+    }
+
+    /// Runs an inline job, and if it is the outermost, those that were left for it.
+    pub(crate) fn nested(&self, run: impl FnOnce()) {
+        let depth = self.inline_depth.get();
         self.inline_depth.set(depth + 1);
-        job.run(&self.site(), false);
+        run();
         if depth == 0 {
             loop {
                 let next = self.deferred.borrow_mut().pop_front();
@@ -226,10 +241,13 @@ impl Current {
     }
 
     /// Runs `f` with this worker out of service: another may take its place.
-    fn out_of_service<R>(&self, f: impl FnOnce() -> R) -> R {
+    fn out_of_service<R>(&self, spare: bool, f: impl FnOnce() -> R) -> R {
         let inner = &*self.inner;
-        let duty = inner.sleep.leave_service(|| !inner.queue.is_empty());
+        let duty = inner.sleep.leave_service(spare, || !inner.queue.is_empty());
         inner.fulfil(duty);
+        if spare {
+            inner.threads.reroute(&self.inner);
+        }
         let result = f();
         inner.sleep.return_to_service();
         result
@@ -241,7 +259,7 @@ impl Current {
             return f();
         }
         self.inner.threads.block();
-        let result = self.out_of_service(f);
+        let result = self.out_of_service(true, f);
         self.inner.threads.unblock();
         result
     }
@@ -293,13 +311,16 @@ fn answer_call(inner: Arc<Inner>, since: Option<Instant>) {
         debug_assert!(false, "a call was taken up by a stranger");
         return;
     };
+    let is_spare = current.seat.index >= inner.settings.workers_max;
+    if !is_spare && inner.threads.is_void() {
+        return;
+    }
     if !current.in_loop.get() && current.is_at_base() {
         inner.threads.begin_work(&inner, current.seat.index);
         inner.sleep.call_taken_up();
         current.in_loop.set(true);
         run(current);
         current.in_loop.set(false);
-        inner.threads.end_work(&inner, current.seat.index);
         return;
     }
     if inner.life.is_stopped() {
@@ -322,7 +343,7 @@ fn answer_call(inner: Arc<Inner>, since: Option<Instant>) {
         execute(current, job);
         inner.look_if_drained();
     }
-    let duty = inner.sleep.leave_service(|| !inner.queue.is_empty());
+    let duty = inner.sleep.leave_service(false, || !inner.queue.is_empty());
     inner.fulfil(duty);
 }
 
@@ -361,6 +382,7 @@ fn run(current: &Current) {
     while next == Next::Look {
         while run_next(current) {
             if inner.sleep.has_surplus() && inner.sleep.take_surplus() {
+                inner.threads.end_work(inner, current.seat.index, || true);
                 inner.queue.hand_over(&current.seat.local);
                 let duty = inner.sleep.after_push();
                 inner.fulfil(duty);
@@ -370,6 +392,13 @@ fn run(current: &Current) {
         }
         next = idle(current);
     }
+}
+
+/// The pool has stopped.
+fn leave_for_good(current: &Current) -> Next {
+    let inner = &*current.inner;
+    inner.threads.end_work(inner, current.seat.index, || true);
+    Next::Leave
 }
 
 /// Runs a job from the own deques or the injectors. False if there is none.
@@ -400,7 +429,7 @@ fn idle(current: &Current) -> Next {
     inner.admission.settle_if_awaited();
     inner.look_if_drained();
     if inner.life.is_stopped() {
-        return Next::Leave;
+        return leave_for_good(current);
     }
     if inner.sleep.try_search(inner.settings.workers_max) {
         search(current)
@@ -425,7 +454,7 @@ fn search(current: &Current) -> Next {
     inner.fulfil(duty);
     // What rayon gives us may take long, and may even wait for a job of ours: another thread may take
     // our place meanwhile.
-    let gift = current.out_of_service(rayon_core::yield_now);
+    let gift = current.out_of_service(false, rayon_core::yield_now);
     if gift == Some(rayon_core::Yield::Executed) {
         return Next::Look;
     }
@@ -439,11 +468,17 @@ fn lie_down(current: &Current) -> Next {
     let duty = inner.sleep.doze(index, || !inner.queue.is_empty());
     inner.fulfil(duty);
     if inner.life.is_stopped() {
-        return Next::Leave;
+        return leave_for_good(current);
     }
-    match inner.sleep.doze_for(index, DOZE) {
+    // Whoever sees it counted as asleep, and calls for a thread, finds it gone from the workers.
+    let fall_asleep = || {
+        inner
+            .threads
+            .end_work(inner, index, || inner.sleep.fall_asleep(index))
+    };
+    match inner.sleep.doze_for(index, DOZE, fall_asleep) {
         DozeEnd::Asleep => Next::Leave,
-        DozeEnd::Roused if inner.life.is_stopped() => Next::Leave,
+        DozeEnd::Roused if inner.life.is_stopped() => leave_for_good(current),
         DozeEnd::Roused => search(current),
     }
 }

@@ -1,5 +1,5 @@
 //! Batches: order, how much is pulled ahead, panics (R4), leaving half way, and the end of the pool
-//! (D6).
+//! (D2, D6).
 mod support;
 
 use std::{
@@ -224,14 +224,15 @@ fn dropping_half_way_cancels_the_rest_and_waits_for_nothing() {
             } else {
                 left(Box::new(pool.map_unordered(items, f)))
             };
-            // All that was pulled, but the one that runs.
-            assert_eq!(drops.count(), if pulled >= 2 { pulled - 1 } else { 1 });
+            // All that was pulled, but the one that runs; and maybe one more, which had no place.
+            let expected = if pulled >= 2 { pulled - 1 } else { 1 };
+            assert!((expected..=expected + 1).contains(&drops.count()));
             assert_eq!(pool.metrics().depth, 0);
             gate.open();
             let report = pool.shutdown();
             assert_eq!(report.cancelled as usize, pulled.saturating_sub(2));
             assert_eq!(*ran.lock().unwrap(), [0, 1][..pulled.min(2)]);
-            assert_eq!(drops.count(), pulled);
+            assert!((pulled..=pulled + 1).contains(&drops.count()));
             assert_conserved(&pool);
         }
     });
@@ -277,6 +278,41 @@ fn d6_on_a_closed_pool_a_batch_is_done_on_the_consumers_thread() {
     });
 }
 
+/// What is queued when the pool is emptied still runs, and what was not pulled yet runs here.
+#[test]
+fn d6_shutting_down_now_half_way_loses_no_result() {
+    watched(|| {
+        let rounds = if cfg!(miri) { 2 } else { 30 };
+        for (workers, capacity) in SIZES {
+            for round in 0..rounds {
+                let pool = pool(workers, capacity);
+                let other = Arc::clone(&pool);
+                let mut results: Box<dyn Iterator<Item = usize>> = if round % 2 == 0 {
+                    Box::new(pool.map(0..200, |n| n))
+                } else {
+                    Box::new(pool.map_unordered(0..200, |n| n))
+                };
+                let mut seen: Vec<_> = results.by_ref().take(round).collect();
+                let stops = move || other.shutdown_now().unwrap();
+                let report = if round % 3 == 0 {
+                    // Between two results.
+                    let report = stops();
+                    seen.extend(results.by_ref());
+                    report
+                } else {
+                    let stops = thread::spawn(stops);
+                    seen.extend(results.by_ref());
+                    stops.join().unwrap()
+                };
+                assert_eq!((report.dropped, report.cancelled), (0, 0));
+                assert_eq!(sorted(seen.into_iter()), Vec::from_iter(0..200));
+                drop(results);
+                assert_conserved(&pool);
+            }
+        }
+    });
+}
+
 #[test]
 fn a8_a_batch_inside_a_job_of_its_own_pool() {
     watched(|| {
@@ -303,13 +339,12 @@ fn a8_a_batch_inside_a_job_of_its_own_pool() {
     });
 }
 
-/// The items of one batch come from another. A batch holds a place while it pulls, so the capacity is
-/// more than the number of the consumers.
+/// The items of one batch come from another, and from a pool that others fill.
 #[test]
 fn batches_are_chained_and_share_the_pool() {
     watched(|| {
         let items = if cfg!(miri) { 20 } else { 500 };
-        for (workers, capacity) in [(1, 4), (2, 1024), (4, 16)] {
+        for (workers, capacity) in SIZES {
             let pool = pool(workers, capacity);
             thread::scope(|threads| {
                 for _ in 0..3 {

@@ -236,7 +236,7 @@ fn r4_a_half_that_was_not_begun_is_dropped_when_the_first_panics() {
     });
 }
 
-/// RELIABILITY 20. The second half begins, the first panics, and only its unwinding lets the second
+/// Failure 20. The second half begins, the first panics, and only its unwinding lets the second
 /// go on.
 #[test]
 fn what_a_half_borrows_lives_on_when_the_other_panics() {

@@ -20,6 +20,7 @@ struct Cell {
 #[derive(Debug, Default)]
 struct Elsewhere {
     inlined: AtomicU64,
+    started: AtomicU64,
     completed: AtomicU64,
     panicked: AtomicU64,
     cancelled: AtomicU64,
@@ -49,8 +50,8 @@ pub(crate) struct Sums {
     pub(crate) cancelled: u64,
     pub(crate) dropped: u64,
     pub(crate) inlined: u64,
-    /// Of these, on threads that are not the pool's.
-    pub(crate) inlined_elsewhere: u64,
+    /// All that were begun on threads that are not the pool's.
+    pub(crate) started_elsewhere: u64,
     pub(crate) steals: u64,
     pub(crate) rejected_full: u64,
     pub(crate) rejected_timed_out: u64,
@@ -84,6 +85,11 @@ impl Recorder {
             Some(seat) => bump(&self.cells[seat].inlined),
             None => add(&self.elsewhere.inlined),
         }
+    }
+
+    /// A job that had a place runs on a thread that is not the pool's.
+    pub(crate) fn started_elsewhere(&self) {
+        add(&self.elsewhere.started);
     }
 
     /// A job has run.
@@ -136,7 +142,7 @@ impl Recorder {
             cancelled: here(&elsewhere.cancelled),
             dropped: here(&elsewhere.dropped),
             inlined: sum(|cell| &cell.inlined) + here(&elsewhere.inlined),
-            inlined_elsewhere: here(&elsewhere.inlined),
+            started_elsewhere: here(&elsewhere.inlined) + here(&elsewhere.started),
             steals: sum(|cell| &cell.steals),
             rejected_full: here(&elsewhere.rejected_full),
             rejected_timed_out: here(&elsewhere.rejected_timed_out),

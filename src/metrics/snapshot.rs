@@ -133,7 +133,7 @@ impl Snapshot {
                 + sums.rejected_timed_out
                 + sums.rejected_closed,
             admitted,
-            started: started + sums.inlined_elsewhere,
+            started: started + sums.started_elsewhere,
             completed: sums.completed,
             panicked: sums.panicked,
             cancelled: sums.cancelled,

@@ -174,7 +174,10 @@ fn r2_a_waker_meets_a_worker_that_falls_asleep() {
                 }
                 let duty = pool.sleep.doze(0, || pool.queue.has_work());
                 assert_eq!(duty, Duty::None);
-                Some(pool.sleep.doze_for(0, Duration::ZERO))
+                Some(
+                    pool.sleep
+                        .doze_for(0, Duration::ZERO, || pool.sleep.fall_asleep(0)),
+                )
             })
         };
         pool.queue.push(0);
@@ -204,7 +207,8 @@ fn s5_a_doze_ends_whomever_the_waker_took() {
                 if index == 1 {
                     assert_eq!(pool.sleep.doze(1, || false), Duty::None);
                 }
-                pool.sleep.doze_for(index, Duration::ZERO)
+                pool.sleep
+                    .doze_for(index, Duration::ZERO, || pool.sleep.fall_asleep(index))
             })
         });
         let duty = pool.sleep.rouse();
@@ -224,7 +228,7 @@ fn r2_a_job_that_meets_a_worker_on_its_way_to_rayon_sends_a_call() {
         assert_eq!(pool.sleep.stop_searching(|| false), Duty::None);
         let worker = {
             let pool = Arc::clone(&pool);
-            spawn(move || pool.sleep.leave_service(|| pool.queue.has_work()))
+            spawn(move || pool.sleep.leave_service(false, || pool.queue.has_work()))
         };
         pool.queue.push(0);
         let duties = [pool.sleep.after_push(), worker.join().unwrap()];
