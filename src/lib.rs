@@ -96,3 +96,8 @@ pub use self::{
     scope::Scope,
     submit::Permit,
 };
+
+/// The README's example is compiled and run with the doctests.
+#[cfg(all(doctest, not(loom)))]
+#[doc = include_str!("../README.md")]
+struct Readme;
