@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr,
 };
@@ -14,7 +15,7 @@ use crate::{
     pool::Pool,
     site::Site,
     sync::UnsafeCell,
-    unwind::drop_payload,
+    unwind::{drop_payload, quietly},
     wait::Countdown,
     worker::{self, Current},
 };
@@ -151,14 +152,14 @@ impl Inner {
         // What `a` pushed above the mark it has waited for, so this is the other half, or nothing.
         let theirs = match local.pop_structured(mark) {
             Some(job) => {
-                std::mem::forget(job);
+                mem::forget(job);
                 // SAFETY: its job was popped, and is ours.
                 let b = unsafe { guest.take() };
                 match (&ours, b) {
                     (Ok(_), Some(b)) => Some(catch_unwind(AssertUnwindSafe(b))),
                     // A half that did not start is not begun any more when the other panicked.
                     (_, b) => {
-                        crate::unwind::quietly(move || drop(b));
+                        quietly(move || drop(b));
                         None
                     }
                 }

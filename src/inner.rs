@@ -153,7 +153,8 @@ impl Inner {
         }
     }
 
-    /// The panic of a hook.
+    /// A panic that nobody waits for: of a detached job, of `rayon::spawn` in a job, or of a hook.
+    #[cold]
     pub(crate) fn handle_panic(&self, payload: Box<dyn Any + Send>) {
         match &self.hooks.panic {
             Some(handler) => quietly(|| handler(payload)),

@@ -174,7 +174,7 @@ impl<F: FnOnce() + Send> Runnable for Detached<F> {
         let outcome = catch_unwind(AssertUnwindSafe(self.0));
         site.end(outcome.is_ok());
         if let Err(payload) = outcome {
-            site.handle_panic(payload);
+            site.inner.handle_panic(payload);
         }
     }
 

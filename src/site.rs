@@ -1,8 +1,6 @@
 //! Where a job runs: the pool, and the seat of the thread, if it is one of the pool's. What a job
 //! owes to the pool's books when it begins and ends goes through here.
 
-use std::any::Any;
-
 use crate::inner::Inner;
 
 /// The place where a job runs, or is dropped.
@@ -34,12 +32,6 @@ impl Site<'_> {
     #[inline]
     pub(crate) fn end(&self, completed: bool) {
         self.inner.recorder.ended(self.seat, completed);
-    }
-
-    /// The panic of a job that nobody waits for.
-    #[cold]
-    pub(crate) fn handle_panic(&self, payload: Box<dyn Any + Send>) {
-        self.inner.handle_panic(payload);
     }
 
     /// A job was dropped un-run. With a place, it gives it back.
