@@ -25,6 +25,12 @@ admission_no_hold         drain::model::d1_a_permit_that_is_kept_does_not_hold_u
 admission_stop_blind      drain::model::d2_the_job_of_a_permit_is_run_once_while_the_pool_ends
 admission_stop_twice      drain::model::d3_a_pool_that_two_close_stops_once
 admission_unused_first    drain::model::d1_a_permit_that_is_dropped_leaves_the_others_counted
+deque_keep_claim          deque::model::r1_a_pop_and_a_theft_share_out_what_was_pushed
+deque_no_fence_pop        deque::model::r1_a_pop_and_a_theft_share_out_what_was_pushed
+deque_no_fence_steal      deque::model::r1_a_pop_and_a_theft_share_out_what_was_pushed
+deque_no_lock_for_room    deque::model::r1_the_owner_goes_round_the_ring_under_a_thief
+deque_relaxed             deque::model::r1_what_a_thief_gives_back_is_there_again
+deque_forget_mark         deque::model::r3_a_pop_stops_at_its_mark
 drain_no_fence_begin      drain::model::d2_a_pool_that_closes_runs_what_it_admitted_and_stops_once
 drain_no_fence_look       drain::model::d2_a_pool_that_closes_runs_what_it_admitted_and_stops_once
 drain_no_fence_look       drain::model::d2_the_job_of_a_permit_is_run_once_while_the_pool_ends
@@ -37,6 +43,8 @@ sleep_doze_for_good       sleep::model::s5_a_doze_ends_whomever_the_waker_took
 sleep_no_fence_discard    sleep::model::d4_a_job_that_meets_a_discard_is_dropped_by_one_of_the_two
 sleep_no_fence_doze       sleep::model::r2_a_job_that_meets_a_worker_on_its_way_to_sleep_is_run
 sleep_no_fence_found      sleep::model::r2_who_finds_a_job_rouses_another_for_the_next
+sleep_no_fence_offer      sleep::model::r2_a_fork_that_meets_a_worker_on_its_way_to_sleep_is_run
+sleep_no_fence_doze       sleep::model::r2_a_fork_that_meets_a_worker_on_its_way_to_sleep_is_run
 sleep_no_fence_push       sleep::model::r2_a_job_that_meets_a_worker_on_its_way_to_sleep_is_run
 sleep_no_fence_push       sleep::model::r2_who_finds_a_job_rouses_another_for_the_next
 sleep_no_fence_push       sleep::model::d4_a_job_that_meets_a_discard_is_dropped_by_one_of_the_two
@@ -85,7 +93,7 @@ while read -r mutant model; do
         models=$(build --cfg "mutant=\"$mutant\"")
         built=$mutant
     fi
-    if ! "$models" --list --exact "$model" | grep -q ': test$'; then
+    if ! "$models" --list --exact "$model" | grep ": test$" >/dev/null; then
         echo "MISSING: $model"
         failed=1
         continue

@@ -12,8 +12,9 @@ mod model;
 
 use crate::{
     admission::Admission,
+    fence,
     sleep::Sleep,
-    sync::{AtomicU8, Ordering, fence},
+    sync::{self, AtomicU8, Ordering},
 };
 
 const DRAINING: u8 = 1;
@@ -43,7 +44,7 @@ impl Drain {
         self.flags.fetch_or(DRAINING, Ordering::AcqRel);
         // Pairs with the fence in `is_awaited`: they see that we wait, or we see the end.
         if cfg!(not(mutant = "drain_no_fence_begin")) {
-            fence(Ordering::SeqCst);
+            fence::heavy();
         }
     }
 
@@ -52,9 +53,17 @@ impl Drain {
     pub(crate) fn is_awaited(&self) -> bool {
         // Pairs with the fence in `begin`: they see the end, or we see that they wait for it.
         if cfg!(not(mutant = "drain_no_fence_look")) {
-            fence(Ordering::SeqCst);
+            fence::light();
         }
-        self.is(DRAINING)
+        if !self.is(DRAINING) {
+            return false;
+        }
+        // Pairs with itself, and so cannot be light: of two ends that may each have been the last, one
+        // at least sees the other.
+        if cfg!(not(mutant = "drain_no_fence_look")) {
+            sync::fence(Ordering::SeqCst);
+        }
+        true
     }
 
     /// Stops the pool if it has drained. True for the one call that does it. `counts` gives the

@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    mem,
+    mem::{ManuallyDrop, MaybeUninit},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr,
 };
@@ -15,8 +15,8 @@ use crate::{
     pool::Pool,
     site::Site,
     sync::UnsafeCell,
-    unwind::{drop_payload, quietly},
-    wait::Countdown,
+    unwind::{DroppedQuietly, drop_payload, quietly},
+    wait::Completion,
     worker::{self, Current},
 };
 
@@ -24,11 +24,11 @@ type Outcome<R> = Result<R, Box<dyn Any + Send>>;
 
 /// A closure, and later its result, in the frame of the one who waits for it.
 struct Guest<F, R> {
-    countdown: Countdown,
-    /// Taken by the one who runs it.
-    f: UnsafeCell<Option<F>>,
-    /// Written by the one who runs it, before the countdown ends; read after it by its owner.
-    result: UnsafeCell<Option<Outcome<R>>>,
+    completion: Completion,
+    /// Moved out by the one who runs or drops it.
+    f: UnsafeCell<ManuallyDrop<F>>,
+    /// Written by a worker that runs it, before its completion; moved out by its owner, after.
+    outcome: UnsafeCell<MaybeUninit<Outcome<R>>>,
 }
 
 impl<F, R> Guest<F, R>
@@ -36,30 +36,34 @@ where
     F: FnOnce() -> R + Send,
     R: Send,
 {
+    #[inline]
     fn new(current: Option<&Current>, f: F) -> Self {
         Self {
-            countdown: Countdown::new(current),
-            f: UnsafeCell::new(Some(f)),
-            result: UnsafeCell::new(None),
+            completion: Completion::new(current),
+            f: UnsafeCell::new(ManuallyDrop::new(f)),
+            outcome: UnsafeCell::new(MaybeUninit::uninit()),
         }
     }
 
-    /// Takes the closure, to be run, or dropped, by the caller.
+    /// The closure, to be run or dropped by the caller.
     ///
     /// # Safety
-    /// The caller is the only one who has the job of this guest.
-    unsafe fn take(&self) -> Option<F> {
+    /// The caller is the only one who has the job of this guest, and calls this once.
+    #[inline]
+    unsafe fn take(&self) -> F {
         // SAFETY: passed on to the caller.
-        self.f.with_mut(|f| unsafe { (*f).take() })
+        self.f.with_mut(|f| unsafe { ManuallyDrop::take(&mut *f) })
     }
 
-    /// The result of one that was run elsewhere.
+    /// Waits until it was run elsewhere.
     ///
     /// # Safety
-    /// The countdown has come to its end, and the caller is its owner.
-    unsafe fn into_outcome(self) -> Option<Outcome<R>> {
-        // SAFETY: passed on to the caller.
-        self.result.with_mut(|result| unsafe { (*result).take() })
+    /// The caller is its owner, who has its job no more, and calls this once.
+    unsafe fn wait(&self) -> Outcome<R> {
+        self.completion.wait();
+        self.outcome
+            // SAFETY: it is complete, and so its outcome was written, and is ours.
+            .with_mut(|outcome| unsafe { (*outcome).assume_init_read() })
     }
 }
 
@@ -75,20 +79,23 @@ where
     R: Send,
 {
     fn run(self, site: &Site<'_>, placed: bool) {
-        // SAFETY: the guest's owner waits for the countdown, which ends below.
+        // SAFETY: the guest's owner waits for its completion, below.
         let guest = unsafe { &*self.0 };
         if COUNTED {
             site.begin(placed);
         }
         // SAFETY: this is its one job.
-        let outcome = unsafe { guest.take() }.map(|f| catch_unwind(AssertUnwindSafe(f)));
+        let f = unsafe { guest.take() };
+        let result = catch_unwind(AssertUnwindSafe(f));
         if COUNTED {
-            site.end(matches!(outcome, Some(Ok(_))));
+            site.end(result.is_ok());
         }
-        // SAFETY: the owner does not look before the countdown ends.
-        guest.result.with_mut(|result| unsafe { *result = outcome });
+        guest
+            .outcome
+            // SAFETY: the owner does not look before the completion.
+            .with_mut(|outcome| unsafe { (*outcome).write(result) });
         // The guest may be gone after this.
-        guest.countdown.end(site.inner, site.seat);
+        guest.completion.end(site.inner);
     }
 
     /// Somebody waits for it in a frame of the stack, and cannot be told that it was dropped.
@@ -113,21 +120,17 @@ impl Inner {
             return f();
         }
         let guest = Guest::new(None, f);
-        guest.countdown.begin(None);
         let job = GuestJob::<F, R, true>(&guest);
-        // SAFETY: the guest stays in this frame until its countdown has ended.
+        // SAFETY: the guest stays in this frame until it is complete.
         self.queue.push_structured(unsafe { Job::borrowing(job) });
         let duty = self.sleep.after_push();
         self.fulfil(duty);
-        guest.countdown.wait(self, None);
-        // SAFETY: the countdown has ended, and it is ours.
-        match unsafe { guest.into_outcome() } {
-            Some(Ok(result)) => result,
-            Some(Err(payload)) => resume_unwind(payload),
-            None => unreachable!("a job that has ended leaves an outcome"),
-        }
+        // SAFETY: it is ours, and its job was pushed.
+        let outcome = unsafe { guest.wait() };
+        outcome.unwrap_or_else(|payload| resume_unwind(payload))
     }
 
+    #[inline]
     fn join_on<A, B, RA, RB>(&self, current: &Current, a: A, b: B) -> (RA, RB)
     where
         A: FnOnce() -> RA,
@@ -140,46 +143,44 @@ impl Inner {
         };
         let guest = Guest::new(Some(current), b);
         let mark = local.mark();
-        let job = GuestJob::<B, RB, false>(&guest);
-        // SAFETY: the guest stays in this frame until the job is popped here, or its countdown has
-        // ended.
-        local.push_structured(unsafe { Job::borrowing(job) });
+        // SAFETY: the guest stays in this frame until the job is taken back here, or is complete.
+        unsafe { local.push_structured(GuestJob::<B, RB, false>(&guest)) };
         let duty = self.sleep.after_offer();
         self.fulfil(duty);
 
         let frame = ptr::from_ref(&guest).cast();
         let ours = current.in_frame(frame, || catch_unwind(AssertUnwindSafe(a)));
         // What `a` pushed above the mark it has waited for, so this is the other half, or nothing.
-        let theirs = match local.pop_structured(mark) {
-            Some(job) => {
-                mem::forget(job);
-                // SAFETY: its job was popped, and is ours.
-                let b = unsafe { guest.take() };
-                match (&ours, b) {
-                    (Ok(_), Some(b)) => Some(catch_unwind(AssertUnwindSafe(b))),
-                    // A half that did not start is not begun any more when the other panicked.
-                    (_, b) => {
-                        quietly(move || drop(b));
-                        None
+        let is_here = local.retract_structured(mark);
+        match ours {
+            Ok(ours) => {
+                let ours = DroppedQuietly::new(ours);
+                let theirs = if is_here {
+                    // SAFETY: its job was taken back.
+                    let b = unsafe { guest.take() };
+                    b()
+                } else {
+                    // SAFETY: its job was pushed here, and is gone.
+                    let outcome = unsafe { guest.wait() };
+                    outcome.unwrap_or_else(|payload| resume_unwind(payload))
+                };
+                (ours.into_inner(), theirs)
+            }
+            Err(payload) => {
+                // A half that did not start is not begun any more.
+                if is_here {
+                    // SAFETY: its job was taken back.
+                    let b = unsafe { guest.take() };
+                    quietly(move || drop(b));
+                } else {
+                    // SAFETY: its job was pushed here, and is gone.
+                    match unsafe { guest.wait() } {
+                        Ok(theirs) => quietly(move || drop(theirs)),
+                        Err(second) => drop_payload(second),
                     }
-                }
-            }
-            None => {
-                guest.countdown.wait_for_thief(self);
-                // SAFETY: the countdown has ended, and it is ours.
-                unsafe { guest.into_outcome() }
-            }
-        };
-        match (ours, theirs) {
-            (Ok(ours), Some(Ok(theirs))) => (ours, theirs),
-            (Err(payload), theirs) => {
-                if let Some(Err(second)) = theirs {
-                    drop_payload(second);
                 }
                 resume_unwind(payload)
             }
-            (Ok(_), Some(Err(payload))) => resume_unwind(payload),
-            (Ok(_), None) => unreachable!("a half that was begun leaves an outcome"),
         }
     }
 }

@@ -11,6 +11,7 @@ use std::{
 use crate::{
     admission::Admission,
     error::BuildError,
+    fence,
     job::Job,
     metrics::Recorder,
     queue::Queue,
@@ -90,6 +91,7 @@ pub(crate) struct Inner {
 impl Inner {
     /// Builds a pool and starts its first threads.
     pub(crate) fn start(settings: Settings, hooks: Hooks) -> Result<Arc<Self>, BuildError> {
+        fence::prepare();
         let threads = settings.threads();
         let (queue, locals) = Queue::new(threads);
         let inner = Arc::new_cyclic(|me| Self {

@@ -6,6 +6,7 @@
 use std::{
     mem::{self, MaybeUninit},
     panic::{AssertUnwindSafe, catch_unwind},
+    ptr,
 };
 
 use crate::{site::Site, unwind::quietly};
@@ -22,6 +23,12 @@ pub(crate) trait Runnable: Send {
     /// stack frame is run even so. `placed` as for `run`.
     fn discard(self, site: &Site<'_>, placed: bool);
 
+    /// The frame that waits for it, if it may be stolen together with others of the same one: a thief
+    /// that has taken it may run those others first. Null if not.
+    fn frame(&self) -> *const () {
+        ptr::null()
+    }
+
     /// Whether it was taken back meanwhile, so that only its shell is left.
     fn is_shell(&self) -> bool {
         false
@@ -32,7 +39,7 @@ type Words = MaybeUninit<[usize; 5]>;
 
 struct Table {
     /// # Safety
-    /// The words hold an initialized value of the table's type, which is moved out.
+    /// The words hold an initialized value of the table's type, which is moved out before anything else.
     run: unsafe fn(*mut Words, &Site<'_>, bool),
     /// # Safety
     /// As for `run`.
@@ -43,6 +50,9 @@ struct Table {
     /// # Safety
     /// The words hold an initialized value of the table's type.
     is_shell: unsafe fn(*const Words) -> bool,
+    /// # Safety
+    /// As for `is_shell`.
+    frame: unsafe fn(*const Words) -> *const (),
 }
 
 /// A closure without its type.
@@ -82,6 +92,11 @@ trait InWords: Runnable + Sized {
             let runnable = unsafe { &*words.cast::<Self>() };
             runnable.is_shell()
         },
+        frame: |words| {
+            // SAFETY: the words hold a Self.
+            let runnable = unsafe { &*words.cast::<Self>() };
+            runnable.frame()
+        },
     };
 }
 
@@ -100,6 +115,10 @@ impl<R: Runnable> Runnable for Box<R> {
     fn is_shell(&self) -> bool {
         (**self).is_shell()
     }
+
+    fn frame(&self) -> *const () {
+        (**self).frame()
+    }
 }
 
 impl Job {
@@ -116,23 +135,38 @@ impl Job {
     /// or dropped before.
     #[inline]
     pub(crate) unsafe fn borrowing<R: Runnable>(runnable: R) -> Self {
+        let mut job = MaybeUninit::uninit();
+        // SAFETY: the place is a job's; the rest is passed on to the caller.
+        unsafe { Self::write(job.as_mut_ptr(), runnable) };
+        // SAFETY: it was just written.
+        unsafe { job.assume_init() }
+    }
+
+    /// Makes a job as [`Job::borrowing`] does, at once in the place where it is to lie.
+    ///
+    /// # Safety
+    /// 1. The place is valid for writes of a job.
+    /// 2. What it borrows has to outlive the job.
+    #[inline]
+    pub(crate) unsafe fn write<R: Runnable>(place: *mut Self, runnable: R) {
         if const { fits::<R>() } {
-            Self::inline(runnable)
+            // SAFETY: passed on to the caller; it fits.
+            unsafe { Self::write_inline(place, runnable) };
         } else {
-            Self::inline(Box::new(runnable))
+            // SAFETY: passed on to the caller; a box fits.
+            unsafe { Self::write_inline(place, Box::new(runnable)) };
         }
     }
 
+    /// # Safety
+    /// As for `write`, and the value fits into the words.
     #[inline]
-    fn inline<R: Runnable>(runnable: R) -> Self {
-        assert!(const { fits::<R>() });
-        let mut words = Words::uninit();
-        // SAFETY: an R fits into the words, in size and alignment.
-        unsafe { words.as_mut_ptr().cast::<R>().write(runnable) };
-        Self {
-            table: &<R as InWords>::TABLE,
-            words,
-        }
+    unsafe fn write_inline<R: Runnable>(place: *mut Self, runnable: R) {
+        debug_assert!(const { fits::<R>() });
+        // SAFETY: the place is valid for writes.
+        unsafe { (&raw mut (*place).table).write(&<R as InWords>::TABLE) };
+        // SAFETY: as above, and an R fits into the words, in size and alignment.
+        unsafe { (&raw mut (*place).words).cast::<R>().write(runnable) };
     }
 
     #[inline]
@@ -141,6 +175,16 @@ impl Job {
         // SAFETY: the table belongs to the value in the words, which was not moved out yet; `job`
         // is not dropped.
         unsafe { (job.table.run)(&mut job.words, site, placed) };
+    }
+
+    /// Runs the job where it lies. Its closure is moved out first.
+    ///
+    /// # Safety
+    /// The place holds a job, which is not used again.
+    #[inline]
+    pub(crate) unsafe fn run_in_place(job: *mut Self, site: &Site<'_>, placed: bool) {
+        // SAFETY: passed on to the caller; the table belongs to the value in the words.
+        unsafe { ((*job).table.run)(&raw mut (*job).words, site, placed) };
     }
 
     pub(crate) fn discard(self, site: &Site<'_>, placed: bool) {
@@ -152,6 +196,13 @@ impl Job {
     pub(crate) fn is_shell(&self) -> bool {
         // SAFETY: the table belongs to the value in the words, which was not moved out.
         unsafe { (self.table.is_shell)(&self.words) }
+    }
+
+    /// Whether both are jobs of one frame, of which a thief may take many at once.
+    pub(crate) fn is_of_frame_of(&self, other: &Self) -> bool {
+        // SAFETY: as in `is_shell`.
+        let [one, two] = [self, other].map(|job| unsafe { (job.table.frame)(&job.words) });
+        !one.is_null() && ptr::eq(one, two)
     }
 }
 

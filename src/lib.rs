@@ -74,8 +74,10 @@ mod wait;
 mod worker;
 
 mod admission;
+mod deque;
 mod drain;
 mod error;
+mod fence;
 mod latch;
 #[cfg(all(test, loom))]
 mod model;

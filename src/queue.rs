@@ -2,10 +2,8 @@
 //!
 //! Submitted and structured jobs (those of a scope, halves of a join, installed closures) are kept
 //! apart. A thread that waits for structured jobs takes them from the near end of its own structured
-//! deque, down to a *mark*, and must not come across anything else there. The near end is counted by
-//! its owner, in [`Local::bottom`]: a push adds one, a pop takes one away, and what thieves take
-//! they take from the far end. So while `bottom` is above a mark, a pop gives a job that was pushed
-//! above the mark, or nothing at all, and then everything below was stolen too.
+//! deque, down to a *mark*, and must not come across anything else there: see `deque.rs`. Submitted
+//! ones are first in, first out.
 //!
 //! The queue is unbounded by itself. What bounds it is the admission in front of it, and for the
 //! shells of cancelled jobs, [`Queue::sweep`].
@@ -23,7 +21,13 @@ use std::{
 use crossbeam_deque::{Injector, Steal, Stealer, Worker};
 use crossbeam_utils::CachePadded;
 
-use crate::{job::Job, sync::lock, wait::Countdown};
+use crate::{
+    deque::{self, Owner, Theft, Thief},
+    job::{Job, Runnable},
+    site::Site,
+    sync::lock,
+    wait::Countdown,
+};
 
 /// How many jobs a thread takes from its own deque before it looks at the injector first: what its
 /// own jobs submit must not starve the others'. tokio's number; any prime of that size does.
@@ -56,7 +60,7 @@ unsafe impl Send for Stray {}
 /// The far ends of one thread's deques.
 struct Stealers {
     submitted: Stealer<Job>,
-    structured: Stealer<Job>,
+    structured: Thief<Job>,
 }
 
 /// What one thread owns of it.
@@ -64,9 +68,7 @@ pub(crate) struct Local {
     /// First in, first out.
     submitted: Worker<Job>,
     /// Last in, first out.
-    structured: Worker<Job>,
-    /// How many structured jobs there were, had none been stolen.
-    bottom: Cell<usize>,
+    structured: Owner<Job>,
     tick: Cell<u32>,
     random: Cell<u32>,
 }
@@ -81,25 +83,27 @@ pub(crate) struct Found {
 impl Queue {
     /// For this number of threads, and the part of each.
     pub(crate) fn new(threads: usize) -> (Self, Vec<Local>) {
-        let locals: Vec<Local> = (0..threads)
-            .map(|index| Local {
-                submitted: Worker::new_fifo(),
-                structured: Worker::new_lifo(),
-                bottom: Cell::new(0),
-                tick: Cell::new(0),
-                random: Cell::new(0x9e37_79b9 ^ (index as u32 + 1)),
+        let (locals, stealers): (Vec<_>, Vec<_>) = (0..threads)
+            .map(|index| {
+                let submitted = Worker::new_fifo();
+                let (structured, thief) = deque::new();
+                let stealers = Stealers {
+                    submitted: submitted.stealer(),
+                    structured: thief,
+                };
+                let local = Local {
+                    submitted,
+                    structured,
+                    tick: Cell::new(0),
+                    random: Cell::new(0x9e37_79b9 ^ (index as u32 + 1)),
+                };
+                (local, stealers)
             })
-            .collect();
+            .unzip();
         let queue = Self {
             submitted: Injector::new(),
             structured: Injector::new(),
-            stealers: locals
-                .iter()
-                .map(|local| Stealers {
-                    submitted: local.submitted.stealer(),
-                    structured: local.structured.stealer(),
-                })
-                .collect(),
+            stealers: stealers.into(),
             strays: Mutex::new(VecDeque::new()),
             stray_count: CachePadded::new(AtomicUsize::new(0)),
             shells: CachePadded::new(AtomicI64::new(0)),
@@ -153,17 +157,16 @@ impl Queue {
         Some(stray.job)
     }
 
-    /// The next job from the thread's own deques.
+    /// A job that was left for all, if it is time to look for one before the own deques.
     #[inline]
-    pub(crate) fn next_own(&self, local: &Local) -> Option<Job> {
+    pub(crate) fn take_in_turn(&self, local: &Local) -> Option<Job> {
         let tick = local.tick.get().wrapping_add(1);
         local.tick.set(tick);
         if tick % FAIRNESS == 0 {
-            if let Some(job) = insist(|| self.submitted.steal()) {
-                return Some(job);
-            }
+            insist(|| self.submitted.steal())
+        } else {
+            None
         }
-        local.pop_structured(0).or_else(|| local.submitted.pop())
     }
 
     /// A job that was left for all, and maybe a batch of others for the own deque.
@@ -194,20 +197,21 @@ impl Queue {
             .chain(0..start)
             .filter(|&victim| victim != own)
             .map(|victim| &self.stealers[victim]);
-        let job = insist(|| {
-            victims
-                .clone()
-                .map(|victim| {
-                    victim
-                        .structured
-                        .steal_batch_and_pop(&local.structured)
-                        .or_else(|| victim.submitted.steal_batch_and_pop(&local.submitted))
-                })
-                .collect()
-        });
-        // Nobody waits further down this stack, so no mark is in use.
-        local.bottom.set(local.structured.len());
-        job.map(|job| Found { job, stolen: true })
+        for victim in victims {
+            // Where another thief is busy, the search goes on elsewhere. What that one leaves is seen
+            // by whoever stops searching.
+            let theft = victim
+                .structured
+                .steal_batch(&local.structured, Job::is_of_frame_of);
+            let job = match theft {
+                Theft::Success(job) => Some(job),
+                _ => insist(|| victim.submitted.steal_batch_and_pop(&local.submitted)),
+            };
+            if let Some(job) = job {
+                return Some(Found { job, stolen: true });
+            }
+        }
+        None
     }
 
     /// Whether no job waits anywhere. Between two fences of the sleep protocol, it is exact.
@@ -223,13 +227,13 @@ impl Queue {
 
     /// Takes one job of either kind from anywhere, as any thread may.
     pub(crate) fn take_any(&self) -> Option<Job> {
-        insist(|| {
-            iter::once(self.structured.steal())
-                .chain(self.stealers.iter().map(|thread| thread.structured.steal()))
-                .collect()
-        })
-        .or_else(|| self.take_stray())
-        .or_else(|| self.take_submitted())
+        insist(|| self.structured.steal())
+            .or_else(|| {
+                let thefts = self.stealers.iter().map(|thread| thread.structured.steal());
+                thefts.filter_map(Theft::success).next()
+            })
+            .or_else(|| self.take_stray())
+            .or_else(|| self.take_submitted())
     }
 
     /// How many structured jobs wait.
@@ -252,7 +256,7 @@ impl Queue {
 
     /// Gives all that the thread has to the others, which have to be woken then.
     pub(crate) fn hand_over(&self, local: &Local) {
-        while let Some(job) = local.pop_structured(0) {
+        while let Some(job) = local.structured.pop(0) {
             self.structured.push(job);
         }
         while let Some(job) = local.submitted.pop() {
@@ -317,29 +321,45 @@ impl Local {
     }
 
     /// A structured job, for this thread and those who steal from it.
+    ///
+    /// # Safety
+    /// As for [`Job::borrowing`].
     #[inline]
-    pub(crate) fn push_structured(&self, job: Job) {
-        self.structured.push(job);
-        self.bottom.set(self.bottom.get() + 1);
+    pub(crate) unsafe fn push_structured<R: Runnable>(&self, runnable: R) {
+        // SAFETY: the slot is a job's; the rest is passed on to the caller.
+        unsafe {
+            self.structured.push_with(|slot| Job::write(slot, runnable));
+        }
     }
 
     /// The mark above which the structured jobs lie that are pushed from now on.
     #[inline]
     pub(crate) fn mark(&self) -> usize {
-        self.bottom.get()
+        self.structured.mark()
     }
 
-    /// The structured job that was pushed last, if it was pushed above the mark and is still there.
+    /// Takes back, and forgets, the structured job that was pushed last, at this mark. False if it was
+    /// stolen.
     #[inline]
-    pub(crate) fn pop_structured(&self, mark: usize) -> Option<Job> {
-        let bottom = self.bottom.get();
-        if bottom <= mark {
-            return None;
+    pub(crate) fn retract_structured(&self, mark: usize) -> bool {
+        self.structured.retract(mark)
+    }
+
+    /// Runs the structured job that was pushed last, if it was pushed above the mark and was not
+    /// stolen. Returns whether it did.
+    #[inline]
+    pub(crate) fn run_structured(&self, mark: usize, site: &Site<'_>) -> bool {
+        // SAFETY: running it moves its closure out first.
+        unsafe {
+            self.structured
+                .pop_with(mark, |job| Job::run_in_place(job, site, true))
         }
-        let job = self.structured.pop();
-        self.bottom
-            .set(if job.is_some() { bottom - 1 } else { mark });
-        job
+    }
+
+    /// The next of the thread's own submitted jobs.
+    #[inline]
+    pub(crate) fn pop_submitted(&self) -> Option<Job> {
+        self.submitted.pop()
     }
 }
 

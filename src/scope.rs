@@ -17,7 +17,10 @@ use std::{
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr,
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -55,8 +58,9 @@ pub struct Scope<'scope> {
     countdown: Countdown,
     /// Whether it was opened outside of every job that runs inline: then no such job waits for it.
     outermost: bool,
-    /// The first panic.
+    /// The first panic, and whether there was any.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
+    panicked: AtomicBool,
     /// Invariant in 'scope: a job that borrows for longer or shorter is another thing.
     marker: PhantomData<fn(&'scope ()) -> &'scope ()>,
 }
@@ -101,6 +105,10 @@ impl<'scope, F: FnOnce(&Scope<'scope>) + Send> Runnable for ScopeJob<'scope, F> 
         scope.countdown.end(site.inner, site.seat);
     }
 
+    fn frame(&self) -> *const () {
+        self.scope.0.cast()
+    }
+
     /// A scope waits for all its jobs, and has no way to say that one was dropped.
     fn discard(self, site: &Site<'_>, placed: bool) {
         self.run(site, placed);
@@ -114,6 +122,7 @@ impl<'scope> Scope<'scope> {
             countdown: Countdown::new(current),
             outermost: current.is_none_or(|current| !current.is_inline()),
             panic: Mutex::new(None),
+            panicked: AtomicBool::new(false),
             marker: PhantomData,
         }
     }
@@ -220,7 +229,9 @@ impl<'scope> Scope<'scope> {
             Some(local) if own => {
                 // SAFETY: the scope waits for the job before 'scope ends; it is run even when the
                 // pool is emptied.
-                local.push_structured(unsafe { Job::borrowing(job) });
+                unsafe { local.push_structured(job) };
+                let duty = inner.sleep.after_offer();
+                return inner.fulfil(duty);
             }
             _ if self.countdown.takes_strays() => {
                 // SAFETY: as above.
@@ -246,16 +257,17 @@ impl<'scope> Scope<'scope> {
         let outcome = catch_unwind(AssertUnwindSafe(|| f(self)));
         site.end(outcome.is_ok());
         if let Err(payload) = outcome {
-            self.panicked(payload);
+            self.keep_panic(payload);
         }
     }
 
     /// Keeps the first panic. The others have nobody to go to.
     #[cold]
-    fn panicked(&self, payload: Box<dyn Any + Send>) {
+    fn keep_panic(&self, payload: Box<dyn Any + Send>) {
         let mut first = lock(&self.panic);
         if first.is_none() {
             *first = Some(payload);
+            self.panicked.store(true, Ordering::Relaxed);
         } else {
             drop(first);
             drop_payload(payload);
@@ -263,7 +275,7 @@ impl<'scope> Scope<'scope> {
     }
 
     pub(crate) fn has_panicked(&self) -> bool {
-        lock(&self.panic).is_some()
+        self.panicked.load(Ordering::Relaxed)
     }
 
     /// Runs the body, waits for the jobs, and re-raises the first panic.
@@ -271,7 +283,7 @@ impl<'scope> Scope<'scope> {
         let run = || {
             let own = current.and_then(|current| Some((current, current.local()?.mark())));
             let result = catch_unwind(AssertUnwindSafe(|| body(self)));
-            let result = result.map_err(|payload| self.panicked(payload));
+            let result = result.map_err(|payload| self.keep_panic(payload));
             self.countdown.wait(self.inner(), own);
             result
         };
@@ -279,7 +291,11 @@ impl<'scope> Scope<'scope> {
             Some(current) => current.in_frame(self.frame(), run),
             None => run(),
         };
-        let first = lock(&self.panic).take();
+        // The countdown has ended: what its jobs have written is seen.
+        let first = self
+            .has_panicked()
+            .then(|| lock(&self.panic).take())
+            .flatten();
         match (result, first) {
             (Ok(result), None) => result,
             // A body that panicked has left a panic.

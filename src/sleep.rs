@@ -58,7 +58,10 @@ use std::{
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, fence, lock, thread};
+use crate::{
+    fence,
+    sync::{self, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock, thread},
+};
 
 /// The four counts, 15 bits each, and a flag.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,6 +79,7 @@ const DISCARDING: u64 = 1 << 60;
 pub(crate) const MAX_WORKERS: usize = FIELD as usize;
 
 impl Counts {
+    #[inline]
     fn of(self, one: u64) -> u64 {
         (self.0 / one) & FIELD
     }
@@ -84,7 +88,14 @@ impl Counts {
         self.0 & DISCARDING != 0
     }
 
+    /// Whether every worker in service is running, so that there is nobody to rouse.
+    #[inline]
+    fn all_run(self) -> bool {
+        self.0 & !DISCARDING == 0
+    }
+
     /// The counts after one more worker was roused, if one is to be.
+    #[inline]
     fn rouse(self) -> Option<(Counts, Roused)> {
         if self.of(SEARCHING) > 0 {
             None
@@ -169,6 +180,7 @@ impl Sleep {
         let _ = self.bells[index].thread.set(thread::current());
     }
 
+    #[inline]
     fn load(&self) -> Counts {
         Counts(self.counts.load(Ordering::Relaxed))
     }
@@ -179,7 +191,7 @@ impl Sleep {
         // Pairs with the fences in `stop_searching`, `doze`, `leave_service` and
         // `begin_discarding`: we see what they have written, or they see our job.
         if cfg!(not(mutant = "sleep_no_fence_push")) {
-            fence(Ordering::SeqCst);
+            sync::fence(Ordering::SeqCst);
         }
         let counts = self.load();
         if counts.discarding() {
@@ -191,12 +203,16 @@ impl Sleep {
         self.rouse()
     }
 
-    /// To be called after a push of what the pusher itself will run if nobody else does: half of a
-    /// join. It spares the fence. A worker that is just lying down may miss the push, and then runs
-    /// something else: the one who pushed loses help, not the job.
+    /// As `after_push`, for a worker that pushes on its own deque a job that it will run itself if
+    /// nobody else does: no `Duty::Discard` comes of it.
     #[inline]
     pub(crate) fn after_offer(&self) -> Duty {
-        if self.load().rouse().is_none() {
+        // Pairs as in `after_push`, with those that are heavy.
+        if cfg!(not(mutant = "sleep_no_fence_offer")) {
+            fence::light();
+        }
+        let counts = self.load();
+        if counts.all_run() || counts.rouse().is_none() {
             return Duty::None;
         }
         self.rouse()
@@ -266,12 +282,13 @@ impl Sleep {
     pub(crate) fn stop_searching(&self, more: impl FnOnce() -> bool) -> Duty {
         // AcqRel: the last searcher also sees what the others have moved into their own deques.
         let before = Counts(self.counts.fetch_sub(SEARCHING, Ordering::AcqRel));
-        if before.of(SEARCHING) > 1 {
+        if Counts(before.0 - SEARCHING).rouse().is_none() {
+            // Others search, or everybody else runs, and will look when done.
             return Duty::None;
         }
         // Pairs with the fence in `after_push`: we see the job, or they see that nobody searches.
         if cfg!(not(mutant = "sleep_no_fence_found")) {
-            fence(Ordering::SeqCst);
+            fence::heavy();
         }
         if more() { self.rouse() } else { Duty::None }
     }
@@ -286,7 +303,7 @@ impl Sleep {
         self.counts.fetch_add(DOZING, Ordering::Release);
         // Pairs with the fence in `after_push`: we see the job, or they see us doze.
         if cfg!(not(mutant = "sleep_no_fence_doze")) {
-            fence(Ordering::SeqCst);
+            fence::heavy();
         }
         if work() { self.rouse() } else { Duty::None }
     }
@@ -393,7 +410,7 @@ impl Sleep {
         self.counts.fetch_add(ASLEEP, Ordering::AcqRel);
         // Pairs with the fence in `after_push`: we see the job, or they see the place that is free.
         if cfg!(not(mutant = "sleep_no_fence_leave")) {
-            fence(Ordering::SeqCst);
+            fence::heavy();
         }
         if !work() {
             return Duty::None;
@@ -462,7 +479,7 @@ impl Sleep {
         // Pairs with the fence in `after_push`: they see the flag, or who empties the queues sees
         // their job.
         if cfg!(not(mutant = "sleep_no_fence_discard")) {
-            fence(Ordering::SeqCst);
+            sync::fence(Ordering::SeqCst);
         }
     }
 

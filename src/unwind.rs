@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    mem,
+    mem::{self, ManuallyDrop},
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -18,5 +18,28 @@ pub(crate) fn quietly(f: impl FnOnce()) {
 pub(crate) fn drop_payload(payload: Box<dyn Any + Send>) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(move || drop(payload))) {
         mem::forget(second);
+    }
+}
+
+/// A value whose drop must not panic, since it may happen while another panic is under way.
+pub(crate) struct DroppedQuietly<T>(ManuallyDrop<T>);
+
+impl<T> DroppedQuietly<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(ManuallyDrop::new(value))
+    }
+
+    pub(crate) fn into_inner(self) -> T {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, and not used again.
+        unsafe { ManuallyDrop::take(&mut this.0) }
+    }
+}
+
+impl<T> Drop for DroppedQuietly<T> {
+    fn drop(&mut self) {
+        // SAFETY: it is not used again.
+        let value = unsafe { ManuallyDrop::take(&mut self.0) };
+        quietly(move || drop(value));
     }
 }

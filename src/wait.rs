@@ -33,7 +33,7 @@
 //! one that is; what users do to each other with locks, channels and handles is theirs.)
 
 use std::{
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence},
+    sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
     thread::{self, Thread},
 };
 
@@ -57,6 +57,81 @@ enum Owner {
     Other(Thread),
 }
 
+impl Owner {
+    #[inline]
+    fn new(current: Option<&Current>) -> Self {
+        match current {
+            Some(current) => Owner::Seat(current.index()),
+            None => Owner::Other(thread::current()),
+        }
+    }
+}
+
+/// The end of one job, for the frame that waits for it.
+pub(crate) struct Completion {
+    owner: Owner,
+    state: AtomicU8,
+}
+
+const UNDER_WAY: u8 = 0;
+const AWAITED: u8 = 1;
+const ENDED: u8 = 2;
+
+impl Completion {
+    /// For a frame of the calling thread.
+    #[inline]
+    pub(crate) fn new(current: Option<&Current>) -> Self {
+        Self {
+            owner: Owner::new(current),
+            state: AtomicU8::new(UNDER_WAY),
+        }
+    }
+
+    /// The job has ended. After it, the frame may be gone.
+    pub(crate) fn end(&self, inner: &Inner) {
+        // Release: who sees the end sees what the job did. Acquire: for who wakes.
+        let end = || self.state.swap(ENDED, Ordering::AcqRel) == AWAITED;
+        match &self.owner {
+            &Owner::Seat(owner) => {
+                if end() {
+                    inner.sleep.unpark(owner);
+                }
+            }
+            Owner::Other(thread) => {
+                let thread = thread.clone();
+                if end() {
+                    thread.unpark();
+                }
+            }
+        }
+    }
+
+    /// Waits for the end, on the owner's thread.
+    #[cold]
+    pub(crate) fn wait(&self) {
+        let backoff = Backoff::new();
+        while self.state.load(Ordering::Acquire) != ENDED {
+            if !backoff.is_completed() {
+                backoff.snooze();
+                continue;
+            }
+            let awaited = self.state.compare_exchange(
+                UNDER_WAY,
+                AWAITED,
+                Ordering::Relaxed,
+                Ordering::Acquire,
+            );
+            if awaited.is_ok() {
+                worker::blocking(|| {
+                    while self.state.load(Ordering::Acquire) != ENDED {
+                        thread::park();
+                    }
+                });
+            }
+        }
+    }
+}
+
 /// Counts the jobs that a frame waits for.
 pub(crate) struct Countdown {
     owner: Owner,
@@ -72,10 +147,7 @@ impl Countdown {
     #[inline]
     pub(crate) fn new(current: Option<&Current>) -> Self {
         Self {
-            owner: match current {
-                Some(current) => Owner::Seat(current.index()),
-                None => Owner::Other(thread::current()),
-            },
+            owner: Owner::new(current),
             near: AtomicU64::new(0),
             far: AtomicU64::new(0),
             strays: AtomicUsize::new(0),
@@ -182,18 +254,16 @@ impl Countdown {
         }
     }
 
-    /// As `wait`, for one job that was pushed by the owner, and was not there any more when the owner
-    /// came back to it: a thief has it.
-    pub(crate) fn wait_for_thief(&self, inner: &Inner) {
-        self.add_near(JOB);
-        self.wait(inner, None);
-    }
-
     /// Runs one job that was pushed above the mark, or a stray.
     #[inline]
     fn run_own(&self, inner: &Inner, own: Option<(&Current, usize)>) -> bool {
-        let pushed = own.and_then(|(current, mark)| current.local()?.pop_structured(mark));
-        let Some(job) = pushed.or_else(|| self.take_stray(inner)) else {
+        if let Some((current, mark)) = own {
+            let local = current.local();
+            if local.is_some_and(|local| local.run_structured(mark, &current.site())) {
+                return true;
+            }
+        }
+        let Some(job) = self.take_stray(inner) else {
             return false;
         };
         let seat = worker::seat_in(inner);

@@ -142,6 +142,7 @@ impl Current {
         }
     }
 
+    #[inline]
     pub(crate) fn index(&self) -> usize {
         self.seat.index
     }
@@ -406,7 +407,15 @@ fn leave_for_good(current: &Current) -> Next {
 fn run_next(current: &Current) -> bool {
     let inner = &*current.inner;
     let local = &current.seat.local;
-    if let Some(job) = inner.queue.next_own(local) {
+    if let Some(job) = inner.queue.take_in_turn(local) {
+        execute(current, job);
+        return true;
+    }
+    // Not `execute`: no structured job is ever discarded.
+    if local.run_structured(0, &current.site()) {
+        return true;
+    }
+    if let Some(job) = local.pop_submitted() {
         execute(current, job);
         return true;
     }

@@ -17,8 +17,9 @@ pub(crate) use self::waiters::WaiterId;
 use self::waiters::{Joining, Standing, Waiters};
 use crate::{
     error::AdmissionError,
+    fence,
     latch::Wake,
-    sync::{AtomicU64, AtomicUsize, Mutex, Ordering, bump, fence, lock, thread},
+    sync::{self, AtomicU64, AtomicUsize, Mutex, Ordering, bump, lock, thread},
 };
 
 /// How long a blocked thread waits for a batch before it insists on the first place. It bounds both
@@ -276,7 +277,7 @@ impl Admission {
                 // `release`.
                 self.set_attention(desk);
                 if cfg!(not(mutant = "admission_no_fence")) {
-                    fence(Ordering::SeqCst);
+                    fence::heavy();
                 }
                 self.settle(desk, wakes, true);
                 Ok(Some(id))
@@ -343,7 +344,7 @@ impl Admission {
             self.set_attention(desk);
             // Pairs with the fence in `release_from`, as in `join_line`.
             if cfg!(not(mutant = "admission_no_fence")) {
-                fence(Ordering::SeqCst);
+                fence::heavy();
             }
             self.settle(desk, wakes, true);
         });
@@ -496,7 +497,7 @@ impl Admission {
         bump(&seat.freed);
         // Pairs with the fences in `join_line`, `insist` and `watch`: we see the attention, or they
         // see the place.
-        fence(Ordering::SeqCst);
+        fence::light();
         match self.attention.load(Ordering::Relaxed) {
             NOBODY => false,
             attention => self.answer(seat, attention),
@@ -528,7 +529,7 @@ impl Admission {
         self.set_attention(&desk);
         // Pairs with the fence in `release_from`: they see the attention, or we see the place.
         if cfg!(not(mutant = "admission_no_fence_watch")) {
-            fence(Ordering::SeqCst);
+            fence::heavy();
         }
     }
 
@@ -536,7 +537,7 @@ impl Admission {
     pub(crate) fn release(&self) {
         self.elsewhere.fetch_add(1, Ordering::Release);
         // Pairs with the fences in `join_line` and `insist`, as in `release_from`.
-        fence(Ordering::SeqCst);
+        sync::fence(Ordering::SeqCst);
         self.settle_if_awaited();
     }
 

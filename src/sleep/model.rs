@@ -126,6 +126,31 @@ fn r2_a_job_that_meets_a_worker_on_its_way_to_sleep_is_run() {
     });
 }
 
+/// R2, 1: a worker that forks, with the light side of the fences, reaches one on its way to sleep. Kills
+/// `sleep_no_fence_offer` and `sleep_no_fence_doze`.
+#[test]
+fn r2_a_fork_that_meets_a_worker_on_its_way_to_sleep_is_run() {
+    explore(|| {
+        let pool = Pool::<1>::new(1);
+        let worker = {
+            let pool = Arc::clone(&pool);
+            spawn(move || {
+                pool.sleep.enroll(0);
+                loop {
+                    if let Some(job) = pool.search() {
+                        return pool.run(job);
+                    }
+                    assert!(pool.lie_down(0));
+                }
+            })
+        };
+        pool.queue.push(0);
+        assert_eq!(pool.sleep.after_offer(), Duty::None);
+        worker.join().unwrap();
+        assert!(pool.ran_once());
+    });
+}
+
 /// R2, 2: whoever runs the first job stands still in it until the second is run, so one who stops
 /// searching must rouse the other. Kills `sleep_no_fence_found` and `sleep_no_fence_push`.
 #[test]

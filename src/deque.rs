@@ -1,0 +1,363 @@
+//! The deque of structured jobs: its owner works at the near end without a lock or a fence, thieves
+//! take from the far end, many at a time, under a lock.
+//!
+//! # The protocol
+//!
+//! Values have numbers; those that wait are the ones from `top` to below `bottom`. `bottom` is
+//! written by the owner alone, `top` only under the lock, and a value lies in a ring of slots, in the
+//! one of its number modulo the ring's length.
+//!
+//! **The owner pushes** into the slot of `bottom`, and then adds one to `bottom`. It looks neither at
+//! `top` nor at the lock as long as `bottom` is below `limit`, its own note of the number whose slot
+//! may still be in use; there, it takes the lock, and either finds that thieves have left room, or
+//! doubles the ring.
+//!
+//! **The owner pops** by taking one from `bottom` first, and looking at `top` after it. If `top` is
+//! not above the number that it wants, that value is the owner's. Otherwise a thief has taken it, or is just
+//! trying to: the owner takes the lock, so that no thief is under way, and looks again.
+//!
+//! **A thief**, under the lock, adds to `top` what it wants first, and looks at `bottom` after it.
+//! What is below `bottom` is the thief's; what is not, it gives back by lowering `top` again.
+//!
+//! So each of the two announces before it looks, with a fence between: one of them, at least, sees
+//! the other. If the owner sees the thief, it waits for the lock. If only the thief sees the owner, it
+//! keeps its hands off that value. The owner's is the light fence of [`crate::fence`], the thief's the heavy one.
+//! This is Cilk's THE protocol (Frigo, Leiserson, Randall, 1998), with a fence for the thief alone.
+//!
+//! A thief copies values out only when they are its own, under the lock, and the owner writes into a
+//! slot that thieves have used only after it was under the lock itself. So no slot is read while it
+//! is written, and the ring that is replaced is used by nobody.
+//!
+//! **Marks.** A pop is told a mark, and takes nothing that was pushed below it. As thieves take from
+//! the far end, when a pop finds that what is above the mark was stolen, then so was all below it. The owner
+//! then sets `top` and `bottom` back to the mark: nothing waits, so the numbers are free.
+//!
+//! A value can look taken while a thief that will give it back holds the lock. That thief is a
+//! searcher of the sleep protocol, and looks again when it stops being one.
+
+#[cfg(all(test, loom))]
+mod model;
+
+use std::{cell::Cell, mem::MaybeUninit, ptr, sync::Arc};
+
+use crossbeam_utils::CachePadded;
+
+use crate::{
+    fence,
+    sync::{AtomicUsize, Mutex, Ordering, UnsafeCell, lock},
+};
+
+/// The most that a thief takes at once. A theft costs a heavy fence, so it should be worth it with
+/// jobs of some hundred nanoseconds.
+const BATCH: usize = if cfg!(loom) { 2 } else { 64 };
+
+/// The length of a new ring: a thief has room for what it takes.
+const LENGTH: usize = if cfg!(loom) { 2 } else { 2 * BATCH };
+
+const GIVE_BACK: Ordering = if cfg!(mutant = "deque_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Release
+};
+
+type Slot<T> = UnsafeCell<MaybeUninit<T>>;
+
+/// What the owner and the thieves share.
+struct Shared<T> {
+    bottom: CachePadded<AtomicUsize>,
+    top: CachePadded<AtomicUsize>,
+    /// Its length is a power of two.
+    ring: CachePadded<Mutex<Arc<[Slot<T>]>>>,
+}
+
+// SAFETY: a value is handed from one thread to another by the protocol above, and never shared.
+unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+/// The near end.
+pub(crate) struct Owner<T> {
+    shared: Arc<Shared<T>>,
+    /// The present ring.
+    slots: Cell<*const Slot<T>>,
+    mask: Cell<usize>,
+    /// The slots of the numbers below are free to be written.
+    limit: Cell<usize>,
+}
+
+// SAFETY: the pointer is into what `shared` holds; the owner is one thread at a time.
+unsafe impl<T: Send> Send for Owner<T> {}
+
+/// The far end.
+pub(crate) struct Thief<T>(Arc<Shared<T>>);
+
+/// What became of a theft.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Theft<T> {
+    Success(T),
+    Empty,
+    /// Another thief is there.
+    Busy,
+}
+
+impl<T> Theft<T> {
+    pub(crate) fn success(self) -> Option<T> {
+        match self {
+            Theft::Success(value) => Some(value),
+            Theft::Empty | Theft::Busy => None,
+        }
+    }
+}
+
+/// A new deque.
+pub(crate) fn new<T: Send>() -> (Owner<T>, Thief<T>) {
+    let ring = ring(LENGTH);
+    let owner = Owner {
+        slots: Cell::new(ptr::null()),
+        mask: Cell::new(0),
+        limit: Cell::new(0),
+        shared: Arc::new(Shared {
+            bottom: CachePadded::new(AtomicUsize::new(0)),
+            top: CachePadded::new(AtomicUsize::new(0)),
+            ring: CachePadded::new(Mutex::new(Arc::clone(&ring))),
+        }),
+    };
+    owner.note(&ring, 0);
+    let thief = Thief(Arc::clone(&owner.shared));
+    (owner, thief)
+}
+
+fn ring<T>(length: usize) -> Arc<[Slot<T>]> {
+    (0..length)
+        .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
+        .collect()
+}
+
+impl<T> Owner<T> {
+    /// Under the lock: the ring, and the number from which on its slots may be in use.
+    fn note(&self, ring: &Arc<[Slot<T>]>, top: usize) {
+        self.slots.set(Arc::as_ptr(ring).cast());
+        self.mask.set(ring.len() - 1);
+        self.limit.set(top + ring.len());
+    }
+
+    #[inline]
+    fn slot(&self, number: usize) -> &Slot<T> {
+        // SAFETY: the ring has mask + 1 slots, and is in `shared`, where the owner alone replaces it.
+        unsafe { &*self.slots.get().add(number & self.mask.get()) }
+    }
+
+    /// The number that the next value gets: the mark above which are those that are pushed from now
+    /// on.
+    #[inline]
+    pub(crate) fn mark(&self) -> usize {
+        self.shared.bottom.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn push(&self, value: T) {
+        // SAFETY: it writes.
+        unsafe { self.push_with(|slot| slot.write(value)) };
+    }
+
+    /// Pushes what `write` writes: a value of several words that is first put together elsewhere, and then
+    /// copied, stalls the processor for longer than the rest of a push takes.
+    ///
+    /// # Safety
+    /// `write` initializes the place that it is given, and does not panic.
+    #[inline]
+    pub(crate) unsafe fn push_with(&self, write: impl FnOnce(*mut T)) {
+        let bottom = self.mark();
+        if bottom == self.limit.get() {
+            self.make_room(1);
+        }
+        // Below the limit no thief uses the slot, and no value that waits is in it.
+        self.slot(bottom).with_mut(|slot| write(slot.cast()));
+        // Release: who sees the number sees the value.
+        self.shared.bottom.store(bottom + 1, Ordering::Release);
+    }
+
+    /// Finds out how many slots thieves have left; if there are fewer than that, widens the ring.
+    #[cold]
+    fn make_room(&self, values: usize) {
+        if cfg!(mutant = "deque_no_lock_for_room") {
+            return self.limit.set(self.limit.get() + values);
+        }
+        let mut slots = lock(&self.shared.ring);
+        let bottom = self.mark();
+        let top = self.shared.top.load(Ordering::Relaxed);
+        let needed = bottom - top + values;
+        if needed > slots.len() {
+            let wider = ring::<T>(needed.next_power_of_two());
+            for number in top..bottom {
+                let to = &wider[number & (wider.len() - 1)];
+                let from = self.slot(number);
+                // SAFETY: the value waits, and under the lock nobody takes it; the new slot is unused.
+                from.with_mut(|from| to.with_mut(|to| unsafe { ptr::copy(from, to, 1) }));
+            }
+            *slots = wider;
+        }
+        self.note(&slots, top);
+    }
+
+    /// Sees to it that this many pushes need no lock.
+    pub(crate) fn reserve(&self, values: usize) {
+        if self.limit.get() - self.mark() < values {
+            self.make_room(values);
+        }
+    }
+
+    /// The value that was pushed last, if it was pushed above the mark and was not stolen.
+    #[inline]
+    pub(crate) fn pop(&self, mark: usize) -> Option<T> {
+        let number = self.claim(mark)?;
+        // SAFETY: the value was pushed, and is the owner's.
+        Some(
+            self.slot(number)
+                .with_mut(|slot| unsafe { (*slot).assume_init_read() }),
+        )
+    }
+
+    /// As `pop`, but calls `take` with the value where it lies. False if there is none.
+    ///
+    /// # Safety
+    /// `take` moves the value out before it pushes anything, and before it returns or unwinds.
+    #[inline]
+    pub(crate) unsafe fn pop_with(&self, mark: usize, take: impl FnOnce(*mut T)) -> bool {
+        let Some(number) = self.claim(mark) else {
+            return false;
+        };
+        let slot = self.slot(number).with_mut(<*mut _>::cast);
+        take(slot);
+        true
+    }
+
+    /// Takes back the value of this number, the last that was pushed, and forgets it. False if it was
+    /// stolen.
+    #[inline]
+    pub(crate) fn retract(&self, number: usize) -> bool {
+        self.claim(number).is_some()
+    }
+
+    /// The number of the last value, which is the owner's now.
+    #[inline]
+    fn claim(&self, mark: usize) -> Option<usize> {
+        let bottom = self.mark();
+        if bottom <= mark && cfg!(not(mutant = "deque_forget_mark")) {
+            return None;
+        }
+        let wanted = bottom - 1;
+        // Release: as in `push`, for all below.
+        self.shared.bottom.store(wanted, Ordering::Release);
+        // Pairs with the heavy fence in `steal_alike`: we see the thief's claim, or it sees ours.
+        if cfg!(not(mutant = "deque_no_fence_pop")) {
+            fence::light();
+        }
+        // Acquire: of what a thief gave back, it has taken its eyes off.
+        let claimed = self.shared.top.load(Ordering::Acquire) > wanted;
+        (!claimed || self.prevails(wanted, mark)).then_some(wanted)
+    }
+
+    /// Whether the value is still there when no thief is under way. If not, nothing is.
+    #[cold]
+    fn prevails(&self, wanted: usize, mark: usize) -> bool {
+        let ring = lock(&self.shared.ring);
+        if self.shared.top.load(Ordering::Relaxed) <= wanted {
+            return true;
+        }
+        self.shared.top.store(mark, Ordering::Relaxed);
+        self.shared.bottom.store(mark, Ordering::Release);
+        self.note(&ring, mark);
+        false
+    }
+}
+
+impl<T> Thief<T> {
+    /// How many values wait, or did a moment ago.
+    pub(crate) fn len(&self) -> usize {
+        let top = self.0.top.load(Ordering::Relaxed);
+        self.0.bottom.load(Ordering::Relaxed).saturating_sub(top)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes the oldest value, and with it, into the deque of the caller, up to half of those that
+    /// wait, as long as they are `alike`.
+    pub(crate) fn steal_batch(&self, into: &Owner<T>, alike: impl Fn(&T, &T) -> bool) -> Theft<T> {
+        if self.is_empty() {
+            return Theft::Empty;
+        }
+        // Before this deque's lock is taken: another thief may hold the caller's, and want this one.
+        into.reserve(BATCH);
+        self.steal_alike(BATCH, alike, |value| into.push(value))
+    }
+
+    /// Takes the oldest value.
+    pub(crate) fn steal(&self) -> Theft<T> {
+        if self.is_empty() {
+            return Theft::Empty;
+        }
+        self.steal_alike(1, |_, _| false, drop)
+    }
+
+    fn steal_alike(
+        &self,
+        most: usize,
+        alike: impl Fn(&T, &T) -> bool,
+        keep: impl Fn(T),
+    ) -> Theft<T> {
+        let Ok(slots) = self.0.ring.try_lock() else {
+            return Theft::Busy;
+        };
+        let top = self.0.top.load(Ordering::Relaxed);
+        let waiting = self.0.bottom.load(Ordering::Relaxed).saturating_sub(top);
+        let wanted = waiting.div_ceil(2).min(most);
+        if wanted == 0 {
+            return Theft::Empty;
+        }
+        self.0.top.store(top + wanted, Ordering::Relaxed);
+        // Pairs with the light fence in `claim`.
+        if cfg!(not(mutant = "deque_no_fence_steal")) {
+            fence::heavy();
+        }
+        // Acquire: we see the values.
+        let bottom = self.0.bottom.load(Ordering::Acquire);
+        let ours = if cfg!(mutant = "deque_keep_claim") {
+            wanted
+        } else {
+            bottom.saturating_sub(top).min(wanted)
+        };
+        let slot = |number: usize| slots[number & (slots.len() - 1)].with_mut(<*mut _>::cast::<T>);
+        let is_alike = |&number: &usize| {
+            // SAFETY: both values are ours, and not moved out yet.
+            unsafe { alike(&*slot(top), &*slot(number)) }
+        };
+        let alike = (top + 1..top + ours).take_while(is_alike).count();
+        let taken = ours.min(1 + alike);
+        // The rest is the owner's again. Release: we have looked at it.
+        self.0.top.store(top + taken, GIVE_BACK);
+        for number in top + 1..top + taken {
+            // SAFETY: it is ours, and read once.
+            keep(unsafe { slot(number).read() });
+        }
+        if taken == 0 {
+            return Theft::Empty;
+        }
+        // SAFETY: as above.
+        Theft::Success(unsafe { slot(top).read() })
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        let top = self.top.load(Ordering::Relaxed);
+        let bottom = self.bottom.load(Ordering::Relaxed);
+        let slots = lock(&self.ring);
+        for number in top..bottom {
+            slots[number & (slots.len() - 1)]
+                // SAFETY: the value waits, and nobody else is left to take it.
+                .with_mut(|slot| unsafe { (*slot).assume_init_drop() });
+        }
+    }
+}

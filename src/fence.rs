@@ -1,0 +1,94 @@
+//! A pair of fences of which the frequent side is free.
+//!
+//! Two threads that each write one word and then read the other's need a full fence between the two
+//! on both sides; only then at least one of them sees the other. If one side does it a thousand times
+//! for once of the other, the system can do the fence for both: Linux's `membarrier` makes every
+//! running thread of the process pass one while it is called, and one that does not run passes one
+//! when it is scheduled. So [`light`] only keeps the compiler from reordering, and [`heavy`], some
+//! 0.3 to 2 microseconds, is the fence of both. A `heavy` is paired with lights, and with heavies;
+//! two lights are no pair.
+//!
+//! Where `membarrier` is missing, and in models, both are plain fences. So no model can tell that two
+//! lights were taken for a pair; each use names its partner.
+
+#[cfg(all(target_os = "linux", not(any(loom, miri))))]
+pub(crate) use self::linux::{heavy, light, prepare};
+#[cfg(any(not(target_os = "linux"), loom, miri))]
+pub(crate) use self::plain::{heavy, light, prepare};
+
+#[cfg(any(not(target_os = "linux"), loom, miri))]
+mod plain {
+    use crate::sync::{Ordering, fence};
+
+    pub(crate) fn prepare() {}
+
+    pub(crate) fn light() {
+        fence(Ordering::SeqCst);
+    }
+
+    pub(crate) fn heavy() {
+        fence(Ordering::SeqCst);
+    }
+}
+
+#[cfg(all(target_os = "linux", not(any(loom, miri))))]
+mod linux {
+    use std::{
+        sync::{
+            Once,
+            atomic::{AtomicBool, Ordering, compiler_fence, fence},
+        },
+        thread,
+        time::Duration,
+    };
+
+    /// Commands of the system call: `linux/membarrier.h`.
+    const PRIVATE_EXPEDITED: libc::c_int = 1 << 3;
+    const REGISTER_PRIVATE_EXPEDITED: libc::c_int = 1 << 4;
+
+    /// Whether the system does the fence for both. Set before the first light, if at all.
+    static ASYMMETRIC: AtomicBool = AtomicBool::new(false);
+
+    /// To be called before the threads are started that use these fences.
+    pub(crate) fn prepare() {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            let registered = membarrier(REGISTER_PRIVATE_EXPEDITED);
+            // Relaxed: the Once orders it before all that follows.
+            ASYMMETRIC.store(registered, Ordering::Relaxed);
+        });
+    }
+
+    /// The side that happens often.
+    #[inline(always)]
+    pub(crate) fn light() {
+        if ASYMMETRIC.load(Ordering::Relaxed) {
+            compiler_fence(Ordering::SeqCst);
+        } else {
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    /// The side that happens seldom.
+    pub(crate) fn heavy() {
+        fence(Ordering::SeqCst);
+        if ASYMMETRIC.load(Ordering::Relaxed) && !membarrier(PRIVATE_EXPEDITED) {
+            do_without();
+        }
+    }
+
+    /// The process has taken the call away from itself (a system call filter can do that). From now
+    /// on lights are fences. Those that are under way are not, and nothing orders them but time: a
+    /// store leaves its processor within a microsecond.
+    #[cold]
+    fn do_without() {
+        ASYMMETRIC.store(false, Ordering::SeqCst);
+        thread::sleep(Duration::from_millis(1));
+        fence(Ordering::SeqCst);
+    }
+
+    fn membarrier(command: libc::c_int) -> bool {
+        // SAFETY: this system call reads and writes no memory of ours.
+        unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+    }
+}
