@@ -193,7 +193,7 @@ impl<I: Iterator, F, R> MapUnordered<'_, I, F, R> {
                 if let Some(handle) = slot.and_then(|slot| self.pulled.get_mut(slot)?.take()) {
                     break handle;
                 }
-            } else if worker::seat_in(&self.source.pool.inner).is_some() {
+            } else if worker::is_worker() {
                 // A worker must not wait for a queue that it should empty: it takes the oldest, and
                 // runs it if it has not started.
                 break self.pulled.iter_mut().find_map(Option::take)?;

@@ -8,12 +8,11 @@ use std::{
 };
 
 use crate::{
-    admission::Refusal,
-    error::AdmissionError,
     inner::Inner,
     job::{Job, Runnable},
     pool::Pool,
     site::Site,
+    submit::Entry,
     sync::UnsafeCell,
     unwind::{DroppedQuietly, drop_payload, quietly},
     wait::Completion,
@@ -37,9 +36,9 @@ where
     R: Send,
 {
     #[inline]
-    fn new(current: Option<&Current>, f: F) -> Self {
+    fn new(inner: &Inner, current: Option<&Current>, f: F) -> Self {
         Self {
-            completion: Completion::new(current),
+            completion: Completion::new(inner, current),
             f: UnsafeCell::new(ManuallyDrop::new(f)),
             outcome: UnsafeCell::new(MaybeUninit::uninit()),
         }
@@ -59,8 +58,9 @@ where
     ///
     /// # Safety
     /// The caller is its owner, who has its job no more, and calls this once.
-    unsafe fn wait(&self) -> Outcome<R> {
-        self.completion.wait();
+    unsafe fn wait(&self, inner: &Inner) -> Outcome<R> {
+        self.completion
+            .wait(inner, || inner.queue.take_stray_of(self));
         self.outcome
             // SAFETY: it is complete, and so its outcome was written, and is ours.
             .with_mut(|outcome| unsafe { (*outcome).assume_init_read() })
@@ -113,20 +113,28 @@ impl Inner {
         R: Send,
     {
         let admitted = match self.admission.try_acquire() {
-            Err(Refusal::Full) => worker::blocking(|| self.admission.acquire(None)),
-            decided => decided.map_err(AdmissionError::from),
+            Ok(()) => Ok(Entry::Place),
+            Err(_) => self.wait_for_place(None, |deadline, is_futile| {
+                self.admission.acquire(deadline, is_futile)
+            }),
         };
-        if admitted.is_err() {
+        let Ok(Entry::Place) = admitted else {
             return f();
-        }
-        let guest = Guest::new(None, f);
+        };
+        let guest = Guest::new(self, None, f);
         let job = GuestJob::<F, R, true>(&guest);
         // SAFETY: the guest stays in this frame until it is complete.
-        self.queue.push_structured(unsafe { Job::borrowing(job) });
+        let job = unsafe { Job::borrowing(job) };
+        if worker::is_of_another(self) {
+            // So that it can be taken back.
+            self.queue.push_stray(&guest, None, job);
+        } else {
+            self.queue.push_structured(job);
+        }
         let duty = self.sleep.after_push();
         self.fulfil(duty);
         // SAFETY: it is ours, and its job was pushed.
-        let outcome = unsafe { guest.wait() };
+        let outcome = unsafe { guest.wait(self) };
         outcome.unwrap_or_else(|payload| resume_unwind(payload))
     }
 
@@ -141,7 +149,7 @@ impl Inner {
             // In a piece of rayon's work there is nobody to come back to this deque.
             return (a(), b());
         };
-        let guest = Guest::new(Some(current), b);
+        let guest = Guest::new(self, Some(current), b);
         let mark = local.mark();
         // SAFETY: the guest stays in this frame until the job is taken back here, or is complete.
         unsafe { local.push_structured(GuestJob::<B, RB, false>(&guest)) };
@@ -161,7 +169,7 @@ impl Inner {
                     b()
                 } else {
                     // SAFETY: its job was pushed here, and is gone.
-                    let outcome = unsafe { guest.wait() };
+                    let outcome = unsafe { guest.wait(self) };
                     outcome.unwrap_or_else(|payload| resume_unwind(payload))
                 };
                 (ours.into_inner(), theirs)
@@ -174,7 +182,7 @@ impl Inner {
                     quietly(move || drop(b));
                 } else {
                     // SAFETY: its job was pushed here, and is gone.
-                    match unsafe { guest.wait() } {
+                    match unsafe { guest.wait(self) } {
                         Ok(theirs) => quietly(move || drop(theirs)),
                         Err(second) => drop_payload(second),
                     }

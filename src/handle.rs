@@ -21,6 +21,7 @@ use crate::{
     job::Runnable,
     latch::{Latch, Wake},
     site::Site,
+    stuck::{self, Blocked},
     sync::{UnsafeCell, thread},
     unwind::quietly,
     worker,
@@ -373,21 +374,29 @@ impl<T: 'static> JobHandle<T> {
         if latch.awaits(Wake::Thread(thread::current())) {
             return true;
         }
-        worker::blocking(|| {
-            while !latch.is_done() {
-                match deadline {
-                    None => thread::park(),
-                    Some(deadline) => {
-                        let now = Instant::now();
-                        if now >= deadline {
-                            return false;
-                        }
-                        thread::park_timeout(deadline - now);
-                    }
-                }
+        let could_run = || !latch.is_claimed();
+        loop {
+            match stuck::block(self.task.inner(), deadline, || latch.is_done(), could_run) {
+                Blocked::Done => return true,
+                Blocked::TimedOut => return false,
+                Blocked::Stuck => self.run_here_if_stuck(),
             }
-            true
-        })
+        }
+    }
+
+    /// On a thread of another pool, when its own has no thread for the job.
+    fn run_here_if_stuck(&self) {
+        if self.task.latch().claim() {
+            let inner = self.keep_alive();
+            let site = Site {
+                inner: &inner,
+                seat: None,
+            };
+            // SAFETY: claimed.
+            unsafe { self.task.run_here(&site) };
+            inner.shell_left();
+            inner.look_if_drained();
+        }
     }
 
     /// On a thread of its pool, runs the job here if it has not started: the thread might wait for

@@ -27,8 +27,8 @@ use crate::{
 const SHELLS: u64 = 256;
 
 /// How many spare threads a pool has: as many as workers, within these bounds. Each has a seat in the
-/// queue, which every search looks at, so there should not be many; a chain of waits between pools
-/// needs one for each link.
+/// queue, which every search looks at, so there should not be many; what a chain of waits between pools
+/// needs beyond them is done as `stuck.rs` tells.
 const SPARES_MIN: usize = 4;
 const SPARES_MAX: usize = 16;
 

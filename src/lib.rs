@@ -65,6 +65,8 @@ mod shutdown;
 #[cfg(not(loom))]
 mod site;
 #[cfg(not(loom))]
+mod stuck;
+#[cfg(not(loom))]
 mod submit;
 #[cfg(not(loom))]
 mod threads;

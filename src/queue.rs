@@ -26,7 +26,6 @@ use crate::{
     job::{Job, Runnable},
     site::Site,
     sync::lock,
-    wait::Countdown,
 };
 
 /// How many jobs a thread takes from its own deque before it looks at the injector first: what its
@@ -47,14 +46,16 @@ pub(crate) struct Queue {
     sweeping: Mutex<()>,
 }
 
-/// A structured job in the list of strays, and the frame that waits for it, which is there as long
-/// as the job is.
+/// A structured job in the list of strays.
 struct Stray {
-    frame: *const Countdown,
+    /// The address of the frame that waits for it, not to be followed.
+    frame: *const (),
+    /// The frame's count of its strays, if it has one. The frame is there as long as the job is.
+    count: *const AtomicUsize,
     job: Job,
 }
 
-// SAFETY: a countdown is Sync, and a job is Send.
+// SAFETY: the count is Sync, and a job is Send.
 unsafe impl Send for Stray {}
 
 /// The far ends of one thread's deques.
@@ -123,20 +124,26 @@ impl Queue {
         self.structured.push(job);
     }
 
-    /// A structured job that its frame's thread, or any worker that waits for nothing, may take.
-    pub(crate) fn push_stray(&self, frame: &Countdown, job: Job) {
+    /// A structured job that its frame's thread, or any worker that waits for nothing, may take. `count`
+    /// is the frame's own of its strays.
+    pub(crate) fn push_stray<F>(&self, frame: &F, count: Option<&AtomicUsize>, job: Job) {
         let mut strays = lock(&self.strays);
-        strays.push_back(Stray { frame, job });
-        frame.strays.fetch_add(1, Ordering::Relaxed);
+        strays.push_back(Stray {
+            frame: ptr::from_ref(frame).cast(),
+            count: count.map_or(ptr::null(), ptr::from_ref),
+            job,
+        });
+        if let Some(count) = count {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
         self.stray_count.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A stray of this frame.
-    pub(crate) fn take_stray_of(&self, frame: &Countdown) -> Option<Job> {
+    pub(crate) fn take_stray_of<F>(&self, frame: &F) -> Option<Job> {
+        let frame = ptr::from_ref(frame).cast::<()>();
         let mut strays = lock(&self.strays);
-        let at = strays
-            .iter()
-            .position(|stray| ptr::eq(stray.frame, frame))?;
+        let at = strays.iter().position(|stray| stray.frame == frame)?;
         self.take_stray_at(&mut strays, at)
     }
 
@@ -151,8 +158,9 @@ impl Queue {
     fn take_stray_at(&self, strays: &mut VecDeque<Stray>, at: usize) -> Option<Job> {
         let stray = strays.remove(at)?;
         // SAFETY: the frame waits for the job, which has not run.
-        let frame = unsafe { &*stray.frame };
-        frame.strays.fetch_sub(1, Ordering::Relaxed);
+        if let Some(count) = unsafe { stray.count.as_ref() } {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
         self.stray_count.fetch_sub(1, Ordering::Relaxed);
         Some(stray.job)
     }

@@ -119,7 +119,7 @@ impl<'scope> Scope<'scope> {
     pub(crate) fn new(inner: &Inner, current: Option<&Current>) -> Self {
         Self {
             inner,
-            countdown: Countdown::new(current),
+            countdown: Countdown::new(inner, current),
             outermost: current.is_none_or(|current| !current.is_inline()),
             panic: Mutex::new(None),
             panicked: AtomicBool::new(false),
@@ -236,7 +236,10 @@ impl<'scope> Scope<'scope> {
             _ if self.countdown.takes_strays() => {
                 // SAFETY: as above.
                 let job = unsafe { Job::borrowing(job) };
-                inner.queue.push_stray(&self.countdown, job);
+                let countdown = &self.countdown;
+                inner
+                    .queue
+                    .push_stray(countdown, Some(&countdown.strays), job);
                 self.countdown.told_of_stray(inner);
             }
             _ => {
@@ -334,8 +337,11 @@ impl Inner {
                 (AdmissionError::Full, Wait::Until(_) | Wait::Forever | Wait::Inline)
                     if current.is_none() && (wait.may_block() || is_deep_outside()) =>
                 {
-                    match self.admission.acquire(wait.deadline()) {
-                        Ok(()) => Ok(Entry::Place),
+                    let acquire = |deadline, is_futile: &dyn Fn() -> bool| {
+                        self.admission.acquire(deadline, is_futile)
+                    };
+                    match self.wait_for_place(wait.deadline(), acquire) {
+                        Ok(entry) => Ok(entry),
                         Err(AdmissionError::Closed) => Ok(Entry::Inline),
                         Err(reason) => {
                             self.recorder.rejected(reason);

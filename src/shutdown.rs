@@ -135,7 +135,7 @@ impl Inner {
         };
         let drain = &self.life.drain;
         if drain.try_stop(&self.admission, &self.sleep, counts) {
-            self.threads.stop();
+            self.threads.stop(self);
             self.life.changed();
         } else if drain.is_discarding() {
             self.life.changed();

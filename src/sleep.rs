@@ -41,7 +41,8 @@
 //! counts itself as asleep, fences, and looks at the queues, as one who lies down does. So if work is
 //! there, or comes, another thread is called in its place. When it wakes, it takes its place back if
 //! nobody was called; otherwise it runs on, and there is a *surplus* of one (who blocks then takes
-//! that away again, and counts nothing): a worker that has
+//! that away again, and counts nothing). (A call that no thread has taken up yet it takes back, and fills that
+//! place itself: all threads that could take it up may be blocked.) A worker that has
 //! run a job from its own deques or an injector leaves for it, handing over what is in its deques.
 //!
 //! **Falling asleep.** A doze that ends by its timeout takes the list's lock, and moves itself from
@@ -440,9 +441,10 @@ impl Sleep {
         Duty::None
     }
 
-    /// The thread of a worker that left service runs again. If another took its place meanwhile,
-    /// there is one too many now.
-    pub(crate) fn return_to_service(&self) {
+    /// The thread of a worker that left service runs again, and takes a place that is asleep. False if
+    /// there is none: others were called in its place meanwhile.
+    #[must_use]
+    pub(crate) fn return_to_service(&self) -> bool {
         let mut counts = self.load();
         while counts.of(ASLEEP) > 0 {
             match self.counts.compare_exchange_weak(
@@ -451,10 +453,20 @@ impl Sleep {
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return,
+                Ok(_) => return true,
                 Err(now) => counts = Counts(now),
             }
         }
+        false
+    }
+
+    /// A call will not be taken up by the thread that it finds: the caller fills the place.
+    pub(crate) fn call_voided(&self) {
+        self.counts.fetch_sub(CALLED, Ordering::Relaxed);
+    }
+
+    /// From now on there is one worker too many.
+    pub(crate) fn add_surplus(&self) {
         self.surplus.fetch_add(1, Ordering::Relaxed);
     }
 

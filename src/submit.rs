@@ -1,6 +1,7 @@
 //! How a job gets in: reserve a place, or submit in one call.
 
 use std::{
+    cell::Cell,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -16,6 +17,7 @@ use crate::{
     job::{Detached, Job, Runnable},
     pool::Pool,
     site::Site,
+    stuck::Watch,
     worker,
 };
 
@@ -62,9 +64,9 @@ impl Inner {
     fn admit(&self, wait: Wait) -> Result<Entry, AdmissionError> {
         match self.admission.try_acquire() {
             Ok(()) => Ok(Entry::Place),
-            Err(refusal) => {
-                self.admit_refused(refusal, wait, |deadline| self.admission.acquire(deadline))
-            }
+            Err(refusal) => self.admit_refused(refusal, wait, |deadline, is_futile| {
+                self.admission.acquire(deadline, is_futile)
+            }),
         }
     }
 
@@ -74,7 +76,7 @@ impl Inner {
         &self,
         refusal: Refusal,
         wait: Wait,
-        acquire: impl FnOnce(Option<Instant>) -> Result<(), AdmissionError>,
+        acquire: impl FnOnce(Option<Instant>, &dyn Fn() -> bool) -> Result<(), AdmissionError>,
     ) -> Result<Entry, AdmissionError> {
         let outcome = match (refusal, wait) {
             (Refusal::Closed, _) => Err(AdmissionError::Closed),
@@ -82,12 +84,31 @@ impl Inner {
             // A worker that waited for a place might wait for itself.
             (Refusal::Full, _) if worker::seat_in(self).is_some() => Ok(Entry::Inline),
             (Refusal::Full, Wait::Inline) => Ok(Entry::Inline),
-            // If it is another pool's worker, a spare thread may take its place there meanwhile.
             (Refusal::Full, Wait::Until(_) | Wait::Forever) => {
-                worker::blocking(|| acquire(wait.deadline())).map(|()| Entry::Place)
+                self.wait_for_place(wait.deadline(), acquire)
             }
         };
         outcome.inspect_err(|&reason| self.recorder.rejected(reason))
+    }
+
+    /// Blocks until `acquire` has a place. If the thread is another pool's worker, a spare may take its
+    /// place there meanwhile; and if this pool is stuck, it goes on without one.
+    pub(crate) fn wait_for_place(
+        &self,
+        deadline: Option<Instant>,
+        acquire: impl FnOnce(Option<Instant>, &dyn Fn() -> bool) -> Result<(), AdmissionError>,
+    ) -> Result<Entry, AdmissionError> {
+        let watch = Watch::new(self);
+        let was_stuck = Cell::new(false);
+        let is_futile = || {
+            was_stuck.set(watch.is_stuck());
+            was_stuck.get()
+        };
+        match worker::blocking(|| acquire(deadline, &is_futile)) {
+            Ok(()) => Ok(Entry::Place),
+            Err(AdmissionError::TimedOut) if was_stuck.get() => Ok(Entry::Inline),
+            Err(reason) => Err(reason),
+        }
     }
 
     /// Runs a job that has no place, here.
@@ -153,8 +174,8 @@ impl Inner {
     fn reserve(self: &Arc<Self>, wait: Wait) -> Result<Permit<'_>, AdmissionError> {
         let entry = match self.admission.try_acquire_held() {
             Ok(()) => Ok(Entry::Place),
-            Err(refusal) => self.admit_refused(refusal, wait, |deadline| {
-                self.admission.acquire_held(deadline)
+            Err(refusal) => self.admit_refused(refusal, wait, |deadline, is_futile| {
+                self.admission.acquire_held(deadline, is_futile)
             }),
         };
         entry.map(|entry| Permit {
@@ -306,9 +327,9 @@ impl Drop for ReserveAsync<'_> {
 /// **On a thread of the same pool none of them waits**, since it might wait for itself: when the
 /// queue is full, the job runs at once on the caller's stack, and counts as `inlined`. (Spawned jobs
 /// that bring each other so, more than 16 deep, run when the outermost of them has returned.) Only
-/// the `try_` forms still refuse it. (A worker of another pool does wait, and a spare thread takes its
-/// place there; but pools have few of these, and pools whose workers all wait for places in each other's
-/// full queues wait for ever. Between pools, use a timeout or `try_`.)
+/// the `try_` forms still refuse it. A worker of another pool does wait, and a spare thread takes its
+/// place there; but if all threads of this pool are blocked in waits themselves, maybe for that one, it goes on
+/// in the same way.
 impl Pool {
     /// Takes a place in the queue; waits while there is none.
     ///

@@ -26,7 +26,7 @@ use std::{
 
 use rayon_core::{ThreadBuilder, ThreadPool, ThreadPoolBuilder};
 
-use crate::{error::BuildError, inner::Inner, sync::lock, unwind::drop_payload, worker};
+use crate::{error::BuildError, inner::Inner, stuck, sync::lock, unwind::drop_payload, worker};
 
 /// What a thread needs to become the pool's.
 pub(crate) struct Recruit {
@@ -54,10 +54,15 @@ struct Staff {
     started: usize,
     working: usize,
     called: usize,
-    /// Of the calls that rayon still has, how many were answered by spare threads meanwhile.
+    /// Of the calls that rayon still has, how many were answered by spare threads meanwhile, or by
+    /// workers that came back from a wait.
     void: usize,
     /// Workers that are blocked in waits.
     blocked: usize,
+    /// The system refused the last thread that was to be started.
+    refused: bool,
+    /// Every thread there is, or can be, is a worker that is blocked: see `stuck.rs`.
+    stuck: bool,
 }
 
 struct Spare {
@@ -81,6 +86,8 @@ impl Threads {
                 called: 0,
                 void: 0,
                 blocked: 0,
+                refused: false,
+                stuck: false,
             }),
         }
     }
@@ -107,7 +114,7 @@ impl Threads {
         for index in 0..at_once {
             if let Err(source) = staff.start_next(inner) {
                 drop(staff);
-                self.stop();
+                self.stop(inner);
                 self.join();
                 return Err(failed(index)(source));
             }
@@ -128,8 +135,10 @@ impl Threads {
                 inner.recorder.thread_start_failed();
             }
         } else if wanting && staff.call_spare(inner) {
+            staff.look_if_stuck(inner);
             return;
         }
+        staff.look_if_stuck(inner);
         // If there is no thread for it, it waits for one that comes back to rayon.
         if let Some(rayon) = &staff.rayon {
             rayon.spawn(worker::call(Arc::clone(inner), None));
@@ -138,8 +147,10 @@ impl Threads {
     }
 
     /// A worker is about to block in a wait, or is through with it.
-    pub(crate) fn block(&self) {
-        lock(&self.staff).blocked += 1;
+    pub(crate) fn block(&self, inner: &Inner) {
+        let mut staff = lock(&self.staff);
+        staff.blocked += 1;
+        staff.look_if_stuck(inner);
     }
 
     /// A worker that is about to block has left service. A call that waits for a thread to come back to
@@ -150,28 +161,40 @@ impl Threads {
             staff.called -= 1;
             staff.void += 1;
         }
+        staff.look_if_stuck(inner);
     }
 
-    /// Whether a call that rayon gave out was answered already.
-    pub(crate) fn is_void(&self) -> bool {
+    /// A worker that comes back to service takes the place for which a call is on its way in rayon. False
+    /// if there is no such call.
+    pub(crate) fn void_call(&self) -> bool {
         let mut staff = lock(&self.staff);
-        let void = staff.void > 0;
-        staff.void -= usize::from(void);
-        void
+        let is_called = staff.called > 0;
+        if is_called {
+            staff.called -= 1;
+            staff.void += 1;
+        }
+        is_called
     }
 
     /// See `block`.
-    pub(crate) fn unblock(&self) {
-        lock(&self.staff).blocked -= 1;
+    pub(crate) fn unblock(&self, inner: &Inner) {
+        let mut staff = lock(&self.staff);
+        staff.blocked -= 1;
+        staff.look_if_stuck(inner);
     }
 
-    /// The calling thread, of this index, becomes a worker, by a call.
-    pub(crate) fn begin_work(&self, inner: &Inner, index: usize) {
+    /// The calling thread, of this index, becomes a worker, by a call. False if that was answered already.
+    pub(crate) fn begin_work(&self, inner: &Inner, index: usize) -> bool {
+        // A spare thread was told so when it was called, and by nobody but its own rayon pool.
         if index < inner.settings.workers_max {
             let mut staff = lock(&self.staff);
-            staff.called -= 1;
+            if !staff.take_call() {
+                return false;
+            }
             staff.working += 1;
+            staff.look_if_stuck(inner);
         }
+        true
     }
 
     /// The calling thread, of this index, goes back to rayon, if `leaves` says so: under the lock, so
@@ -195,19 +218,21 @@ impl Threads {
                 }
             }
         }
+        staff.look_if_stuck(inner);
         true
     }
 
-    /// A call was answered by a thread that waits inside rayon, which a spare never does when it is
-    /// called.
-    pub(crate) fn end_call(&self) {
-        lock(&self.staff).called -= 1;
+    /// A call is answered by a thread that waits inside rayon, which a spare never does when it is
+    /// called. False if it was answered already.
+    pub(crate) fn take_call(&self) -> bool {
+        lock(&self.staff).take_call()
     }
 
     /// Lets every thread end that has nothing left to do. No call succeeds after it.
-    pub(crate) fn stop(&self) {
+    pub(crate) fn stop(&self, inner: &Inner) {
         let mut staff = lock(&self.staff);
         let rayon = staff.rayon.take();
+        staff.look_if_stuck(inner);
         let recruits = mem::take(&mut staff.recruits);
         let spares = mem::take(&mut staff.spares);
         staff.spare_seats.clear();
@@ -267,6 +292,33 @@ fn recruit(inner: &Arc<Inner>, seats: Vec<worker::Seat>) -> io::Result<(ThreadPo
 }
 
 impl Staff {
+    /// A call that rayon gave out ends. False if it was answered already: which of those it is does not
+    /// matter.
+    fn take_call(&mut self) -> bool {
+        let is_void = self.void > 0;
+        if is_void {
+            self.void -= 1;
+        } else {
+            self.called -= 1;
+        }
+        !is_void
+    }
+
+    /// To be called after each change of what it looks at.
+    fn look_if_stuck(&mut self, inner: &Inner) {
+        let all_called = self.spares.iter().all(|spare| spare.called);
+        let all_work = self.working == self.started && all_called;
+        let started = self.recruits.is_empty() && self.spare_seats.is_empty();
+        let stuck = all_work
+            && self.blocked == self.working + self.spares.len()
+            && (started || self.refused)
+            && self.rayon.is_some();
+        if stuck != self.stuck {
+            self.stuck = stuck;
+            stuck::set(inner, stuck);
+        }
+    }
+
     /// Starts the next thread that is not spare.
     fn start_next(&mut self, inner: &Arc<Inner>) -> io::Result<()> {
         let Some(recruit) = self.recruits.pop() else {
@@ -343,6 +395,7 @@ impl Staff {
                 }
             })
         };
+        self.refused = started.is_err();
         match started {
             Ok(handle) => {
                 self.handles.push(handle);

@@ -30,9 +30,11 @@
 //! still later. A chain of ever later beginnings cannot come back to X, and it is finite; its last
 //! worker is not blocked in such a wait. So it runs on, and the chain unwinds. (What is in an
 //! injector or in the list of strays is taken by a worker that is blocked in nothing, or by a spare thread in the place of
-//! one that is; what users do to each other with locks, channels and handles is theirs.)
+//! one that is; and what a worker of another pool waits for, by that worker itself if there is neither: see
+//! `stuck.rs`. What users do to each other with locks, channels and handles is theirs.)
 
 use std::{
+    cell::Cell,
     sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
     thread::{self, Thread},
 };
@@ -43,6 +45,7 @@ use crate::{
     inner::Inner,
     job::Job,
     site::Site,
+    stuck::{self, Blocked},
     worker::{self, Current},
 };
 
@@ -54,15 +57,22 @@ const WAITING: u64 = 1;
 enum Owner {
     /// A thread of the pool.
     Seat(usize),
-    Other(Thread),
+    Other {
+        thread: Thread,
+        /// It is another pool's, which may have to run these jobs itself: see `stuck.rs`.
+        is_worker: bool,
+    },
 }
 
 impl Owner {
     #[inline]
-    fn new(current: Option<&Current>) -> Self {
+    fn new(inner: &Inner, current: Option<&Current>) -> Self {
         match current {
             Some(current) => Owner::Seat(current.index()),
-            None => Owner::Other(thread::current()),
+            None => Owner::Other {
+                thread: thread::current(),
+                is_worker: worker::is_of_another(inner),
+            },
         }
     }
 }
@@ -80,9 +90,9 @@ const ENDED: u8 = 2;
 impl Completion {
     /// For a frame of the calling thread.
     #[inline]
-    pub(crate) fn new(current: Option<&Current>) -> Self {
+    pub(crate) fn new(inner: &Inner, current: Option<&Current>) -> Self {
         Self {
-            owner: Owner::new(current),
+            owner: Owner::new(inner, current),
             state: AtomicU8::new(UNDER_WAY),
         }
     }
@@ -97,7 +107,7 @@ impl Completion {
                     inner.sleep.unpark(owner);
                 }
             }
-            Owner::Other(thread) => {
+            Owner::Other { thread, .. } => {
                 let thread = thread.clone();
                 if end() {
                     thread.unpark();
@@ -106,27 +116,24 @@ impl Completion {
         }
     }
 
-    /// Waits for the end, on the owner's thread.
+    /// Waits for the end, on the owner's thread. If that is another pool's, and this one is stuck, it
+    /// runs the job itself, if `take_back` still gives it.
     #[cold]
-    pub(crate) fn wait(&self) {
+    pub(crate) fn wait(&self, inner: &Inner, take_back: impl Fn() -> Option<Job>) {
+        let has_ended = || self.state.load(Ordering::Acquire) == ENDED;
         let backoff = Backoff::new();
-        while self.state.load(Ordering::Acquire) != ENDED {
-            if !backoff.is_completed() {
-                backoff.snooze();
-                continue;
-            }
-            let awaited = self.state.compare_exchange(
-                UNDER_WAY,
-                AWAITED,
-                Ordering::Relaxed,
-                Ordering::Acquire,
-            );
-            if awaited.is_ok() {
-                worker::blocking(|| {
-                    while self.state.load(Ordering::Acquire) != ENDED {
-                        thread::park();
-                    }
-                });
+        while !has_ended() && !backoff.is_completed() {
+            backoff.snooze();
+        }
+        // Fails if it has ended.
+        let _ =
+            self.state
+                .compare_exchange(UNDER_WAY, AWAITED, Ordering::Relaxed, Ordering::Relaxed);
+        let is_there = Cell::new(true);
+        while stuck::block(inner, None, has_ended, || is_there.get()) == Blocked::Stuck {
+            match take_back() {
+                Some(job) => job.run(&Site { inner, seat: None }, true),
+                None => is_there.set(false),
             }
         }
     }
@@ -145,9 +152,9 @@ pub(crate) struct Countdown {
 impl Countdown {
     /// For a frame of the calling thread, which waits for no job yet.
     #[inline]
-    pub(crate) fn new(current: Option<&Current>) -> Self {
+    pub(crate) fn new(inner: &Inner, current: Option<&Current>) -> Self {
         Self {
-            owner: Owner::new(current),
+            owner: Owner::new(inner, current),
             near: AtomicU64::new(0),
             far: AtomicU64::new(0),
             strays: AtomicUsize::new(0),
@@ -160,9 +167,12 @@ impl Countdown {
         matches!(self.owner, Owner::Seat(owner) if Some(owner) == seat)
     }
 
-    /// Whether the owner is a thread of the pool, which looks for strays while it waits.
+    /// Whether the owner looks for strays while it waits: it is a worker of this pool, or of another.
     pub(crate) fn takes_strays(&self) -> bool {
-        matches!(self.owner, Owner::Seat(_))
+        match self.owner {
+            Owner::Seat(_) => true,
+            Owner::Other { is_worker, .. } => is_worker,
+        }
     }
 
     #[inline]
@@ -196,7 +206,7 @@ impl Countdown {
                     inner.sleep.unpark(owner);
                 }
             }
-            Owner::Other(thread) => {
+            Owner::Other { thread, .. } => {
                 let mut far = self.far.load(Ordering::Relaxed);
                 loop {
                     let wake = (far == JOB | WAITING).then(|| thread.clone());
@@ -232,8 +242,9 @@ impl Countdown {
         // stray.
         fence(Ordering::SeqCst);
         if self.far.load(Ordering::Relaxed) & WAITING != 0 {
-            if let Owner::Seat(owner) = self.owner {
-                inner.sleep.unpark(owner);
+            match &self.owner {
+                &Owner::Seat(owner) => inner.sleep.unpark(owner),
+                Owner::Other { thread, .. } => thread.unpark(),
             }
         }
     }
@@ -242,11 +253,13 @@ impl Countdown {
     /// is a worker.
     pub(crate) fn wait(&self, inner: &Inner, own: Option<(&Current, usize)>) {
         let backoff = Backoff::new();
+        // What is its own is for the workers of this pool, unless there are none.
+        let mut is_stuck = false;
         while !self.is_zero() {
-            if self.run_own(inner, own) {
+            if self.run_own(inner, own, is_stuck) {
                 backoff.reset();
             } else if backoff.is_completed() {
-                self.block();
+                is_stuck = self.block(inner) == Blocked::Stuck;
                 backoff.reset();
             } else {
                 backoff.snooze();
@@ -256,14 +269,17 @@ impl Countdown {
 
     /// Runs one job that was pushed above the mark, or a stray.
     #[inline]
-    fn run_own(&self, inner: &Inner, own: Option<(&Current, usize)>) -> bool {
+    fn run_own(&self, inner: &Inner, own: Option<(&Current, usize)>, is_stuck: bool) -> bool {
         if let Some((current, mark)) = own {
             let local = current.local();
             if local.is_some_and(|local| local.run_structured(mark, &current.site())) {
                 return true;
             }
         }
-        let Some(job) = self.take_stray(inner) else {
+        if self.strays.load(Ordering::Relaxed) == 0 || !(self.is_of_a_seat() || is_stuck) {
+            return false;
+        }
+        let Some(job) = inner.queue.take_stray_of(self) else {
             return false;
         };
         let seat = worker::seat_in(inner);
@@ -271,33 +287,26 @@ impl Countdown {
         true
     }
 
-    fn take_stray(&self, inner: &Inner) -> Option<Job> {
-        if self.strays.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
-        inner.queue.take_stray_of(self)
+    fn is_of_a_seat(&self) -> bool {
+        matches!(self.owner, Owner::Seat(_))
     }
 
     /// Blocks until there may be a reason to look again.
     #[cold]
-    fn block(&self) {
+    fn block(&self, inner: &Inner) -> Blocked {
         let near = self.near.swap(0, Ordering::Relaxed);
         // AcqRel: as in `end` and `is_zero`.
-        let before = self
-            .far
+        self.far
             .fetch_add(near.wrapping_add(WAITING), Ordering::AcqRel);
-        let mut count = before.wrapping_add(near);
         // Pairs with the fence in `told_of_stray`.
         fence(Ordering::SeqCst);
-        let idle = |count: u64| count & !WAITING != 0 && self.strays.load(Ordering::Relaxed) == 0;
-        if idle(count) {
-            worker::blocking(|| {
-                while idle(count) {
-                    thread::park();
-                    count = self.far.load(Ordering::Acquire);
-                }
-            });
-        }
+        let has_strays = || self.strays.load(Ordering::Relaxed) != 0;
+        let done = || {
+            self.far.load(Ordering::Acquire) & !WAITING == 0
+                || (self.is_of_a_seat() && has_strays())
+        };
+        let blocked = stuck::block(inner, None, done, has_strays);
         self.far.fetch_sub(WAITING, Ordering::AcqRel);
+        blocked
     }
 }

@@ -124,6 +124,16 @@ fn current<'a>() -> Option<&'a Current> {
     unsafe { CURRENT.get().as_ref() }
 }
 
+/// Whether the calling thread is one of some pool's.
+pub(crate) fn is_worker() -> bool {
+    current().is_some()
+}
+
+/// Whether the calling thread is one of another pool's than that at this address.
+pub(crate) fn is_of_another(inner: *const Inner) -> bool {
+    current().is_some_and(|current| !ptr::eq(Arc::as_ptr(&current.inner), inner))
+}
+
 /// The calling thread's index in this pool, if it is one of its threads.
 pub(crate) fn seat_in(inner: &Inner) -> Option<usize> {
     current_of(inner).map(|current| current.seat.index)
@@ -250,7 +260,14 @@ impl Current {
             inner.threads.reroute(&self.inner);
         }
         let result = f();
-        inner.sleep.return_to_service();
+        if !inner.sleep.return_to_service() {
+            if inner.threads.void_call() {
+                // The place was called for, and no thread came: this one has.
+                inner.sleep.call_voided();
+            } else {
+                inner.sleep.add_surplus();
+            }
+        }
         result
     }
 
@@ -259,9 +276,9 @@ impl Current {
         if !self.in_loop.get() {
             return f();
         }
-        self.inner.threads.block();
+        self.inner.threads.block(&self.inner);
         let result = self.out_of_service(true, f);
-        self.inner.threads.unblock();
+        self.inner.threads.unblock(&self.inner);
         result
     }
 }
@@ -312,12 +329,10 @@ fn answer_call(inner: Arc<Inner>, since: Option<Instant>) {
         debug_assert!(false, "a call was taken up by a stranger");
         return;
     };
-    let is_spare = current.seat.index >= inner.settings.workers_max;
-    if !is_spare && inner.threads.is_void() {
-        return;
-    }
     if !current.in_loop.get() && current.is_at_base() {
-        inner.threads.begin_work(&inner, current.seat.index);
+        if !inner.threads.begin_work(&inner, current.seat.index) {
+            return;
+        }
         inner.sleep.call_taken_up();
         current.in_loop.set(true);
         run(current);
@@ -325,7 +340,7 @@ fn answer_call(inner: Arc<Inner>, since: Option<Instant>) {
         return;
     }
     if inner.life.is_stopped() {
-        inner.threads.end_call();
+        inner.threads.take_call();
         return;
     }
     let since = since.unwrap_or_else(Instant::now);
@@ -335,7 +350,9 @@ fn answer_call(inner: Arc<Inner>, since: Option<Instant>) {
         rayon_core::spawn(call(inner, Some(since)));
         return;
     }
-    inner.threads.end_call();
+    if !inner.threads.take_call() {
+        return;
+    }
     inner.sleep.call_taken_up();
     let job = inner.queue.take_any();
     let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());

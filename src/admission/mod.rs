@@ -217,19 +217,29 @@ impl Admission {
         self.take(self.gate.limit.load(Ordering::Relaxed))
     }
 
-    /// Takes a place, and waits for it until the deadline, or for ever.
-    pub(crate) fn acquire(&self, deadline: Option<Instant>) -> Result<(), AdmissionError> {
-        self.acquire_by(deadline, false, Self::try_acquire)
+    /// Takes a place, and waits for it until the deadline, or for ever. Also when its thread is unparked
+    /// and it `is_futile` to wait any longer, its time is up.
+    pub(crate) fn acquire(
+        &self,
+        deadline: Option<Instant>,
+        is_futile: &dyn Fn() -> bool,
+    ) -> Result<(), AdmissionError> {
+        self.acquire_by(deadline, is_futile, false, Self::try_acquire)
     }
 
     /// As `acquire`, for a place that is to be held.
-    pub(crate) fn acquire_held(&self, deadline: Option<Instant>) -> Result<(), AdmissionError> {
-        self.acquire_by(deadline, true, Self::try_acquire_held)
+    pub(crate) fn acquire_held(
+        &self,
+        deadline: Option<Instant>,
+        is_futile: &dyn Fn() -> bool,
+    ) -> Result<(), AdmissionError> {
+        self.acquire_by(deadline, is_futile, true, Self::try_acquire_held)
     }
 
     fn acquire_by(
         &self,
         deadline: Option<Instant>,
+        is_futile: &dyn Fn() -> bool,
         held: bool,
         attempt: impl Fn(&Self) -> Result<(), Refusal>,
     ) -> Result<(), AdmissionError> {
@@ -255,7 +265,7 @@ impl Admission {
             held,
         };
         match self.join_line(joining)? {
-            Some(id) => self.wait_in_line(id, deadline),
+            Some(id) => self.wait_in_line(id, deadline, is_futile),
             None => Ok(()),
         }
     }
@@ -286,7 +296,12 @@ impl Admission {
     }
 
     #[cfg(not(loom))]
-    fn wait_in_line(&self, id: WaiterId, deadline: Option<Instant>) -> Result<(), AdmissionError> {
+    fn wait_in_line(
+        &self,
+        id: WaiterId,
+        deadline: Option<Instant>,
+        is_futile: &dyn Fn() -> bool,
+    ) -> Result<(), AdmissionError> {
         let mut patience = Some(Instant::now() + PATIENCE);
         loop {
             if let Some(outcome) = self.outcome(&id) {
@@ -294,7 +309,7 @@ impl Admission {
                 return outcome;
             }
             let now = Instant::now();
-            if deadline.is_some_and(|deadline| now >= deadline) {
+            if deadline.is_some_and(|deadline| now >= deadline) || is_futile() {
                 return self.give_up(id);
             }
             if patience.is_some_and(|end| now >= end) {
@@ -311,7 +326,12 @@ impl Admission {
 
     /// loom has no timeouts: the waiter is eager at once, and giving up is the model's to call.
     #[cfg(loom)]
-    fn wait_in_line(&self, id: WaiterId, _: Option<Instant>) -> Result<(), AdmissionError> {
+    fn wait_in_line(
+        &self,
+        id: WaiterId,
+        _: Option<Instant>,
+        _: &dyn Fn() -> bool,
+    ) -> Result<(), AdmissionError> {
         self.insist(&id);
         loop {
             if let Some(outcome) = self.outcome(&id) {
