@@ -59,6 +59,9 @@ mod pool;
 #[cfg(not(loom))]
 mod queue;
 #[cfg(not(loom))]
+#[cfg_attr(not(test), expect(dead_code, reason = "threads.rs will ask it"))]
+mod scaling;
+#[cfg(not(loom))]
 mod scope;
 #[cfg(not(loom))]
 mod shutdown;
