@@ -95,7 +95,7 @@ pub use self::error::{
 };
 #[cfg(not(loom))]
 pub use self::{
-    batch::{Map, MapUnordered},
+    batch::{Map, MapUnordered, ScopedMap, ScopedMapUnordered},
     builder::{PoolBuilder, Workers},
     handle::JobHandle,
     metrics::{Snapshot, WorkerSnapshot},

@@ -32,7 +32,7 @@ use crate::{
     site::Site,
     submit::{Entry, Wait},
     sync::lock,
-    unwind::drop_payload,
+    unwind::{Delivered, drop_payload},
     wait::Countdown,
     worker::{self, Current, INLINE_DEPTH},
 };
@@ -127,7 +127,7 @@ impl<'scope> Scope<'scope> {
         }
     }
 
-    fn inner(&self) -> &Inner {
+    pub(crate) fn inner(&self) -> &Inner {
         // SAFETY: whoever opened the scope borrows the pool until it has ended.
         unsafe { &*self.inner }
     }
@@ -175,7 +175,7 @@ impl<'scope> Scope<'scope> {
         self.spawn_waiting(Wait::at_most(timeout), f)
     }
 
-    fn spawn_waiting<F>(&self, wait: Wait, f: F) -> Result<(), SubmitError<F>>
+    pub(crate) fn spawn_waiting<F>(&self, wait: Wait, f: F) -> Result<(), SubmitError<F>>
     where
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
     {
@@ -267,6 +267,9 @@ impl<'scope> Scope<'scope> {
     /// Keeps the first panic. The others have nobody to go to.
     #[cold]
     fn keep_panic(&self, payload: Box<dyn Any + Send>) {
+        if payload.is::<Delivered>() {
+            return;
+        }
         let mut first = lock(&self.panic);
         if first.is_none() {
             *first = Some(payload);
@@ -330,6 +333,7 @@ impl Inner {
         match taken {
             Ok(()) => Ok(Entry::Place),
             Err(refusal) => match (AdmissionError::from(refusal), wait) {
+                (reason, Wait::Peek) => Err(reason),
                 (reason, Wait::Never) => {
                     self.recorder.rejected(reason);
                     Err(reason)

@@ -25,6 +25,8 @@ use crate::{
 #[derive(Clone, Copy)]
 pub(crate) enum Wait {
     Never,
+    /// As `Never`, by one who comes again: a refusal is not in the books.
+    Peek,
     Until(Instant),
     Forever,
     /// Not at all: it runs its job itself.
@@ -80,7 +82,7 @@ impl Inner {
     ) -> Result<Entry, AdmissionError> {
         let outcome = match (refusal, wait) {
             (Refusal::Closed, _) => Err(AdmissionError::Closed),
-            (Refusal::Full, Wait::Never) => Err(AdmissionError::Full),
+            (Refusal::Full, Wait::Never | Wait::Peek) => Err(AdmissionError::Full),
             // A worker that waited for a place might wait for itself.
             (Refusal::Full, _) if worker::seat_in(self).is_some() => Ok(Entry::Inline),
             (Refusal::Full, Wait::Inline) => Ok(Entry::Inline),

@@ -7,11 +7,16 @@
 //! a consumer that is a worker. No shutdown drops it: the consumer waits for it.
 
 mod ordered;
+mod scoped;
 mod unordered;
 
 use std::{iter::Fuse, panic::resume_unwind, sync::Arc, thread};
 
-pub use self::{ordered::Map, unordered::MapUnordered};
+pub use self::{
+    ordered::Map,
+    scoped::{ScopedMap, ScopedMapUnordered},
+    unordered::MapUnordered,
+};
 use crate::{error::JobError, inner::Inner, pool::Pool, submit::Permit};
 
 /// What an item leaves: its result, or the payload of its panic.
