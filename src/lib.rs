@@ -24,7 +24,8 @@
 //!
 //! Jobs may borrow ([`Pool::scope`], [`Pool::join`], [`Pool::install`], [`Pool::for_each`]), and an
 //! iterator's items may stream through the pool ([`Pool::map`], [`Pool::map_unordered`]), pulled only
-//! as fast as there is room.
+//! as fast as there is room. [`IteratorExt`] has them as methods of every iterator, [`Scope::map`] with
+//! borrows.
 //!
 //! Its threads are a rayon-core pool: `rayon::join`, `rayon::scope` and parallel iterators, used
 //! inside a job, run on the pool's own workers.
@@ -95,7 +96,7 @@ pub use self::error::{
 };
 #[cfg(not(loom))]
 pub use self::{
-    batch::{Map, MapUnordered, ScopedMap, ScopedMapUnordered},
+    batch::{IteratorExt, Map, MapUnordered, ScopedMap, ScopedMapUnordered},
     builder::{PoolBuilder, Workers},
     handle::JobHandle,
     metrics::{Snapshot, WorkerSnapshot},

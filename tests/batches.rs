@@ -4,7 +4,9 @@ mod support;
 
 use std::{
     any::Any,
+    num::ParseIntError,
     panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -13,7 +15,7 @@ use std::{
     thread,
 };
 
-use adaptive_pool::Pool;
+use adaptive_pool::{IteratorExt, Pool};
 use support::*;
 
 const SIZES: [(usize, usize); 4] = [(1, 1), (2, 1), (2, 1024), (4, 16)];
@@ -355,6 +357,33 @@ fn batches_are_chained_and_share_the_pool() {
                     });
                 }
             });
+            pool.shutdown();
+            assert_conserved(&pool);
+        }
+    });
+}
+
+/// As methods: in a chain, with an error that ends it, and on an iterator that is not Send.
+#[test]
+fn batches_are_methods_of_every_iterator() {
+    watched(|| {
+        for (workers, capacity) in SIZES {
+            let pool = pool(workers, capacity);
+            let local = Rc::new(1);
+            let parsed = ["1", "2", "x", "4"].into_iter().map(|text| (*local, text));
+            let sums: Result<Vec<i32>, _> = parsed
+                .clone()
+                .par_map(&pool, |(one, text)| Ok(one + text.parse::<i32>()?))
+                .par_map(&pool, |sum: Result<_, ParseIntError>| Ok(10 * sum?))
+                .collect();
+            assert!(sums.is_err_and(|error: ParseIntError| error.to_string().contains("invalid")));
+            let lengths = parsed.par_map_unordered(&pool, |(_, text)| text.len());
+            assert_eq!(lengths.sum::<usize>(), 4);
+            let sum = AtomicUsize::new(0);
+            [1, 2].iter().par_for_each(&pool, |n| {
+                sum.fetch_add(*n, Ordering::SeqCst);
+            });
+            assert_eq!(sum.into_inner(), 3);
             pool.shutdown();
             assert_conserved(&pool);
         }

@@ -6,6 +6,7 @@
 //! is a [`Lane`]. A job of `map` and `map_unordered` has a handle, so it can be cancelled, and claimed by
 //! a consumer that is a worker. No shutdown drops it: the consumer waits for it.
 
+mod extension;
 mod ordered;
 mod scoped;
 mod unordered;
@@ -13,6 +14,7 @@ mod unordered;
 use std::{iter::Fuse, panic::resume_unwind, sync::Arc, thread};
 
 pub use self::{
+    extension::IteratorExt,
     ordered::Map,
     scoped::{ScopedMap, ScopedMapUnordered},
     unordered::MapUnordered,
