@@ -45,6 +45,8 @@
 mod batch;
 #[cfg(not(loom))]
 mod builder;
+#[cfg(all(doctest, not(loom)))]
+mod compile_fail;
 #[cfg(not(loom))]
 mod fork;
 #[cfg(not(loom))]
