@@ -363,6 +363,30 @@ fn batches_are_chained_and_share_the_pool() {
     });
 }
 
+/// The only worker of one pool consumes a batch of another, whose item waits for a job of the first.
+#[test]
+fn r3_a_worker_that_waits_for_another_pools_batch_is_replaced() {
+    watched(|| {
+        for ordered in [true, false] {
+            let (first, second) = (pool(1, 4), pool(1, 4));
+            let (own, other) = (Arc::clone(&first), Arc::clone(&second));
+            let waits = move |n: usize| {
+                let job = own.submit(|| ()).unwrap();
+                wait_until(|| job.is_finished());
+                n
+            };
+            first.install(|| {
+                let results = if ordered {
+                    other.map(0..3, waits).sum()
+                } else {
+                    other.map_unordered(0..3, waits).sum::<usize>()
+                };
+                assert_eq!(results, 3);
+            });
+        }
+    });
+}
+
 /// As methods: in a chain, with an error that ends it, and on an iterator that is not Send.
 #[test]
 fn batches_are_methods_of_every_iterator() {

@@ -33,6 +33,17 @@ struct Finished {
     one_more: Condvar,
 }
 
+impl Finished {
+    /// Blocks until a number is there. There is one consumer, so nobody else takes it.
+    fn wait(&self) {
+        let numbers = lock(&self.numbers);
+        let waited = self
+            .one_more
+            .wait_while(numbers, |numbers| numbers.is_empty());
+        drop(waited.unwrap_or_else(|poisoned| poisoned.into_inner()));
+    }
+}
+
 /// Tells that a job has ended, by returning or by a panic.
 struct Tell {
     finished: Arc<Finished>,
@@ -81,10 +92,9 @@ impl<F, R> Unordered<'_, F, R> {
 
     /// The handle of the next job to yield. Waits until there is one.
     fn next_finished(&mut self) -> JobHandle<R> {
-        let finished = Arc::clone(&self.finished);
-        let mut numbers = lock(&finished.numbers);
         loop {
-            if let Some(number) = numbers.pop_front() {
+            let number = lock(&self.finished.numbers).pop_front();
+            if let Some(number) = number {
                 // One that was yielded before it could be told that it has ended is not there.
                 let slot = number.checked_sub(self.first);
                 if let Some(job) = slot.and_then(|slot| self.jobs.get_mut(slot)?.take()) {
@@ -93,10 +103,7 @@ impl<F, R> Unordered<'_, F, R> {
             } else if let Some(job) = self.oldest_on_a_worker() {
                 return job;
             } else {
-                numbers = finished
-                    .one_more
-                    .wait(numbers)
-                    .unwrap_or_else(|poisoned| poisoned.into_inner());
+                worker::blocking(|| self.finished.wait());
             }
         }
     }
