@@ -13,6 +13,7 @@ use crate::{
     error::BuildError,
     fence,
     job::Job,
+    mail::Post,
     metrics::Recorder,
     queue::Queue,
     shutdown::Life,
@@ -81,6 +82,7 @@ pub(crate) struct Inner {
     pub(crate) recorder: Recorder,
     pub(crate) threads: Threads,
     pub(crate) life: Life,
+    pub(crate) post: Post,
     pub(crate) settings: Settings,
     pub(crate) hooks: Hooks,
     /// How deep in the stack a call is taken from rayon's main loop: see `worker.rs`.
@@ -101,6 +103,7 @@ impl Inner {
             recorder: Recorder::new(threads),
             threads: Threads::new(),
             life: Life::new(),
+            post: Post::new(threads),
             settings,
             hooks,
             base_depth: AtomicUsize::new(0),

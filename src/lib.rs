@@ -44,6 +44,8 @@
 #[cfg(not(loom))]
 mod batch;
 #[cfg(not(loom))]
+mod broadcast;
+#[cfg(not(loom))]
 mod builder;
 #[cfg(all(doctest, not(loom)))]
 mod compile_fail;
@@ -55,6 +57,8 @@ mod handle;
 mod inner;
 #[cfg(not(loom))]
 mod job;
+#[cfg(not(loom))]
+mod mail;
 #[cfg(not(loom))]
 mod metrics;
 #[cfg(not(loom))]
@@ -99,6 +103,7 @@ pub use self::error::{
 #[cfg(not(loom))]
 pub use self::{
     batch::{IteratorExt, Map, MapUnordered, ScopedMap, ScopedMapUnordered},
+    broadcast::BroadcastContext,
     builder::{PoolBuilder, Workers},
     handle::JobHandle,
     metrics::{Snapshot, WorkerSnapshot},

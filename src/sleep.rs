@@ -247,6 +247,32 @@ impl Sleep {
         Duty::None
     }
 
+    /// Ends the doze of this worker, if it dozes, for something else than a job: it is counted as
+    /// searching, as any that was roused. If wakers are on their way to all dozers, one of them does it.
+    pub(crate) fn rouse_this(&self, index: usize) {
+        let mut dozers = lock(&self.dozers);
+        let Some(at) = dozers.iter().position(|&dozer| dozer == index) else {
+            return;
+        };
+        let mut counts = self.load();
+        while counts.of(DOZING) > 0 {
+            match self.counts.compare_exchange_weak(
+                counts.0,
+                counts.0 - DOZING + SEARCHING,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => {
+                    dozers.remove(at);
+                    drop(dozers);
+                    self.ring(index);
+                    return;
+                }
+                Err(now) => counts = Counts(now),
+            }
+        }
+    }
+
     fn ring(&self, index: usize) {
         self.bells[index].rung.store(true, Ordering::Release);
         self.unpark(index);

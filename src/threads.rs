@@ -26,7 +26,14 @@ use std::{
 
 use rayon_core::{ThreadBuilder, ThreadPool, ThreadPoolBuilder};
 
-use crate::{error::BuildError, inner::Inner, stuck, sync::lock, unwind::drop_payload, worker};
+use crate::{
+    error::BuildError,
+    inner::Inner,
+    mail, stuck,
+    sync::lock,
+    unwind::drop_payload,
+    worker::{self, Errand},
+};
 
 /// What a thread needs to become the pool's.
 pub(crate) struct Recruit {
@@ -49,7 +56,8 @@ struct Staff {
     handles: Vec<JoinHandle<()>>,
     /// All threads that were ever started.
     handles_made: usize,
-    /// Of the threads that are not spare: how many were started, how many are workers, and how many
+    /// Of the threads that are not spare: how many were started, how many are workers, or run a part of
+    /// a broadcast while they are with rayon, and how many
     /// calls to them were not taken up.
     started: usize,
     working: usize,
@@ -141,7 +149,7 @@ impl Threads {
         staff.look_if_stuck(inner);
         // If there is no thread for it, it waits for one that comes back to rayon.
         if let Some(rayon) = &staff.rayon {
-            rayon.spawn(worker::call(Arc::clone(inner), None));
+            rayon.spawn(worker::call(Arc::clone(inner), Errand::Work(None)));
             staff.called += 1;
         }
     }
@@ -220,6 +228,52 @@ impl Threads {
         }
         staff.look_if_stuck(inner);
         true
+    }
+
+    /// A thread that is with rayon is busy there with something of ours, and takes up no call meanwhile. It
+    /// may be the one that a call under way was meant for.
+    pub(crate) fn begin_errand(&self, inner: &Arc<Inner>) {
+        let mut staff = lock(&self.staff);
+        staff.working += 1;
+        let missing = staff.called + staff.working > staff.started;
+        if missing && !staff.recruits.is_empty() && staff.start_next(inner).is_err() {
+            inner.recorder.thread_start_failed();
+        }
+    }
+
+    pub(crate) fn end_errand(&self) {
+        lock(&self.staff).working -= 1;
+    }
+
+    /// Has every thread that is not spare look at its mail when it is next in rayon's hands: see
+    /// `broadcast.rs`. Starts those that were not started. False if that cannot be.
+    pub(crate) fn nudge(&self, inner: &Arc<Inner>) -> bool {
+        let mut staff = lock(&self.staff);
+        while staff.rayon.is_some() && !staff.recruits.is_empty() {
+            if staff.start_next(inner).is_err() {
+                inner.recorder.thread_start_failed();
+                return false;
+            }
+        }
+        let Some(rayon) = &staff.rayon else {
+            return false;
+        };
+        if !inner.post.count_nudges(staff.started) {
+            return false;
+        }
+        rayon.spawn_broadcast(|_| mail::take_nudge());
+        true
+    }
+
+    /// Where a nudge cannot be: has as many threads look as rayon has awake or wakes for this, one of which may
+    /// look several times and another not at all.
+    pub(crate) fn ask_around(&self) {
+        let staff = lock(&self.staff);
+        if let Some(rayon) = &staff.rayon {
+            for _ in 0..staff.started {
+                rayon.spawn(mail::take_question);
+            }
+        }
     }
 
     /// A call is answered by a thread that waits inside rayon, which a spare never does when it is
@@ -341,7 +395,8 @@ impl Staff {
         let idle = self.spares.iter_mut().find(|spare| !spare.called);
         if let Some(spare) = idle {
             spare.called = true;
-            spare.rayon.spawn(worker::call(Arc::clone(inner), None));
+            let errand = Errand::Work(None);
+            spare.rayon.spawn(worker::call(Arc::clone(inner), errand));
             return true;
         }
         // From the front: the seat's index says which of `spares` it is.
@@ -362,7 +417,7 @@ impl Staff {
             inner.recorder.thread_start_failed();
             return false;
         }
-        rayon.spawn(worker::call(Arc::clone(inner), None));
+        rayon.spawn(worker::call(Arc::clone(inner), Errand::Work(None)));
         self.spares.push(Spare {
             rayon,
             called: true,
@@ -428,6 +483,7 @@ impl Recruit {
         worker::with_seat(&inner, seat, || {
             run_hook(&inner.hooks.start);
             builder.run();
+            inner.post.close(index);
             run_hook(&inner.hooks.exit);
         });
         inner.life.thread_exited();

@@ -29,6 +29,7 @@ use crate::{
     admission::Refusal,
     inner::Inner,
     job::Job,
+    mail::{self, Look},
     queue::Local,
     site::Site,
     sleep::{DozeEnd, Duty},
@@ -73,6 +74,8 @@ pub(crate) struct Current {
     base: usize,
     /// Whether it is a worker now, further down the stack.
     in_loop: Cell<bool>,
+    /// Odd while it runs, as a worker and outside of any job, what rayon gave it.
+    gift: Cell<usize>,
     /// The scope or join that waits, or will wait, nearest to the top of the stack: its address.
     /// Null in a job that a worker runs for no wait.
     frame: Cell<*const ()>,
@@ -99,6 +102,7 @@ pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
         seat,
         base: stack_pointer(),
         in_loop: Cell::new(false),
+        gift: Cell::new(0),
         frame: Cell::new(ptr::null()),
         inline_depth: Cell::new(0),
         deferred: RefCell::new(VecDeque::new()),
@@ -118,7 +122,7 @@ pub(crate) fn current_of<'a>(inner: *const Inner) -> Option<&'a Current> {
 
 /// The calling thread's seat, if it is a thread of any pool.
 #[inline]
-fn current<'a>() -> Option<&'a Current> {
+pub(crate) fn current<'a>() -> Option<&'a Current> {
     // SAFETY: `with_seat` sets it while the value lives, on this thread's own stack, further down
     // than any caller. The reference does not leave the calling function's frame.
     unsafe { CURRENT.get().as_ref() }
@@ -150,6 +154,10 @@ impl Current {
             inner: &self.inner,
             seat: Some(self.seat.index),
         }
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
     }
 
     #[inline]
@@ -271,14 +279,41 @@ impl Current {
         result
     }
 
+    /// Runs `f`, at the base of the loop, which runs what rayon has.
+    pub(crate) fn give_way<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.gift.set(self.gift.get() + 1);
+        let result = self.out_of_service(false, f);
+        self.gift.set(self.gift.get() + 1);
+        result
+    }
+
+    /// A number for each of rayon's gifts, and for each time between them.
+    pub(crate) fn gift(&self) -> usize {
+        self.gift.get()
+    }
+
+    /// Whether it is no worker now.
+    pub(crate) fn is_with_rayon(&self) -> bool {
+        !self.in_loop.get()
+    }
+
+    /// Whether what rayon gives it now comes within a job of ours, which waits, or gives way.
+    pub(crate) fn is_in_job(&self) -> bool {
+        self.in_loop.get() && self.gift.get() % 2 == 0
+    }
+
     /// As `out_of_service`, where `f` blocks, so that a spare thread may take the place.
     fn blocking<R>(&self, f: impl FnOnce() -> R) -> R {
-        if !self.in_loop.get() {
-            return f();
-        }
-        self.inner.threads.block(&self.inner);
-        let result = self.out_of_service(true, f);
-        self.inner.threads.unblock(&self.inner);
+        self.inner.post.begin_to_block(self.seat.index);
+        let result = if self.in_loop.get() {
+            self.inner.threads.block(&self.inner);
+            let result = self.out_of_service(true, f);
+            self.inner.threads.unblock(&self.inner);
+            result
+        } else {
+            f()
+        };
+        self.inner.post.end_blocking(self.seat.index);
         result
     }
 }
@@ -318,25 +353,46 @@ pub(crate) fn blocking<R>(f: impl FnOnce() -> R) -> R {
     }
 }
 
-/// What a call does on the thread that takes it up. It was sent on since the given moment.
-pub(crate) fn call(inner: Arc<Inner>, since: Option<Instant>) -> impl FnOnce() + Send + 'static {
-    move || answer_call(inner, since)
+/// What a call is for.
+#[derive(Clone, Copy)]
+pub(crate) enum Errand {
+    /// To become a worker. It was sent on since the given moment.
+    Work(Option<Instant>),
+    /// To see where the thread is. It is a call because the depth of the base is that of calls.
+    Look(Look),
 }
 
-fn answer_call(inner: Arc<Inner>, since: Option<Instant>) {
+/// What a call does on the thread that takes it up.
+pub(crate) fn call(inner: Arc<Inner>, errand: Errand) -> impl FnOnce() + Send + 'static {
+    move || answer_call(inner, errand)
+}
+
+#[inline(never)]
+fn answer_call(inner: Arc<Inner>, errand: Errand) {
     let Some(current) = current_of(Arc::as_ptr(&inner)) else {
         // Only the pool's own threads run its rayon jobs.
         debug_assert!(false, "a call was taken up by a stranger");
         return;
+    };
+    let since = match errand {
+        Errand::Work(since) => since,
+        Errand::Look(look) => {
+            let at_base = !current.in_loop.get() && current.is_at_base();
+            return look.answer(current, at_base);
+        }
     };
     if !current.in_loop.get() && current.is_at_base() {
         if !inner.threads.begin_work(&inner, current.seat.index) {
             return;
         }
         inner.sleep.call_taken_up();
+        let post = &inner.post;
         current.in_loop.set(true);
+        post.set_in_loop(current.seat.index, true);
         run(current);
+        post.set_in_loop(current.seat.index, false);
         current.in_loop.set(false);
+        mail::read_beside_loop(current);
         return;
     }
     if inner.life.is_stopped() {
@@ -347,7 +403,7 @@ fn answer_call(inner: Arc<Inner>, since: Option<Instant>) {
     if since.elapsed() < HOPPING {
         thread::yield_now();
         // On a thread of its pool this needs no handle to the pool: rayon finds it by the thread.
-        rayon_core::spawn(call(inner, Some(since)));
+        rayon_core::spawn(call(inner, Errand::Work(Some(since))));
         return;
     }
     if !inner.threads.take_call() {
@@ -398,7 +454,9 @@ fn run(current: &Current) {
     let inner = &*current.inner;
     let mut next = search(current);
     while next == Next::Look {
+        read_mail(current);
         while run_next(current) {
+            read_mail(current);
             if inner.sleep.has_surplus() && inner.sleep.take_surplus() {
                 inner.threads.end_work(inner, current.seat.index, || true);
                 inner.queue.hand_over(&current.seat.local);
@@ -409,6 +467,13 @@ fn run(current: &Current) {
             }
         }
         next = idle(current);
+    }
+}
+
+#[inline]
+fn read_mail(current: &Current) {
+    if current.inner.post.has_mail(current.seat.index) {
+        mail::read_in_loop(current);
     }
 }
 
@@ -480,7 +545,7 @@ fn search(current: &Current) -> Next {
     inner.fulfil(duty);
     // What rayon gives us may take long, and may even wait for a job of ours: another thread may take
     // our place meanwhile.
-    let gift = current.out_of_service(false, rayon_core::yield_now);
+    let gift = current.give_way(rayon_core::yield_now);
     if gift == Some(rayon_core::Yield::Executed) {
         return Next::Look;
     }
@@ -496,6 +561,10 @@ fn lie_down(current: &Current) -> Next {
     if inner.life.is_stopped() {
         return leave_for_good(current);
     }
+    // In the list of dozers by now: who has put a letter into the box finds it there, or we see it.
+    if inner.post.has_mail(index) {
+        inner.sleep.rouse_this(index);
+    }
     // Whoever sees it counted as asleep, and calls for a thread, finds it gone from the workers.
     let fall_asleep = || {
         inner
@@ -505,6 +574,12 @@ fn lie_down(current: &Current) -> Next {
     match inner.sleep.doze_for(index, DOZE, fall_asleep) {
         DozeEnd::Asleep => Next::Leave,
         DozeEnd::Roused if inner.life.is_stopped() => leave_for_good(current),
+        // Who reads makes no promise to find jobs.
+        DozeEnd::Roused if inner.post.has_mail(index) => {
+            let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
+            inner.fulfil(duty);
+            Next::Look
+        }
         DozeEnd::Roused => search(current),
     }
 }
