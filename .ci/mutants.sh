@@ -49,6 +49,7 @@ sleep_no_fence_push       sleep::model::r2_a_job_that_meets_a_worker_on_its_way_
 sleep_no_fence_push       sleep::model::r2_who_finds_a_job_rouses_another_for_the_next
 sleep_no_fence_push       sleep::model::d4_a_job_that_meets_a_discard_is_dropped_by_one_of_the_two
 sleep_no_fence_leave      sleep::model::r2_a_job_that_meets_a_worker_on_its_way_to_rayon_sends_a_call
+sleep_no_fence_vain       sleep::model::r2_a_job_that_meets_a_search_in_vain_sends_a_call
 sleep_stop_rings_one      sleep::model::d1_a_stop_reaches_a_worker_that_lies_down
 sleep_torn_fall           sleep::model::r2_a_waker_meets_a_worker_that_falls_asleep
 '

@@ -155,6 +155,8 @@ pub(crate) struct Sleep {
     /// The dozers, the last one to lie down at the end: it is the warmest.
     dozers: Mutex<Vec<usize>>,
     bells: Box<[CachePadded<Bell>]>,
+    /// How many places in service there are.
+    in_service: u64,
 }
 
 impl Sleep {
@@ -163,6 +165,7 @@ impl Sleep {
         Self {
             counts: CachePadded::new(AtomicU64::new(workers as u64 * ASLEEP)),
             surplus: CachePadded::new(AtomicUsize::new(0)),
+            in_service: workers as u64,
             dozers: Mutex::new(Vec::with_capacity(threads)),
             bells: (0..threads)
                 .map(|_| {
@@ -305,19 +308,51 @@ impl Sleep {
         }
     }
 
-    /// Ends a search, for whatever reason. `more` looks for jobs that are still waiting.
+    /// Ends a search that has found a job. `more` looks for others that are still waiting.
     pub(crate) fn stop_searching(&self, more: impl FnOnce() -> bool) -> Duty {
         // AcqRel: the last searcher also sees what the others have moved into their own deques.
-        let before = Counts(self.counts.fetch_sub(SEARCHING, Ordering::AcqRel));
-        if Counts(before.0 - SEARCHING).rouse().is_none() {
+        let before = self.counts.fetch_sub(SEARCHING, Ordering::AcqRel);
+        let now = Counts(before - SEARCHING);
+        if now.rouse().is_none() {
             // Others search, or everybody else runs, and will look when done.
             return Duty::None;
         }
-        // Pairs with the fence in `after_push`: we see the job, or they see that nobody searches.
+        // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see that nobody
+        // searches.
         if cfg!(not(mutant = "sleep_no_fence_found")) {
-            fence::heavy();
+            self.fence(now, 1);
         }
         if more() { self.rouse() } else { Duty::None }
+    }
+
+    /// Ends a search that has found nothing, and leaves service, as `leave_service` does.
+    pub(crate) fn search_in_vain(&self, work: impl FnOnce() -> bool) -> Duty {
+        let left = if self.take_surplus() { 0 } else { ASLEEP };
+        // AcqRel: as in `stop_searching`.
+        let before = self
+            .counts
+            .fetch_add(left.wrapping_sub(SEARCHING), Ordering::AcqRel);
+        let now = Counts(before.wrapping_add(left).wrapping_sub(SEARCHING));
+        if cfg!(not(mutant = "sleep_no_fence_vain")) {
+            self.fence(now, u64::from(left == 0));
+        }
+        if work() { self.rouse() } else { Duty::None }
+    }
+
+    /// The fence of one who does not search any more, of whom the counts say so `now`; `uncounted` is one
+    /// if they do not count him otherwise. Those who are running push with a light fence. If nobody else is
+    /// running, a plain one will do: who runs later has changed the counts before, after us.
+    fn fence(&self, now: Counts, uncounted: u64) {
+        let idle: u64 = [SEARCHING, DOZING, ASLEEP, CALLED]
+            .map(|field| now.of(field))
+            .iter()
+            .sum();
+        // Pairs with the fence in `add_surplus`: we see it, or they see what we have changed.
+        sync::fence(Ordering::SeqCst);
+        let somebody_runs = idle + uncounted < self.in_service || self.has_surplus();
+        if somebody_runs {
+            fence::heavy();
+        }
     }
 
     /// Lies down, not counted as searching any more; `work` looks for a reason not to sleep.
@@ -327,10 +362,10 @@ impl Sleep {
     pub(crate) fn doze(&self, index: usize, work: impl FnOnce() -> bool) -> Duty {
         lock(&self.dozers).push(index);
         // Release: who counts this dozer finds it in the list.
-        self.counts.fetch_add(DOZING, Ordering::Release);
-        // Pairs with the fence in `after_push`: we see the job, or they see us doze.
+        let before = self.counts.fetch_add(DOZING, Ordering::Release);
+        // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see us doze.
         if cfg!(not(mutant = "sleep_no_fence_doze")) {
-            fence::heavy();
+            self.fence(Counts(before + DOZING), 0);
         }
         if work() { self.rouse() } else { Duty::None }
     }
@@ -425,25 +460,31 @@ impl Sleep {
         self.counts.fetch_sub(CALLED - SEARCHING, Ordering::Relaxed);
     }
 
-    /// A running worker leaves service: it is about to block, or its thread is with rayon again.
-    /// Another thread may be called in its place. Pairs with `after_push` as `doze` does.
+    /// A running worker leaves service: its thread is with rayon again. Another thread may be called in
+    /// its place. Pairs with `after_push` and `after_offer` as `doze` does.
     ///
-    /// If there is one worker too many, that one is in its place already. With `spare`, there may be a
-    /// spare thread for it, and so a call is sent even if another waits for a thread.
-    pub(crate) fn leave_service(&self, spare: bool, work: impl FnOnce() -> bool) -> Duty {
+    /// If there is one worker too many, that one is in its place already.
+    pub(crate) fn leave_service(&self, work: impl FnOnce() -> bool) -> Duty {
         if self.take_surplus() {
             return Duty::None;
         }
-        self.counts.fetch_add(ASLEEP, Ordering::AcqRel);
-        // Pairs with the fence in `after_push`: we see the job, or they see the place that is free.
+        let before = self.counts.fetch_add(ASLEEP, Ordering::AcqRel);
+        // We see the job, or they see the place that is free.
         if cfg!(not(mutant = "sleep_no_fence_leave")) {
-            fence::heavy();
+            self.fence(Counts(before + ASLEEP), 0);
         }
-        if !work() {
-            return Duty::None;
-        }
-        let duty = self.rouse();
-        if duty == Duty::None && spare {
+        if work() { self.rouse() } else { Duty::None }
+    }
+
+    /// As `leave_service`, for one that is about to block: there may be a spare thread for its place, and so
+    /// a call is sent even if another waits for a thread.
+    pub(crate) fn block(&self, work: impl Fn() -> bool) -> Duty {
+        let mut found = false;
+        let duty = self.leave_service(|| {
+            found = work();
+            found
+        });
+        if found && duty == Duty::None {
             return self.call_another();
         }
         duty
@@ -491,9 +532,23 @@ impl Sleep {
         self.counts.fetch_sub(CALLED, Ordering::Relaxed);
     }
 
+    /// A call will not be taken up by anybody: its place is asleep again. To be followed by `look_again`.
+    pub(crate) fn call_put_back(&self) {
+        self.counts.fetch_sub(CALLED - ASLEEP, Ordering::AcqRel);
+    }
+
+    /// A last look of one who has fallen asleep: a call that was put back meanwhile may have kept others from
+    /// sending one.
+    pub(crate) fn look_again(&self, work: impl FnOnce() -> bool) -> Duty {
+        // As in `doze`.
+        self.fence(self.load(), 0);
+        if work() { self.rouse() } else { Duty::None }
+    }
+
     /// From now on there is one worker too many.
     pub(crate) fn add_surplus(&self) {
         self.surplus.fetch_add(1, Ordering::Relaxed);
+        sync::fence(Ordering::SeqCst);
     }
 
     /// Whether there are more workers than are to be in service.

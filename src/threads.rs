@@ -145,6 +145,10 @@ impl Threads {
         } else if wanting && staff.call_spare(inner) {
             staff.look_if_stuck(inner);
             return;
+        } else if wanting && inner.sleep.take_surplus() {
+            // Somebody runs without a place, who came back from a wait after the call was sent.
+            inner.sleep.call_voided();
+            return;
         }
         staff.look_if_stuck(inner);
         // If there is no thread for it, it waits for one that comes back to rayon.
@@ -166,22 +170,37 @@ impl Threads {
     pub(crate) fn reroute(&self, inner: &Arc<Inner>) {
         let mut staff = lock(&self.staff);
         while staff.called > 0 && staff.working >= staff.started && staff.call_spare(inner) {
-            staff.called -= 1;
-            staff.void += 1;
+            staff.void_call();
         }
         staff.look_if_stuck(inner);
     }
 
-    /// A worker that comes back to service takes the place for which a call is on its way in rayon. False
-    /// if there is no such call.
-    pub(crate) fn void_call(&self) -> bool {
+    /// A worker came back from a wait, and all places are taken. If a call for one of them lies in rayon, it
+    /// fills that place. Otherwise it is one too many.
+    pub(crate) fn come_back(&self, inner: &Inner) {
         let mut staff = lock(&self.staff);
-        let is_called = staff.called > 0;
-        if is_called {
-            staff.called -= 1;
-            staff.void += 1;
+        if staff.void_call() {
+            inner.sleep.call_voided();
+        } else {
+            inner.sleep.add_surplus();
         }
-        is_called
+    }
+
+    /// A worker, of this index, leaves for the surplus, which it has taken; unless a call lies in rayon, whose
+    /// place it fills. Returns whether it leaves.
+    pub(crate) fn leave_as_surplus(&self, inner: &Inner, index: usize) -> bool {
+        let mut staff = lock(&self.staff);
+        if staff.void_call() {
+            inner.sleep.call_voided();
+            return false;
+        }
+        staff.end_work(inner, index);
+        true
+    }
+
+    /// Whether some call that rayon has was answered already.
+    pub(crate) fn is_void(&self) -> bool {
+        lock(&self.staff).void > 0
     }
 
     /// See `block`.
@@ -205,28 +224,23 @@ impl Threads {
         true
     }
 
-    /// The calling thread, of this index, goes back to rayon, if `leaves` says so: under the lock, so
-    /// that no call comes between that and the books.
-    pub(crate) fn end_work(
-        &self,
-        inner: &Inner,
-        index: usize,
-        leaves: impl FnOnce() -> bool,
-    ) -> bool {
+    /// The pool has stopped, and the calling thread, of this index, goes back to rayon.
+    pub(crate) fn end_work(&self, inner: &Inner, index: usize) {
+        lock(&self.staff).end_work(inner, index);
+    }
+
+    /// The calling thread, of this index, falls asleep and goes back to rayon, unless somebody is about to
+    /// rouse it: under the lock, so that no call comes between that and the books.
+    pub(crate) fn fall_asleep(&self, inner: &Inner, index: usize) -> bool {
         let mut staff = lock(&self.staff);
-        if !leaves() {
+        if !inner.sleep.fall_asleep(index) {
             return false;
         }
-        match index.checked_sub(inner.settings.workers_max) {
-            None => staff.working -= 1,
-            // It is not there any more if the pool has stopped.
-            Some(spare) => {
-                if let Some(spare) = staff.spares.get_mut(spare) {
-                    spare.called = false;
-                }
-            }
+        staff.end_work(inner, index);
+        // Now there is a thread to be called, and calls that found none would keep others from being sent.
+        while staff.void_call() {
+            inner.sleep.call_put_back();
         }
-        staff.look_if_stuck(inner);
         true
     }
 
@@ -356,6 +370,30 @@ impl Staff {
             self.called -= 1;
         }
         !is_void
+    }
+
+    /// Takes back a call that lies in rayon. False if there is none.
+    fn void_call(&mut self) -> bool {
+        let is_called = self.called > 0;
+        if is_called {
+            self.called -= 1;
+            self.void += 1;
+        }
+        is_called
+    }
+
+    /// A worker, of this index, goes back to rayon.
+    fn end_work(&mut self, inner: &Inner, index: usize) {
+        match index.checked_sub(inner.settings.workers_max) {
+            None => self.working -= 1,
+            // It is not there any more if the pool has stopped.
+            Some(spare) => {
+                if let Some(spare) = self.spares.get_mut(spare) {
+                    spare.called = false;
+                }
+            }
+        }
+        self.look_if_stuck(inner);
     }
 
     /// To be called after each change of what it looks at.

@@ -74,6 +74,8 @@ pub(crate) struct Current {
     base: usize,
     /// Whether it is a worker now, further down the stack.
     in_loop: Cell<bool>,
+    /// Whether what it runs now comes from our loop, so that it comes back to its deques after it.
+    has_deques: Cell<bool>,
     /// Odd while it runs, as a worker and outside of any job, what rayon gave it.
     gift: Cell<usize>,
     /// The scope or join that waits, or will wait, nearest to the top of the stack: its address.
@@ -102,6 +104,7 @@ pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
         seat,
         base: stack_pointer(),
         in_loop: Cell::new(false),
+        has_deques: Cell::new(false),
         gift: Cell::new(0),
         frame: Cell::new(ptr::null()),
         inline_depth: Cell::new(0),
@@ -168,7 +171,7 @@ impl Current {
     /// The thread's own deques, while it is a worker and so will come back to them.
     #[inline]
     pub(crate) fn local(&self) -> Option<&Local> {
-        self.in_loop.get().then_some(&self.seat.local)
+        self.has_deques.get().then_some(&self.seat.local)
     }
 
     /// Runs a job that has no place, on top of the one that brought it. If there are many on top of
@@ -259,31 +262,32 @@ impl Current {
         result
     }
 
-    /// Runs `f` with this worker out of service: another may take its place.
-    fn out_of_service<R>(&self, spare: bool, f: impl FnOnce() -> R) -> R {
-        let inner = &*self.inner;
-        let duty = inner.sleep.leave_service(spare, || !inner.queue.is_empty());
-        inner.fulfil(duty);
-        if spare {
-            inner.threads.reroute(&self.inner);
+    /// Back in service, after the place was given to others.
+    fn come_back(&self) {
+        if !self.inner.sleep.return_to_service() {
+            self.inner.threads.come_back(&self.inner);
         }
-        let result = f();
-        if !inner.sleep.return_to_service() {
-            if inner.threads.void_call() {
-                // The place was called for, and no thread came: this one has.
-                inner.sleep.call_voided();
-            } else {
-                inner.sleep.add_surplus();
-            }
-        }
-        result
     }
 
-    /// Runs `f`, at the base of the loop, which runs what rayon has.
+    /// Runs `f`, at the base of the loop, which runs what rayon has: it may take long, and may even wait for
+    /// a job of ours, so another thread may take the place.
     pub(crate) fn give_way<R>(&self, f: impl FnOnce() -> R) -> R {
+        let duty = self
+            .inner
+            .sleep
+            .leave_service(|| !self.inner.queue.is_empty());
+        self.inner.fulfil(duty);
+        self.take_gift(f)
+    }
+
+    /// Runs `f`, which runs what rayon has, out of service.
+    fn take_gift<R>(&self, f: impl FnOnce() -> R) -> R {
         self.gift.set(self.gift.get() + 1);
-        let result = self.out_of_service(false, f);
+        self.has_deques.set(false);
+        let result = f();
+        self.has_deques.set(true);
         self.gift.set(self.gift.get() + 1);
+        self.come_back();
         result
     }
 
@@ -302,18 +306,30 @@ impl Current {
         self.in_loop.get() && self.gift.get() % 2 == 0
     }
 
-    /// As `out_of_service`, where `f` blocks, so that a spare thread may take the place.
+    /// Runs `f`, which blocks, with this worker out of service: another thread, maybe a spare one, may
+    /// take its place.
     fn blocking<R>(&self, f: impl FnOnce() -> R) -> R {
-        self.inner.post.begin_to_block(self.seat.index);
+        let inner = &self.inner;
+        inner.post.begin_to_block(self.seat.index);
         let result = if self.in_loop.get() {
-            self.inner.threads.block(&self.inner);
-            let result = self.out_of_service(true, f);
-            self.inner.threads.unblock(&self.inner);
+            inner.threads.block(inner);
+            // What rayon gave it runs out of service already.
+            let is_in_service = self.has_deques.get();
+            if is_in_service {
+                let duty = inner.sleep.block(|| !inner.queue.is_empty());
+                inner.fulfil(duty);
+            }
+            inner.threads.reroute(inner);
+            let result = f();
+            if is_in_service {
+                self.come_back();
+            }
+            inner.threads.unblock(inner);
             result
         } else {
             f()
         };
-        self.inner.post.end_blocking(self.seat.index);
+        inner.post.end_blocking(self.seat.index);
         result
     }
 }
@@ -388,14 +404,16 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
         inner.sleep.call_taken_up();
         let post = &inner.post;
         current.in_loop.set(true);
+        current.has_deques.set(true);
         post.set_in_loop(current.seat.index, true);
         run(current);
         post.set_in_loop(current.seat.index, false);
+        current.has_deques.set(false);
         current.in_loop.set(false);
         mail::read_beside_loop(current);
         return;
     }
-    if inner.life.is_stopped() {
+    if inner.life.is_stopped() || inner.threads.is_void() {
         inner.threads.take_call();
         return;
     }
@@ -417,7 +435,7 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
         execute(current, job);
         inner.look_if_drained();
     }
-    let duty = inner.sleep.leave_service(false, || !inner.queue.is_empty());
+    let duty = inner.sleep.leave_service(|| !inner.queue.is_empty());
     inner.fulfil(duty);
 }
 
@@ -446,28 +464,41 @@ fn search_once(current: &Current) -> Option<Job> {
 enum Next {
     /// Look into the own deques and the injectors.
     Look,
+    /// Look everywhere; it is counted as searching.
+    Search,
     Leave,
 }
 
 /// The loop. Entered as a searcher.
 fn run(current: &Current) {
-    let inner = &*current.inner;
-    let mut next = search(current);
-    while next == Next::Look {
-        read_mail(current);
-        while run_next(current) {
-            read_mail(current);
-            if inner.sleep.has_surplus() && inner.sleep.take_surplus() {
-                inner.threads.end_work(inner, current.seat.index, || true);
-                inner.queue.hand_over(&current.seat.local);
-                let duty = inner.sleep.after_push();
-                inner.fulfil(duty);
-                inner.look_if_drained();
-                return;
-            }
-        }
-        next = idle(current);
+    let mut next = Next::Search;
+    loop {
+        next = match next {
+            Next::Look => work(current),
+            Next::Search => search(current),
+            Next::Leave => return,
+        };
     }
+}
+
+/// Runs jobs for as long as there are some in the own deques and the injectors.
+fn work(current: &Current) -> Next {
+    let inner = &*current.inner;
+    read_mail(current);
+    while run_next(current) {
+        read_mail(current);
+        if inner.sleep.has_surplus()
+            && inner.sleep.take_surplus()
+            && inner.threads.leave_as_surplus(inner, current.seat.index)
+        {
+            inner.queue.hand_over(&current.seat.local);
+            let duty = inner.sleep.after_push();
+            inner.fulfil(duty);
+            inner.look_if_drained();
+            return Next::Leave;
+        }
+    }
+    idle(current)
 }
 
 #[inline]
@@ -480,7 +511,7 @@ fn read_mail(current: &Current) {
 /// The pool has stopped.
 fn leave_for_good(current: &Current) -> Next {
     let inner = &*current.inner;
-    inner.threads.end_work(inner, current.seat.index, || true);
+    inner.threads.end_work(inner, current.seat.index);
     Next::Leave
 }
 
@@ -523,7 +554,7 @@ fn idle(current: &Current) -> Next {
         return leave_for_good(current);
     }
     if inner.sleep.try_search(inner.settings.workers_max) {
-        search(current)
+        Next::Search
     } else {
         lie_down(current)
     }
@@ -541,11 +572,9 @@ fn search(current: &Current) -> Next {
         }
         thread::yield_now();
     }
-    let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
+    let duty = inner.sleep.search_in_vain(|| !inner.queue.is_empty());
     inner.fulfil(duty);
-    // What rayon gives us may take long, and may even wait for a job of ours: another thread may take
-    // our place meanwhile.
-    let gift = current.give_way(rayon_core::yield_now);
+    let gift = current.take_gift(rayon_core::yield_now);
     if gift == Some(rayon_core::Yield::Executed) {
         return Next::Look;
     }
@@ -566,13 +595,13 @@ fn lie_down(current: &Current) -> Next {
         inner.sleep.rouse_this(index);
     }
     // Whoever sees it counted as asleep, and calls for a thread, finds it gone from the workers.
-    let fall_asleep = || {
-        inner
-            .threads
-            .end_work(inner, index, || inner.sleep.fall_asleep(index))
-    };
+    let fall_asleep = || inner.threads.fall_asleep(inner, index);
     match inner.sleep.doze_for(index, DOZE, fall_asleep) {
-        DozeEnd::Asleep => Next::Leave,
+        DozeEnd::Asleep => {
+            let duty = inner.sleep.look_again(|| !inner.queue.is_empty());
+            inner.fulfil(duty);
+            Next::Leave
+        }
         DozeEnd::Roused if inner.life.is_stopped() => leave_for_good(current),
         // Who reads makes no promise to find jobs.
         DozeEnd::Roused if inner.post.has_mail(index) => {
@@ -580,7 +609,7 @@ fn lie_down(current: &Current) -> Next {
             inner.fulfil(duty);
             Next::Look
         }
-        DozeEnd::Roused => search(current),
+        DozeEnd::Roused => Next::Search,
     }
 }
 

@@ -133,7 +133,8 @@ fn r5_a_handle_costs_one_allocation() {
         });
         println!("{made} for {JOBS} jobs");
         assert!(
-            (JOBS..JOBS + JOBS / 50).contains(&made),
+            // And the blocks of the injector, and a call through rayon now and then.
+            (JOBS..JOBS + JOBS / 25).contains(&made),
             "{made} for {JOBS}"
         );
     });

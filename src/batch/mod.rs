@@ -224,7 +224,7 @@ impl Pool {
 
     /// As [`map`](Self::map), but yields each result as soon as it is there.
     ///
-    /// On a worker of the pool that has no finished result it yields the oldest, and runs it itself if it
+    /// On a worker, of whatever pool, that has no finished result it yields the oldest; one of this pool runs it itself if it
     /// has not started.
     ///
     /// # Panics

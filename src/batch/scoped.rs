@@ -263,8 +263,8 @@ where
         if let Some(outcome) = state.next() {
             return outcome;
         }
-        // A worker must not wait for a queue that it should empty.
-        let item = worker::seat_in(self.scope.inner()).and_then(|_| state.claim());
+        // A worker must not wait for a queue that it should empty, or that waits for it in the end.
+        let item = worker::is_worker().then(|| state.claim()).flatten();
         drop(state);
         match item {
             Some(item) => self.apply_here(item),
@@ -309,7 +309,7 @@ impl<'scope> Scope<'scope> {
     /// Nothing is pulled before the first `next`, and then always on the consumer's thread: what was
     /// pulled and not yet yielded is at most capacity + workers items. Each `next` brings in what is
     /// admitted at once, and then blocks until the result that is due is there. A consumer on a
-    /// thread of the pool runs the item that it waits for itself, if that has not started; one that has
+    /// thread of this pool, or of another, runs the item that it waits for itself, if that has not started; one that has
     /// no result to wait for does so, wherever it is, when the queue is full or the pool closed.
     ///
     /// Dropping the iterator half way drops the items that have not started, and waits for nothing;
@@ -346,7 +346,7 @@ impl<'scope> Scope<'scope> {
 
     /// As [`map`](Self::map), but yields each result as soon as it is there.
     ///
-    /// On a thread of the pool that has no finished result it runs the oldest item that has not started.
+    /// On a thread of this pool, or of another, that has no finished result it runs the oldest item that has not started.
     ///
     /// # Panics
     /// As [`map`](Self::map).

@@ -253,7 +253,23 @@ fn r2_a_job_that_meets_a_worker_on_its_way_to_rayon_sends_a_call() {
         assert_eq!(pool.sleep.stop_searching(|| false), Duty::None);
         let worker = {
             let pool = Arc::clone(&pool);
-            spawn(move || pool.sleep.leave_service(false, || pool.queue.has_work()))
+            spawn(move || pool.sleep.leave_service(|| pool.queue.has_work()))
+        };
+        pool.queue.push(0);
+        let duties = [pool.sleep.after_push(), worker.join().unwrap()];
+        assert_eq!(duties.iter().filter(|&&duty| duty == Duty::Call).count(), 1);
+        assert_eq!(pool.sleep.census(), [0, 0, 0, 1]);
+    });
+}
+
+/// R2: the same, for one that goes there from a search in vain. Kills `sleep_no_fence_vain`.
+#[test]
+fn r2_a_job_that_meets_a_search_in_vain_sends_a_call() {
+    explore(|| {
+        let pool = Pool::<1>::new(1);
+        let worker = {
+            let pool = Arc::clone(&pool);
+            spawn(move || pool.sleep.search_in_vain(|| pool.queue.has_work()))
         };
         pool.queue.push(0);
         let duties = [pool.sleep.after_push(), worker.join().unwrap()];
