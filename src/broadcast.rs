@@ -282,7 +282,7 @@ impl Pool {
             return Vec::new();
         }
         let started = inner.threads.started();
-        let threads = started.all - started.spare;
+        let threads = started.main;
         let outcomes = Mutex::new(Vec::with_capacity(threads));
         let part = |index| {
             let context = BroadcastContext {

@@ -103,6 +103,15 @@ impl Workers {
         self.max
     }
 
+    /// For a pool that may have so many threads.
+    pub(crate) fn validate_below(self, max_threads: usize) -> Result<(), BuildError> {
+        self.validate()?;
+        if self.max() > max_threads {
+            return Err(invalid("workers", self, "at most as many as max_threads"));
+        }
+        Ok(())
+    }
+
     fn validate(self) -> Result<(), BuildError> {
         let rule = if self.min < 1 {
             "at least one worker has to be in service"
@@ -204,27 +213,33 @@ impl PoolBuilder {
 
     /// How many threads the pool may ever have, which is how far it can be resized.
     ///
-    /// Default: the larger of the workers' maximum and the number of cores. Has no effect yet.
+    /// Default: the larger of the workers' maximum and the number of cores. Spare threads, which take the
+    /// places of blocked workers, come on top. rayon's pool is as wide as the workers' maximum: in the job of a worker
+    /// that is there because the pool was resized beyond that, a parallel iterator has one thread.
     pub fn max_threads(mut self, threads: usize) -> Self {
         self.max_threads = Some(threads);
         self
     }
 
-    /// The part of the capacity, from 0 to 1, from which on more workers are called in. Default: 0.7.
-    /// Has no effect yet.
+    /// The part of the capacity, from 0 to 1, from which on more workers are called in: a quarter of those in
+    /// service, at least one. Default: 0.7.
+    ///
+    /// A queue that was not empty for a whole [`scale_cooldown`](Self::scale_cooldown) calls more in too, however
+    /// short it is. Jobs that idle workers are about to take do not count.
     pub fn scale_up_threshold(mut self, fraction: f64) -> Self {
         self.scaling.threshold = fraction;
         self
     }
 
-    /// The least time between two scale-ups. Default: 5 seconds. Has no effect yet.
+    /// The least time between two scale-ups. Default: 5 seconds.
     pub fn scale_cooldown(mut self, time: Duration) -> Self {
         self.scaling.cooldown = time;
         self
     }
 
     /// How long a worker above the minimum finds nothing to do before it is parked. Default: 30
-    /// seconds. Has no effect yet.
+    /// seconds. A worker that runs a job is not idle, and nobody is parked while jobs wait. It takes some
+    /// milliseconds to fall asleep, and so at least as long to be parked.
     pub fn idle_timeout(mut self, time: Duration) -> Self {
         self.scaling.idle_timeout = time;
         self

@@ -131,8 +131,7 @@ impl Inner {
         } else {
             self.queue.push_structured(job);
         }
-        let duty = self.sleep.after_push();
-        self.fulfil(duty);
+        self.pushed(self.sleep.after_push());
         // SAFETY: it is ours, and its job was pushed.
         let outcome = unsafe { guest.wait(self) };
         outcome.unwrap_or_else(|payload| resume_unwind(payload))

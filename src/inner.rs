@@ -3,7 +3,6 @@
 use std::{
     any::Any,
     fmt,
-    ops::RangeInclusive,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -16,8 +15,9 @@ use crate::{
     mail::Post,
     metrics::Recorder,
     queue::Queue,
+    scaler::Scaler,
     shutdown::Life,
-    sleep::Sleep,
+    sleep::{Duty, Sleep},
     sync::AtomicUsize,
     threads::Threads,
     unwind::{drop_payload, quietly},
@@ -42,7 +42,9 @@ pub(crate) type PanicHook = Box<dyn Fn(Box<dyn Any + Send>) + Send + Sync>;
 pub(crate) struct Settings {
     pub(crate) name: String,
     pub(crate) workers_min: usize,
+    /// Before a resize. It is the width of rayon's pool.
     pub(crate) workers_max: usize,
+    /// Those that may be in service after one.
     pub(crate) max_threads: usize,
     pub(crate) capacity: usize,
     pub(crate) stack_size: Option<usize>,
@@ -54,7 +56,7 @@ impl Settings {
     /// All threads that the pool may have: those that may be in service, and the spare ones that
     /// take the places of blocked workers.
     pub(crate) fn threads(&self) -> usize {
-        self.workers_max + self.workers_max.clamp(SPARES_MIN, SPARES_MAX)
+        self.max_threads + self.workers_max.clamp(SPARES_MIN, SPARES_MAX)
     }
 }
 
@@ -79,6 +81,7 @@ pub(crate) struct Inner {
     pub(crate) admission: Admission,
     pub(crate) queue: Queue,
     pub(crate) sleep: Sleep,
+    pub(crate) scaler: Scaler,
     pub(crate) recorder: Recorder,
     pub(crate) threads: Threads,
     pub(crate) life: Life,
@@ -99,7 +102,11 @@ impl Inner {
         let inner = Arc::new_cyclic(|me| Self {
             admission: Admission::new(settings.capacity, threads),
             queue,
-            sleep: Sleep::new(settings.workers_max, threads),
+            sleep: Sleep::new(settings.workers_min, threads),
+            scaler: Scaler::new(
+                settings.workers_min..=settings.workers_max,
+                settings.scaling,
+            ),
             recorder: Recorder::new(threads),
             threads: Threads::new(),
             life: Life::new(),
@@ -133,8 +140,16 @@ impl Inner {
             Some(local) => local.push(job),
             None => self.queue.push(job),
         }
-        let duty = self.sleep.after_push();
+        self.pushed(self.sleep.after_push());
+    }
+
+    /// To be called after the push of a job that holds a place.
+    #[inline]
+    pub(crate) fn pushed(&self, duty: Duty) {
         self.fulfil(duty);
+        if self.scaler.is_due(self) {
+            self.scaler.look(self);
+        }
     }
 
     /// To be called when a worker runs dry, when a job has ended outside of a worker's loop, and
@@ -165,11 +180,6 @@ impl Inner {
             Some(handler) => quietly(|| handler(payload)),
             None => drop_payload(payload),
         }
-    }
-
-    /// The workers in service: at least .. at most.
-    pub(crate) fn workers(&self) -> RangeInclusive<usize> {
-        self.settings.workers_min..=self.settings.workers_max
     }
 }
 

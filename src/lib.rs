@@ -66,7 +66,8 @@ mod pool;
 #[cfg(not(loom))]
 mod queue;
 #[cfg(not(loom))]
-#[cfg_attr(not(test), expect(dead_code, reason = "threads.rs will ask it"))]
+mod scaler;
+#[cfg(not(loom))]
 mod scaling;
 #[cfg(not(loom))]
 mod scope;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    builder::Workers,
     builder::{self, PoolBuilder},
     error::{BuildError, ShutdownError, ShutdownReport},
     inner::Inner,
@@ -158,6 +159,36 @@ impl Pool {
     pub fn set_capacity(&self, jobs: usize) -> Result<(), BuildError> {
         builder::validate_capacity(jobs)?;
         self.inner.admission.set_capacity(jobs);
+        self.inner.scaler.look(&self.inner);
+        Ok(())
+    }
+
+    /// Changes how many workers are in service, live: at least .. at most. A number fixes it.
+    ///
+    /// If there are fewer than the new minimum, the missing are called in at once; if there are more than
+    /// the new maximum, those above it are parked, the idle at once and the others when their jobs end.
+    /// Does not block, and may be called from inside of a job. After the pool's end it does nothing.
+    ///
+    /// # Errors
+    /// [`BuildError::Invalid`] if it is no range that a pool could be built with, or goes beyond
+    /// [`PoolBuilder::max_threads`](crate::PoolBuilder::max_threads).
+    ///
+    /// # Examples
+    /// ```
+    /// let pool = adaptive_pool::Pool::builder().workers(1).max_threads(4).build().unwrap();
+    /// pool.resize(2..=4).unwrap();
+    /// assert_eq!(pool.metrics().workers_in_service, 2);
+    /// assert_eq!(
+    ///     pool.resize(2..=5).unwrap_err().to_string(),
+    ///     "workers = 2..=5: at most as many as max_threads",
+    /// );
+    /// ```
+    pub fn resize(&self, workers: impl Into<Workers>) -> Result<(), BuildError> {
+        let workers = workers.into();
+        workers.validate_below(self.inner.settings.max_threads)?;
+        self.inner
+            .scaler
+            .resize(&self.inner, workers.min()..=workers.max());
         Ok(())
     }
 
@@ -185,7 +216,7 @@ impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
             .field("name", &self.inner.settings.name)
-            .field("workers", &self.inner.workers())
+            .field("workers", &self.inner.scaler.scaled().workers)
             .field("capacity", &self.inner.admission.capacity())
             .field("depth", &self.inner.admission.depth())
             .field("closed", &self.is_closed())

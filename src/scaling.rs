@@ -222,6 +222,12 @@ impl Policy {
 }
 
 impl Past {
+    /// Whether the last scale-up is less than a cooldown ago.
+    pub(crate) fn is_cooling(&self, now: Duration, cooldown: Duration) -> bool {
+        self.last_scale_up
+            .is_some_and(|last| end_of(last, cooldown).is_none_or(|end| end > now))
+    }
+
     pub(crate) fn note(&mut self, decision: Decision, now: Duration, cooldown: Duration) {
         match decision {
             Decision::CallIn(_) => self.last_scale_up = Some(now),

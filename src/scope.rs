@@ -230,8 +230,7 @@ impl<'scope> Scope<'scope> {
                 // SAFETY: the scope waits for the job before 'scope ends; it is run even when the
                 // pool is emptied.
                 unsafe { local.push_structured(job) };
-                let duty = inner.sleep.after_offer();
-                return inner.fulfil(duty);
+                return inner.pushed(inner.sleep.after_offer());
             }
             _ if self.countdown.takes_strays() => {
                 // SAFETY: as above.
@@ -247,8 +246,7 @@ impl<'scope> Scope<'scope> {
                 inner.queue.push_structured(unsafe { Job::borrowing(job) });
             }
         }
-        let duty = inner.sleep.after_push();
-        inner.fulfil(duty);
+        inner.pushed(inner.sleep.after_push());
     }
 
     fn frame(&self) -> *const () {

@@ -85,6 +85,14 @@ impl Counts {
         (self.0 / one) & FIELD
     }
 
+    /// Places whose worker does not run a job.
+    fn idle(self) -> u64 {
+        [SEARCHING, DOZING, ASLEEP, CALLED]
+            .map(|field| self.of(field))
+            .iter()
+            .sum()
+    }
+
     fn discarding(self) -> bool {
         self.0 & DISCARDING != 0
     }
@@ -155,8 +163,8 @@ pub(crate) struct Sleep {
     /// The dozers, the last one to lie down at the end: it is the warmest.
     dozers: Mutex<Vec<usize>>,
     bells: Box<[CachePadded<Bell>]>,
-    /// How many places in service there are.
-    in_service: u64,
+    /// How many places in service there are. Changed by one thread at a time: see `scaler.rs`.
+    in_service: AtomicUsize,
 }
 
 impl Sleep {
@@ -165,7 +173,7 @@ impl Sleep {
         Self {
             counts: CachePadded::new(AtomicU64::new(workers as u64 * ASLEEP)),
             surplus: CachePadded::new(AtomicUsize::new(0)),
-            in_service: workers as u64,
+            in_service: AtomicUsize::new(workers),
             dozers: Mutex::new(Vec::with_capacity(threads)),
             bells: (0..threads)
                 .map(|_| {
@@ -187,6 +195,56 @@ impl Sleep {
     #[inline]
     fn load(&self) -> Counts {
         Counts(self.counts.load(Ordering::Relaxed))
+    }
+
+    /// How many places in service there are.
+    pub(crate) fn in_service(&self) -> usize {
+        self.in_service.load(Ordering::Relaxed)
+    }
+
+    /// Of these, how many have no worker that runs a job.
+    pub(crate) fn idle(&self) -> usize {
+        self.load().idle() as usize
+    }
+
+    /// And how many have no worker that is awake.
+    pub(crate) fn asleep(&self) -> usize {
+        self.load().of(ASLEEP) as usize
+    }
+
+    /// Whether there is nobody to rouse, since every place has a worker that runs a job.
+    #[inline]
+    pub(crate) fn all_run(&self) -> bool {
+        self.load().all_run()
+    }
+
+    /// More places in service. Who runs without one fills one of them; the others are asleep.
+    pub(crate) fn add_places(&self, places: usize, work: impl FnOnce() -> bool) -> Duty {
+        // Before the counts: who finds fewer idle than there are places fences for one that runs.
+        self.in_service.fetch_add(places, Ordering::Relaxed);
+        let asleep = (0..places).filter(|_| !self.take_surplus()).count();
+        let added = asleep as u64 * ASLEEP;
+        let before = self.counts.fetch_add(added, Ordering::AcqRel);
+        self.fence(Counts(before + added), 0);
+        if work() { self.rouse() } else { Duty::None }
+    }
+
+    /// Fewer places in service: of those that are asleep, or else, when their jobs end, of those whose workers
+    /// are running.
+    pub(crate) fn remove_places(&self, places: usize) {
+        for _ in 0..places {
+            if !self.return_to_service() {
+                self.add_surplus();
+            }
+        }
+        self.in_service.fetch_sub(places, Ordering::Relaxed);
+    }
+
+    /// If there is one worker too many, the place of the caller, who has fallen asleep, is not there any more.
+    pub(crate) fn settle_surplus(&self) {
+        if self.take_surplus() && !self.return_to_service() {
+            self.add_surplus();
+        }
     }
 
     /// To be called after each push: wakes a worker if one is needed.
@@ -343,13 +401,10 @@ impl Sleep {
     /// if they do not count him otherwise. Those who are running push with a light fence. If nobody else is
     /// running, a plain one will do: who runs later has changed the counts before, after us.
     fn fence(&self, now: Counts, uncounted: u64) {
-        let idle: u64 = [SEARCHING, DOZING, ASLEEP, CALLED]
-            .map(|field| now.of(field))
-            .iter()
-            .sum();
+        let idle = now.idle();
         // Pairs with the fence in `add_surplus`: we see it, or they see what we have changed.
         sync::fence(Ordering::SeqCst);
-        let somebody_runs = idle + uncounted < self.in_service || self.has_surplus();
+        let somebody_runs = idle + uncounted < self.in_service() as u64 || self.has_surplus();
         if somebody_runs {
             fence::heavy();
         }

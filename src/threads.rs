@@ -15,13 +15,15 @@
 //! run (`rayon::current_num_threads` would tell jobs of them), so a spare is a rayon pool of its own,
 //! of one thread, made when it is first needed. A call that is under way in rayon when its last thread
 //! blocks is rerouted to a spare, and void when rayon gives it out later. A parallel iterator in a job that happens to run there
-//! is correct, and as fast as one thread.
+//! is correct, and as fast as one thread. A pool that is resized beyond the range with which it was built takes
+//! spare threads for what comes on top.
 
 use std::{
     io, mem,
     panic::{self, AssertUnwindSafe},
     sync::{Arc, Mutex},
-    thread::JoinHandle,
+    thread::{JoinHandle, Thread},
+    time::{Duration, Instant},
 };
 
 use rayon_core::{ThreadBuilder, ThreadPool, ThreadPoolBuilder};
@@ -62,6 +64,10 @@ struct Staff {
     started: usize,
     working: usize,
     called: usize,
+    /// When a call was sent that may be late, of those that were not taken up.
+    called_at: Option<Instant>,
+    /// Threads that are no workers: at most one.
+    keepers: usize,
     /// Of the calls that rayon still has, how many were answered by spare threads meanwhile, or by
     /// workers that came back from a wait.
     void: usize,
@@ -92,6 +98,8 @@ impl Threads {
                 started: 0,
                 working: 0,
                 called: 0,
+                called_at: None,
+                keepers: 0,
                 void: 0,
                 blocked: 0,
                 refused: false,
@@ -103,7 +111,7 @@ impl Threads {
     /// Makes the rayon pool, and starts its first `at_once` threads.
     ///
     /// # Errors
-    /// If one of these cannot be started. The others have ended then.
+    /// If not even one of these can be started.
     pub(crate) fn build(
         &self,
         inner: &Arc<Inner>,
@@ -121,6 +129,11 @@ impl Threads {
         staff.spare_seats = spare_seats;
         for index in 0..at_once {
             if let Err(source) = staff.start_next(inner) {
+                if index > 0 {
+                    // There are some for the jobs; the others are tried again when they are called.
+                    inner.recorder.thread_start_failed();
+                    break;
+                }
                 drop(staff);
                 self.stop(inner);
                 self.join();
@@ -133,12 +146,12 @@ impl Threads {
     /// Makes a worker of a thread that is with rayon, or of a new one.
     pub(crate) fn call(&self, inner: &Arc<Inner>) {
         let mut staff = lock(&self.staff);
-        let idle = staff.started - staff.working;
-        // A thread that is with rayon may be helping a job there, for as long as that job likes; as
-        // long as some worker is in a job, a thread that was not started yet is the better choice.
-        let maybe_helping = staff.working > 0 && staff.started < inner.settings.workers_max;
-        let wanting = idle <= staff.called || maybe_helping;
-        if wanting && staff.started < inner.settings.workers_max {
+        if staff.rayon.is_none() {
+            return;
+        }
+        let limit = inner.scaler.max().min(inner.settings.workers_max);
+        let wanting = staff.started - staff.working <= staff.called;
+        if wanting && staff.started < limit {
             if staff.start_next(inner).is_err() {
                 inner.recorder.thread_start_failed();
             }
@@ -156,6 +169,64 @@ impl Threads {
             rayon.spawn(worker::call(Arc::clone(inner), Errand::Work(None)));
             staff.called += 1;
         }
+        let maybe_late = !wanting && staff.working > 0 && staff.started < limit;
+        if maybe_late {
+            staff.called_at.get_or_insert_with(Instant::now);
+        }
+        drop(staff);
+        if maybe_late {
+            inner.scaler.watch_call(inner);
+        }
+    }
+
+    /// Starts a thread for a call that nobody has taken up for so long: the threads that are with rayon are
+    /// busy there. If there is a call that is younger, returns for how long it still may lie there.
+    pub(crate) fn start_for_late_call(
+        &self,
+        inner: &Arc<Inner>,
+        patience: Duration,
+    ) -> Option<Duration> {
+        let mut staff = lock(&self.staff);
+        let left = patience.saturating_sub(staff.called_at?.elapsed());
+        let limit = inner.scaler.max().min(inner.settings.workers_max);
+        if staff.called == 0 || staff.started >= limit {
+            staff.called_at = None;
+            return None;
+        }
+        if !left.is_zero() {
+            return Some(left);
+        }
+        staff.called_at = None;
+        if staff.start_next(inner).is_err() {
+            inner.recorder.thread_start_failed();
+        }
+        staff.look_if_stuck(inner);
+        None
+    }
+
+    /// Starts the thread that `keep`s the scaling's time.
+    pub(crate) fn start_keeper(
+        &self,
+        inner: &Arc<Inner>,
+        keep: impl FnOnce(&Arc<Inner>) + Send + 'static,
+    ) -> Option<Thread> {
+        let mut staff = lock(&self.staff);
+        staff.rayon.as_ref()?;
+        let name = format!("{}-keeper", inner.settings.name);
+        let own = Arc::clone(inner);
+        let started = std::thread::Builder::new().name(name).spawn(move || {
+            keep(&own);
+            own.life.thread_exited(false);
+        });
+        let Ok(handle) = started else {
+            inner.recorder.thread_start_failed();
+            return None;
+        };
+        let thread = handle.thread().clone();
+        staff.handles.push(handle);
+        staff.handles_made += 1;
+        staff.keepers += 1;
+        Some(thread)
     }
 
     /// A worker is about to block in a wait, or is through with it.
@@ -241,6 +312,7 @@ impl Threads {
         while staff.void_call() {
             inner.sleep.call_put_back();
         }
+        inner.sleep.settle_surplus();
         true
     }
 
@@ -318,12 +390,14 @@ impl Threads {
         }
     }
 
-    /// All threads that were ever started, and how many of them are spare.
+    /// All threads that were ever started, and how many of them are workers, and spare ones.
     pub(crate) fn started(&self) -> Started {
         let staff = lock(&self.staff);
         Started {
             all: staff.handles_made,
-            spare: staff.handles_made - staff.started,
+            workers: staff.handles_made - staff.keepers,
+            main: staff.started,
+            spare: staff.handles_made - staff.started - staff.keepers,
         }
     }
 }
@@ -331,6 +405,8 @@ impl Threads {
 /// A count of threads.
 pub(crate) struct Started {
     pub(crate) all: usize,
+    pub(crate) workers: usize,
+    pub(crate) main: usize,
     pub(crate) spare: usize,
 }
 
@@ -368,6 +444,7 @@ impl Staff {
             self.void -= 1;
         } else {
             self.called -= 1;
+            self.called_at = self.called_at.filter(|_| self.called > 0);
         }
         !is_void
     }
@@ -400,7 +477,8 @@ impl Staff {
     fn look_if_stuck(&mut self, inner: &Inner) {
         let all_called = self.spares.iter().all(|spare| spare.called);
         let all_work = self.working == self.started && all_called;
-        let started = self.recruits.is_empty() && self.spare_seats.is_empty();
+        let limit = inner.scaler.max().min(inner.settings.workers_max);
+        let started = self.started >= limit && self.spare_seats.is_empty();
         let stuck = all_work
             && self.blocked == self.working + self.spares.len()
             && (started || self.refused)
@@ -423,11 +501,15 @@ impl Staff {
         Ok(())
     }
 
-    /// Makes a worker of a spare thread, if there is one for each blocked worker. Returns whether it
-    /// did.
+    /// Makes a worker of a spare thread, as long as there are no more of them than blocked workers, and
+    /// than the range was widened by after the pool was built. Returns whether it did.
     fn call_spare(&mut self, inner: &Arc<Inner>) -> bool {
         let called = self.spares.iter().filter(|spare| spare.called).count();
-        if called >= self.blocked || self.rayon.is_none() {
+        let added = inner
+            .scaler
+            .max()
+            .saturating_sub(inner.settings.workers_max);
+        if called >= self.blocked + added || self.rayon.is_none() {
             return false;
         }
         let idle = self.spares.iter_mut().find(|spare| !spare.called);
@@ -524,6 +606,6 @@ impl Recruit {
             inner.post.close(index);
             run_hook(&inner.hooks.exit);
         });
-        inner.life.thread_exited();
+        inner.life.thread_exited(true);
     }
 }

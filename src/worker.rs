@@ -548,12 +548,13 @@ fn run_next(current: &Current) -> bool {
 /// The own deques and the injectors are empty.
 fn idle(current: &Current) -> Next {
     let inner = &*current.inner;
+    inner.scaler.ran_dry();
     inner.admission.settle_if_awaited();
     inner.look_if_drained();
     if inner.life.is_stopped() {
         return leave_for_good(current);
     }
-    if inner.sleep.try_search(inner.settings.workers_max) {
+    if inner.sleep.try_search(inner.sleep.in_service()) {
         Next::Search
     } else {
         lie_down(current)
@@ -600,6 +601,7 @@ fn lie_down(current: &Current) -> Next {
         DozeEnd::Asleep => {
             let duty = inner.sleep.look_again(|| !inner.queue.is_empty());
             inner.fulfil(duty);
+            inner.scaler.fell_asleep(inner, DOZE);
             Next::Leave
         }
         DozeEnd::Roused if inner.life.is_stopped() => leave_for_good(current),
@@ -619,7 +621,10 @@ impl Inner {
     pub(crate) fn fulfil(&self, duty: Duty) {
         match duty {
             Duty::None => {}
-            Duty::Call => self.threads.call(&self.me()),
+            Duty::Call => {
+                self.scaler.was_called();
+                self.threads.call(&self.me());
+            }
             Duty::Discard => {
                 self.discard_submitted();
                 let duty = self.sleep.rouse();

@@ -186,7 +186,7 @@ fn a8_a_worker_in_another_pools_line_goes_on_when_that_pool_is_stuck() {
 
 fn pool_of(workers: usize) -> Pool {
     let builder = Pool::builder().workers(workers).capacity(1);
-    builder.build().unwrap()
+    builder.max_threads(workers).build().unwrap()
 }
 
 /// A timeout is kept while the pool is not stuck, and what was waited for comes back.

@@ -267,6 +267,8 @@ fn r2_a_thread_that_helps_rayon_is_not_taken_for_idle() {
         let pool = Pool::builder()
             .workers(1..=3)
             .max_threads(3)
+            .scale_up_threshold(0.0)
+            .scale_cooldown(Duration::ZERO)
             .build()
             .unwrap();
         // Two threads exist, and are idle.

@@ -13,13 +13,19 @@ use std::{
     time::Duration,
 };
 
-use adaptive_pool::Pool;
+use adaptive_pool::{Pool, PoolBuilder};
 use support::*;
+
+/// For pools that call a worker in for each job that waits.
+fn eager() -> PoolBuilder {
+    let builder = Pool::builder().scale_up_threshold(0.0);
+    builder.scale_cooldown(Duration::ZERO)
+}
 
 #[test]
 fn s4_the_minimum_is_started_at_build_and_the_others_when_needed() {
     watched(|| {
-        let builder = Pool::builder().workers(1..=3).max_threads(5).capacity(8);
+        let builder = eager().workers(1..=3).max_threads(5).capacity(8);
         let pool = builder.name("s4-first").build().unwrap();
         assert_eq!(pool.metrics().threads, 1);
         assert_eq!(pool.metrics().per_worker.len(), 3);
@@ -39,15 +45,15 @@ fn s4_the_minimum_is_started_at_build_and_the_others_when_needed() {
         }
         assert!(pool.try_spawn(|| ()).is_err());
         assert_eq!(pool.metrics().threads, 3);
-        assert_eq!(threads_named("s4-first"), 3);
+        // And the keeper.
+        assert!((3..=4).contains(&threads_named("s4-first")));
     });
 }
 
 #[test]
 fn s4_an_idle_thread_is_called_in_again() {
     watched(|| {
-        let builder = Pool::builder().workers(1..=4).max_threads(6);
-        let pool = builder.build().unwrap();
+        let pool = eager().workers(1..=4).max_threads(6).build().unwrap();
         drop([occupy(&pool), occupy(&pool), occupy(&pool), occupy(&pool)]);
         let rounds = if cfg!(miri) { 3 } else { 30 };
         for _ in 0..rounds {

@@ -63,7 +63,7 @@ impl<I: Iterator, L> Stream<I, L> {
             items: items.fuse(),
             staged: None,
             due: 0,
-            ahead: capacity.saturating_add(inner.settings.workers_max),
+            ahead: capacity.saturating_add(inner.sleep.in_service()),
         }
     }
 

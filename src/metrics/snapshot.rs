@@ -36,7 +36,8 @@ pub struct Snapshot {
     pub workers_idle: u64,
     /// Workers that were called in once, and are not in service now.
     pub workers_parked: u64,
-    /// Threads that were started, and have not ended.
+    /// Threads for workers that were started, and have not ended. (A pool with a range may have one more, which
+    /// keeps the time for its scaling.)
     pub threads: u64,
 
     /// Jobs that were brought to the pool: admitted or rejected.
@@ -66,8 +67,13 @@ pub struct Snapshot {
     /// Threads that the system refused to start.
     pub thread_start_failures: u64,
 
+    /// How often workers were called in because of the load, or of a resize.
+    pub scale_ups: u64,
+    /// How many workers were parked, over time.
+    pub parks: u64,
+
     /// Each thread that the pool may have in service, by its index, and after them the spare threads
-    /// that were started to take the places of blocked workers.
+    /// that were started to take the places of blocked workers, or for a resize.
     pub per_worker: Vec<WorkerSnapshot>,
 }
 
@@ -106,7 +112,10 @@ impl Snapshot {
         // What has ended is read before what was begun, and that before what was admitted.
         let sums = inner.recorder.sums();
         let threads = inner.threads.started();
-        let per_worker: Vec<WorkerSnapshot> = (0..inner.settings.workers_max + threads.spare)
+        let scaled = inner.scaler.scaled();
+        let spares = inner.settings.workers_max;
+        let per_worker: Vec<WorkerSnapshot> = (0..spares)
+            .chain(spares..spares + threads.spare)
             .map(|seat| WorkerSnapshot::of(inner, seat))
             .collect();
         let started: u64 = per_worker.iter().map(|worker| worker.started).sum();
@@ -117,7 +126,7 @@ impl Snapshot {
         let in_service = if inner.life.is_stopped() {
             0
         } else {
-            inner.settings.workers_max as u64
+            inner.sleep.in_service() as u64
         };
         Self {
             depth: inner.admission.depth(),
@@ -126,8 +135,8 @@ impl Snapshot {
             workers_in_service: in_service,
             workers_busy: busy,
             workers_idle: in_service.saturating_sub(busy),
-            workers_parked: 0,
-            threads: threads.all.saturating_sub(inner.life.threads_exited()) as u64,
+            workers_parked: (scaled.most as u64).saturating_sub(in_service),
+            threads: threads.workers.saturating_sub(inner.life.workers_exited()) as u64,
             submitted: admitted
                 + sums.rejected_full
                 + sums.rejected_timed_out
@@ -144,6 +153,8 @@ impl Snapshot {
             rejected_timed_out: sums.rejected_timed_out,
             rejected_closed: sums.rejected_closed,
             thread_start_failures: sums.thread_start_failures,
+            scale_ups: scaled.scale_ups,
+            parks: scaled.parks,
             per_worker,
         }
     }

@@ -1,0 +1,376 @@
+//! The scaling, carried out: when the policy is asked, what it is told, and what becomes of its answer.
+//!
+//! # The protocol
+//!
+//! A *place in service* is what a thread fills while it is a worker. There are as many as
+//! [`Sleep`](crate::sleep::Sleep) counts; the policy in `scaling.rs` says how many there should be.
+//! Calling one in adds a place that is asleep, for which a thread is called when there is a job. Parking takes away a
+//! place that is asleep; if there is none, it leaves a surplus, which a worker takes when its job has ended. So
+//! no thread is told to stop, and what lies in its deque it hands over as always.
+//!
+//! The state is under one lock, and so are all changes of the number of places: it is within its
+//! range at every instant (S1), and decisions are made one after another.
+//!
+//! **When the policy is asked.** Nothing ticks.
+//! - *By depth.* A push compares the places that were ever taken with a mark, `look_at`. The depth
+//!   cannot have come to the threshold before the mark is passed, since it grows by one for each that is
+//!   taken: the mark is where it would be if none was given back meanwhile. So a pool that
+//!   keeps up is asked once in so many jobs. While a timer is set for the next change, the mark is out of
+//!   reach.
+//! - *By time.* A push that finds nobody to rouse sets `is_timing`, and has the timer set for the end of a
+//!   cooldown. A worker that runs dry takes the flag back; then the queue was empty.
+//! - *By idleness.* A worker that falls asleep is entered in a list, in which the longest idle come first; a call takes
+//!   out the last. The timer is set for the first.
+//! - *By the user*: `resize` and `set_capacity`.
+//!
+//! **The timer** is one thread, the *keeper*, started when it is first needed. It sleeps until the one moment that
+//! it was told, or for good. It is woken early only if a moment is set before that one; if the moment
+//! was taken back, it wakes once in vain.
+//!
+//! A pool whose range is one number has none of this: its mark is out of reach, nobody is entered, and there is no
+//! keeper.
+
+use std::{
+    ops::RangeInclusive,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    thread::{self, Thread},
+    time::{Duration, Instant},
+};
+
+use crossbeam_utils::CachePadded;
+
+use crate::{
+    inner::{Inner, Scaling},
+    scaling::{Decision, Measured, Past, Policy},
+    sleep::Duty,
+    sync::lock,
+};
+
+/// A mark that is never passed.
+const NEVER: u64 = u64::MAX;
+
+/// How long a call may lie in rayon while there are threads that were not started: a thread that is with
+/// rayon may be asleep there, and then takes it up in a tenth of that, or help a job, for as long
+/// as that likes.
+const CALL_PATIENCE: Duration = Duration::from_millis(1);
+
+/// What every push and every worker that runs dry looks at.
+struct Marks {
+    /// The policy is asked when as many places were taken.
+    look_at: AtomicU64,
+    /// There may be more workers than there are.
+    may_grow: AtomicBool,
+    /// Since the policy was asked, jobs were waiting whenever somebody looked.
+    is_timing: AtomicBool,
+    /// There may be fewer than there are.
+    may_shrink: AtomicBool,
+    /// The range's upper end.
+    max: AtomicUsize,
+}
+
+pub(crate) struct Scaler {
+    start: Instant,
+    marks: CachePadded<Marks>,
+    state: Mutex<State>,
+}
+
+struct State {
+    policy: Policy,
+    past: Past,
+    waiting_since: Option<Duration>,
+    /// When each of those that are asleep fell asleep, or was added.
+    idle_since: Vec<Duration>,
+    /// The most workers that were ever in service.
+    most: usize,
+    keeper: Keeper,
+    scale_ups: u64,
+    parks: u64,
+}
+
+enum Keeper {
+    None,
+    /// The system gave no thread for it.
+    Missing,
+    Sleeps {
+        thread: Thread,
+        until: Option<Duration>,
+    },
+}
+
+/// What the scaling shows of itself.
+pub(crate) struct Scaled {
+    pub(crate) workers: RangeInclusive<usize>,
+    pub(crate) most: usize,
+    pub(crate) scale_ups: u64,
+    pub(crate) parks: u64,
+}
+
+impl Scaler {
+    pub(crate) fn new(workers: RangeInclusive<usize>, scaling: Scaling) -> Self {
+        let (min, max) = workers.into_inner();
+        Self {
+            start: Instant::now(),
+            marks: CachePadded::new(Marks {
+                look_at: AtomicU64::new(if min < max { 0 } else { NEVER }),
+                may_grow: AtomicBool::new(min < max),
+                is_timing: AtomicBool::new(false),
+                may_shrink: AtomicBool::new(false),
+                max: AtomicUsize::new(max),
+            }),
+            state: Mutex::new(State {
+                policy: Policy {
+                    min,
+                    max,
+                    threshold: scaling.threshold,
+                    cooldown: scaling.cooldown,
+                    idle_timeout: scaling.idle_timeout,
+                },
+                past: Past::default(),
+                waiting_since: None,
+                idle_since: Vec::new(),
+                most: min,
+                keeper: Keeper::None,
+                scale_ups: 0,
+                parks: 0,
+            }),
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    pub(crate) fn scaled(&self) -> Scaled {
+        let state = lock(&self.state);
+        Scaled {
+            workers: state.policy.min..=state.policy.max,
+            most: state.most,
+            scale_ups: state.scale_ups,
+            parks: state.parks,
+        }
+    }
+
+    /// The most workers that may be in service now.
+    pub(crate) fn max(&self) -> usize {
+        self.marks.max.load(Ordering::Relaxed)
+    }
+
+    /// To be asked after each push: whether the policy is to be asked.
+    #[inline]
+    pub(crate) fn is_due(&self, inner: &Inner) -> bool {
+        let marks = &*self.marks;
+        marks.may_grow.load(Ordering::Relaxed)
+            && (inner.admission.taken() >= marks.look_at.load(Ordering::Relaxed)
+                || !marks.is_timing.load(Ordering::Relaxed) && inner.sleep.all_run())
+    }
+
+    /// A worker has found nothing in its deques and the injectors.
+    #[inline]
+    pub(crate) fn ran_dry(&self) {
+        if self.marks.is_timing.load(Ordering::Relaxed) {
+            self.marks.is_timing.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// A worker that found nothing since then has fallen asleep.
+    pub(crate) fn fell_asleep(&self, inner: &Inner, idled: Duration) {
+        if self.marks.may_shrink.load(Ordering::Relaxed) {
+            let mut state = lock(&self.state);
+            state.idle_since.push(self.now().saturating_sub(idled));
+            let duty = self.decide(&mut state, inner);
+            drop(state);
+            inner.fulfil(duty);
+        }
+    }
+
+    /// A thread was called to fill a place that was asleep: that which was the last to fall asleep.
+    pub(crate) fn was_called(&self) {
+        if self.marks.may_shrink.load(Ordering::Relaxed) {
+            lock(&self.state).idle_since.pop();
+        }
+    }
+
+    /// A call was left to threads that are with rayon, though there are some that were not started.
+    pub(crate) fn watch_call(&self, inner: &Inner) {
+        let mut state = lock(&self.state);
+        let at = self.now() + CALL_PATIENCE;
+        state.wake_keeper_at(inner, Some(at));
+    }
+
+    /// Asks the policy, and does what it says.
+    #[cold]
+    pub(crate) fn look(&self, inner: &Inner) {
+        let duty = self.decide(&mut lock(&self.state), inner);
+        inner.fulfil(duty);
+    }
+
+    /// Changes the range.
+    pub(crate) fn resize(&self, inner: &Inner, workers: RangeInclusive<usize>) {
+        let mut state = lock(&self.state);
+        (state.policy.min, state.policy.max) = workers.into_inner();
+        self.marks.max.store(state.policy.max, Ordering::Relaxed);
+        let duty = self.decide(&mut state, inner);
+        drop(state);
+        inner.fulfil(duty);
+    }
+
+    /// The duty is to be fulfilled without the lock: threads are started and called for it.
+    fn decide(&self, state: &mut State, inner: &Inner) -> Duty {
+        if inner.life.is_stopped() {
+            return Duty::None;
+        }
+        let sleep = &inner.sleep;
+        let now = self.now();
+        // Before the queue is looked at: a worker that finds it empty after that takes the flag back.
+        let was_timing = self.marks.is_timing.swap(true, Ordering::Relaxed);
+        if inner.queue.is_empty() {
+            state.waiting_since = None;
+            self.marks.is_timing.store(false, Ordering::Relaxed);
+        } else if !was_timing || state.waiting_since.is_none() {
+            state.waiting_since = Some(now);
+        }
+        let in_service = sleep.in_service();
+        let idle = sleep.idle();
+        state.idle_since.truncate(sleep.asleep());
+        let taken = inner.admission.taken();
+        let depth = inner.admission.depth();
+        let capacity = inner.admission.capacity();
+        let verdict = state.policy.decide(&Measured {
+            now,
+            depth,
+            capacity,
+            in_service,
+            busy: in_service.saturating_sub(idle),
+            waiting_since: state.waiting_since,
+            idle_since: &state.idle_since,
+            past: state.past,
+        });
+        state
+            .past
+            .note(verdict.decision, now, state.policy.cooldown);
+        match verdict.decision {
+            Decision::CallIn(workers) => {
+                state.scale_ups += 1;
+                state.idle_since.extend((0..workers).map(|_| now));
+                state.most = state.most.max(in_service + workers);
+            }
+            Decision::Park(workers) => {
+                state.parks += workers as u64;
+                state
+                    .idle_since
+                    .drain(..workers.min(state.idle_since.len()));
+            }
+            Decision::Nothing => {}
+        }
+        let after = match verdict.decision {
+            Decision::CallIn(workers) => in_service + workers,
+            Decision::Park(workers) => in_service - workers,
+            Decision::Nothing => in_service,
+        };
+        let may_grow = after < state.policy.max;
+        let pressing = pressing(&state.policy, capacity);
+        let cooling = state.past.is_cooling(now, state.policy.cooldown);
+        let look_at = if !may_grow || cooling && depth >= pressing && verdict.look_again.is_some() {
+            NEVER
+        } else {
+            taken + pressing.saturating_sub(depth).max(1)
+        };
+        self.marks.look_at.store(look_at, Ordering::Relaxed);
+        self.marks.may_grow.store(may_grow, Ordering::Relaxed);
+        let may_shrink = after > state.policy.min;
+        if may_shrink && !self.marks.may_shrink.swap(true, Ordering::Relaxed) {
+            // Those who fell asleep before were not entered.
+            let missing = sleep.asleep().saturating_sub(state.idle_since.len());
+            state.idle_since.splice(0..0, (0..missing).map(|_| now));
+        } else if !may_shrink {
+            self.marks.may_shrink.store(false, Ordering::Relaxed);
+            state.idle_since.clear();
+        }
+        state.wake_keeper_at(inner, verdict.look_again);
+        match verdict.decision {
+            Decision::CallIn(workers) => sleep.add_places(workers, || !inner.queue.is_empty()),
+            Decision::Park(workers) => {
+                sleep.remove_places(workers);
+                Duty::None
+            }
+            Decision::Nothing => Duty::None,
+        }
+    }
+
+    /// The pool has stopped: the keeper ends.
+    pub(crate) fn stop(&self) {
+        if let Keeper::Sleeps { thread, .. } = &lock(&self.state).keeper {
+            thread.unpark();
+        }
+    }
+
+    /// The life of the keeper.
+    fn keep(&self, inner: &Arc<Inner>) {
+        while !inner.life.is_stopped() {
+            let now = self.now();
+            let mut state = lock(&self.state);
+            let Keeper::Sleeps { until, .. } = &mut state.keeper else {
+                return;
+            };
+            match *until {
+                None => {
+                    drop(state);
+                    thread::park();
+                }
+                Some(until) if until > now => {
+                    drop(state);
+                    thread::park_timeout(until - now);
+                }
+                Some(_) => {
+                    *until = None;
+                    let duty = self.decide(&mut state, inner);
+                    drop(state);
+                    inner.fulfil(duty);
+                    if let Some(left) = inner.threads.start_for_late_call(inner, CALL_PATIENCE) {
+                        let mut state = lock(&self.state);
+                        let at = self.now() + left;
+                        state.wake_keeper_at(inner, Some(at));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The smallest depth at which the threshold is reached.
+fn pressing(policy: &Policy, capacity: u64) -> u64 {
+    let is_reached = |depth: u64| depth as f64 / capacity as f64 >= policy.threshold;
+    // The product may be off by one either way.
+    let near = (policy.threshold * capacity as f64) as u64;
+    (near.saturating_sub(1).max(1)..=near.saturating_add(1))
+        .find(|&depth| is_reached(depth))
+        .unwrap_or(capacity)
+}
+
+impl State {
+    /// Has the keeper wake at this moment, or before.
+    fn wake_keeper_at(&mut self, inner: &Inner, at: Option<Duration>) {
+        let Some(at) = at else {
+            return;
+        };
+        if matches!(self.keeper, Keeper::None | Keeper::Missing) {
+            let keep = |inner: &Arc<Inner>| inner.scaler.keep(inner);
+            self.keeper = match inner.threads.start_keeper(&inner.me(), keep) {
+                Some(thread) => Keeper::Sleeps {
+                    thread,
+                    until: None,
+                },
+                None => Keeper::Missing,
+            };
+        }
+        if let Keeper::Sleeps { thread, until } = &mut self.keeper {
+            if until.is_none_or(|until| at < until) {
+                *until = Some(at);
+                thread.unpark();
+            }
+        }
+    }
+}
