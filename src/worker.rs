@@ -484,21 +484,28 @@ fn run(current: &Current) {
 /// Runs jobs for as long as there are some in the own deques and the injectors.
 fn work(current: &Current) -> Next {
     let inner = &*current.inner;
-    read_mail(current);
-    while run_next(current) {
+    loop {
         read_mail(current);
-        if inner.sleep.has_surplus()
-            && inner.sleep.take_surplus()
-            && inner.threads.leave_as_surplus(inner, current.seat.index)
-        {
+        if is_one_too_many(current) {
             inner.queue.hand_over(&current.seat.local);
             let duty = inner.sleep.after_push();
             inner.fulfil(duty);
             inner.look_if_drained();
             return Next::Leave;
         }
+        if !run_next(current) {
+            return idle(current);
+        }
     }
-    idle(current)
+}
+
+/// Whether the worker has to leave: it is in the books already that it has.
+#[inline]
+fn is_one_too_many(current: &Current) -> bool {
+    let inner = &*current.inner;
+    inner.sleep.has_surplus()
+        && inner.sleep.take_surplus()
+        && inner.threads.leave_as_surplus(inner, current.seat.index)
 }
 
 #[inline]
@@ -564,6 +571,11 @@ fn idle(current: &Current) -> Next {
 /// Looks for a job, counted as searching, and runs it.
 fn search(current: &Current) -> Next {
     let inner = &*current.inner;
+    if is_one_too_many(current) {
+        let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
+        inner.fulfil(duty);
+        return Next::Leave;
+    }
     for _ in 0..SEARCHES {
         if let Some(job) = search_once(current) {
             let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());

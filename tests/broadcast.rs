@@ -201,19 +201,6 @@ fn s4_from_inside_threads_that_were_not_started_get_no_part() {
 fn a_sleeping_thread_is_reached_though_no_other_can_be_started() {
     const STACK: usize = 1 << 28;
 
-    fn limit_memory(bytes: usize) {
-        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-        let pages: usize = pages.split(' ').next().unwrap().parse().unwrap();
-        let limit = (pages * 4096 + bytes) as libc::rlim_t;
-        let limit = libc::rlimit {
-            rlim_cur: limit,
-            rlim_max: limit,
-        };
-        // SAFETY: the pointer is valid for a read of an `rlimit`.
-        let failed = unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) };
-        assert_eq!(failed, 0);
-    }
-
     let name = "a_sleeping_thread_is_reached_though_no_other_can_be_started";
     survives_in_child(name, || {
         watched(|| {

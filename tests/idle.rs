@@ -23,6 +23,9 @@ fn time_of_idling() -> Duration {
 
 fn pool() -> Pool {
     let builder = Pool::builder().workers(1..=4).max_threads(4).capacity(8);
+    let builder = builder
+        .scale_up_threshold(0.0)
+        .scale_cooldown(Duration::ZERO);
     builder.idle_timeout(Duration::ZERO).build().unwrap()
 }
 

@@ -301,3 +301,18 @@ pub fn for_a_while(time: Duration, mut f: impl FnMut()) {
         f();
     }
 }
+
+/// No more memory than now, and so many bytes, for the process.
+#[cfg(not(miri))]
+pub fn limit_memory(bytes: usize) {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = pages.split(' ').next().unwrap().parse().unwrap();
+    let limit = (pages * 4096 + bytes) as libc::rlim_t;
+    let limit = libc::rlimit {
+        rlim_cur: limit,
+        rlim_max: limit,
+    };
+    // SAFETY: the pointer is valid for a read of an `rlimit`.
+    let failed = unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) };
+    assert_eq!(failed, 0);
+}
