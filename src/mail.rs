@@ -267,11 +267,11 @@ pub(crate) fn read_beside_loop(current: &Current) {
     if !inner.post.look(index) {
         return;
     }
-    inner.threads.begin_errand(&inner.me());
-    while let Some(letter) = inner.post.boxes[index].take() {
-        letter.open(index);
-    }
-    inner.threads.end_errand();
+    current.run_errand(|| {
+        while let Some(letter) = inner.post.boxes[index].take() {
+            letter.open(index);
+        }
+    });
 }
 
 /// What a nudge does on its thread.

@@ -59,7 +59,7 @@ struct Staff {
     /// All threads that were ever started.
     handles_made: usize,
     /// Of the threads that are not spare: how many were started, how many are workers, or run a part of
-    /// a broadcast while they are with rayon, and how many
+    /// a broadcast or block while they are with rayon, and how many
     /// calls to them were not taken up.
     started: usize,
     working: usize,
@@ -71,7 +71,7 @@ struct Staff {
     /// Of the calls that rayon still has, how many were answered by spare threads meanwhile, or by
     /// workers that came back from a wait.
     void: usize,
-    /// Workers that are blocked in waits.
+    /// Threads that are blocked in waits, as workers or with rayon.
     blocked: usize,
     /// The system refused the last thread that was to be started.
     refused: bool,
@@ -244,6 +244,39 @@ impl Threads {
             staff.void_call();
         }
         staff.look_if_stuck(inner);
+    }
+
+    /// As `block` and `reroute`, for a thread, of this index, that is with rayon: it takes up no call
+    /// meanwhile. `is_counted` says that it is counted as busy already. Returns whether it is to be counted
+    /// as free again by `unblock_aside`.
+    pub(crate) fn block_aside(&self, inner: &Arc<Inner>, index: usize, is_counted: bool) -> bool {
+        let mut staff = lock(&self.staff);
+        staff.blocked += 1;
+        let counts = !is_counted && staff.begin_aside(inner, index);
+        while staff.called > 0 && staff.called + staff.working > staff.started {
+            if staff.recruits.is_empty() {
+                if !staff.call_spare(inner) {
+                    break;
+                }
+                staff.void_call();
+            } else if staff.start_next(inner).is_err() {
+                inner.recorder.thread_start_failed();
+                break;
+            }
+        }
+        staff.look_if_stuck(inner);
+        counts
+    }
+
+    /// See `block_aside`.
+    pub(crate) fn unblock_aside(&self, inner: &Inner, index: usize, counts: bool) {
+        let mut staff = lock(&self.staff);
+        staff.blocked -= 1;
+        if counts {
+            staff.end_work(inner, index);
+        } else {
+            staff.look_if_stuck(inner);
+        }
     }
 
     /// A worker came back from a wait, and all places are taken. If a call for one of them lies in rayon, it
@@ -457,6 +490,22 @@ impl Staff {
             self.void += 1;
         }
         is_called
+    }
+
+    /// A thread, of this index, that is with rayon takes up no call from now on. False if it would have
+    /// taken up none anyway: a spare that has one to come back to.
+    fn begin_aside(&mut self, inner: &Inner, index: usize) -> bool {
+        match index.checked_sub(inner.settings.workers_max) {
+            None => {
+                self.working += 1;
+                true
+            }
+            // It is not there any more if the pool has stopped.
+            Some(spare) => {
+                let spare = self.spares.get_mut(spare);
+                spare.is_some_and(|spare| !mem::replace(&mut spare.called, true))
+            }
+        }
     }
 
     /// A worker, of this index, goes back to rayon.

@@ -76,6 +76,8 @@ pub(crate) struct Current {
     in_loop: Cell<bool>,
     /// Whether what it runs now comes from our loop, so that it comes back to its deques after it.
     has_deques: Cell<bool>,
+    /// Whether it runs a part of a broadcast while it is with rayon.
+    on_errand: Cell<bool>,
     /// Odd while it runs, as a worker and outside of any job, what rayon gave it.
     gift: Cell<usize>,
     /// The scope or join that waits, or will wait, nearest to the top of the stack: its address.
@@ -105,6 +107,7 @@ pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
         base: stack_pointer(),
         in_loop: Cell::new(false),
         has_deques: Cell::new(false),
+        on_errand: Cell::new(false),
         gift: Cell::new(0),
         frame: Cell::new(ptr::null()),
         inline_depth: Cell::new(0),
@@ -306,6 +309,15 @@ impl Current {
         self.in_loop.get() && self.gift.get() % 2 == 0
     }
 
+    /// Runs `f`, which the staff counts as busy while the thread is with rayon.
+    pub(crate) fn run_errand(&self, f: impl FnOnce()) {
+        self.inner.threads.begin_errand(&self.inner);
+        self.on_errand.set(true);
+        f();
+        self.on_errand.set(false);
+        self.inner.threads.end_errand();
+    }
+
     /// Runs `f`, which blocks, with this worker out of service: another thread, maybe a spare one, may
     /// take its place.
     fn blocking<R>(&self, f: impl FnOnce() -> R) -> R {
@@ -327,7 +339,13 @@ impl Current {
             inner.threads.unblock(inner);
             result
         } else {
-            f()
+            // It does not come back to rayon, where a call may count on it.
+            let counts = inner
+                .threads
+                .block_aside(inner, self.seat.index, self.on_errand.get());
+            let result = f();
+            inner.threads.unblock_aside(inner, self.seat.index, counts);
+            result
         };
         inner.post.end_blocking(self.seat.index);
         result

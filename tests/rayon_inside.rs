@@ -286,3 +286,49 @@ fn d1_shutdown_waits_for_what_rayon_still_runs() {
         assert_eq!(pool.metrics().threads, 0);
     });
 }
+
+/// A call into another pool, whose worker calls back.
+fn there_and_back(front: &Pool, back: &Pool) {
+    back.install(|| front.install(|| ()));
+}
+
+/// Both threads of the front pool wait for the back one, one of them in a piece of rayon's work; and
+/// what they wait for needs a thread of the front pool.
+#[test]
+fn r2_a_thread_that_blocks_in_rayons_work_is_replaced() {
+    watched(|| {
+        for _ in 0..20 {
+            // Its second thread is with rayon: nothing has called it so far.
+            let (front, back) = (pool(2, 4, "front"), pool(2, 4, "back"));
+            let begun = AtomicUsize::new(0);
+            let half = || {
+                begun.fetch_add(1, Ordering::SeqCst);
+                wait_until(|| begun.load(Ordering::SeqCst) == 2);
+                there_and_back(&front, &back);
+            };
+            front.install(|| rayon_core::join(half, half));
+            for pool in [front, back] {
+                pool.shutdown();
+                assert_conserved(&pool);
+            }
+        }
+    });
+}
+
+/// The same in a part of a broadcast, which runs on rayon's side too.
+#[test]
+fn r2_a_thread_that_blocks_in_a_broadcast_is_replaced() {
+    watched(|| {
+        for threads in [1, 2] {
+            let (front, back) = (pool(threads, 4, "front"), pool(threads, 4, "back"));
+            for _ in 0..20 {
+                let parts = front.broadcast(|_| there_and_back(&front, &back));
+                assert_eq!(parts.len(), threads);
+            }
+            for pool in [front, back] {
+                pool.shutdown();
+                assert_conserved(&pool);
+            }
+        }
+    });
+}
