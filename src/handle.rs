@@ -148,6 +148,10 @@ where
     fn is_shell(&self) -> bool {
         self.0.latch.is_claimed()
     }
+
+    fn is_kept(&self) -> bool {
+        self.0.kept && !self.is_shell()
+    }
 }
 
 impl<F, T> Drop for Shared<F, T>

@@ -33,6 +33,11 @@ pub(crate) trait Runnable: Send {
     fn is_shell(&self) -> bool {
         false
     }
+
+    /// Whether `discard` would run it.
+    fn is_kept(&self) -> bool {
+        false
+    }
 }
 
 type Words = MaybeUninit<[usize; 5]>;
@@ -50,6 +55,9 @@ struct Table {
     /// # Safety
     /// The words hold an initialized value of the table's type.
     is_shell: unsafe fn(*const Words) -> bool,
+    /// # Safety
+    /// As for `is_shell`.
+    is_kept: unsafe fn(*const Words) -> bool,
     /// # Safety
     /// As for `is_shell`.
     frame: unsafe fn(*const Words) -> *const (),
@@ -92,6 +100,11 @@ trait InWords: Runnable + Sized {
             let runnable = unsafe { &*words.cast::<Self>() };
             runnable.is_shell()
         },
+        is_kept: |words| {
+            // SAFETY: the words hold a Self.
+            let runnable = unsafe { &*words.cast::<Self>() };
+            runnable.is_kept()
+        },
         frame: |words| {
             // SAFETY: the words hold a Self.
             let runnable = unsafe { &*words.cast::<Self>() };
@@ -114,6 +127,10 @@ impl<R: Runnable> Runnable for Box<R> {
 
     fn is_shell(&self) -> bool {
         (**self).is_shell()
+    }
+
+    fn is_kept(&self) -> bool {
+        (**self).is_kept()
     }
 
     fn frame(&self) -> *const () {
@@ -196,6 +213,12 @@ impl Job {
     pub(crate) fn is_shell(&self) -> bool {
         // SAFETY: the table belongs to the value in the words, which was not moved out.
         unsafe { (self.table.is_shell)(&self.words) }
+    }
+
+    /// Whether a submitted job is to be run even when the pool is emptied.
+    pub(crate) fn is_kept(&self) -> bool {
+        // SAFETY: as in `is_shell`.
+        unsafe { (self.table.is_kept)(&self.words) }
     }
 
     /// Whether both are jobs of one frame, of which a thief may take many at once.

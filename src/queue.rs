@@ -119,7 +119,7 @@ impl Queue {
         self.submitted.push(job);
     }
 
-    /// A structured job, for all threads to take.
+    /// A structured job, or a kept one while the pool is emptied, for all threads to take.
     pub(crate) fn push_structured(&self, job: Job) {
         self.structured.push(job);
     }
@@ -244,13 +244,15 @@ impl Queue {
             .or_else(|| self.take_submitted())
     }
 
-    /// How many structured jobs wait.
+    /// How many structured jobs wait, and kept ones that were put among them. Of these some may be shells,
+    /// so all shells are left out: there are no others in the end, when the submitted jobs are gone.
     pub(crate) fn structured(&self) -> u64 {
         let deques = self.stealers.iter().map(|thread| thread.structured.len());
         let waiting = deques.sum::<usize>()
             + self.structured.len()
             + self.stray_count.load(Ordering::Relaxed);
-        waiting as u64
+        let shells = self.shells.load(Ordering::Relaxed);
+        (waiting as u64).saturating_sub(shells.try_into().unwrap_or(0))
     }
 
     /// Takes one submitted job from anywhere, as any thread may.

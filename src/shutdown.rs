@@ -157,15 +157,26 @@ impl Inner {
         self.discard_submitted();
     }
 
-    /// Drops what waits in the queues.
+    /// Drops what waits in the queues. What is to be run even so is left to the workers: the caller, who
+    /// may be anybody, has a deadline, or holds what the job wants.
     #[cold]
     pub(crate) fn discard_submitted(&self) {
         let site = Site {
             inner: self,
             seat: worker::seat_in(self),
         };
+        let mut is_left = false;
         while let Some(job) = self.queue.take_submitted() {
-            job.discard(&site, true);
+            if job.is_kept() {
+                self.queue.push_structured(job);
+                is_left = true;
+            } else {
+                job.discard(&site, true);
+            }
+        }
+        if is_left {
+            let duty = self.sleep.after_push();
+            self.fulfil(duty);
         }
     }
 
