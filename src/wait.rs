@@ -132,7 +132,11 @@ impl Completion {
         let is_there = Cell::new(true);
         while stuck::block(inner, None, has_ended, || is_there.get()) == Blocked::Stuck {
             match take_back() {
-                Some(job) => job.run(&Site { inner, seat: None }, true),
+                Some(job) => {
+                    job.run(&Site { inner, seat: None }, true);
+                    // No worker of its pool runs dry after it.
+                    inner.look_if_drained();
+                }
                 None => is_there.set(false),
             }
         }
@@ -284,6 +288,8 @@ impl Countdown {
         };
         let seat = worker::seat_in(inner);
         job.run(&Site { inner, seat }, true);
+        // The thread may be another pool's, or with rayon: no worker of its pool runs dry after it.
+        inner.look_if_drained();
         true
     }
 

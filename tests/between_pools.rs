@@ -207,3 +207,49 @@ fn a4_a_worker_that_waits_for_a_busy_pool_is_refused_in_time() {
         drop(held);
     });
 }
+
+/// D1: the last job of a pool is run by another pool's worker, when its own have run dry already.
+#[test]
+fn d1_a_pool_ends_whose_last_job_ran_in_another() {
+    for kind in [Kind::Install, Kind::InPlaceScope] {
+        watched(move || {
+            for _ in 0..10 {
+                let (front, back) = (Arc::new(pool_of(8)), Arc::new(pool_of(1)));
+                // All threads of the back pool are blocked.
+                let gate = Gate::new();
+                let held: Vec<_> = (0..5)
+                    .map(|_| {
+                        let (front, gate) = (Arc::clone(&front), gate.clone());
+                        let held = back.submit(move || front.install(move || gate.pass()));
+                        wait_until(|| back.metrics().depth == 0);
+                        held.unwrap()
+                    })
+                    .collect();
+                let own = Arc::clone(&back);
+                let last = front.submit(move || {
+                    let body = || {
+                        gate.open();
+                        held.into_iter().for_each(|held| held.join().unwrap());
+                        let back = Arc::clone(&own);
+                        let closer = thread::spawn(move || back.shutdown());
+                        wait_until(|| own.is_closed());
+                        // Whoever is between two jobs has looked for more before the second one.
+                        (0..2).for_each(|_| drop(own.broadcast(|_| ())));
+                        closer
+                    };
+                    if kind == Kind::Install {
+                        own.install(body)
+                    } else {
+                        let mut closer = None;
+                        own.in_place_scope(|s| s.spawn(|_| closer = Some(body())));
+                        closer.unwrap()
+                    }
+                });
+                let closer = last.unwrap().join().unwrap();
+                assert_eq!(closer.join().unwrap().completed, 6);
+                assert_conserved(&back);
+                front.shutdown();
+            }
+        });
+    }
+}
