@@ -49,6 +49,9 @@ mod linux {
     /// Whether the system does the fence for both. Set before the first light, if at all.
     static ASYMMETRIC: AtomicBool = AtomicBool::new(false);
 
+    /// Whether there may still be lights that are no fences: for a while longer than `ASYMMETRIC`.
+    static ONE_SIDED: AtomicBool = AtomicBool::new(false);
+
     /// To be called before the threads are started that use these fences.
     pub(crate) fn prepare() {
         static ONCE: Once = Once::new();
@@ -56,6 +59,7 @@ mod linux {
             let registered = membarrier(REGISTER_PRIVATE_EXPEDITED);
             // Relaxed: the Once orders it before all that follows.
             ASYMMETRIC.store(registered, Ordering::Relaxed);
+            ONE_SIDED.store(registered, Ordering::Relaxed);
         });
     }
 
@@ -72,19 +76,21 @@ mod linux {
     /// The side that happens seldom.
     pub(crate) fn heavy() {
         fence(Ordering::SeqCst);
-        if ASYMMETRIC.load(Ordering::Relaxed) && !membarrier(PRIVATE_EXPEDITED) {
+        // Acquire: who sees that there are none any more comes after the time that `do_without` waits.
+        if ONE_SIDED.load(Ordering::Acquire) && !membarrier(PRIVATE_EXPEDITED) {
             do_without();
         }
     }
 
     /// The process has taken the call away from itself (a system call filter can do that). From now
     /// on lights are fences. Those that are under way are not, and nothing orders them but time: a
-    /// store leaves its processor within a microsecond.
+    /// store leaves its processor within a microsecond. Every heavy waits for that, until one has.
     #[cold]
     fn do_without() {
         ASYMMETRIC.store(false, Ordering::SeqCst);
         thread::sleep(Duration::from_millis(1));
         fence(Ordering::SeqCst);
+        ONE_SIDED.store(false, Ordering::Release);
     }
 
     fn membarrier(command: libc::c_int) -> bool {
