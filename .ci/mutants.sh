@@ -25,6 +25,16 @@ admission_no_hold         drain::model::d1_a_permit_that_is_kept_does_not_hold_u
 admission_stop_blind      drain::model::d2_the_job_of_a_permit_is_run_once_while_the_pool_ends
 admission_stop_twice      drain::model::d3_a_pool_that_two_close_stops_once
 admission_unused_first    drain::model::d1_a_permit_that_is_dropped_leaves_the_others_counted
+countdown_keep_near       countdown::model::r6_a_worker_waits_until_its_jobs_have_ended_elsewhere
+countdown_look_late       countdown::model::r6_a_worker_waits_until_its_jobs_have_ended_elsewhere
+countdown_no_fence_block  countdown::model::r3_a_worker_that_blocks_is_told_of_a_stray_of_its_frame
+countdown_no_fence_stray  countdown::model::r3_a_worker_that_blocks_is_told_of_a_stray_of_its_frame
+countdown_read_late       countdown::model::r6_a_stranger_waits_until_its_jobs_have_ended_elsewhere
+countdown_relaxed         countdown::model::r6_a_worker_waits_until_its_jobs_have_ended_elsewhere
+countdown_relaxed         countdown::model::r6_a_stranger_waits_until_its_jobs_have_ended_elsewhere
+countdown_relaxed         countdown::model::r6_who_waits_for_one_job_sees_its_end
+countdown_silent          countdown::model::r6_a_worker_waits_until_its_jobs_have_ended_elsewhere
+countdown_torn_end        countdown::model::r6_a_stranger_waits_until_its_jobs_have_ended_elsewhere
 deque_keep_claim          deque::model::r1_a_pop_and_a_theft_share_out_what_was_pushed
 deque_no_fence_pop        deque::model::r1_a_pop_and_a_theft_share_out_what_was_pushed
 deque_no_fence_steal      deque::model::r1_a_pop_and_a_theft_share_out_what_was_pushed
@@ -35,6 +45,9 @@ drain_no_fence_begin      drain::model::d2_a_pool_that_closes_runs_what_it_admit
 drain_no_fence_look       drain::model::d2_a_pool_that_closes_runs_what_it_admitted_and_stops_once
 drain_no_fence_look       drain::model::d2_the_job_of_a_permit_is_run_once_while_the_pool_ends
 drain_stop_late           drain::model::d2_a_pool_that_closes_runs_what_it_admitted_and_stops_once
+ending_deaf               countdown::model::r6_who_waits_for_one_job_sees_its_end
+ending_read_late          countdown::model::r6_who_waits_for_one_job_sees_its_end
+ending_torn               countdown::model::r6_who_waits_for_one_job_sees_its_end
 latch_deaf                latch::model::d2_a_task_that_awaits_a_job_is_told_of_its_end
 latch_mute                latch::model::d2_who_waits_for_a_job_is_told_of_its_end
 latch_relaxed             latch::model::r6_who_sees_the_end_sees_the_result

@@ -87,6 +87,7 @@ mod wait;
 mod worker;
 
 mod admission;
+mod countdown;
 mod deque;
 mod drain;
 mod error;

@@ -11,7 +11,8 @@
 //! The frame may be gone as soon as the owner can see a count of zero. So the last access to it is
 //! the decrement; whom to wake is read before it. A seat's thread is found through the pool, which
 //! outlives its threads' stacks. Another thread's handle is cloned before the decrement, when the
-//! waiting bit is seen, and the decrement succeeds only if that has not changed.
+//! waiting bit is seen, and the decrement succeeds only if that has not changed. The words themselves are
+//! in `countdown.rs`, where models explore them.
 //!
 //! # Why these waits cannot deadlock
 //!
@@ -35,23 +36,20 @@
 
 use std::{
     cell::Cell,
-    sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
+    sync::atomic::{AtomicUsize, Ordering},
     thread::{self, Thread},
 };
 
 use crossbeam_utils::Backoff;
 
 use crate::{
+    countdown::{Ending, Tally},
     inner::Inner,
     job::Job,
     site::Site,
     stuck::{self, Blocked},
     worker::{self, Current},
 };
-
-/// One job, in the units of `far`; the bit below says that the owner is about to block.
-const JOB: u64 = 2;
-const WAITING: u64 = 1;
 
 /// Whose frame it is.
 enum Owner {
@@ -80,12 +78,8 @@ impl Owner {
 /// The end of one job, for the frame that waits for it.
 pub(crate) struct Completion {
     owner: Owner,
-    state: AtomicU8,
+    ending: Ending,
 }
-
-const UNDER_WAY: u8 = 0;
-const AWAITED: u8 = 1;
-const ENDED: u8 = 2;
 
 impl Completion {
     /// For a frame of the calling thread.
@@ -93,23 +87,20 @@ impl Completion {
     pub(crate) fn new(inner: &Inner, current: Option<&Current>) -> Self {
         Self {
             owner: Owner::new(inner, current),
-            state: AtomicU8::new(UNDER_WAY),
+            ending: Ending::new(),
         }
     }
 
     /// The job has ended. After it, the frame may be gone.
     pub(crate) fn end(&self, inner: &Inner) {
-        // Release: who sees the end sees what the job did. Acquire: for who wakes.
-        let end = || self.state.swap(ENDED, Ordering::AcqRel) == AWAITED;
         match &self.owner {
             &Owner::Seat(owner) => {
-                if end() {
+                if let Some(owner) = self.ending.end(|| owner) {
                     inner.sleep.unpark(owner);
                 }
             }
             Owner::Other { thread, .. } => {
-                let thread = thread.clone();
-                if end() {
+                if let Some(thread) = self.ending.end(|| thread.clone()) {
                     thread.unpark();
                 }
             }
@@ -120,15 +111,12 @@ impl Completion {
     /// runs the job itself, if `take_back` still gives it.
     #[cold]
     pub(crate) fn wait(&self, inner: &Inner, take_back: impl Fn() -> Option<Job>) {
-        let has_ended = || self.state.load(Ordering::Acquire) == ENDED;
+        let has_ended = || self.ending.has_ended();
         let backoff = Backoff::new();
         while !has_ended() && !backoff.is_completed() {
             backoff.snooze();
         }
-        // Fails if it has ended.
-        let _ =
-            self.state
-                .compare_exchange(UNDER_WAY, AWAITED, Ordering::Relaxed, Ordering::Relaxed);
+        self.ending.await_end();
         let is_there = Cell::new(true);
         while stuck::block(inner, None, has_ended, || is_there.get()) == Blocked::Stuck {
             match take_back() {
@@ -146,9 +134,7 @@ impl Completion {
 /// Counts the jobs that a frame waits for.
 pub(crate) struct Countdown {
     owner: Owner,
-    /// Written by the owner alone.
-    near: AtomicU64,
-    far: AtomicU64,
+    tally: Tally,
     /// How many jobs of this frame are in the list of strays. Changed under its lock.
     pub(crate) strays: AtomicUsize,
 }
@@ -159,8 +145,7 @@ impl Countdown {
     pub(crate) fn new(inner: &Inner, current: Option<&Current>) -> Self {
         Self {
             owner: Owner::new(inner, current),
-            near: AtomicU64::new(0),
-            far: AtomicU64::new(0),
+            tally: Tally::new(),
             strays: AtomicUsize::new(0),
         }
     }
@@ -179,20 +164,13 @@ impl Countdown {
         }
     }
 
-    #[inline]
-    fn add_near(&self, n: u64) {
-        let near = self.near.load(Ordering::Relaxed);
-        self.near.store(near.wrapping_add(n), Ordering::Relaxed);
-    }
-
     /// One more job. `seat` is the calling thread's.
     #[inline]
     pub(crate) fn begin(&self, seat: Option<usize>) {
         if self.is_of(seat) {
-            self.add_near(JOB);
+            self.tally.begin_near();
         } else {
-            // Relaxed: the caller is in a job of the frame, or in its body, so it is not zero.
-            self.far.fetch_add(JOB, Ordering::Relaxed);
+            self.tally.begin_far();
         }
     }
 
@@ -200,52 +178,26 @@ impl Countdown {
     #[inline]
     pub(crate) fn end(&self, inner: &Inner, seat: Option<usize>) {
         if self.is_of(seat) {
-            self.add_near(JOB.wrapping_neg());
+            self.tally.end_near();
             return;
         }
         match &self.owner {
             &Owner::Seat(owner) => {
-                // Release: who sees the count sees what the job did. Acquire: for who wakes.
-                if self.far.fetch_sub(JOB, Ordering::AcqRel) == JOB | WAITING {
+                if self.tally.end_far() {
                     inner.sleep.unpark(owner);
                 }
             }
             Owner::Other { thread, .. } => {
-                let mut far = self.far.load(Ordering::Relaxed);
-                loop {
-                    let wake = (far == JOB | WAITING).then(|| thread.clone());
-                    match self.far.compare_exchange_weak(
-                        far,
-                        far.wrapping_sub(JOB),
-                        Ordering::AcqRel,
-                        Ordering::Relaxed,
-                    ) {
-                        Ok(_) => {
-                            if let Some(thread) = wake {
-                                thread.unpark();
-                            }
-                            return;
-                        }
-                        Err(now) => far = now,
-                    }
+                if let Some(thread) = self.tally.end_far_telling(|| thread.clone()) {
+                    thread.unpark();
                 }
             }
         }
     }
 
-    /// Whether no job is left. For the owner.
-    #[inline]
-    fn is_zero(&self) -> bool {
-        let near = self.near.load(Ordering::Relaxed);
-        self.far.load(Ordering::Acquire).wrapping_add(near) == 0
-    }
-
     /// A stray of this frame was put into the list: if the owner is blocked, it is to run it.
     pub(crate) fn told_of_stray(&self, inner: &Inner) {
-        // Pairs with the fence in `block`: we see that the owner is about to block, or it sees the
-        // stray.
-        fence(Ordering::SeqCst);
-        if self.far.load(Ordering::Relaxed) & WAITING != 0 {
+        if self.tally.is_awaited() {
             match &self.owner {
                 &Owner::Seat(owner) => inner.sleep.unpark(owner),
                 Owner::Other { thread, .. } => thread.unpark(),
@@ -259,7 +211,7 @@ impl Countdown {
         let backoff = Backoff::new();
         // What is its own is for the workers of this pool, unless there are none.
         let mut is_stuck = false;
-        while !self.is_zero() {
+        while !self.tally.is_zero() {
             if self.run_own(inner, own, is_stuck) {
                 backoff.reset();
             } else if backoff.is_completed() {
@@ -300,19 +252,9 @@ impl Countdown {
     /// Blocks until there may be a reason to look again.
     #[cold]
     fn block(&self, inner: &Inner) -> Blocked {
-        let near = self.near.swap(0, Ordering::Relaxed);
-        // AcqRel: as in `end` and `is_zero`.
-        self.far
-            .fetch_add(near.wrapping_add(WAITING), Ordering::AcqRel);
-        // Pairs with the fence in `told_of_stray`.
-        fence(Ordering::SeqCst);
         let has_strays = || self.strays.load(Ordering::Relaxed) != 0;
-        let done = || {
-            self.far.load(Ordering::Acquire) & !WAITING == 0
-                || (self.is_of_a_seat() && has_strays())
-        };
-        let blocked = stuck::block(inner, None, done, has_strays);
-        self.far.fetch_sub(WAITING, Ordering::AcqRel);
-        blocked
+        let done = || self.tally.has_ended() || (self.is_of_a_seat() && has_strays());
+        self.tally
+            .block(|| stuck::block(inner, None, done, has_strays))
     }
 }

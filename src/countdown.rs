@@ -1,0 +1,191 @@
+//! The words of a frame that waits, on its owner's stack: a count of jobs, or the end of one.
+//!
+//! What they are for, and how their owner waits, is told in `wait.rs`. Here is only what several threads
+//! touch, so that models can explore it. Both words keep one promise: the operation that lets the owner
+//! go is the last access to them, and what wakes the owner is read before it.
+
+#[cfg(all(test, loom))]
+mod model;
+
+use crate::sync::{AtomicU8, AtomicU64, Ordering, fence};
+
+/// One job, in the units of `far`; the bit below says that the owner is about to block.
+const JOB: u64 = 2;
+const WAITING: u64 = 1;
+
+/// Release: who sees the count sees what the job did. Acquire: for who wakes.
+const END: Ordering = if cfg!(mutant = "countdown_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::AcqRel
+};
+
+/// How many jobs are left.
+pub(crate) struct Tally {
+    /// What the owner itself began and ended. Written by the owner alone.
+    near: AtomicU64,
+    far: AtomicU64,
+}
+
+impl Tally {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self {
+            near: AtomicU64::new(0),
+            far: AtomicU64::new(0),
+        }
+    }
+
+    #[inline]
+    fn add_near(&self, n: u64) {
+        let near = self.near.load(Ordering::Relaxed);
+        self.near.store(near.wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// One more job, by the owner.
+    #[inline]
+    pub(crate) fn begin_near(&self) {
+        self.add_near(JOB);
+    }
+
+    /// One more job, by another thread.
+    #[inline]
+    pub(crate) fn begin_far(&self) {
+        // Relaxed: the caller is in a job of the frame, or in its body, so it is not zero.
+        self.far.fetch_add(JOB, Ordering::Relaxed);
+    }
+
+    /// A job has ended, on the owner's thread.
+    #[inline]
+    pub(crate) fn end_near(&self) {
+        self.add_near(JOB.wrapping_neg());
+    }
+
+    /// A job has ended, on another thread. After it, the frame may be gone. True if the owner is to be
+    /// woken, by what the caller knows of it already.
+    #[inline]
+    #[must_use]
+    pub(crate) fn end_far(&self) -> bool {
+        let before = self.far.fetch_sub(JOB, END);
+        #[cfg(mutant = "countdown_look_late")]
+        return self.far.load(Ordering::Relaxed) == WAITING;
+        before == JOB | WAITING
+    }
+
+    /// As `end_far`, where `whom` takes out of the frame what wakes the owner: at most as often as the
+    /// bit is seen.
+    #[inline]
+    #[must_use]
+    pub(crate) fn end_far_telling<W>(&self, whom: impl Fn() -> W) -> Option<W> {
+        let mut far = self.far.load(Ordering::Relaxed);
+        loop {
+            let wake = (far == JOB | WAITING).then(&whom);
+            #[cfg(mutant = "countdown_torn_end")]
+            {
+                self.far.fetch_sub(JOB, END);
+                return wake;
+            }
+            match self
+                .far
+                .compare_exchange_weak(far, far.wrapping_sub(JOB), END, Ordering::Relaxed)
+            {
+                #[cfg(mutant = "countdown_read_late")]
+                Ok(_) => return wake.map(|_| whom()),
+                #[cfg(not(mutant = "countdown_read_late"))]
+                Ok(_) => return wake,
+                Err(now) => far = now,
+            }
+        }
+    }
+
+    /// Whether no job is left. For the owner.
+    #[inline]
+    pub(crate) fn is_zero(&self) -> bool {
+        let near = self.near.load(Ordering::Relaxed);
+        self.far.load(Ordering::Acquire).wrapping_add(near) == 0
+    }
+
+    /// Whether the owner is about to block, or does. For who has put a stray into the list, in a job of
+    /// the frame: so it is still there.
+    pub(crate) fn is_awaited(&self) -> bool {
+        // Pairs with the fence in `block`: we see that the owner is about to block, or it sees the stray.
+        if cfg!(not(mutant = "countdown_no_fence_stray")) {
+            fence(Ordering::SeqCst);
+        }
+        self.far.load(Ordering::Relaxed) & WAITING != 0
+    }
+
+    /// Runs `block`, on the owner's thread, which parks it until `has_ended`, or for as long as it likes.
+    /// Who brings the count to zero meanwhile wakes it.
+    pub(crate) fn block<R>(&self, block: impl FnOnce() -> R) -> R {
+        let near = if cfg!(mutant = "countdown_keep_near") {
+            0
+        } else {
+            self.near.swap(0, Ordering::Relaxed)
+        };
+        let bit = if cfg!(mutant = "countdown_silent") {
+            0
+        } else {
+            WAITING
+        };
+        // AcqRel: as in `end_far` and `is_zero`.
+        self.far.fetch_add(near.wrapping_add(bit), Ordering::AcqRel);
+        // Pairs with the fence in `is_awaited`.
+        if cfg!(not(mutant = "countdown_no_fence_block")) {
+            fence(Ordering::SeqCst);
+        }
+        let result = block();
+        self.far.fetch_sub(bit, Ordering::AcqRel);
+        result
+    }
+
+    /// Whether no job is left. For the owner, inside of `block`.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.far.load(Ordering::Acquire) & !WAITING == 0
+    }
+}
+
+/// Whether one job has ended.
+pub(crate) struct Ending(AtomicU8);
+
+const UNDER_WAY: u8 = 0;
+const AWAITED: u8 = 1;
+const ENDED: u8 = 2;
+
+impl Ending {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self(AtomicU8::new(UNDER_WAY))
+    }
+
+    /// The job has ended. After it, the frame may be gone: `whom`, which takes out of it what wakes the
+    /// owner, is called before. Returns that if the owner is to be woken.
+    #[inline]
+    #[must_use]
+    pub(crate) fn end<W>(&self, whom: impl Fn() -> W) -> Option<W> {
+        #[cfg(mutant = "ending_read_late")]
+        return (self.0.swap(ENDED, END) == AWAITED).then(whom);
+        let whom = whom();
+        #[cfg(mutant = "ending_torn")]
+        {
+            let before = self.0.load(Ordering::Relaxed);
+            self.0.store(ENDED, Ordering::Release);
+            return (before == AWAITED).then_some(whom);
+        }
+        (self.0.swap(ENDED, END) == AWAITED).then_some(whom)
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.load(Ordering::Acquire) == ENDED
+    }
+
+    /// From now on who ends the job wakes the owner, unless it has ended.
+    pub(crate) fn await_end(&self) {
+        #[cfg(mutant = "ending_deaf")]
+        return self.0.store(AWAITED, Ordering::Relaxed);
+        // Fails if it has ended.
+        let _ = self
+            .0
+            .compare_exchange(UNDER_WAY, AWAITED, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
