@@ -21,8 +21,10 @@ pub mod idle;
 pub mod report;
 pub mod rivals;
 pub mod round_trip;
+pub mod small_jobs;
 pub mod tally;
 pub mod tiny;
+mod work;
 
 /// What is submitted. A type and not a closure, so that a queue can also hold it unboxed.
 pub trait Job: Send + 'static {

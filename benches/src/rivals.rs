@@ -2,8 +2,10 @@
 
 use adaptive_pool::Pool;
 
+use self::batches::{Batch, Way};
 use crate::Job;
 
+mod batches;
 mod rayon;
 mod threads;
 
@@ -54,11 +56,43 @@ impl<J: Job> Contender<J> {
         }
     }
 
+    /// The pool under test, which takes the jobs from an iterator.
+    pub fn ours_for_each() -> Self {
+        Self {
+            name: "adaptive-pool, for_each",
+            build: || Box::new(batch(Way::ForEach)),
+        }
+    }
+
+    /// The same, and each job leaves a result.
+    pub fn ours_map_unordered() -> Self {
+        Self {
+            name: "adaptive-pool, map_unordered",
+            build: || Box::new(batch(Way::MapUnordered)),
+        }
+    }
+
+    /// The pool under test, and one of its workers spawns the jobs.
+    pub fn ours_scope() -> Self {
+        Self {
+            name: "adaptive-pool, scope",
+            build: || Box::new(batch(Way::Scope)),
+        }
+    }
+
     /// rayon as it is: the queue grows.
     pub fn rayon() -> Self {
         Self {
             name: "rayon::spawn",
             build: || Box::new(rayon::pool()),
+        }
+    }
+
+    /// rayon's parallel iterator, which cuts the work into a few pieces.
+    pub fn rayon_par_iter() -> Self {
+        Self {
+            name: "rayon par_iter",
+            build: || Box::new(rayon::ParIter(rayon::pool())),
         }
     }
 
@@ -108,6 +142,13 @@ impl<J: Job> Contender<J> {
             name: "static split",
             build: || Box::new(threads::StaticSplit),
         }
+    }
+}
+
+fn batch(way: Way) -> Batch {
+    Batch {
+        pool: ours(true),
+        way,
     }
 }
 

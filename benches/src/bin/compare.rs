@@ -5,7 +5,7 @@ use std::{env, fs, process::ExitCode, thread};
 use adaptive_pool_benches::{
     efficiency, idle,
     report::{self, Question},
-    round_trip, tiny,
+    round_trip, small_jobs, tiny,
 };
 
 const USAGE: &str = "\
@@ -16,6 +16,7 @@ compare [QUESTION]... [--rounds N] [--jobs N] [--json FILE]
   efficiency      jobs of 20 us from a caller who blocks (a 50th of the jobs)
   idle            a job every 2 ms (a 2000th)
   round-trip      submit and wait for the result (a 50th)
+  small-jobs      jobs of 200 ns in all ways to hand them in (twice the jobs)
 
   --rounds N   each rival is measured once a round (11)
   --jobs N     tiny jobs in a measurement (1000000)
@@ -23,12 +24,13 @@ compare [QUESTION]... [--rounds N] [--jobs N] [--json FILE]
 
 type Ask = fn(&'static str, u64) -> Question;
 
-const QUESTIONS: [(&str, Ask); 5] = [
+const QUESTIONS: [(&str, Ask); 6] = [
     ("one-producer", |name, jobs| tiny::question(name, 1, jobs)),
     ("four-producers", |name, jobs| tiny::question(name, 4, jobs)),
     ("efficiency", efficiency::question),
     ("idle", idle::question),
     ("round-trip", round_trip::question),
+    ("small-jobs", small_jobs::question),
 ];
 
 struct Options {

@@ -1,8 +1,11 @@
-//! rayon, as it is and behind a semaphore.
+//! rayon, as it is, behind a semaphore, and as a parallel iterator.
 
 use std::sync::{Arc, Condvar, Mutex};
 
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use rayon::{
+    ThreadPool, ThreadPoolBuilder,
+    iter::{ParallelIterator, repeat_n},
+};
 
 use super::{CAPACITY, Rival, WORKERS};
 use crate::Job;
@@ -71,5 +74,21 @@ impl<J: Job> Rival<J> for Bounded {
             places.release();
             job.run();
         });
+    }
+}
+
+pub(super) struct ParIter(pub(super) ThreadPool);
+
+impl<J: Job> Rival<J> for ParIter {
+    fn submit(&self, job: J) {
+        job.run();
+    }
+
+    fn burst(&self, job: J, count: u64)
+    where
+        J: Copy,
+    {
+        let jobs = repeat_n(job, count as usize);
+        self.0.install(|| jobs.for_each(J::run));
     }
 }

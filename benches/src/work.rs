@@ -1,0 +1,82 @@
+//! Work of a known length, for the questions about efficiency.
+//!
+//! It is a loop of so many steps. Right before each measurement one thread tells how many make a job,
+//! so that a clock rate that drifts does not count.
+
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Job,
+    rivals::{Rival, WORKERS},
+    share,
+    tally::{TALLY, Tally},
+};
+
+/// So many steps take one to two milliseconds: long beside the clock, short beside a time slice.
+const SAMPLE: u64 = 1 << 20;
+
+#[derive(Clone, Copy)]
+pub(crate) struct Compute {
+    steps: u64,
+    tally: &'static Tally,
+}
+
+impl Job for Compute {
+    fn run(self) {
+        compute(self.steps);
+        self.tally.count();
+    }
+}
+
+/// Xorshift: each step needs the one before it, and no memory.
+#[inline(never)]
+fn compute(steps: u64) {
+    let mut x: u64 = black_box(0x2545_f491_4f6c_dd1d);
+    for _ in 0..steps {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+    }
+    black_box(x);
+}
+
+/// How many steps make a job of this length, one after another. Measured twice: a core begins the
+/// next job before it has ended the last, so that short ones take less than their part of a long one.
+fn calibrate(length: Duration) -> u64 {
+    let per_sample = |steps: u64| {
+        let time = |_| {
+            let start = Instant::now();
+            (0..SAMPLE / steps).for_each(|_| compute(steps));
+            start.elapsed().as_secs_f64() / (SAMPLE / steps) as f64
+        };
+        // The shortest of several tries is the one that nobody disturbed.
+        (0..7).map(time).fold(f64::INFINITY, f64::min)
+    };
+    let scaled = |steps: u64| {
+        let scaled = steps as f64 * length.as_secs_f64() / per_sample(steps).max(1e-9);
+        (scaled.round() as u64).clamp(1, SAMPLE)
+    };
+    scaled(scaled(SAMPLE))
+}
+
+/// How much of the workers' time goes into so many jobs of this length, in per cent.
+pub(crate) fn useful(rival: &dyn Rival<Compute>, length: Duration, jobs: u64) -> f64 {
+    let job = |steps| Compute {
+        steps,
+        tally: &TALLY,
+    };
+    let warm = share(jobs, 100);
+    let goal = TALLY.total() + warm;
+    rival.burst(job(1), warm);
+    TALLY.wait_for(goal);
+
+    let job = job(calibrate(length));
+    let start = Instant::now();
+    rival.burst(job, jobs);
+    TALLY.wait_for(goal + jobs);
+    let had = start.elapsed() * WORKERS as u32;
+    100.0 * (length.as_secs_f64() * jobs as f64) / had.as_secs_f64()
+}
