@@ -14,10 +14,15 @@
 //!
 //! **When is the work done?** Some rivals can say it and others cannot, so none is asked. Each job
 //! counts itself in a cell of its thread (see [`tally`]), and the producer looks at the sum now and
-//! then.
+//! then. The questions about joins and scopes need no tally: these end when their work has.
 
 pub mod efficiency;
+mod fib;
+pub mod fib_join;
+pub mod fib_scope;
 pub mod idle;
+pub mod million;
+pub mod once;
 pub mod report;
 pub mod rivals;
 pub mod round_trip;

@@ -1,5 +1,6 @@
 //! What a user could pick instead, each as a user would write it today, behind one trait.
 
+use ::rayon::ThreadPool;
 use adaptive_pool::Pool;
 
 use self::batches::{Batch, Way};
@@ -44,7 +45,7 @@ impl<J: Job> Contender<J> {
     pub fn ours() -> Self {
         Self {
             name: "adaptive-pool",
-            build: || Box::new(ours(true)),
+            build: || Box::new(ours(WORKERS, true)),
         }
     }
 
@@ -52,7 +53,7 @@ impl<J: Job> Contender<J> {
     pub fn ours_untracked() -> Self {
         Self {
             name: "adaptive-pool, no latencies",
-            build: || Box::new(ours(false)),
+            build: || Box::new(ours(WORKERS, false)),
         }
     }
 
@@ -84,7 +85,7 @@ impl<J: Job> Contender<J> {
     pub fn rayon() -> Self {
         Self {
             name: "rayon::spawn",
-            build: || Box::new(rayon::pool()),
+            build: || Box::new(rayon::pool(WORKERS)),
         }
     }
 
@@ -92,7 +93,7 @@ impl<J: Job> Contender<J> {
     pub fn rayon_par_iter() -> Self {
         Self {
             name: "rayon par_iter",
-            build: || Box::new(rayon::ParIter(rayon::pool())),
+            build: || Box::new(rayon::ParIter(rayon::pool(WORKERS))),
         }
     }
 
@@ -145,20 +146,30 @@ impl<J: Job> Contender<J> {
     }
 }
 
+/// The pool under test, with so many workers.
+pub(crate) fn our_pool(workers: usize) -> Pool {
+    ours(workers, true)
+}
+
+/// rayon's pool, with so many workers.
+pub(crate) fn rayon_pool(workers: usize) -> ThreadPool {
+    rayon::pool(workers)
+}
+
 fn batch(way: Way) -> Batch {
     Batch {
-        pool: ours(true),
+        pool: our_pool(WORKERS),
         way,
     }
 }
 
-fn ours(latency_tracking: bool) -> Pool {
+fn ours(workers: usize, latency_tracking: bool) -> Pool {
     Pool::builder()
-        .workers(WORKERS)
+        .workers(workers)
         .capacity(CAPACITY)
         .latency_tracking(latency_tracking)
         .build()
-        .expect("the system gives two threads")
+        .expect("the system gives the threads")
 }
 
 impl<J: Job> Rival<J> for Pool {

@@ -3,33 +3,43 @@
 use std::{env, fs, process::ExitCode, thread};
 
 use adaptive_pool_benches::{
-    efficiency, idle,
+    efficiency, fib_join, fib_scope, idle, million, once,
     report::{self, Question},
     round_trip, small_jobs, tiny,
 };
 
 const USAGE: &str = "\
 compare [QUESTION]... [--rounds N] [--jobs N] [--json FILE]
+compare --once QUESTION RIVAL SIZE WORKERS
 
   one-producer    tiny jobs from one producer
   four-producers  tiny jobs from four
   efficiency      jobs of 20 us from a caller who blocks (a 50th of the jobs)
   idle            a job every 2 ms (a 2000th)
   round-trip      submit and wait for the result (a 50th)
+  fib-join        joins that do next to nothing, beside the serial program
+                  (the largest number of Fibonacci's up to the jobs: fib(30))
+  fib-scope       the same by two spawns in a scope
+  million         empty tasks from one scope, and the peak of memory
   small-jobs      jobs of 200 ns in all ways to hand them in (twice the jobs)
 
   --rounds N   each rival is measured once a round (11)
   --jobs N     tiny jobs in a measurement (1000000)
-  --json FILE  write every measurement there";
+  --json FILE  write every measurement there
+  --once       run one rival of fib-join, fib-scope or million once, as a profiler
+               wants it; print nanoseconds and the peak of memory in KiB";
 
 type Ask = fn(&'static str, u64) -> Question;
 
-const QUESTIONS: [(&str, Ask); 6] = [
+const QUESTIONS: [(&str, Ask); 9] = [
     ("one-producer", |name, jobs| tiny::question(name, 1, jobs)),
     ("four-producers", |name, jobs| tiny::question(name, 4, jobs)),
     ("efficiency", efficiency::question),
     ("idle", idle::question),
     ("round-trip", round_trip::question),
+    ("fib-join", fib_join::question),
+    ("fib-scope", fib_scope::question),
+    ("million", million::question),
     ("small-jobs", small_jobs::question),
 ];
 
@@ -67,7 +77,12 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
 }
 
 fn run() -> Result<(), String> {
-    let options = options(env::args().skip(1))?;
+    let args: Vec<String> = env::args().skip(1).collect();
+    if let Some((once::FLAG, rest)) = args.split_first().map(|(flag, rest)| (&**flag, rest)) {
+        println!("{}", once::once(rest)?);
+        return Ok(());
+    }
+    let options = options(args.into_iter())?;
     if cfg!(debug_assertions) {
         eprintln!("without --release these numbers mean nothing");
     }

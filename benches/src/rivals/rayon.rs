@@ -10,11 +10,11 @@ use rayon::{
 use super::{CAPACITY, Rival, WORKERS};
 use crate::Job;
 
-pub(super) fn pool() -> ThreadPool {
+pub(super) fn pool(workers: usize) -> ThreadPool {
     ThreadPoolBuilder::new()
-        .num_threads(WORKERS)
+        .num_threads(workers)
         .build()
-        .expect("the system gives two threads")
+        .expect("the system gives the threads")
 }
 
 impl<J: Job> Rival<J> for ThreadPool {
@@ -59,7 +59,7 @@ pub(super) struct Bounded {
 impl Bounded {
     pub(super) fn new() -> Self {
         Self {
-            pool: pool(),
+            pool: pool(WORKERS),
             places: Arc::new(Semaphore::new(CAPACITY)),
         }
     }
