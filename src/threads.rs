@@ -280,14 +280,18 @@ impl Threads {
     }
 
     /// A worker came back from a wait, and all places are taken. If a call for one of them lies in rayon, it
-    /// fills that place. Otherwise it is one too many.
-    pub(crate) fn come_back(&self, inner: &Inner) {
+    /// fills that place, and `look_again` has to follow: that call kept others from being sent. Otherwise it
+    /// is one too many.
+    #[must_use]
+    pub(crate) fn come_back(&self, inner: &Inner) -> bool {
         let mut staff = lock(&self.staff);
-        if staff.void_call() {
+        let voided = staff.void_call();
+        if voided {
             inner.sleep.call_voided();
         } else {
             inner.sleep.add_surplus();
         }
+        voided
     }
 
     /// A worker, of this index, leaves for the surplus, which it has taken; unless a call lies in rayon, whose

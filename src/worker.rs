@@ -267,8 +267,10 @@ impl Current {
 
     /// Back in service, after the place was given to others.
     fn come_back(&self) {
-        if !self.inner.sleep.return_to_service() {
-            self.inner.threads.come_back(&self.inner);
+        let inner = &self.inner;
+        if !inner.sleep.return_to_service() && inner.threads.come_back(inner) {
+            let duty = inner.sleep.look_again(|| !inner.queue.is_empty());
+            inner.fulfil(duty);
         }
     }
 
