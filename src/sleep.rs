@@ -392,7 +392,8 @@ impl Sleep {
             .fetch_add(left.wrapping_sub(SEARCHING), Ordering::AcqRel);
         let now = Counts(before.wrapping_add(left).wrapping_sub(SEARCHING));
         if cfg!(not(mutant = "sleep_no_fence_vain")) {
-            self.fence(now, u64::from(left == 0));
+            // One who left for the surplus has no place: whoever runs in his is counted by nobody else.
+            self.fence(now, 0);
         }
         if work() { self.rouse() } else { Duty::None }
     }
@@ -518,15 +519,13 @@ impl Sleep {
     /// A running worker leaves service: its thread is with rayon again. Another thread may be called in
     /// its place. Pairs with `after_push` and `after_offer` as `doze` does.
     ///
-    /// If there is one worker too many, that one is in its place already.
+    /// If there is one worker too many, that one is in its place already; or was, and lies down just now.
     pub(crate) fn leave_service(&self, work: impl FnOnce() -> bool) -> Duty {
-        if self.take_surplus() {
-            return Duty::None;
-        }
-        let before = self.counts.fetch_add(ASLEEP, Ordering::AcqRel);
+        let left = if self.take_surplus() { 0 } else { ASLEEP };
+        let before = self.counts.fetch_add(left, Ordering::AcqRel);
         // We see the job, or they see the place that is free.
         if cfg!(not(mutant = "sleep_no_fence_leave")) {
-            self.fence(Counts(before + ASLEEP), 0);
+            self.fence(Counts(before + left), 0);
         }
         if work() { self.rouse() } else { Duty::None }
     }

@@ -306,9 +306,12 @@ impl Threads {
         true
     }
 
-    /// Whether some call that rayon has was answered already.
-    pub(crate) fn is_void(&self) -> bool {
-        lock(&self.staff).void > 0
+    /// A call that rayon gave out ends here if it, or another one, was answered already.
+    pub(crate) fn take_if_void(&self) -> bool {
+        let mut staff = lock(&self.staff);
+        let is_void = staff.void > 0;
+        staff.void -= usize::from(is_void);
+        is_void
     }
 
     /// See `block`.

@@ -433,7 +433,10 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
         mail::read_beside_loop(current);
         return;
     }
-    if inner.life.is_stopped() || inner.threads.is_void() {
+    if inner.threads.take_if_void() {
+        return;
+    }
+    if inner.life.is_stopped() {
         inner.threads.take_call();
         return;
     }
