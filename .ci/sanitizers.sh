@@ -28,11 +28,14 @@ case "$mode" in
         # Leaks are looked for at each test program's end. A job that never ends is not one.
         export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1}"
         export LSAN_OPTIONS="${LSAN_OPTIONS:-suppressions=$PWD/.ci/lsan.supp:print_suppressions=0}"
-        # All but the example's tests: they test a program that is not built here.
+        # All but the examples' tests: they test programs that are not built here.
         suites=()
         for file in tests/*.rs; do
             suite="$(basename "$file" .rs)"
-            [ "$suite" = batch_processor ] || suites+=(--test "$suite")
+            case "$suite" in
+                batch_processor | adaptive_example) ;;
+                *) suites+=(--test "$suite") ;;
+            esac
         done
         RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" cargo test --no-fail-fast \
             --target "$target" --target-dir target/asan --lib "${suites[@]}"
