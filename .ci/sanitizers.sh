@@ -23,6 +23,8 @@ if [ "$host" != "$target" ]; then
 fi
 
 mode="${1:-address}"
+# For tests of deep recursion: a sanitizer's frames are larger, and it is slow with large stacks.
+export LEVELS="${LEVELS:-1000}"
 case "$mode" in
     address)
         # Leaks are looked for at each test program's end. A job that never ends is not one.

@@ -3,6 +3,7 @@
 mod support;
 
 use std::{
+    env,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex,
@@ -163,7 +164,6 @@ fn r4_a_result_that_panics_in_its_drop_while_the_other_half_panics() {
 /// Failure 27. Each level leaves its other half in the deque, which grows while a thief is at its far end.
 #[test]
 fn a_join_recursion_of_a_hundred_thousand_levels() {
-    const LEVELS: usize = 100_000;
     fn descend(pool: &Pool, left: usize, ran: &AtomicUsize) -> usize {
         if left == 0 {
             return 0;
@@ -174,13 +174,15 @@ fn a_join_recursion_of_a_hundred_thousand_levels() {
     }
     survives_in_child("a_join_recursion_of_a_hundred_thousand_levels", || {
         watched(|| {
+            // A sanitizer has larger frames.
+            let levels = env::var("LEVELS").map_or(100_000, |text| text.parse().unwrap());
             for workers in [1, 2, 3] {
                 let builder = Pool::builder().workers(workers).capacity(1);
                 let pool = builder.stack_size(256 << 20).build().unwrap();
                 for _ in 0..3 {
                     let ran = AtomicUsize::new(0);
-                    assert_eq!(pool.install(|| descend(&pool, LEVELS, &ran)), LEVELS);
-                    assert_eq!(ran.into_inner(), LEVELS);
+                    assert_eq!(pool.install(|| descend(&pool, levels, &ran)), levels);
+                    assert_eq!(ran.into_inner(), levels);
                 }
                 pool.shutdown();
                 assert_conserved(&pool);
