@@ -197,6 +197,13 @@ impl Sleep {
         Counts(self.counts.load(Ordering::Relaxed))
     }
 
+    /// Changes the counts to what `next` makes of them. False if it makes nothing of them.
+    fn change(&self, order: Ordering, next: impl Fn(Counts) -> Option<u64>) -> bool {
+        self.counts
+            .fetch_update(order, Ordering::Relaxed, |counts| next(Counts(counts)))
+            .is_ok()
+    }
+
     /// How many places in service there are.
     pub(crate) fn in_service(&self) -> usize {
         self.in_service.load(Ordering::Relaxed)
@@ -315,22 +322,13 @@ impl Sleep {
         let Some(at) = dozers.iter().position(|&dozer| dozer == index) else {
             return;
         };
-        let mut counts = self.load();
-        while counts.of(DOZING) > 0 {
-            match self.counts.compare_exchange_weak(
-                counts.0,
-                counts.0 - DOZING + SEARCHING,
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => {
-                    dozers.remove(at);
-                    drop(dozers);
-                    self.ring(index);
-                    return;
-                }
-                Err(now) => counts = Counts(now),
-            }
+        let is_roused = self.change(Ordering::AcqRel, |counts| {
+            (counts.of(DOZING) > 0).then(|| counts.0 - DOZING + SEARCHING)
+        });
+        if is_roused {
+            dozers.remove(at);
+            drop(dozers);
+            self.ring(index);
         }
     }
 
@@ -348,22 +346,11 @@ impl Sleep {
 
     /// Begins to search, if fewer than half of those in service do: more would be in each
     /// other's way.
-    pub(crate) fn try_search(&self, in_service: usize) -> bool {
-        let mut counts = self.load();
-        loop {
-            if counts.of(SEARCHING) * 2 >= in_service as u64 {
-                return false;
-            }
-            match self.counts.compare_exchange_weak(
-                counts.0,
-                counts.0 + SEARCHING,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return true,
-                Err(now) => counts = Counts(now),
-            }
-        }
+    pub(crate) fn try_search(&self) -> bool {
+        let in_service = self.in_service() as u64;
+        self.change(Ordering::Relaxed, |counts| {
+            (counts.of(SEARCHING) * 2 < in_service).then(|| counts.0 + SEARCHING)
+        })
     }
 
     /// Ends a search that has found a job. `more` looks for others that are still waiting.
@@ -385,15 +372,19 @@ impl Sleep {
 
     /// Ends a search that has found nothing, and leaves service, as `leave_service` does.
     pub(crate) fn search_in_vain(&self, work: impl FnOnce() -> bool) -> Duty {
+        self.leave(SEARCHING, cfg!(not(mutant = "sleep_no_fence_vain")), work)
+    }
+
+    /// Leaves service, and is not counted as what it was counted as before.
+    fn leave(&self, counted: u64, fences: bool, work: impl FnOnce() -> bool) -> Duty {
+        // One who leaves for the surplus has no place: whoever runs in his is counted by nobody else.
         let left = if self.take_surplus() { 0 } else { ASLEEP };
+        let change = left.wrapping_sub(counted);
         // AcqRel: as in `stop_searching`.
-        let before = self
-            .counts
-            .fetch_add(left.wrapping_sub(SEARCHING), Ordering::AcqRel);
-        let now = Counts(before.wrapping_add(left).wrapping_sub(SEARCHING));
-        if cfg!(not(mutant = "sleep_no_fence_vain")) {
-            // One who left for the surplus has no place: whoever runs in his is counted by nobody else.
-            self.fence(now, 0);
+        let before = self.counts.fetch_add(change, Ordering::AcqRel);
+        // We see the job, or they see the place that is free.
+        if fences {
+            self.fence(Counts(before.wrapping_add(change)), 0);
         }
         if work() { self.rouse() } else { Duty::None }
     }
@@ -493,22 +484,14 @@ impl Sleep {
         let Some(at) = dozers.iter().position(|&dozer| dozer == index) else {
             return false;
         };
-        let mut counts = self.load();
-        while counts.of(DOZING) > 0 || cfg!(mutant = "sleep_torn_fall") {
-            match self.counts.compare_exchange_weak(
-                counts.0,
-                counts.0 - DOZING + ASLEEP,
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => {
-                    dozers.remove(at);
-                    return true;
-                }
-                Err(now) => counts = Counts(now),
-            }
+        let falls = self.change(Ordering::AcqRel, |counts| {
+            let is_free = counts.of(DOZING) > 0 || cfg!(mutant = "sleep_torn_fall");
+            is_free.then(|| counts.0 - DOZING + ASLEEP)
+        });
+        if falls {
+            dozers.remove(at);
         }
-        false
+        falls
     }
 
     /// A thread takes up a call: it searches from now on.
@@ -521,13 +504,7 @@ impl Sleep {
     ///
     /// If there is one worker too many, that one is in its place already; or was, and lies down just now.
     pub(crate) fn leave_service(&self, work: impl FnOnce() -> bool) -> Duty {
-        let left = if self.take_surplus() { 0 } else { ASLEEP };
-        let before = self.counts.fetch_add(left, Ordering::AcqRel);
-        // We see the job, or they see the place that is free.
-        if cfg!(not(mutant = "sleep_no_fence_leave")) {
-            self.fence(Counts(before + left), 0);
-        }
-        if work() { self.rouse() } else { Duty::None }
+        self.leave(0, cfg!(not(mutant = "sleep_no_fence_leave")), work)
     }
 
     /// As `leave_service`, for one that is about to block: there may be a spare thread for its place, and so
@@ -547,38 +524,20 @@ impl Sleep {
     /// One more call, beside one that waits for a thread.
     #[cold]
     fn call_another(&self) -> Duty {
-        let mut counts = self.load();
-        while counts.of(SEARCHING) == 0 && counts.of(DOZING) == 0 && counts.of(ASLEEP) > 0 {
-            match self.counts.compare_exchange_weak(
-                counts.0,
-                counts.0 - ASLEEP + CALLED,
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return Duty::Call,
-                Err(now) => counts = Counts(now),
-            }
-        }
-        Duty::None
+        let is_sent = self.change(Ordering::AcqRel, |counts| {
+            let is_needed = counts.of(SEARCHING) == 0 && counts.of(DOZING) == 0;
+            (is_needed && counts.of(ASLEEP) > 0).then(|| counts.0 - ASLEEP + CALLED)
+        });
+        if is_sent { Duty::Call } else { Duty::None }
     }
 
     /// The thread of a worker that left service runs again, and takes a place that is asleep. False if
     /// there is none: others were called in its place meanwhile.
     #[must_use]
     pub(crate) fn return_to_service(&self) -> bool {
-        let mut counts = self.load();
-        while counts.of(ASLEEP) > 0 {
-            match self.counts.compare_exchange_weak(
-                counts.0,
-                counts.0 - ASLEEP,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return true,
-                Err(now) => counts = Counts(now),
-            }
-        }
-        false
+        self.change(Ordering::Relaxed, |counts| {
+            (counts.of(ASLEEP) > 0).then(|| counts.0 - ASLEEP)
+        })
     }
 
     /// A call will not be taken up by the thread that it finds: the caller fills the place.

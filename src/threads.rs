@@ -131,7 +131,6 @@ impl Threads {
             if let Err(source) = staff.start_next(inner) {
                 if index > 0 {
                     // There are some for the jobs; the others are tried again when they are called.
-                    inner.recorder.thread_start_failed();
                     break;
                 }
                 drop(staff);
@@ -149,12 +148,11 @@ impl Threads {
         if staff.rayon.is_none() {
             return;
         }
-        let limit = inner.scaler.max().min(inner.settings.workers_max);
+        let limit = main_limit(inner);
         let wanting = staff.started - staff.working <= staff.called;
         if wanting && staff.started < limit {
-            if staff.start_next(inner).is_err() {
-                inner.recorder.thread_start_failed();
-            }
+            // If there is none to be had, the call waits for one that is there.
+            let _ = staff.start_next(inner);
         } else if wanting && staff.call_spare(inner) {
             staff.look_if_stuck(inner);
             return;
@@ -188,7 +186,7 @@ impl Threads {
     ) -> Option<Duration> {
         let mut staff = lock(&self.staff);
         let left = patience.saturating_sub(staff.called_at?.elapsed());
-        let limit = inner.scaler.max().min(inner.settings.workers_max);
+        let limit = main_limit(inner);
         if staff.called == 0 || staff.started >= limit {
             staff.called_at = None;
             return None;
@@ -197,9 +195,7 @@ impl Threads {
             return Some(left);
         }
         staff.called_at = None;
-        if staff.start_next(inner).is_err() {
-            inner.recorder.thread_start_failed();
-        }
+        let _ = staff.start_next(inner);
         staff.look_if_stuck(inner);
         None
     }
@@ -260,7 +256,6 @@ impl Threads {
                 }
                 staff.void_call();
             } else if staff.start_next(inner).is_err() {
-                inner.recorder.thread_start_failed();
                 break;
             }
         }
@@ -362,8 +357,8 @@ impl Threads {
         let mut staff = lock(&self.staff);
         staff.working += 1;
         let missing = staff.called + staff.working > staff.started;
-        if missing && !staff.recruits.is_empty() && staff.start_next(inner).is_err() {
-            inner.recorder.thread_start_failed();
+        if missing && !staff.recruits.is_empty() {
+            let _ = staff.start_next(inner);
         }
     }
 
@@ -377,7 +372,6 @@ impl Threads {
         let mut staff = lock(&self.staff);
         while staff.rayon.is_some() && !staff.recruits.is_empty() {
             if staff.start_next(inner).is_err() {
-                inner.recorder.thread_start_failed();
                 return false;
             }
         }
@@ -448,6 +442,11 @@ pub(crate) struct Started {
     pub(crate) workers: usize,
     pub(crate) main: usize,
     pub(crate) spare: usize,
+}
+
+/// How many of the threads that are not spare may be started by now.
+fn main_limit(inner: &Inner) -> usize {
+    inner.scaler.max().min(inner.settings.workers_max)
 }
 
 /// Makes a rayon pool with these seats, of which no thread is started yet.
@@ -533,7 +532,7 @@ impl Staff {
     fn look_if_stuck(&mut self, inner: &Inner) {
         let all_called = self.spares.iter().all(|spare| spare.called);
         let all_work = self.working == self.started && all_called;
-        let limit = inner.scaler.max().min(inner.settings.workers_max);
+        let limit = main_limit(inner);
         let started = self.started >= limit && self.spare_seats.is_empty();
         let stuck = all_work
             && self.blocked == self.working + self.spares.len()
@@ -590,7 +589,6 @@ impl Staff {
             staff.spare_seats.insert(0, recruit.seat);
         });
         if started.is_err() {
-            inner.recorder.thread_start_failed();
             return false;
         }
         rayon.spawn(worker::call(Arc::clone(inner), Errand::Work(None)));
@@ -601,7 +599,7 @@ impl Staff {
         true
     }
 
-    /// Starts a thread, or puts the recruit back.
+    /// Starts a thread; or puts the recruit back, and counts the failure.
     fn start(
         &mut self,
         inner: &Arc<Inner>,
@@ -634,6 +632,7 @@ impl Staff {
                 Ok(())
             }
             Err(error) => {
+                inner.recorder.thread_start_failed();
                 if let Some(recruit) = lock(&parcel).take() {
                     put_back(self, recruit);
                 }

@@ -308,7 +308,7 @@ impl Current {
 
     /// Whether what rayon gives it now comes within a job of ours, which waits, or gives way.
     pub(crate) fn is_in_job(&self) -> bool {
-        self.in_loop.get() && self.gift.get() % 2 == 0
+        self.has_deques.get()
     }
 
     /// Runs `f`, which the staff counts as busy while the thread is with rayon.
@@ -584,7 +584,7 @@ fn idle(current: &Current) -> Next {
     if inner.life.is_stopped() {
         return leave_for_good(current);
     }
-    if inner.sleep.try_search(inner.sleep.in_service()) {
+    if inner.sleep.try_search() {
         Next::Search
     } else {
         lie_down(current)
