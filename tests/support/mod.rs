@@ -2,6 +2,8 @@
 //! until they are told to go on.
 #![allow(dead_code)]
 
+pub mod batches;
+
 use std::{
     env,
     future::Future,
