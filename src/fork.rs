@@ -10,6 +10,7 @@ use std::{
 use crate::{
     inner::Inner,
     job::{Job, Runnable},
+    metrics::Stamp,
     pool::Pool,
     site::Site,
     submit::Entry,
@@ -18,6 +19,37 @@ use crate::{
     wait::Completion,
     worker::{self, Current},
 };
+
+/// How a guest's job is booked.
+trait Account: Send {
+    fn begin(&self, site: &Site<'_>, placed: bool) -> Stamp;
+    fn end(&self, site: &Site<'_>, started: Stamp, completed: bool);
+}
+
+/// An installed closure is a job, with a place since then.
+impl Account for Stamp {
+    fn begin(&self, site: &Site<'_>, placed: bool) -> Stamp {
+        site.begin(placed, *self)
+    }
+
+    fn end(&self, site: &Site<'_>, started: Stamp, completed: bool) {
+        site.end(started, completed);
+    }
+}
+
+/// A half of a join is none.
+struct PartOfAnother;
+
+impl Account for PartOfAnother {
+    fn begin(&self, site: &Site<'_>, _: bool) -> Stamp {
+        if let Some(seat) = site.seat {
+            site.inner.recorder.next_does_not_follow(seat);
+        }
+        Stamp::NONE
+    }
+
+    fn end(&self, _: &Site<'_>, _: Stamp, _: bool) {}
+}
 
 type Outcome<R> = Result<R, Box<dyn Any + Send>>;
 
@@ -67,29 +99,26 @@ where
     }
 }
 
-/// The job of a guest. `COUNTED` says that it is one in the pool's books, and had to be admitted.
-struct GuestJob<F, R, const COUNTED: bool>(*const Guest<F, R>);
+/// The job of a guest.
+struct GuestJob<F, R, A>(*const Guest<F, R>, A);
 
 // SAFETY: the closure and its result are Send, and the guest outlives its job.
-unsafe impl<F: Send, R: Send, const COUNTED: bool> Send for GuestJob<F, R, COUNTED> {}
+unsafe impl<F: Send, R: Send, A: Account> Send for GuestJob<F, R, A> {}
 
-impl<F, R, const COUNTED: bool> Runnable for GuestJob<F, R, COUNTED>
+impl<F, R, A> Runnable for GuestJob<F, R, A>
 where
     F: FnOnce() -> R + Send,
     R: Send,
+    A: Account,
 {
     fn run(self, site: &Site<'_>, placed: bool) {
         // SAFETY: the guest's owner waits for its completion, below.
         let guest = unsafe { &*self.0 };
-        if COUNTED {
-            site.begin(placed);
-        }
+        let started = self.1.begin(site, placed);
         // SAFETY: this is its one job.
         let f = unsafe { guest.take() };
         let result = catch_unwind(AssertUnwindSafe(f));
-        if COUNTED {
-            site.end(result.is_ok());
-        }
+        self.1.end(site, started, result.is_ok());
         guest
             .outcome
             // SAFETY: the owner does not look before the completion.
@@ -122,7 +151,7 @@ impl Inner {
             return f();
         };
         let guest = Guest::new(self, None, f);
-        let job = GuestJob::<F, R, true>(&guest);
+        let job = GuestJob(ptr::from_ref(&guest), self.recorder.stamp());
         // SAFETY: the guest stays in this frame until it is complete.
         let job = unsafe { Job::borrowing(job) };
         if worker::is_of_another(self) {
@@ -151,7 +180,7 @@ impl Inner {
         let guest = Guest::new(self, Some(current), b);
         let mark = local.mark();
         // SAFETY: the guest stays in this frame until the job is taken back here, or is complete.
-        unsafe { local.push_structured(GuestJob::<B, RB, false>(&guest)) };
+        unsafe { local.push_structured(GuestJob(ptr::from_ref(&guest), PartOfAnother)) };
         let duty = self.sleep.after_offer();
         self.fulfil(duty);
 

@@ -20,6 +20,7 @@ use crate::{
     inner::Inner,
     job::Runnable,
     latch::{Latch, Wake},
+    metrics::Stamp,
     site::Site,
     stuck::{self, Blocked},
     sync::{UnsafeCell, thread},
@@ -38,6 +39,8 @@ struct Task<F, T> {
     result: UnsafeCell<Option<Result<T, JobError>>>,
     /// Whether it is run even when the pool is emptied.
     kept: bool,
+    /// Since when it has its place.
+    since: Stamp,
 }
 
 // SAFETY: the body and the result change threads, so they are Send; nobody has a reference to
@@ -69,14 +72,14 @@ where
     /// # Safety
     /// The caller has won the claim, and calls this once.
     unsafe fn run_claimed(&self, site: &Site<'_>, placed: bool) {
-        site.begin(placed);
+        let started = site.begin(placed, self.since);
         // SAFETY: passed on to the caller.
         let body = unsafe { self.take_body() };
         let result = match body {
             Some(body) => catch_unwind(AssertUnwindSafe(body)).map_err(JobError::Panicked),
             None => Err(JobError::Cancelled),
         };
-        site.end(result.is_ok());
+        site.end(started, result.is_ok());
         // SAFETY: passed on to the caller.
         unsafe { self.finish(result) };
     }
@@ -225,6 +228,7 @@ where
         body: UnsafeCell::new(Some(f)),
         result: UnsafeCell::new(None),
         kept,
+        since: inner.recorder.stamp(),
     });
     let handle = JobHandle {
         task: ManuallyDrop::new(Arc::clone(&task) as Arc<dyn Joinable<T>>),

@@ -107,7 +107,7 @@ impl Inner {
                 settings.workers_min..=settings.workers_max,
                 settings.scaling,
             ),
-            recorder: Recorder::new(threads),
+            recorder: Recorder::new(threads, settings.latency_tracking),
             threads: Threads::new(),
             life: Life::new(),
             post: Post::new(threads),

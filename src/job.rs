@@ -1,7 +1,7 @@
 //! The erased closure: what lies in the queues.
 //!
-//! A job is six words: a table of functions, and room for a closure of up to four words and its
-//! scope. A larger one is boxed. Whatever runs through here may panic: nothing unwinds out of it.
+//! A job is seven words: a table of functions, and room for a closure of up to four words, its
+//! scope, and the moment at which it was admitted. A larger one is boxed. Whatever runs through here may panic: nothing unwinds out of it.
 
 use std::{
     mem::{self, MaybeUninit},
@@ -9,7 +9,7 @@ use std::{
     ptr,
 };
 
-use crate::{site::Site, unwind::quietly};
+use crate::{metrics::Stamp, site::Site, unwind::quietly};
 
 /// What can lie in a queue.
 pub(crate) trait Runnable: Send {
@@ -40,7 +40,7 @@ pub(crate) trait Runnable: Send {
     }
 }
 
-type Words = MaybeUninit<[usize; 5]>;
+type Words = MaybeUninit<[usize; 6]>;
 
 struct Table {
     /// # Safety
@@ -237,16 +237,20 @@ impl Drop for Job {
 }
 
 /// A closure without a handle.
-pub(crate) struct Detached<F>(pub(crate) F);
+pub(crate) struct Detached<F> {
+    /// Since when it has its place.
+    pub(crate) since: Stamp,
+    pub(crate) f: F,
+}
 
 impl<F: FnOnce() + Send> Runnable for Detached<F> {
     const DETACHED: bool = true;
 
     #[inline]
     fn run(self, site: &Site<'_>, placed: bool) {
-        site.begin(placed);
-        let outcome = catch_unwind(AssertUnwindSafe(self.0));
-        site.end(outcome.is_ok());
+        let started = site.begin(placed, self.since);
+        let outcome = catch_unwind(AssertUnwindSafe(self.f));
+        site.end(started, outcome.is_ok());
         if let Err(payload) = outcome {
             site.inner.handle_panic(payload);
         }

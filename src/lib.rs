@@ -108,7 +108,7 @@ pub use self::{
     broadcast::BroadcastContext,
     builder::{PoolBuilder, Workers},
     handle::JobHandle,
-    metrics::{Snapshot, WorkerSnapshot},
+    metrics::{LatencySummary, Snapshot, WorkerSnapshot},
     pool::Pool,
     scope::Scope,
     submit::Permit,

@@ -28,6 +28,7 @@ use crate::{
     error::{AdmissionError, SubmitError},
     inner::Inner,
     job::{Job, Runnable},
+    metrics::Stamp,
     pool::Pool,
     site::Site,
     submit::{Entry, Wait},
@@ -91,16 +92,18 @@ impl<'scope> ScopeRef<'scope> {
 /// A job of a scope.
 struct ScopeJob<'scope, F> {
     scope: ScopeRef<'scope>,
+    /// Since when it has its place.
+    since: Stamp,
     f: F,
 }
 
 impl<'scope, F: FnOnce(&Scope<'scope>) + Send> Runnable for ScopeJob<'scope, F> {
     #[inline]
     fn run(self, site: &Site<'_>, placed: bool) {
-        let Self { scope, f } = self;
+        let Self { scope, since, f } = self;
         // SAFETY: this job is counted until `end`.
         let scope = unsafe { scope.get() };
-        scope.run_job(site, placed, f);
+        scope.run_job(site, placed, since, f);
         // The scope may be gone after this.
         scope.countdown.end(site.inner, site.seat);
     }
@@ -185,7 +188,8 @@ impl<'scope> Scope<'scope> {
             Ok(Entry::Place) => {
                 self.countdown.begin(current.map(Current::index));
                 let scope = ScopeRef(self);
-                self.push(inner, current, ScopeJob { scope, f });
+                let since = inner.recorder.stamp();
+                self.push(inner, current, ScopeJob { scope, since, f });
                 Ok(())
             }
             Ok(Entry::Inline) => {
@@ -202,18 +206,19 @@ impl<'scope> Scope<'scope> {
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
     {
         let seat = current.map(Current::index);
+        let since = Stamp::NONE;
         match current {
             Some(current) if self.outermost && current.is_deep() => {
                 self.countdown.begin(seat);
                 let scope = ScopeRef(self);
                 // SAFETY: the scope waits for the job before 'scope ends.
-                let job = unsafe { Job::borrowing(ScopeJob { scope, f }) };
+                let job = unsafe { Job::borrowing(ScopeJob { scope, since, f }) };
                 current.run_inline(job);
             }
-            Some(current) => current.nested(|| self.run_job(&current.site(), false, f)),
+            Some(current) => current.nested(|| self.run_job(&current.site(), false, since, f)),
             None => OUTSIDE_DEPTH.with(|depth| {
                 depth.set(depth.get() + 1);
-                self.run_job(&Site { inner, seat }, false, f);
+                self.run_job(&Site { inner, seat }, false, since, f);
                 depth.set(depth.get() - 1);
             }),
         }
@@ -253,10 +258,10 @@ impl<'scope> Scope<'scope> {
         ptr::from_ref(self).cast()
     }
 
-    fn run_job(&self, site: &Site<'_>, placed: bool, f: impl FnOnce(&Self)) {
-        site.begin(placed);
+    fn run_job(&self, site: &Site<'_>, placed: bool, since: Stamp, f: impl FnOnce(&Self)) {
+        let started = site.begin(placed, since);
         let outcome = catch_unwind(AssertUnwindSafe(|| f(self)));
-        site.end(outcome.is_ok());
+        site.end(started, outcome.is_ok());
         if let Err(payload) = outcome {
             self.keep_panic(payload);
         }

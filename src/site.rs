@@ -1,7 +1,7 @@
 //! Where a job runs: the pool, and the seat of the thread, if it is one of the pool's. What a job
 //! owes to the pool's books when it begins and ends goes through here.
 
-use crate::inner::Inner;
+use crate::{inner::Inner, metrics::Stamp};
 
 /// The place where a job runs, or is dropped.
 pub(crate) struct Site<'a> {
@@ -11,9 +11,9 @@ pub(crate) struct Site<'a> {
 }
 
 impl Site<'_> {
-    /// A job starts. With a place, it gives it back.
+    /// A job starts. With a place, which it has since then, it gives it back. Returns when it starts.
     #[inline]
-    pub(crate) fn begin(&self, placed: bool) {
+    pub(crate) fn begin(&self, placed: bool, since: Stamp) -> Stamp {
         match self.seat {
             Some(seat) if placed => {
                 if self.inner.admission.release_from(seat) {
@@ -26,12 +26,14 @@ impl Site<'_> {
             }
             _ => self.inner.recorder.inlined(self.seat),
         }
+        let recorder = &self.inner.recorder;
+        recorder.starts(self.seat, placed.then_some(since))
     }
 
-    /// A job has run. Its handle must not say so before this was called.
+    /// A job has run, which started then. Its handle must not say so before this was called.
     #[inline]
-    pub(crate) fn end(&self, completed: bool) {
-        self.inner.recorder.ended(self.seat, completed);
+    pub(crate) fn end(&self, started: Stamp, completed: bool) {
+        self.inner.recorder.ended(self.seat, started, completed);
     }
 
     /// A job was dropped un-run. With a place, it gives it back.

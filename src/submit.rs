@@ -15,6 +15,7 @@ use crate::{
     handle::{self, JobHandle},
     inner::Inner,
     job::{Detached, Job, Runnable},
+    metrics::Stamp,
     pool::Pool,
     site::Site,
     stuck::Watch,
@@ -106,7 +107,10 @@ impl Inner {
             was_stuck.set(watch.is_stuck());
             was_stuck.get()
         };
-        match worker::blocking(|| acquire(deadline, &is_futile)) {
+        let since = self.recorder.begins_to_wait();
+        let acquired = worker::blocking(|| acquire(deadline, &is_futile));
+        self.recorder.has_waited(since, acquired.is_ok());
+        match acquired {
             Ok(()) => Ok(Entry::Place),
             Err(AdmissionError::TimedOut) if was_stuck.get() => Ok(Entry::Inline),
             Err(reason) => Err(reason),
@@ -141,7 +145,8 @@ impl Inner {
     {
         match self.admit(wait) {
             Ok(entry) => {
-                self.put_in(entry, Detached(f));
+                let since = self.recorder.stamp();
+                self.put_in(entry, Detached { since, f });
                 Ok(())
             }
             Err(reason) => Err(SubmitError::new(reason, f)),
@@ -241,7 +246,8 @@ impl Permit<'_> {
     where
         F: FnOnce() + Send + 'static,
     {
-        self.put_in(Detached(f));
+        let since = self.inner.recorder.stamp();
+        self.put_in(Detached { since, f });
     }
 
     fn put_in<R: Runnable + 'static>(mut self, runnable: R) {
@@ -276,6 +282,8 @@ struct ReserveAsync<'p> {
     inner: &'p Arc<Inner>,
     /// Its place in the line, while it waits.
     waiting: Option<WaiterId>,
+    /// Since when it waits.
+    since: Stamp,
 }
 
 impl<'p> Future for ReserveAsync<'p> {
@@ -285,7 +293,22 @@ impl<'p> Future for ReserveAsync<'p> {
         let this = self.get_mut();
         let inner = this.inner;
         let permit = |placed| Poll::Ready(Ok(Permit { inner, placed }));
-        match inner.admission.poll_acquire_held(&mut this.waiting, cx) {
+        if this.waiting.is_none() {
+            match inner.admission.try_acquire_held() {
+                Ok(()) => return permit(true),
+                // Before it joins the line: the recorder has to know of a wait first.
+                Err(Refusal::Full) => this.since = inner.recorder.begins_to_wait(),
+                Err(Refusal::Closed) => {
+                    inner.recorder.rejected(AdmissionError::Closed);
+                    return Poll::Ready(Err(AdmissionError::Closed));
+                }
+            }
+        }
+        let polled = inner.admission.poll_acquire_held(&mut this.waiting, cx);
+        if let Poll::Ready(outcome) = &polled {
+            inner.recorder.has_waited(this.since, outcome.is_ok());
+        }
+        match polled {
             Poll::Ready(Ok(())) => permit(true),
             Poll::Ready(Err(reason)) => {
                 inner.recorder.rejected(reason);
@@ -305,6 +328,7 @@ impl ReserveAsync<'_> {
     fn leave(&mut self) {
         if let Some(waiting) = self.waiting.take() {
             self.inner.admission.forsake(waiting);
+            self.inner.recorder.waits_no_more();
             self.inner.look_if_drained();
         }
     }
@@ -379,6 +403,7 @@ impl Pool {
         ReserveAsync {
             inner: &self.inner,
             waiting: None,
+            since: Stamp::NONE,
         }
     }
 

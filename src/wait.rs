@@ -211,8 +211,17 @@ impl Countdown {
         let backoff = Backoff::new();
         // What is its own is for the workers of this pool, unless there are none.
         let mut is_stuck = false;
+        let mut follows = false;
         while !self.tally.is_zero() {
-            if self.run_own(inner, own, is_stuck) {
+            if let Some((current, _)) = own {
+                if follows {
+                    inner.recorder.next_follows(current.index());
+                } else {
+                    inner.recorder.next_does_not_follow(current.index());
+                }
+            }
+            follows = self.run_own(inner, own, is_stuck);
+            if follows {
                 backoff.reset();
             } else if backoff.is_completed() {
                 is_stuck = self.block(inner) == Blocked::Stuck;

@@ -23,6 +23,7 @@ use std::{
 
 use super::{Lane, Outcome, Stream, stream};
 use crate::{
+    metrics::Stamp,
     scope::Scope,
     site::Site,
     submit::Wait,
@@ -223,9 +224,9 @@ impl<'s, 'scope, T, F, R> Tickets<'s, 'scope, T, F, R> {
             inner,
             seat: worker::seat_in(inner),
         };
-        site.begin(false);
+        let started = site.begin(false, Stamp::NONE);
         let outcome = self.batch.apply(item);
-        site.end(outcome.is_ok());
+        site.end(started, outcome.is_ok());
         inner.look_if_drained();
         outcome
     }

@@ -1,15 +1,13 @@
 //! What can be seen of a pool: the counters that its threads keep, and the snapshot made of them.
 
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "recorder.rs will keep it, and snapshot.rs tell it"
-    )
-)]
+mod clock;
 mod histogram;
 mod recorder;
 mod snapshot;
+mod table;
 
-pub(crate) use self::recorder::Recorder;
-pub use self::snapshot::{Snapshot, WorkerSnapshot};
+pub(crate) use self::{clock::Stamp, recorder::Recorder};
+pub use self::{
+    histogram::LatencySummary,
+    snapshot::{Snapshot, WorkerSnapshot},
+};

@@ -1,5 +1,6 @@
 //! What a pool looks like at one moment.
 
+use super::{histogram::LatencySummary, recorder::JobLatencies};
 use crate::inner::Inner;
 
 /// Counters and gauges of a pool, read at one moment.
@@ -9,6 +10,10 @@ use crate::inner::Inner;
 ///
 /// - `submitted == admitted + rejected_full + rejected_timed_out + rejected_closed`
 /// - `admitted == completed + panicked + cancelled + dropped`
+/// - `run_time.count == completed + panicked`, and `queue_wait.count == started - inlined`, if latencies are
+///   tracked
+///
+/// `Display` prints all of it as a table for a terminal.
 ///
 /// # Examples
 /// ```
@@ -18,6 +23,7 @@ use crate::inner::Inner;
 /// assert_eq!((seen.admitted, seen.completed, seen.depth), (1, 1, 0));
 /// ```
 #[derive(Debug, Clone, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Snapshot {
     /// Places of the queue that are taken: by jobs that wait, and by permits that were not used yet.
@@ -72,6 +78,15 @@ pub struct Snapshot {
     /// How many workers were parked, over time.
     pub parks: u64,
 
+    /// How long it took to get a place in the queue: once for each place that was taken, and for each wait that
+    /// was in vain. Who got one at once has waited no time. Nothing, as the two below, without
+    /// [`latency_tracking`](crate::PoolBuilder::latency_tracking).
+    pub admission_wait: LatencySummary,
+    /// How long jobs that had a place waited in the queue until they started.
+    pub queue_wait: LatencySummary,
+    /// How long jobs ran, those included that panicked.
+    pub run_time: LatencySummary,
+
     /// Each thread that the pool may have in service, by its index, and after them the spare threads
     /// that were started to take the places of blocked workers, or for a resize.
     pub per_worker: Vec<WorkerSnapshot>,
@@ -79,6 +94,7 @@ pub struct Snapshot {
 
 /// Counters of one thread of a pool.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct WorkerSnapshot {
     /// Whether it runs a job.
@@ -91,10 +107,14 @@ pub struct WorkerSnapshot {
     pub panicked: u64,
     /// Batches of jobs that it took from another worker's deque.
     pub steals: u64,
+    /// How long the jobs that it began had waited in the queue.
+    pub queue_wait: LatencySummary,
+    /// How long they ran.
+    pub run_time: LatencySummary,
 }
 
 impl WorkerSnapshot {
-    fn of(inner: &Inner, seat: usize) -> Self {
+    fn of(inner: &Inner, seat: usize, latencies: &JobLatencies) -> Self {
         let [inlined, completed, panicked, steals] = inner.recorder.of_seat(seat);
         let started = inner.admission.given_back_by(seat) + inlined;
         Self {
@@ -103,6 +123,8 @@ impl WorkerSnapshot {
             completed,
             panicked,
             steals,
+            queue_wait: latencies.queue_wait.summary(),
+            run_time: latencies.run_time.summary(),
         }
     }
 }
@@ -111,12 +133,13 @@ impl Snapshot {
     pub(crate) fn of(inner: &Inner) -> Self {
         // What has ended is read before what was begun, and that before what was admitted.
         let sums = inner.recorder.sums();
+        let latencies = inner.recorder.latencies(|| inner.admission.taken());
         let threads = inner.threads.started();
         let scaled = inner.scaler.scaled();
         let spares = inner.settings.workers_max;
         let per_worker: Vec<WorkerSnapshot> = (0..spares)
             .chain(spares..spares + threads.spare)
-            .map(|seat| WorkerSnapshot::of(inner, seat))
+            .map(|seat| WorkerSnapshot::of(inner, seat, &latencies.seats[seat]))
             .collect();
         let started: u64 = per_worker.iter().map(|worker| worker.started).sum();
         let busy = per_worker.iter().filter(|worker| worker.busy).count() as u64;
@@ -155,6 +178,9 @@ impl Snapshot {
             thread_start_failures: sums.thread_start_failures,
             scale_ups: scaled.scale_ups,
             parks: scaled.parks,
+            admission_wait: latencies.admission_wait.summary(),
+            queue_wait: latencies.jobs.queue_wait.summary(),
+            run_time: latencies.jobs.run_time.summary(),
             per_worker,
         }
     }

@@ -148,6 +148,14 @@ pub fn assert_conserved(pool: &Pool) {
     assert_eq!(seen.started, seen.completed + seen.panicked, "{seen:?}");
     let rejected = seen.rejected_full + seen.rejected_timed_out + seen.rejected_closed;
     assert_eq!(seen.submitted, seen.admitted + rejected, "{seen:?}");
+    if seen.run_time.count > 0 {
+        let timed = (seen.queue_wait.count, seen.run_time.count);
+        assert_eq!(
+            timed,
+            (seen.started - seen.inlined, seen.started),
+            "{seen:?}"
+        );
+    }
 }
 
 /// Counts how often it is dropped.

@@ -1,0 +1,197 @@
+//! A snapshot as a table for a terminal, at most 100 columns wide.
+
+use std::{fmt, time::Duration};
+
+use super::{LatencySummary, Snapshot};
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            depth,
+            capacity,
+            waiting_submitters,
+            ..
+        } = self;
+        writeln!(
+            f,
+            "queue     {depth} of {capacity} places taken, {waiting_submitters} submitters waiting"
+        )?;
+        writeln!(
+            f,
+            "workers   {} in service, {} busy, {} idle, {} parked; {} threads",
+            self.workers_in_service,
+            self.workers_busy,
+            self.workers_idle,
+            self.workers_parked,
+            self.threads
+        )?;
+        writeln!(
+            f,
+            "scaling   {} scale-ups, {} parks, {} threads refused",
+            self.scale_ups, self.parks, self.thread_start_failures
+        )?;
+        writeln!(
+            f,
+            "jobs      {} submitted, {} admitted, {} started, {} inlined, {} steals",
+            self.submitted, self.admitted, self.started, self.inlined, self.steals
+        )?;
+        writeln!(
+            f,
+            "ended     {} completed, {} panicked, {} cancelled, {} dropped",
+            self.completed, self.panicked, self.cancelled, self.dropped
+        )?;
+        writeln!(
+            f,
+            "rejected  {} full, {} timed out, {} closed",
+            self.rejected_full, self.rejected_timed_out, self.rejected_closed
+        )?;
+        self.write_latencies(f)?;
+        self.write_workers(f)
+    }
+}
+
+impl Snapshot {
+    fn write_latencies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = [
+            ("admission wait", self.admission_wait),
+            ("queue wait", self.queue_wait),
+            ("run time", self.run_time),
+        ];
+        if rows.iter().all(|(_, latency)| latency.count == 0) {
+            return Ok(());
+        }
+        writeln!(
+            f,
+            "\n{:14} {:>12} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10}",
+            "latency", "count", "mean", "p50", "p90", "p99", "p99.9", "max"
+        )?;
+        for (name, latency) in rows {
+            let LatencySummary {
+                count,
+                mean,
+                max,
+                p50,
+                p90,
+                p99,
+                p999,
+            } = latency;
+            write!(f, "{name:14} {count:>12}")?;
+            for time in [mean, p50, p90, p99, p999, max] {
+                write!(f, " {:>10}", Short(time))?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+
+    /// Those that have started a job.
+    fn write_workers(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let workers = || {
+            let numbered = self.per_worker.iter().enumerate();
+            numbered.filter(|(_, worker)| worker.started > 0)
+        };
+        if workers().next().is_none() {
+            return Ok(());
+        }
+        writeln!(
+            f,
+            "\n{:14} {:>12} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10}",
+            "worker",
+            "completed",
+            "panicked",
+            "steals",
+            "wait p50",
+            "wait p99",
+            "run p50",
+            "run p99"
+        )?;
+        for (index, worker) in workers() {
+            let name = format!("{index}{}", if worker.busy { " (busy)" } else { "" });
+            write!(
+                f,
+                "{name:14} {:>12} {:>10} {:>10}",
+                worker.completed, worker.panicked, worker.steals
+            )?;
+            let (wait, run) = (worker.queue_wait, worker.run_time);
+            for time in [wait.p50, wait.p99, run.p50, run.p99] {
+                write!(f, " {:>10}", Short(time))?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// A time of three digits or so, in a unit that fits.
+struct Short(Duration);
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = self.0.as_nanos();
+        let (unit, name) = match nanos {
+            0..1_000 => return f.pad(&format!("{nanos} ns")),
+            1_000..1_000_000 => (1e3, "µs"),
+            1_000_000..1_000_000_000 => (1e6, "ms"),
+            _ => (1e9, "s"),
+        };
+        let value = nanos as f64 / unit;
+        let digits = match value {
+            ..10.0 => 2,
+            10.0..100.0 => 1,
+            _ => 0,
+        };
+        f.pad(&format!("{value:.digits$} {name}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::WorkerSnapshot;
+
+    fn short(nanos: u64) -> String {
+        Short(Duration::from_nanos(nanos)).to_string()
+    }
+
+    #[test]
+    fn times_have_three_digits() {
+        let told = [0, 999, 1_000, 12_345, 999_400, 1_234_567, 61_000_000_000].map(short);
+        let wanted = [
+            "0 ns", "999 ns", "1.00 µs", "12.3 µs", "999 µs", "1.23 ms", "61.0 s",
+        ];
+        assert_eq!(told, wanted);
+    }
+
+    #[test]
+    fn m1_the_table_fits_a_terminal() {
+        let long = LatencySummary {
+            count: 999_999_999_999,
+            mean: Duration::from_secs(9999),
+            max: Duration::from_secs(9999),
+            ..LatencySummary::default()
+        };
+        let seen = Snapshot {
+            run_time: long,
+            per_worker: vec![
+                WorkerSnapshot::default(),
+                WorkerSnapshot {
+                    busy: true,
+                    started: 1,
+                    completed: 999_999_999_999,
+                    run_time: long,
+                    ..WorkerSnapshot::default()
+                },
+            ],
+            ..Snapshot::default()
+        };
+        let table = seen.to_string();
+        assert!(
+            table.lines().all(|line| line.chars().count() <= 100),
+            "{table}"
+        );
+        // A thread that has done nothing has no line.
+        assert!(!table.contains("\n0 "), "{table}");
+        assert!(table.contains("\n1 (busy)"), "{table}");
+        assert!(!Snapshot::default().to_string().contains("latency"));
+    }
+}
