@@ -43,7 +43,7 @@ struct PartOfAnother;
 impl Account for PartOfAnother {
     fn begin(&self, site: &Site<'_>, _: bool) -> Stamp {
         if let Some(seat) = site.seat {
-            site.inner.recorder.next_does_not_follow(seat);
+            site.inner.timing.next_does_not_follow(seat);
         }
         Stamp::NONE
     }
@@ -151,7 +151,7 @@ impl Inner {
             return f();
         };
         let guest = Guest::new(self, None, f);
-        let job = GuestJob(ptr::from_ref(&guest), self.recorder.stamp());
+        let job = GuestJob(ptr::from_ref(&guest), self.timing.stamp());
         // SAFETY: the guest stays in this frame until it is complete.
         let job = unsafe { Job::borrowing(job) };
         if worker::is_of_another(self) {

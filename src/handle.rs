@@ -228,7 +228,7 @@ where
         body: UnsafeCell::new(Some(f)),
         result: UnsafeCell::new(None),
         kept,
-        since: inner.recorder.stamp(),
+        since: inner.timing.stamp(),
     });
     let handle = JobHandle {
         task: ManuallyDrop::new(Arc::clone(&task) as Arc<dyn Joinable<T>>),

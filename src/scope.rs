@@ -188,7 +188,7 @@ impl<'scope> Scope<'scope> {
             Ok(Entry::Place) => {
                 self.countdown.begin(current.map(Current::index));
                 let scope = ScopeRef(self);
-                let since = inner.recorder.stamp();
+                let since = inner.timing.stamp_task(current.map(Current::index));
                 self.push(inner, current, ScopeJob { scope, since, f });
                 Ok(())
             }
@@ -206,7 +206,7 @@ impl<'scope> Scope<'scope> {
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
     {
         let seat = current.map(Current::index);
-        let since = Stamp::NONE;
+        let since = inner.timing.stamp_inline(seat);
         match current {
             Some(current) if self.outermost && current.is_deep() => {
                 self.countdown.begin(seat);

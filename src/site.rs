@@ -26,14 +26,15 @@ impl Site<'_> {
             }
             _ => self.inner.recorder.inlined(self.seat),
         }
-        let recorder = &self.inner.recorder;
-        recorder.starts(self.seat, placed.then_some(since))
+        self.inner.timing.starts(self.seat, placed, since)
     }
 
     /// A job has run, which started then. Its handle must not say so before this was called.
     #[inline]
     pub(crate) fn end(&self, started: Stamp, completed: bool) {
-        self.inner.recorder.ended(self.seat, started, completed);
+        // In this order: who finds it counted finds it timed.
+        self.inner.timing.ended(self.seat, started);
+        self.inner.recorder.ended(self.seat, completed);
     }
 
     /// A job was dropped un-run. With a place, it gives it back.

@@ -107,9 +107,9 @@ impl Inner {
             was_stuck.set(watch.is_stuck());
             was_stuck.get()
         };
-        let since = self.recorder.begins_to_wait();
+        let since = self.timing.begins_to_wait();
         let acquired = worker::blocking(|| acquire(deadline, &is_futile));
-        self.recorder.has_waited(since, acquired.is_ok());
+        self.timing.has_waited(since, acquired.is_ok());
         match acquired {
             Ok(()) => Ok(Entry::Place),
             Err(AdmissionError::TimedOut) if was_stuck.get() => Ok(Entry::Inline),
@@ -145,7 +145,7 @@ impl Inner {
     {
         match self.admit(wait) {
             Ok(entry) => {
-                let since = self.recorder.stamp();
+                let since = self.timing.stamp();
                 self.put_in(entry, Detached { since, f });
                 Ok(())
             }
@@ -246,7 +246,7 @@ impl Permit<'_> {
     where
         F: FnOnce() + Send + 'static,
     {
-        let since = self.inner.recorder.stamp();
+        let since = self.inner.timing.stamp();
         self.put_in(Detached { since, f });
     }
 
@@ -297,7 +297,7 @@ impl<'p> Future for ReserveAsync<'p> {
             match inner.admission.try_acquire_held() {
                 Ok(()) => return permit(true),
                 // Before it joins the line: the recorder has to know of a wait first.
-                Err(Refusal::Full) => this.since = inner.recorder.begins_to_wait(),
+                Err(Refusal::Full) => this.since = inner.timing.begins_to_wait(),
                 Err(Refusal::Closed) => {
                     inner.recorder.rejected(AdmissionError::Closed);
                     return Poll::Ready(Err(AdmissionError::Closed));
@@ -306,7 +306,7 @@ impl<'p> Future for ReserveAsync<'p> {
         }
         let polled = inner.admission.poll_acquire_held(&mut this.waiting, cx);
         if let Poll::Ready(outcome) = &polled {
-            inner.recorder.has_waited(this.since, outcome.is_ok());
+            inner.timing.has_waited(this.since, outcome.is_ok());
         }
         match polled {
             Poll::Ready(Ok(())) => permit(true),
@@ -328,7 +328,7 @@ impl ReserveAsync<'_> {
     fn leave(&mut self) {
         if let Some(waiting) = self.waiting.take() {
             self.inner.admission.forsake(waiting);
-            self.inner.recorder.waits_no_more();
+            self.inner.timing.waits_no_more();
             self.inner.look_if_drained();
         }
     }

@@ -655,7 +655,7 @@ impl Recruit {
                 }
             }
         };
-        inner.recorder.enroll(index);
+        inner.timing.enroll(index);
         worker::with_seat(&inner, seat, || {
             run_hook(&inner.hooks.start);
             builder.run();

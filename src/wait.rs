@@ -215,9 +215,9 @@ impl Countdown {
         while !self.tally.is_zero() {
             if let Some((current, _)) = own {
                 if follows {
-                    inner.recorder.next_follows(current.index());
+                    inner.timing.next_follows(current.index());
                 } else {
-                    inner.recorder.next_does_not_follow(current.index());
+                    inner.timing.next_does_not_follow(current.index());
                 }
             }
             follows = self.run_own(inner, own, is_stuck);

@@ -507,7 +507,7 @@ fn run(current: &Current) {
 /// Runs jobs for as long as there are some in the own deques and the injectors.
 fn work(current: &Current) -> Next {
     let inner = &*current.inner;
-    inner.recorder.next_does_not_follow(current.seat.index);
+    inner.timing.next_does_not_follow(current.seat.index);
     loop {
         read_mail(current);
         if is_one_too_many(current) {
@@ -536,8 +536,8 @@ fn is_one_too_many(current: &Current) -> bool {
 fn read_mail(current: &Current) {
     if current.inner.post.has_mail(current.seat.index) {
         mail::read_in_loop(current);
-        let recorder = &current.inner.recorder;
-        recorder.next_does_not_follow(current.seat.index);
+        let timing = &current.inner.timing;
+        timing.next_does_not_follow(current.seat.index);
     }
 }
 
@@ -553,7 +553,7 @@ fn leave_for_good(current: &Current) -> Next {
 fn run_next(current: &Current) -> bool {
     let inner = &*current.inner;
     let local = &current.seat.local;
-    inner.recorder.next_follows(current.seat.index);
+    inner.timing.next_follows(current.seat.index);
     if let Some(job) = inner.queue.take_in_turn(local) {
         execute(current, job);
         return true;
@@ -582,7 +582,7 @@ fn run_next(current: &Current) -> bool {
 /// The own deques and the injectors are empty.
 fn idle(current: &Current) -> Next {
     let inner = &*current.inner;
-    inner.recorder.next_does_not_follow(current.seat.index);
+    inner.timing.next_does_not_follow(current.seat.index);
     inner.scaler.ran_dry();
     inner.admission.settle_if_awaited();
     inner.look_if_drained();

@@ -210,6 +210,25 @@ fn m2_jobs_that_follow_each_other_are_as_long_as_they_are() {
 }
 
 #[test]
+fn m2_short_tasks_are_all_counted_and_longer_ones_are_seen() {
+    watched(|| {
+        for capacity in [1, 1024] {
+            let pool = pool(2, capacity);
+            let short = if cfg!(miri) { 50 } else { 5000 };
+            pool.scope(|scope| (0..short).for_each(|_| scope.spawn(|_| ())));
+            let run = pool.metrics().run_time;
+            assert!(run.p90 < MUCH / 10, "{run}");
+            // As many as are recorded by one that is timed.
+            pool.scope(|scope| (0..8).for_each(|_| scope.spawn(|_| spin(MUCH))));
+            pool.shutdown();
+            assert_conserved(&pool);
+            let seen = pool.metrics();
+            assert!(seen.run_time.max >= MUCH * 98 / 100, "{seen}");
+        }
+    });
+}
+
+#[test]
 fn m2_without_tracking_nothing_is_timed() {
     watched(|| {
         let builder = Pool::builder()

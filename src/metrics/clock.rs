@@ -9,6 +9,9 @@ impl Stamp {
     /// No moment, and before all moments.
     pub(crate) const NONE: Self = Self(0);
 
+    /// In place of a moment: the clock was not read, and the job is as others before it.
+    pub(crate) const ALIKE: Self = Self(1);
+
     #[inline]
     pub(crate) fn from_raw(raw: u64) -> Self {
         Self(raw)

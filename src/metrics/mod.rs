@@ -5,8 +5,9 @@ mod histogram;
 mod recorder;
 mod snapshot;
 mod table;
+mod timing;
 
-pub(crate) use self::{clock::Stamp, recorder::Recorder};
+pub(crate) use self::{clock::Stamp, recorder::Recorder, timing::Timing};
 pub use self::{
     histogram::LatencySummary,
     snapshot::{Snapshot, WorkerSnapshot},

@@ -1,27 +1,11 @@
-//! The counters, and the latencies. Each thread of the pool writes its own cell, with plain loads and
-//! stores; what happens on other threads, and rarely, is counted in one shared place.
-//!
-//! # What is timed
-//!
-//! A job is stamped when it has its place, and the clock is read once more when it ends. Its start is the
-//! end of the job before it, if the worker came to it from there with nothing in between: the loop
-//! says so by `next_follows`. Otherwise the clock is read at its start too.
-//!
-//! Who gets a place without waiting has waited no time, and is not timed. How many those are is a
-//! difference: of all places that were ever taken, and of those that were taken by who had to wait. A wait is
-//! counted before its place is taken, so the difference is never too large; see `unwaited`.
+//! The counters. Each thread of the pool writes its own cell, with plain loads and stores; what
+//! happens on other threads, and rarely, is counted in one shared place.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-use super::{
-    clock::{Clock, Stamp},
-    histogram::{Histogram, Merged},
-};
+use super::timing::told_at_least;
 use crate::{error::AdmissionError, sync::bump};
 
 /// What one thread counts.
@@ -31,19 +15,6 @@ struct Cell {
     completed: AtomicU64,
     panicked: AtomicU64,
     steals: AtomicU64,
-    /// When the last job ended here.
-    ended: AtomicU64,
-    /// When the next job starts here, if nobody has to look at the clock for it.
-    starts: AtomicU64,
-    /// Made when the thread starts.
-    times: OnceLock<Times>,
-}
-
-/// How long jobs took.
-#[derive(Debug, Default)]
-struct Times {
-    queue_wait: Histogram,
-    run_time: Histogram,
 }
 
 /// What is counted by threads that are not the pool's.
@@ -59,29 +30,13 @@ struct Elsewhere {
     rejected_timed_out: AtomicU64,
     rejected_closed: AtomicU64,
     thread_start_failures: AtomicU64,
-    /// Who had to wait for a place, or waits still.
-    waits: AtomicU64,
-    /// Of these, who did not get one.
-    waits_in_vain: AtomicU64,
-}
-
-/// The latencies that threads record which are not the pool's.
-#[derive(Debug, Default)]
-struct TimesElsewhere {
-    admission_wait: Histogram,
-    times: Times,
 }
 
 /// All counters of a pool.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    /// None if latencies are not tracked.
-    clock: Option<Clock>,
     cells: Box<[CachePadded<Cell>]>,
     elsewhere: CachePadded<Elsewhere>,
-    times_elsewhere: TimesElsewhere,
-    /// The most places that anybody was told were taken without waiting: see `admitted_told`.
-    unwaited_told: AtomicU64,
     /// The most jobs that anybody was told were admitted. Their number is a difference of counters
     /// that are read one after another; this keeps it from going backwards.
     admitted_told: AtomicU64,
@@ -115,118 +70,13 @@ fn add(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Release);
 }
 
-/// A difference of counters that were read just now, or what was told before, if that was more.
-fn told_at_least(told: &AtomicU64, read: u64) -> u64 {
-    // Read at a bad moment it may even be below zero.
-    let read = if read > u64::MAX / 2 { 0 } else { read };
-    told.fetch_max(read, Ordering::Relaxed).max(read)
-}
-
-/// The latencies of a pool, merged.
-#[derive(Debug, Default)]
-pub(crate) struct Latencies {
-    pub(crate) admission_wait: Merged,
-    pub(crate) jobs: JobLatencies,
-    /// Of the thread of each seat.
-    pub(crate) seats: Vec<JobLatencies>,
-}
-
-/// The latencies of jobs, merged.
-#[derive(Debug, Default)]
-pub(crate) struct JobLatencies {
-    pub(crate) queue_wait: Merged,
-    pub(crate) run_time: Merged,
-}
-
-impl JobLatencies {
-    fn of(times: Option<&Times>) -> Self {
-        let mut latencies = Self::default();
-        if let Some(times) = times {
-            times.queue_wait.merge_into(&mut latencies.queue_wait);
-            times.run_time.merge_into(&mut latencies.run_time);
-        }
-        latencies
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.queue_wait.add(&other.queue_wait);
-        self.run_time.add(&other.run_time);
-    }
-}
-
 impl Recorder {
-    pub(crate) fn new(seats: usize, latency_tracking: bool) -> Self {
+    pub(crate) fn new(seats: usize) -> Self {
         Self {
-            clock: latency_tracking.then(Clock::new),
             cells: (0..seats).map(|_| CachePadded::default()).collect(),
             elsewhere: CachePadded::default(),
-            times_elsewhere: TimesElsewhere::default(),
-            unwaited_told: AtomicU64::new(0),
             admitted_told: AtomicU64::new(0),
         }
-    }
-
-    /// The calling thread has this seat, and will record there.
-    pub(crate) fn enroll(&self, seat: usize) {
-        if self.clock.is_some() {
-            // A second call for one seat cannot be: a seat is one thread's for its life.
-            let _ = self.cells[seat].times.set(Times::default());
-        }
-    }
-
-    /// This moment, if latencies are tracked.
-    #[inline]
-    pub(crate) fn stamp(&self) -> Stamp {
-        self.clock.as_ref().map_or(Stamp::NONE, Clock::now)
-    }
-
-    /// The thread comes from its last job, if it was just running one, and goes on to the next.
-    #[inline]
-    pub(crate) fn next_follows(&self, seat: usize) {
-        if self.clock.is_some() {
-            let cell = &self.cells[seat];
-            let ended = cell.ended.load(Ordering::Relaxed);
-            cell.starts.store(ended, Ordering::Relaxed);
-            cell.ended.store(Stamp::NONE.raw(), Ordering::Relaxed);
-        }
-    }
-
-    /// The thread did something else since its last job.
-    #[inline]
-    pub(crate) fn next_does_not_follow(&self, seat: usize) {
-        if self.clock.is_some() {
-            let cell = &self.cells[seat];
-            cell.starts.store(Stamp::NONE.raw(), Ordering::Relaxed);
-            cell.ended.store(Stamp::NONE.raw(), Ordering::Relaxed);
-        }
-    }
-
-    /// A job starts, which has had a place since then, if it had one. Returns when it does.
-    #[inline]
-    pub(crate) fn starts(&self, seat: Option<usize>, since: Option<Stamp>) -> Stamp {
-        let Some(clock) = &self.clock else {
-            return Stamp::NONE;
-        };
-        let Some(cell) = seat.map(|seat| &self.cells[seat]) else {
-            let now = clock.now();
-            if let Some(since) = since {
-                let waits = &self.times_elsewhere.times.queue_wait;
-                waits.record_shared(clock.nanos(since, now));
-            }
-            return now;
-        };
-        let follows = Stamp::from_raw(cell.starts.load(Ordering::Relaxed));
-        let now = if follows == Stamp::NONE {
-            clock.now()
-        } else {
-            cell.starts.store(Stamp::NONE.raw(), Ordering::Relaxed);
-            // It may have come after that.
-            follows.max(since.unwrap_or(Stamp::NONE))
-        };
-        if let (Some(times), Some(since)) = (cell.times.get(), since) {
-            times.queue_wait.record(clock.nanos(since, now));
-        }
-        now
     }
 
     /// A job runs at once, without having been queued. `seat` is the calling thread's own, if it is
@@ -243,22 +93,9 @@ impl Recorder {
         add(&self.elsewhere.started);
     }
 
-    /// A job has run, which started then.
+    /// A job has run.
     #[inline]
-    pub(crate) fn ended(&self, seat: Option<usize>, started: Stamp, completed: bool) {
-        if let Some(clock) = &self.clock {
-            let now = clock.now();
-            let nanos = clock.nanos(started, now);
-            match seat.map(|seat| &self.cells[seat]) {
-                Some(cell) => {
-                    cell.ended.store(now.raw(), Ordering::Relaxed);
-                    if let Some(times) = cell.times.get() {
-                        times.run_time.record(nanos);
-                    }
-                }
-                None => self.times_elsewhere.times.run_time.record_shared(nanos),
-            }
-        }
+    pub(crate) fn ended(&self, seat: Option<usize>, completed: bool) {
         match (seat, completed) {
             (Some(seat), true) => bump(&self.cells[seat].completed),
             (Some(seat), false) => bump(&self.cells[seat].panicked),
@@ -287,28 +124,6 @@ impl Recorder {
         });
     }
 
-    /// Somebody has to wait for a place. Returns since when.
-    pub(crate) fn begins_to_wait(&self) -> Stamp {
-        add(&self.elsewhere.waits);
-        self.stamp()
-    }
-
-    /// Who has waited since then got a place, or did not.
-    pub(crate) fn has_waited(&self, since: Stamp, got_place: bool) {
-        if let Some(clock) = &self.clock {
-            let nanos = clock.nanos(since, clock.now());
-            self.times_elsewhere.admission_wait.record_shared(nanos);
-        }
-        if !got_place {
-            add(&self.elsewhere.waits_in_vain);
-        }
-    }
-
-    /// Who waited does not want a place any more.
-    pub(crate) fn waits_no_more(&self) {
-        add(&self.elsewhere.waits_in_vain);
-    }
-
     pub(crate) fn thread_start_failed(&self) {
         add(&self.elsewhere.thread_start_failures);
     }
@@ -335,39 +150,6 @@ impl Recorder {
             rejected_closed: here(&elsewhere.rejected_closed),
             thread_start_failures: here(&elsewhere.thread_start_failures),
         }
-    }
-
-    /// The latencies of all threads, merged. `places` tells how many places were ever taken.
-    pub(crate) fn latencies(&self, places: impl FnOnce() -> u64) -> Latencies {
-        let seats: Vec<_> = self
-            .cells
-            .iter()
-            .map(|cell| JobLatencies::of(cell.times.get()))
-            .collect();
-        let elsewhere = &self.times_elsewhere;
-        let mut jobs = JobLatencies::of(Some(&elsewhere.times));
-        seats.iter().for_each(|seat| jobs.add(seat));
-        let mut admission_wait = Merged::default();
-        elsewhere.admission_wait.merge_into(&mut admission_wait);
-        if self.clock.is_some() {
-            admission_wait.add_zeros(self.unwaited(places));
-        }
-        Latencies {
-            admission_wait,
-            jobs,
-            seats,
-        }
-    }
-
-    /// How many places were taken by who did not have to wait. Never less than was told before.
-    fn unwaited(&self, places: impl FnOnce() -> u64) -> u64 {
-        // In this order: each place that was taken after a wait is among the waits by then, and no wait in
-        // vain is missing there.
-        let in_vain = self.elsewhere.waits_in_vain.load(Ordering::Acquire);
-        let taken = places();
-        let waits = self.elsewhere.waits.load(Ordering::Acquire);
-        let unwaited = taken.wrapping_sub(waits.wrapping_sub(in_vain));
-        told_at_least(&self.unwaited_told, unwaited)
     }
 
     /// The number of jobs admitted, given what a reader made of the counters just now.

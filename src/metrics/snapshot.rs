@@ -1,6 +1,6 @@
 //! What a pool looks like at one moment.
 
-use super::{histogram::LatencySummary, recorder::JobLatencies};
+use super::{histogram::LatencySummary, timing::JobLatencies};
 use crate::inner::Inner;
 
 /// Counters and gauges of a pool, read at one moment.
@@ -133,7 +133,7 @@ impl Snapshot {
     pub(crate) fn of(inner: &Inner) -> Self {
         // What has ended is read before what was begun, and that before what was admitted.
         let sums = inner.recorder.sums();
-        let latencies = inner.recorder.latencies(|| inner.admission.taken());
+        let latencies = inner.timing.latencies(|| inner.admission.taken());
         let threads = inner.threads.started();
         let scaled = inner.scaler.scaled();
         let spares = inner.settings.workers_max;

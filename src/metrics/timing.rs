@@ -1,0 +1,313 @@
+//! How long jobs wait and run, and how long it takes to be admitted.
+//!
+//! # What is timed
+//!
+//! A job is stamped when it has its place, and the clock is read once more when it ends. Its start is the
+//! end of the job before it, if the worker came to it from there with nothing in between: the loop
+//! says so by `next_follows`. Otherwise the clock is read at its start too.
+//!
+//! **Short tasks.** What a pool's own thread spawns into a scope may be shorter than it takes to read a
+//! clock. So if the last job that was timed on that thread was shorter than [`SHORT`], only one in
+//! [`SAMPLE`] of those that it spawns is timed; the others are recorded as what was timed last on the
+//! thread that runs them. When one turns out to be longer, all are timed again.
+//!
+//! **Admission.** Who gets a place without waiting has waited no time, and is not timed. How many those are
+//! is a difference: of all places that were ever taken, and of those that were taken by who had to wait. A
+//! wait is counted before its place is taken, so the difference is never too large; see `unwaited`.
+
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use crossbeam_utils::CachePadded;
+
+use super::{
+    clock::{Clock, Stamp},
+    histogram::{Histogram, Merged},
+};
+
+/// In ns. By feel: what takes so long bears that the clock is read for it.
+const SHORT: u64 = 1_000;
+
+/// One in so many short tasks is timed. With that, the clock costs a few ns a task.
+const SAMPLE: u64 = 8;
+
+/// How long jobs took.
+#[derive(Debug, Default)]
+struct Times {
+    queue_wait: Histogram,
+    run_time: Histogram,
+}
+
+/// What the thread of one seat writes, with plain loads and stores.
+#[derive(Debug, Default)]
+struct Seat {
+    /// When the last job ended here.
+    ended: AtomicU64,
+    /// When the next job starts here, if nobody has to look at the clock for it.
+    starts: AtomicU64,
+    /// The last times that were recorded, in ns.
+    last_wait: AtomicU64,
+    last_run: AtomicU64,
+    /// Whether the last job that was timed was short.
+    is_short: AtomicBool,
+    /// How many tasks were spawned since then.
+    spawned: AtomicU64,
+    /// Made when the thread starts.
+    times: OnceLock<Times>,
+}
+
+/// The times of a pool's jobs.
+#[derive(Debug)]
+pub(crate) struct Timing {
+    /// None if latencies are not tracked.
+    clock: Option<Clock>,
+    seats: Box<[CachePadded<Seat>]>,
+    /// Written by all threads that are not the pool's.
+    elsewhere: Times,
+    admission_wait: Histogram,
+    /// Who had to wait for a place, or waits still.
+    waits: CachePadded<AtomicU64>,
+    /// Of these, who did not get one.
+    waits_in_vain: AtomicU64,
+    /// The most places that anybody was told were taken without waiting.
+    unwaited_told: AtomicU64,
+}
+
+/// The latencies of a pool, merged.
+#[derive(Debug, Default)]
+pub(crate) struct Latencies {
+    pub(crate) admission_wait: Merged,
+    pub(crate) jobs: JobLatencies,
+    /// Of the thread of each seat.
+    pub(crate) seats: Vec<JobLatencies>,
+}
+
+/// The latencies of jobs, merged.
+#[derive(Debug, Default)]
+pub(crate) struct JobLatencies {
+    pub(crate) queue_wait: Merged,
+    pub(crate) run_time: Merged,
+}
+
+impl JobLatencies {
+    fn of(times: Option<&Times>) -> Self {
+        let mut latencies = Self::default();
+        if let Some(times) = times {
+            times.queue_wait.merge_into(&mut latencies.queue_wait);
+            times.run_time.merge_into(&mut latencies.run_time);
+        }
+        latencies
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.queue_wait.add(&other.queue_wait);
+        self.run_time.add(&other.run_time);
+    }
+}
+
+impl Timing {
+    pub(crate) fn new(seats: usize, latency_tracking: bool) -> Self {
+        Self {
+            clock: latency_tracking.then(Clock::new),
+            seats: (0..seats).map(|_| CachePadded::default()).collect(),
+            elsewhere: Times::default(),
+            admission_wait: Histogram::default(),
+            waits: CachePadded::default(),
+            waits_in_vain: AtomicU64::new(0),
+            unwaited_told: AtomicU64::new(0),
+        }
+    }
+
+    /// The calling thread has this seat, and will record there.
+    pub(crate) fn enroll(&self, seat: usize) {
+        if self.clock.is_some() {
+            // A second call for one seat cannot be: a seat is one thread's for its life.
+            let _ = self.seats[seat].times.set(Times::default());
+        }
+    }
+
+    /// This moment, if latencies are tracked.
+    #[inline]
+    pub(crate) fn stamp(&self) -> Stamp {
+        self.clock.as_ref().map_or(Stamp::NONE, Clock::now)
+    }
+
+    /// This moment, for a task that the thread of this seat spawns; or `ALIKE`.
+    #[inline]
+    pub(crate) fn stamp_task(&self, seat: Option<usize>) -> Stamp {
+        if self.is_alike(seat) {
+            Stamp::ALIKE
+        } else {
+            self.stamp()
+        }
+    }
+
+    /// The same, for a task that starts at once.
+    #[inline]
+    pub(crate) fn stamp_inline(&self, seat: Option<usize>) -> Stamp {
+        if self.is_alike(seat) {
+            Stamp::ALIKE
+        } else {
+            Stamp::NONE
+        }
+    }
+
+    /// Whether the next task that the thread of this seat spawns is taken to be as those before it.
+    #[inline]
+    fn is_alike(&self, seat: Option<usize>) -> bool {
+        let Some(seat) = seat.map(|seat| &self.seats[seat]) else {
+            return false;
+        };
+        seat.is_short.load(Ordering::Relaxed) && {
+            let spawned = seat.spawned.load(Ordering::Relaxed).wrapping_add(1);
+            seat.spawned.store(spawned, Ordering::Relaxed);
+            spawned % SAMPLE != 0
+        }
+    }
+
+    /// The thread comes from its last job, if it was just running one, and goes on to the next.
+    #[inline]
+    pub(crate) fn next_follows(&self, seat: usize) {
+        if self.clock.is_some() {
+            let seat = &self.seats[seat];
+            let ended = seat.ended.load(Ordering::Relaxed);
+            seat.starts.store(ended, Ordering::Relaxed);
+            seat.ended.store(Stamp::NONE.raw(), Ordering::Relaxed);
+        }
+    }
+
+    /// The thread did something else since its last job.
+    #[inline]
+    pub(crate) fn next_does_not_follow(&self, seat: usize) {
+        if self.clock.is_some() {
+            let seat = &self.seats[seat];
+            seat.starts.store(Stamp::NONE.raw(), Ordering::Relaxed);
+            seat.ended.store(Stamp::NONE.raw(), Ordering::Relaxed);
+        }
+    }
+
+    /// A job starts, which has a place since then, if it has one. Returns when it does.
+    #[inline]
+    pub(crate) fn starts(&self, seat: Option<usize>, placed: bool, since: Stamp) -> Stamp {
+        let Some(clock) = &self.clock else {
+            return Stamp::NONE;
+        };
+        let Some(seat) = seat.map(|seat| &self.seats[seat]) else {
+            let now = clock.now();
+            if placed {
+                let since = if since == Stamp::ALIKE { now } else { since };
+                let waits = &self.elsewhere.queue_wait;
+                waits.record_shared(clock.nanos(since, now));
+            }
+            return now;
+        };
+        let follows = Stamp::from_raw(seat.starts.load(Ordering::Relaxed));
+        seat.starts.store(Stamp::NONE.raw(), Ordering::Relaxed);
+        let now = if since == Stamp::ALIKE {
+            Stamp::ALIKE
+        } else if follows == Stamp::NONE {
+            clock.now()
+        } else {
+            // It may have come after that.
+            follows.max(since)
+        };
+        if let Some(times) = seat.times.get().filter(|_| placed) {
+            let nanos = if now == Stamp::ALIKE {
+                seat.last_wait.load(Ordering::Relaxed)
+            } else {
+                clock.nanos(since, now)
+            };
+            seat.last_wait.store(nanos, Ordering::Relaxed);
+            times.queue_wait.record(nanos);
+        }
+        now
+    }
+
+    /// A job has run, which started then.
+    #[inline]
+    pub(crate) fn ended(&self, seat: Option<usize>, started: Stamp) {
+        let Some(clock) = &self.clock else {
+            return;
+        };
+        let Some(seat) = seat.map(|seat| &self.seats[seat]) else {
+            let nanos = clock.nanos(started, clock.now());
+            return self.elsewhere.run_time.record_shared(nanos);
+        };
+        let nanos = if started == Stamp::ALIKE {
+            seat.last_run.load(Ordering::Relaxed)
+        } else {
+            let now = clock.now();
+            let nanos = clock.nanos(started, now);
+            seat.ended.store(now.raw(), Ordering::Relaxed);
+            seat.last_run.store(nanos, Ordering::Relaxed);
+            seat.is_short.store(nanos < SHORT, Ordering::Relaxed);
+            nanos
+        };
+        if let Some(times) = seat.times.get() {
+            times.run_time.record(nanos);
+        }
+    }
+
+    /// Somebody has to wait for a place. Returns since when.
+    pub(crate) fn begins_to_wait(&self) -> Stamp {
+        self.waits.fetch_add(1, Ordering::Release);
+        self.stamp()
+    }
+
+    /// Who has waited since then got a place, or did not.
+    pub(crate) fn has_waited(&self, since: Stamp, got_place: bool) {
+        if let Some(clock) = &self.clock {
+            let nanos = clock.nanos(since, clock.now());
+            self.admission_wait.record_shared(nanos);
+        }
+        if !got_place {
+            self.waits_no_more();
+        }
+    }
+
+    /// Who waited does not want a place any more.
+    pub(crate) fn waits_no_more(&self) {
+        self.waits_in_vain.fetch_add(1, Ordering::Release);
+    }
+
+    /// The latencies of all threads, merged. `places` tells how many places were ever taken.
+    pub(crate) fn latencies(&self, places: impl FnOnce() -> u64) -> Latencies {
+        let seats: Vec<_> = self
+            .seats
+            .iter()
+            .map(|seat| JobLatencies::of(seat.times.get()))
+            .collect();
+        let mut jobs = JobLatencies::of(Some(&self.elsewhere));
+        seats.iter().for_each(|seat| jobs.add(seat));
+        let mut admission_wait = Merged::default();
+        self.admission_wait.merge_into(&mut admission_wait);
+        if self.clock.is_some() {
+            admission_wait.add_zeros(self.unwaited(places));
+        }
+        Latencies {
+            admission_wait,
+            jobs,
+            seats,
+        }
+    }
+
+    /// How many places were taken by who did not have to wait. Never less than was told before.
+    fn unwaited(&self, places: impl FnOnce() -> u64) -> u64 {
+        // In this order: each place that was taken after a wait is among the waits by then, and no wait in
+        // vain is missing there.
+        let in_vain = self.waits_in_vain.load(Ordering::Acquire);
+        let taken = places();
+        let waits = self.waits.load(Ordering::Acquire);
+        let unwaited = taken.wrapping_sub(waits.wrapping_sub(in_vain));
+        told_at_least(&self.unwaited_told, unwaited)
+    }
+}
+
+/// A difference of counters that were read just now, or what was told before, if that was more.
+pub(super) fn told_at_least(told: &AtomicU64, read: u64) -> u64 {
+    // Read at a bad moment it may even be below zero.
+    let read = if read > u64::MAX / 2 { 0 } else { read };
+    told.fetch_max(read, Ordering::Relaxed).max(read)
+}
