@@ -33,7 +33,7 @@ impl Job for Compute {
 
 /// Xorshift: each step needs the one before it, and no memory.
 #[inline(never)]
-fn compute(steps: u64) {
+pub(crate) fn compute(steps: u64) {
     let mut x: u64 = black_box(0x2545_f491_4f6c_dd1d);
     for _ in 0..steps {
         x ^= x << 13;
@@ -45,7 +45,7 @@ fn compute(steps: u64) {
 
 /// How many steps make a job of this length, one after another. Measured twice: a core begins the
 /// next job before it has ended the last, so that short ones take less than their part of a long one.
-fn calibrate(length: Duration) -> u64 {
+pub(crate) fn calibrate(length: Duration) -> u64 {
     let per_sample = |steps: u64| {
         let time = |_| {
             let start = Instant::now();

@@ -3,9 +3,9 @@
 use std::{env, fs, process::ExitCode, thread};
 
 use adaptive_pool_benches::{
-    efficiency, fib_join, fib_scope, idle, million, once,
+    efficiency, fib_join, fib_scope, flood, idle, million, once,
     report::{self, Question},
-    round_trip, small_jobs, tiny,
+    round_trip, scale_up, small_jobs, tiny,
 };
 
 const USAGE: &str = "\
@@ -22,6 +22,8 @@ compare --once QUESTION RIVAL SIZE WORKERS
   fib-scope       the same by two spawns in a scope
   million         empty tasks from one scope, and the peak of memory
   small-jobs      jobs of 200 ns in all ways to hand them in (twice the jobs)
+  flood           jobs of 20 us into an idle pool that adapts, and into fixed ones (a 50th)
+  scale-up        one more worker
 
   --rounds N   each rival is measured once a round (11)
   --jobs N     tiny jobs in a measurement (1000000)
@@ -31,7 +33,7 @@ compare --once QUESTION RIVAL SIZE WORKERS
 
 type Ask = fn(&'static str, u64) -> Question;
 
-const QUESTIONS: [(&str, Ask); 9] = [
+const QUESTIONS: [(&str, Ask); 11] = [
     ("one-producer", |name, jobs| tiny::question(name, 1, jobs)),
     ("four-producers", |name, jobs| tiny::question(name, 4, jobs)),
     ("efficiency", efficiency::question),
@@ -41,6 +43,8 @@ const QUESTIONS: [(&str, Ask); 9] = [
     ("fib-scope", fib_scope::question),
     ("million", million::question),
     ("small-jobs", small_jobs::question),
+    ("flood", flood::question),
+    ("scale-up", scale_up::question),
 ];
 
 struct Options {
