@@ -24,6 +24,9 @@ pub fn question(name: &'static str, jobs: u64) -> Question {
         Contender::rayon_semaphore(),
         Contender::channel(),
         Contender::monitor(),
+        Contender::tokio(),
+        Contender::threadpool(),
+        Contender::rusty_pool(),
     ];
     let entrants = contenders.into_iter().map(|Contender { name, build }| {
         Entrant::new(name, move || vec![work::useful(&*build(), JOB, jobs)])

@@ -95,6 +95,9 @@ pub fn question(name: &'static str, jobs: u64) -> Question {
         Contender::channel(),
         Contender::rayon(),
         Contender::rayon_semaphore(),
+        Contender::tokio(),
+        Contender::threadpool(),
+        Contender::rusty_pool(),
     ];
     let entrants = contenders
         .into_iter()

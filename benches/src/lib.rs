@@ -24,6 +24,7 @@ pub mod flood;
 pub mod idle;
 pub mod million;
 pub mod once;
+pub mod poisson;
 pub mod report;
 pub mod rivals;
 pub mod round_trip;

@@ -7,6 +7,7 @@ use self::batches::{Batch, Way};
 use crate::Job;
 
 mod batches;
+mod crates;
 mod rayon;
 mod threads;
 
@@ -126,6 +127,30 @@ impl<J: Job> Contender<J> {
         Self {
             name: "Mutex + Condvar queue",
             build: || Box::new(threads::MonitorPool::new()),
+        }
+    }
+
+    /// tokio's workers behind its semaphore.
+    pub fn tokio() -> Self {
+        Self {
+            name: "tokio + Semaphore",
+            build: || Box::new(crates::Tokio::new()),
+        }
+    }
+
+    /// Threads that receive from a channel of std, which grows.
+    pub fn threadpool() -> Self {
+        Self {
+            name: "threadpool",
+            build: || Box::new(threadpool::ThreadPool::new(WORKERS)),
+        }
+    }
+
+    /// Threads that receive from a channel of crossbeam, which grows.
+    pub fn rusty_pool() -> Self {
+        Self {
+            name: "rusty_pool",
+            build: || Box::new(crates::rusty_pool()),
         }
     }
 

@@ -42,6 +42,9 @@ pub fn contenders() -> Vec<Contender<Tiny>> {
         Contender::rayon_semaphore(),
         Contender::channel(),
         Contender::channel_unboxed(),
+        Contender::tokio(),
+        Contender::threadpool(),
+        Contender::rusty_pool(),
     ]
 }
 

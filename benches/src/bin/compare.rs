@@ -3,7 +3,7 @@
 use std::{env, fs, process::ExitCode, thread};
 
 use adaptive_pool_benches::{
-    efficiency, fib_join, fib_scope, flood, idle, million, once,
+    efficiency, fib_join, fib_scope, flood, idle, million, once, poisson,
     report::{self, Question},
     round_trip, scale_up, small_jobs, tiny,
 };
@@ -16,6 +16,8 @@ compare --once QUESTION RIVAL SIZE WORKERS
   four-producers  tiny jobs from four
   efficiency      jobs of 20 us from a caller who blocks (a 50th of the jobs)
   idle            a job every 2 ms (a 2000th)
+  poisson-50      jobs of 50 us at random, half of the workers' time: the wait (a 50th)
+  poisson-80      the same for 80 per cent
   round-trip      submit and wait for the result (a 50th)
   fib-join        joins that do next to nothing, beside the serial program
                   (the largest number of Fibonacci's up to the jobs: fib(30))
@@ -33,11 +35,13 @@ compare --once QUESTION RIVAL SIZE WORKERS
 
 type Ask = fn(&'static str, u64) -> Question;
 
-const QUESTIONS: [(&str, Ask); 11] = [
+const QUESTIONS: [(&str, Ask); 13] = [
     ("one-producer", |name, jobs| tiny::question(name, 1, jobs)),
     ("four-producers", |name, jobs| tiny::question(name, 4, jobs)),
     ("efficiency", efficiency::question),
     ("idle", idle::question),
+    ("poisson-50", |name, jobs| poisson::question(name, 50, jobs)),
+    ("poisson-80", |name, jobs| poisson::question(name, 80, jobs)),
     ("round-trip", round_trip::question),
     ("fib-join", fib_join::question),
     ("fib-scope", fib_scope::question),
