@@ -16,6 +16,7 @@
 //! counts itself in a cell of its thread (see [`tally`]), and the producer looks at the sum now and
 //! then. The questions about joins and scopes need no tally: these end when their work has.
 
+pub mod chart;
 pub mod efficiency;
 mod fib;
 pub mod fib_join;

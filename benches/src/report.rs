@@ -1,6 +1,8 @@
 //! Runs a question in turns, and makes a table of what came out.
 
-use std::fmt::{self, Write};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 /// One column.
 pub struct Metric {
@@ -74,7 +76,7 @@ pub fn quantile(values: &mut [f64], part: f64) -> f64 {
     values.get(index).copied().unwrap_or(f64::NAN)
 }
 
-fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     quantile(&mut values.into_iter().collect::<Vec<_>>(), 0.5)
 }
 
@@ -102,30 +104,64 @@ impl fmt::Display for Answer {
     }
 }
 
-/// Every value of every round, as JSON: question, entrant, metric. The names need no escapes.
-pub fn json(answers: &[Answer]) -> String {
-    let object = |fields: Vec<(&str, String)>| {
-        let mut text = String::from("{");
-        for (index, (name, value)) in fields.into_iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            let _ = write!(text, "{comma}\"{name}\":{value}");
+/// What is kept of answers in a file.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// Of the machine.
+    pub cores: usize,
+    /// One for each question.
+    pub answers: Vec<Recorded>,
+}
+
+/// An answer, with every value of every round.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Recorded {
+    /// As on the command line.
+    pub name: String,
+    /// Above the table.
+    pub title: String,
+    /// With their units.
+    pub metrics: Vec<String>,
+    /// In the order of the table.
+    pub entrants: Vec<RecordedEntrant>,
+}
+
+/// Who was measured.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RecordedEntrant {
+    /// As in the table.
+    pub name: String,
+    /// For each metric, a value for each round. JSON has no NaN: none is there for it.
+    pub samples: Vec<Vec<Option<f64>>>,
+}
+
+impl Answer {
+    /// For a file.
+    pub fn record(&self) -> Recorded {
+        let question = &self.question;
+        let some = |values: &Vec<f64>| {
+            let values = values.iter();
+            values
+                .map(|&value| (!value.is_nan()).then_some(value))
+                .collect()
+        };
+        let entrants = question.entrants.iter().zip(&self.samples);
+        Recorded {
+            name: question.name.to_owned(),
+            title: question.title.clone(),
+            metrics: question
+                .metrics
+                .iter()
+                .map(|metric| metric.name.to_owned())
+                .collect(),
+            entrants: entrants
+                .map(|(entrant, samples)| RecordedEntrant {
+                    name: entrant.name.to_owned(),
+                    samples: samples.iter().map(some).collect(),
+                })
+                .collect(),
         }
-        text + "}"
-    };
-    let metrics = |answer: &Answer, values: &[Vec<f64>]| {
-        let names = answer.question.metrics.iter().map(|metric| metric.name);
-        let lists = values.iter().map(|list| format!("{list:?}"));
-        object(names.zip(lists).collect())
-    };
-    let entrants = |answer: &Answer| {
-        let entrants = answer.question.entrants.iter().zip(&answer.samples);
-        let fields = entrants.map(|(entrant, values)| (entrant.name, metrics(answer, values)));
-        object(fields.collect())
-    };
-    let questions = answers
-        .iter()
-        .map(|answer| (answer.question.name, entrants(answer)));
-    object(questions.collect()) + "\n"
+    }
 }
 
 #[cfg(test)]
@@ -157,11 +193,12 @@ mod tests {
     }
 
     #[test]
-    fn json_holds_every_round() {
-        assert_eq!(
-            json(&[answer()]),
-            "{\"speed\":{\"ours\":{\"ns\":[1.0, 1.0, 1.0]},\"theirs\":{\"ns\":[4.0, 4.0, 4.0]}}}\n"
-        );
+    fn a_record_holds_every_round() {
+        let record = answer().record();
+        assert_eq!(record.metrics, ["ns"]);
+        let theirs = &record.entrants[1];
+        assert_eq!(theirs.name, "theirs");
+        assert_eq!(theirs.samples, [[Some(4.0); 3]]);
     }
 
     #[test]

@@ -105,7 +105,10 @@ fn run() -> Result<(), String> {
         }
     }
     if let Some(file) = options.json {
-        fs::write(&file, report::json(&answers)).map_err(|error| format!("{file}: {error}"))?;
+        let answers = answers.iter().map(report::Answer::record).collect();
+        let record = report::Record { cores, answers };
+        let text = serde_json::to_string(&record).map_err(|error| error.to_string())?;
+        fs::write(&file, text + "\n").map_err(|error| format!("{file}: {error}"))?;
     }
     Ok(())
 }
