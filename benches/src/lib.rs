@@ -25,6 +25,7 @@ pub mod flood;
 pub mod idle;
 pub mod million;
 pub mod once;
+mod paths;
 pub mod poisson;
 pub mod report;
 pub mod rivals;

@@ -207,12 +207,21 @@ impl Admission {
         let mut desk = lock(&self.desk);
         let result = f(&mut desk, &mut wakes);
         drop(desk);
-        wakes.wake_all();
+        if wakes.len > 0 {
+            wakes.wake_all();
+        }
         result
     }
 
     /// Those who are due in the line first, then the caller.
     fn take_in_turn(&self, desk: &mut Desk, wakes: &mut Wakes) -> Result<(), Refusal> {
+        if desk.line.len() == 0 {
+            // What was given back is collected when it is needed: that costs a look at every seat.
+            match self.take(self.gate.limit.load(Ordering::Relaxed)) {
+                Err(Refusal::Full) => {}
+                decided => return decided,
+            }
+        }
         self.settle(desk, wakes, false);
         self.take(self.gate.limit.load(Ordering::Relaxed))
     }
@@ -716,6 +725,7 @@ impl Wakes {
         self.len += 1;
     }
 
+    #[cold]
     fn wake_all(self) {
         self.first
             .into_iter()

@@ -30,7 +30,7 @@ compare --once QUESTION RIVAL SIZE WORKERS
   --rounds N   each rival is measured once a round (11)
   --jobs N     tiny jobs in a measurement (1000000)
   --json FILE  write every measurement there
-  --once       run one rival of fib-join, fib-scope or million once, as a profiler
+  --once       run one rival of fib-join, fib-scope, million or paths once, as a profiler
                wants it; print nanoseconds and the peak of memory in KiB";
 
 type Ask = fn(&'static str, u64) -> Question;
