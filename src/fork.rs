@@ -13,6 +13,7 @@ use crate::{
     metrics::Stamp,
     pool::Pool,
     site::Site,
+    span,
     submit::Entry,
     sync::UnsafeCell,
     unwind::{DroppedQuietly, drop_payload, quietly},
@@ -141,6 +142,7 @@ impl Inner {
         F: FnOnce() -> R + Send,
         R: Send,
     {
+        let f = span::carried(f);
         let admitted = match self.admission.try_acquire() {
             Ok(()) => Ok(Entry::Place),
             Err(_) => self.wait_for_place(None, |deadline, is_futile| {
@@ -177,7 +179,7 @@ impl Inner {
             // In a piece of rayon's work there is nobody to come back to this deque.
             return (a(), b());
         };
-        let guest = Guest::new(self, Some(current), b);
+        let guest = Guest::new(self, Some(current), span::carried(b));
         let mark = local.mark();
         // SAFETY: the guest stays in this frame until the job is taken back here, or is complete.
         unsafe { local.push_structured(GuestJob(ptr::from_ref(&guest), PartOfAnother)) };

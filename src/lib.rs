@@ -29,6 +29,16 @@
 //!
 //! Its threads are a rayon-core pool: `rayon::join`, `rayon::scope` and parallel iterators, used
 //! inside a job, run on the pool's own workers.
+//!
+//! [`Pool::metrics`] tells what a pool has done, and how long jobs waited and ran.
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! - `serde`: [`Snapshot`] and what is in it implement `Serialize` and `Deserialize`.
+//! - `tracing`: a job runs in the `tracing` span that it was submitted in; so do the half of a join that
+//!   another thread takes, and an installed closure.
 
 // The models do not use all of what they check; loom's cells are not Sync; YIELDS is zero.
 #![cfg_attr(
@@ -75,6 +85,8 @@ mod scope;
 mod shutdown;
 #[cfg(not(loom))]
 mod site;
+#[cfg(not(loom))]
+mod span;
 #[cfg(not(loom))]
 mod stuck;
 #[cfg(not(loom))]

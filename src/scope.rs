@@ -31,6 +31,7 @@ use crate::{
     metrics::Stamp,
     pool::Pool,
     site::Site,
+    span::Origin,
     submit::{Entry, Wait},
     sync::lock,
     unwind::{Delivered, drop_payload},
@@ -94,16 +95,22 @@ struct ScopeJob<'scope, F> {
     scope: ScopeRef<'scope>,
     /// Since when it has its place.
     since: Stamp,
+    origin: Origin,
     f: F,
 }
 
 impl<'scope, F: FnOnce(&Scope<'scope>) + Send> Runnable for ScopeJob<'scope, F> {
     #[inline]
     fn run(self, site: &Site<'_>, placed: bool) {
-        let Self { scope, since, f } = self;
+        let Self {
+            scope,
+            since,
+            origin,
+            f,
+        } = self;
         // SAFETY: this job is counted until `end`.
         let scope = unsafe { scope.get() };
-        scope.run_job(site, placed, since, f);
+        scope.run_job(site, placed, since, |scope| origin.enter(|| f(scope)));
         // The scope may be gone after this.
         scope.countdown.end(site.inner, site.seat);
     }
@@ -189,7 +196,16 @@ impl<'scope> Scope<'scope> {
                 self.countdown.begin(current.map(Current::index));
                 let scope = ScopeRef(self);
                 let since = inner.timing.stamp_task(current.map(Current::index));
-                self.push(inner, current, ScopeJob { scope, since, f });
+                self.push(
+                    inner,
+                    current,
+                    ScopeJob {
+                        scope,
+                        since,
+                        origin: Origin::here(),
+                        f,
+                    },
+                );
                 Ok(())
             }
             Ok(Entry::Inline) => {
@@ -212,7 +228,14 @@ impl<'scope> Scope<'scope> {
                 self.countdown.begin(seat);
                 let scope = ScopeRef(self);
                 // SAFETY: the scope waits for the job before 'scope ends.
-                let job = unsafe { Job::borrowing(ScopeJob { scope, since, f }) };
+                let job = unsafe {
+                    Job::borrowing(ScopeJob {
+                        scope,
+                        since,
+                        origin: Origin::here(),
+                        f,
+                    })
+                };
                 current.run_inline(job);
             }
             Some(current) => current.nested(|| self.run_job(&current.site(), false, since, f)),

@@ -18,6 +18,7 @@ use crate::{
     metrics::Stamp,
     pool::Pool,
     site::Site,
+    span,
     stuck::Watch,
     worker,
 };
@@ -146,6 +147,7 @@ impl Inner {
         match self.admit(wait) {
             Ok(entry) => {
                 let since = self.timing.stamp();
+                let f = span::carried(f);
                 self.put_in(entry, Detached { since, f });
                 Ok(())
             }
@@ -161,7 +163,7 @@ impl Inner {
     {
         match self.admit(wait) {
             Ok(entry) => {
-                let (job, handle) = handle::pair(self, f, false);
+                let (job, handle) = handle::pair(self, span::carried(f), false);
                 self.put_in(entry, job);
                 Ok(handle)
             }
@@ -224,7 +226,7 @@ impl Permit<'_> {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let (job, handle) = handle::pair(self.inner, f, false);
+        let (job, handle) = handle::pair(self.inner, span::carried(f), false);
         self.put_in(job);
         handle
     }
@@ -235,7 +237,7 @@ impl Permit<'_> {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let (job, handle) = handle::pair(self.inner, f, true);
+        let (job, handle) = handle::pair(self.inner, span::carried(f), true);
         self.put_in(job);
         handle
     }
@@ -247,6 +249,7 @@ impl Permit<'_> {
         F: FnOnce() + Send + 'static,
     {
         let since = self.inner.timing.stamp();
+        let f = span::carried(f);
         self.put_in(Detached { since, f });
     }
 
