@@ -107,6 +107,7 @@ mod fence;
 mod latch;
 #[cfg(all(test, loom))]
 mod model;
+mod roster;
 mod sleep;
 mod sync;
 mod unwind;

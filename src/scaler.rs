@@ -34,7 +34,7 @@ use std::{
     ops::RangeInclusive,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, Thread},
     time::{Duration, Instant},
@@ -67,8 +67,6 @@ struct Marks {
     is_timing: AtomicBool,
     /// There may be fewer than there are.
     may_shrink: AtomicBool,
-    /// The range's upper end.
-    max: AtomicUsize,
 }
 
 pub(crate) struct Scaler {
@@ -118,7 +116,6 @@ impl Scaler {
                 may_grow: AtomicBool::new(min < max),
                 is_timing: AtomicBool::new(false),
                 may_shrink: AtomicBool::new(false),
-                max: AtomicUsize::new(max),
             }),
             state: Mutex::new(State {
                 policy: Policy {
@@ -151,11 +148,6 @@ impl Scaler {
             scale_ups: state.scale_ups,
             parks: state.parks,
         }
-    }
-
-    /// The most workers that may be in service now.
-    pub(crate) fn max(&self) -> usize {
-        self.marks.max.load(Ordering::Relaxed)
     }
 
     /// To be asked after each push: whether the policy is to be asked.
@@ -211,7 +203,7 @@ impl Scaler {
     pub(crate) fn resize(&self, inner: &Inner, workers: RangeInclusive<usize>) {
         let mut state = lock(&self.state);
         (state.policy.min, state.policy.max) = workers.into_inner();
-        self.marks.max.store(state.policy.max, Ordering::Relaxed);
+        inner.threads.set_max(&inner.me(), state.policy.max);
         let duty = self.decide(&mut state, inner);
         drop(state);
         inner.fulfil(duty);

@@ -4,7 +4,7 @@
 //! that the system's thread is started later, or never. A *call* is a rayon job that turns the
 //! thread that takes it up into a worker, until the worker leaves again: see `worker.rs`.
 //!
-//! **Every call finds a thread.** Under one lock are counted the threads that were started, those
+//! **Every call finds a thread.** Under one lock are counted, by `roster.rs`, the threads that were started, those
 //! that are workers now, and the calls that nobody has taken up. A call starts a thread if without
 //! one it would find none that is not a worker already, or only such as may be busy with a piece of
 //! somebody's `par_iter`. When every thread that may be in service was started, a call that finds
@@ -31,7 +31,9 @@ use rayon_core::{ThreadBuilder, ThreadPool, ThreadPoolBuilder};
 use crate::{
     error::BuildError,
     inner::Inner,
-    mail, stuck,
+    mail,
+    roster::{Order, Roster},
+    stuck,
     sync::lock,
     unwind::drop_payload,
     worker::{self, Errand},
@@ -52,37 +54,21 @@ struct Staff {
     rayon: Option<ThreadPool>,
     /// Threads that were not started yet; the next one is at the end.
     recruits: Vec<Recruit>,
-    spares: Vec<Spare>,
+    /// As the roster has them.
+    spares: Vec<ThreadPool>,
     /// The seats of spare threads that were not made yet.
     spare_seats: Vec<worker::Seat>,
     handles: Vec<JoinHandle<()>>,
     /// All threads that were ever started.
     handles_made: usize,
-    /// Of the threads that are not spare: how many were started, how many are workers, or run a part of
-    /// a broadcast or block while they are with rayon, and how many
-    /// calls to them were not taken up.
-    started: usize,
-    working: usize,
-    called: usize,
-    /// When a call was sent that may be late, of those that were not taken up.
+    /// Who does what.
+    roster: Roster,
+    /// When the roster began to watch its calls, if it does.
     called_at: Option<Instant>,
     /// Threads that are no workers: at most one.
     keepers: usize,
-    /// Of the calls that rayon still has, how many were answered by spare threads meanwhile, or by
-    /// workers that came back from a wait.
-    void: usize,
-    /// Threads that are blocked in waits, as workers or with rayon.
-    blocked: usize,
-    /// The system refused the last thread that was to be started.
-    refused: bool,
     /// Every thread there is, or can be, is a worker that is blocked: see `stuck.rs`.
     stuck: bool,
-}
-
-struct Spare {
-    rayon: ThreadPool,
-    /// It is a worker, or was called to be one.
-    called: bool,
 }
 
 impl Threads {
@@ -95,14 +81,9 @@ impl Threads {
                 spare_seats: Vec::new(),
                 handles: Vec::new(),
                 handles_made: 0,
-                started: 0,
-                working: 0,
-                called: 0,
+                roster: Roster::new(),
                 called_at: None,
                 keepers: 0,
-                void: 0,
-                blocked: 0,
-                refused: false,
                 stuck: false,
             }),
         }
@@ -120,10 +101,12 @@ impl Threads {
     ) -> Result<(), BuildError> {
         let failed = |index| move |source| BuildError::Thread { index, source };
         let spare_seats = seats.split_off(inner.settings.workers_max);
-        let (rayon, mut recruits) = recruit(inner, seats).map_err(failed(0))?;
+        let (rayon, mut recruits) =
+            recruit(inner, seats).map_err(|(source, _)| failed(0)(source))?;
         recruits.reverse();
 
         let mut staff = lock(&self.staff);
+        staff.roster.open(recruits.len(), spare_seats.len());
         staff.rayon = Some(rayon);
         staff.recruits = recruits;
         staff.spare_seats = spare_seats;
@@ -145,34 +128,10 @@ impl Threads {
     /// Makes a worker of a thread that is with rayon, or of a new one.
     pub(crate) fn call(&self, inner: &Arc<Inner>) {
         let mut staff = lock(&self.staff);
-        if staff.rayon.is_none() {
-            return;
-        }
-        let limit = main_limit(inner);
-        let wanting = staff.started - staff.working <= staff.called;
-        if wanting && staff.started < limit {
-            // If there is none to be had, the call waits for one that is there.
-            let _ = staff.start_next(inner);
-        } else if wanting && staff.call_spare(inner) {
-            staff.look_if_stuck(inner);
-            return;
-        } else if wanting && inner.sleep.take_surplus() {
-            // Somebody runs without a place, who came back from a wait after the call was sent.
-            inner.sleep.call_voided();
-            return;
-        }
+        let may_be_late = staff.call(inner);
         staff.look_if_stuck(inner);
-        // If there is no thread for it, it waits for one that comes back to rayon.
-        if let Some(rayon) = &staff.rayon {
-            rayon.spawn(worker::call(Arc::clone(inner), Errand::Work(None)));
-            staff.called += 1;
-        }
-        let maybe_late = !wanting && staff.working > 0 && staff.started < limit;
-        if maybe_late {
-            staff.called_at.get_or_insert_with(Instant::now);
-        }
         drop(staff);
-        if maybe_late {
+        if may_be_late {
             inner.scaler.watch_call(inner);
         }
     }
@@ -185,19 +144,25 @@ impl Threads {
         patience: Duration,
     ) -> Option<Duration> {
         let mut staff = lock(&self.staff);
-        let left = patience.saturating_sub(staff.called_at?.elapsed());
-        let limit = main_limit(inner);
-        if staff.called == 0 || staff.started >= limit {
-            staff.called_at = None;
+        if !staff.roster.is_watched() {
             return None;
         }
+        let left = patience.saturating_sub(staff.called_at?.elapsed());
         if !left.is_zero() {
             return Some(left);
         }
-        staff.called_at = None;
-        let _ = staff.start_next(inner);
+        let order = staff.roster.start_for_late_call();
+        staff.carry_out(inner, order);
         staff.look_if_stuck(inner);
         None
+    }
+
+    /// How many workers may be in service from now on.
+    pub(crate) fn set_max(&self, inner: &Arc<Inner>, max: usize) {
+        let mut staff = lock(&self.staff);
+        staff.roster.set_max(max);
+        staff.reroute(inner);
+        staff.look_if_stuck(inner);
     }
 
     /// Starts the thread that `keep`s the scaling's time.
@@ -228,7 +193,7 @@ impl Threads {
     /// A worker is about to block in a wait, or is through with it.
     pub(crate) fn block(&self, inner: &Inner) {
         let mut staff = lock(&self.staff);
-        staff.blocked += 1;
+        staff.roster.block();
         staff.look_if_stuck(inner);
     }
 
@@ -236,9 +201,7 @@ impl Threads {
     /// rayon may have no other to come than this one: then a spare thread answers it.
     pub(crate) fn reroute(&self, inner: &Arc<Inner>) {
         let mut staff = lock(&self.staff);
-        while staff.called > 0 && staff.working >= staff.started && staff.call_spare(inner) {
-            staff.void_call();
-        }
+        staff.reroute(inner);
         staff.look_if_stuck(inner);
     }
 
@@ -247,31 +210,23 @@ impl Threads {
     /// as free again by `unblock_aside`.
     pub(crate) fn block_aside(&self, inner: &Arc<Inner>, index: usize, is_counted: bool) -> bool {
         let mut staff = lock(&self.staff);
-        staff.blocked += 1;
-        let counts = !is_counted && staff.begin_aside(inner, index);
-        while staff.called > 0 && staff.called + staff.working > staff.started {
-            if staff.recruits.is_empty() {
-                if !staff.call_spare(inner) {
-                    break;
-                }
-                staff.void_call();
-            } else if staff.start_next(inner).is_err() {
-                break;
-            }
-        }
+        let aside = staff.roster.block_aside(index, is_counted);
+        let may_be_late = aside.calls && staff.call(inner);
+        staff.reroute(inner);
         staff.look_if_stuck(inner);
-        counts
+        drop(staff);
+        if may_be_late {
+            inner.scaler.watch_call(inner);
+        }
+        aside.counts
     }
 
     /// See `block_aside`.
-    pub(crate) fn unblock_aside(&self, inner: &Inner, index: usize, counts: bool) {
+    pub(crate) fn unblock_aside(&self, inner: &Arc<Inner>, index: usize, counts: bool) {
         let mut staff = lock(&self.staff);
-        staff.blocked -= 1;
-        if counts {
-            staff.end_work(inner, index);
-        } else {
-            staff.look_if_stuck(inner);
-        }
+        staff.roster.unblock_aside(index, counts);
+        staff.reroute(inner);
+        staff.look_if_stuck(inner);
     }
 
     /// A worker came back from a wait, and all places are taken. If a call for one of them lies in rayon, it
@@ -279,98 +234,71 @@ impl Threads {
     /// is one too many.
     #[must_use]
     pub(crate) fn come_back(&self, inner: &Inner) -> bool {
-        let mut staff = lock(&self.staff);
-        let voided = staff.void_call();
-        if voided {
-            inner.sleep.call_voided();
-        } else {
-            inner.sleep.add_surplus();
-        }
-        voided
+        lock(&self.staff).roster.come_back(&inner.sleep)
     }
 
     /// A worker, of this index, leaves for the surplus, which it has taken; unless a call lies in rayon, whose
     /// place it fills. Returns whether it leaves.
     pub(crate) fn leave_as_surplus(&self, inner: &Inner, index: usize) -> bool {
         let mut staff = lock(&self.staff);
-        if staff.void_call() {
-            inner.sleep.call_voided();
-            return false;
-        }
-        staff.end_work(inner, index);
-        true
+        let leaves = staff.roster.leave_as_surplus(&inner.sleep, index);
+        staff.look_if_stuck(inner);
+        leaves
     }
 
-    /// A call that rayon gave out ends here if it, or another one, was answered already.
-    pub(crate) fn take_if_void(&self) -> bool {
-        let mut staff = lock(&self.staff);
-        let is_void = staff.void > 0;
-        staff.void -= usize::from(is_void);
-        is_void
+    /// A call that rayon gave to the thread of this index ends here if it, or another one, was answered already.
+    pub(crate) fn take_if_void(&self, index: usize) -> bool {
+        lock(&self.staff).roster.take_if_void(index)
     }
 
     /// See `block`.
     pub(crate) fn unblock(&self, inner: &Inner) {
         let mut staff = lock(&self.staff);
-        staff.blocked -= 1;
+        staff.roster.unblock();
         staff.look_if_stuck(inner);
     }
 
     /// The calling thread, of this index, becomes a worker, by a call. False if that was answered already.
     pub(crate) fn begin_work(&self, inner: &Inner, index: usize) -> bool {
-        // A spare thread was told so when it was called, and by nobody but its own rayon pool.
-        if index < inner.settings.workers_max {
-            let mut staff = lock(&self.staff);
-            if !staff.take_call() {
-                return false;
-            }
-            staff.working += 1;
-            staff.look_if_stuck(inner);
-        }
-        true
+        let mut staff = lock(&self.staff);
+        let begins = staff.roster.begin_work(index);
+        staff.look_if_stuck(inner);
+        begins
     }
 
     /// The pool has stopped, and the calling thread, of this index, goes back to rayon.
     pub(crate) fn end_work(&self, inner: &Inner, index: usize) {
-        lock(&self.staff).end_work(inner, index);
+        let mut staff = lock(&self.staff);
+        staff.roster.end_work(index);
+        staff.look_if_stuck(inner);
     }
 
     /// The calling thread, of this index, falls asleep and goes back to rayon, unless somebody is about to
     /// rouse it: under the lock, so that no call comes between that and the books.
     pub(crate) fn fall_asleep(&self, inner: &Inner, index: usize) -> bool {
         let mut staff = lock(&self.staff);
-        if !inner.sleep.fall_asleep(index) {
-            return false;
-        }
-        staff.end_work(inner, index);
-        // Now there is a thread to be called, and calls that found none would keep others from being sent.
-        while staff.void_call() {
-            inner.sleep.call_put_back();
-        }
-        inner.sleep.settle_surplus();
-        true
+        let falls = staff.roster.fall_asleep(&inner.sleep, index);
+        staff.look_if_stuck(inner);
+        falls
     }
 
     /// A thread that is with rayon is busy there with something of ours, and takes up no call meanwhile. It
     /// may be the one that a call under way was meant for.
     pub(crate) fn begin_errand(&self, inner: &Arc<Inner>) {
         let mut staff = lock(&self.staff);
-        staff.working += 1;
-        let missing = staff.called + staff.working > staff.started;
-        if missing && !staff.recruits.is_empty() {
-            let _ = staff.start_next(inner);
-        }
+        staff.roster.begin_errand();
+        staff.reroute(inner);
     }
 
     pub(crate) fn end_errand(&self) {
-        lock(&self.staff).working -= 1;
+        lock(&self.staff).roster.end_errand();
     }
 
     /// Has every thread that is not spare look at its mail when it is next in rayon's hands: see
     /// `broadcast.rs`. Starts those that were not started. False if that cannot be.
     pub(crate) fn nudge(&self, inner: &Arc<Inner>) -> bool {
         let mut staff = lock(&self.staff);
-        while staff.rayon.is_some() && !staff.recruits.is_empty() {
+        while staff.roster.can_start() {
             if staff.start_next(inner).is_err() {
                 return false;
             }
@@ -378,7 +306,7 @@ impl Threads {
         let Some(rayon) = &staff.rayon else {
             return false;
         };
-        if !inner.post.count_nudges(staff.started) {
+        if !inner.post.count_nudges(staff.roster.started()) {
             return false;
         }
         rayon.spawn_broadcast(|_| mail::take_nudge());
@@ -390,22 +318,23 @@ impl Threads {
     pub(crate) fn ask_around(&self) {
         let staff = lock(&self.staff);
         if let Some(rayon) = &staff.rayon {
-            for _ in 0..staff.started {
+            for _ in 0..staff.roster.started() {
                 rayon.spawn(mail::take_question);
             }
         }
     }
 
-    /// A call is answered by a thread that waits inside rayon, which a spare never does when it is
-    /// called. False if it was answered already.
-    pub(crate) fn take_call(&self) -> bool {
-        lock(&self.staff).take_call()
+    /// A call is answered by a thread, of this index, that waits inside rayon, and becomes no worker. False if it
+    /// was answered already.
+    pub(crate) fn take_call(&self, index: usize) -> bool {
+        lock(&self.staff).roster.take_call(index)
     }
 
     /// Lets every thread end that has nothing left to do. No call succeeds after it.
     pub(crate) fn stop(&self, inner: &Inner) {
         let mut staff = lock(&self.staff);
         let rayon = staff.rayon.take();
+        staff.roster.close();
         staff.look_if_stuck(inner);
         let recruits = mem::take(&mut staff.recruits);
         let spares = mem::take(&mut staff.spares);
@@ -430,8 +359,8 @@ impl Threads {
         Started {
             all: staff.handles_made,
             workers: staff.handles_made - staff.keepers,
-            main: staff.started,
-            spare: staff.handles_made - staff.started - staff.keepers,
+            main: staff.roster.started(),
+            spare: staff.handles_made - staff.roster.started() - staff.keepers,
         }
     }
 }
@@ -444,17 +373,15 @@ pub(crate) struct Started {
     pub(crate) spare: usize,
 }
 
-/// How many of the threads that are not spare may be started by now.
-fn main_limit(inner: &Inner) -> usize {
-    inner.scaler.max().min(inner.settings.workers_max)
-}
-
-/// Makes a rayon pool with these seats, of which no thread is started yet.
-fn recruit(inner: &Arc<Inner>, seats: Vec<worker::Seat>) -> io::Result<(ThreadPool, Vec<Recruit>)> {
+/// Makes a rayon pool with these seats, of which no thread is started yet; or gives the seats back.
+fn recruit(
+    inner: &Arc<Inner>,
+    seats: Vec<worker::Seat>,
+) -> Result<(ThreadPool, Vec<Recruit>), (io::Error, Vec<worker::Seat>)> {
     let mut builders = Vec::with_capacity(seats.len());
     // The panics of `rayon::spawn` in a job have nobody else to go to.
     let weak = Arc::downgrade(inner);
-    let rayon = ThreadPoolBuilder::new()
+    let built = ThreadPoolBuilder::new()
         .num_threads(seats.len())
         .panic_handler(move |payload| match weak.upgrade() {
             Some(inner) => inner.handle_panic(payload),
@@ -464,8 +391,11 @@ fn recruit(inner: &Arc<Inner>, seats: Vec<worker::Seat>) -> io::Result<(ThreadPo
             builders.push(builder);
             Ok(())
         })
-        .build()
-        .map_err(io::Error::other)?;
+        .build();
+    let rayon = match built {
+        Ok(rayon) => rayon,
+        Err(error) => return Err((io::Error::other(error), seats)),
+    };
     let recruits = builders
         .into_iter()
         .zip(seats)
@@ -475,69 +405,51 @@ fn recruit(inner: &Arc<Inner>, seats: Vec<worker::Seat>) -> io::Result<(ThreadPo
 }
 
 impl Staff {
-    /// A call that rayon gave out ends. False if it was answered already: which of those it is does not
-    /// matter.
-    fn take_call(&mut self) -> bool {
-        let is_void = self.void > 0;
-        if is_void {
-            self.void -= 1;
-        } else {
-            self.called -= 1;
-            self.called_at = self.called_at.filter(|_| self.called > 0);
+    /// Calls a thread. Returns whether the call may be late.
+    fn call(&mut self, inner: &Arc<Inner>) -> bool {
+        let was_watched = self.roster.is_watched();
+        let mut may_be_late = false;
+        let mut order = self.roster.call(&inner.sleep);
+        while order != Order::Nothing {
+            may_be_late |= order == Order::SendAndWatch;
+            let done = self.carry_out(inner, order);
+            order = self.roster.call_on(order, done, &inner.sleep);
         }
-        !is_void
+        if may_be_late && !was_watched {
+            self.called_at = Some(Instant::now());
+        }
+        may_be_late
     }
 
-    /// Takes back a call that lies in rayon. False if there is none.
-    fn void_call(&mut self) -> bool {
-        let is_called = self.called > 0;
-        if is_called {
-            self.called -= 1;
-            self.void += 1;
-        }
-        is_called
-    }
-
-    /// A thread, of this index, that is with rayon takes up no call from now on. False if it would have
-    /// taken up none anyway: a spare that has one to come back to.
-    fn begin_aside(&mut self, inner: &Inner, index: usize) -> bool {
-        match index.checked_sub(inner.settings.workers_max) {
-            None => {
-                self.working += 1;
-                true
-            }
-            // It is not there any more if the pool has stopped.
-            Some(spare) => {
-                let spare = self.spares.get_mut(spare);
-                spare.is_some_and(|spare| !mem::replace(&mut spare.called, true))
-            }
+    /// Finds threads for calls that none can take up of those that they were meant for.
+    fn reroute(&mut self, inner: &Arc<Inner>) {
+        let mut order = self.roster.reroute();
+        while order != Order::Nothing {
+            let done = self.carry_out(inner, order);
+            order = self.roster.reroute_on(order, done);
         }
     }
 
-    /// A worker, of this index, goes back to rayon.
-    fn end_work(&mut self, inner: &Inner, index: usize) {
-        match index.checked_sub(inner.settings.workers_max) {
-            None => self.working -= 1,
-            // It is not there any more if the pool has stopped.
-            Some(spare) => {
-                if let Some(spare) = self.spares.get_mut(spare) {
-                    spare.called = false;
+    /// Does what the roster orders. False if it could not be.
+    fn carry_out(&mut self, inner: &Arc<Inner>, order: Order) -> bool {
+        let call = || worker::call(Arc::clone(inner), Errand::Work(None));
+        match order {
+            Order::Nothing => {}
+            Order::Start => return self.start_next(inner).is_ok(),
+            Order::Send | Order::SendAndWatch => {
+                if let Some(rayon) = &self.rayon {
+                    rayon.spawn(call());
                 }
             }
+            Order::CallSpare(spare) => self.spares[spare].spawn(call()),
+            Order::MakeSpare => return self.make_spare(inner),
         }
-        self.look_if_stuck(inner);
+        true
     }
 
-    /// To be called after each change of what it looks at.
+    /// To be called after each change of the roster that can change the answer.
     fn look_if_stuck(&mut self, inner: &Inner) {
-        let all_called = self.spares.iter().all(|spare| spare.called);
-        let all_work = self.working == self.started && all_called;
-        let limit = main_limit(inner);
-        let started = self.started >= limit && self.spare_seats.is_empty();
-        let stuck = all_work
-            && self.blocked == self.working + self.spares.len()
-            && (started || self.refused)
-            && self.rayon.is_some();
+        let stuck = self.roster.is_stuck();
         if stuck != self.stuck {
             self.stuck = stuck;
             stuck::set(inner, stuck);
@@ -552,35 +464,25 @@ impl Staff {
         self.start(inner, recruit, |staff, recruit| {
             staff.recruits.push(recruit)
         })?;
-        self.started += 1;
+        self.roster.thread_started();
         Ok(())
     }
 
-    /// Makes a worker of a spare thread, as long as there are no more of them than blocked workers, and
-    /// than the range was widened by after the pool was built. Returns whether it did.
-    fn call_spare(&mut self, inner: &Arc<Inner>) -> bool {
-        let called = self.spares.iter().filter(|spare| spare.called).count();
-        let added = inner
-            .scaler
-            .max()
-            .saturating_sub(inner.settings.workers_max);
-        if called >= self.blocked + added || self.rayon.is_none() {
-            return false;
-        }
-        let idle = self.spares.iter_mut().find(|spare| !spare.called);
-        if let Some(spare) = idle {
-            spare.called = true;
-            let errand = Errand::Work(None);
-            spare.rayon.spawn(worker::call(Arc::clone(inner), errand));
-            return true;
-        }
+    /// Makes a spare thread, and a worker of it.
+    fn make_spare(&mut self, inner: &Arc<Inner>) -> bool {
         // From the front: the seat's index says which of `spares` it is.
         if self.spare_seats.is_empty() {
             return false;
         }
         let seat = self.spare_seats.remove(0);
-        let Ok((rayon, mut recruits)) = recruit(inner, vec![seat]) else {
-            return false;
+        let (rayon, mut recruits) = match recruit(inner, vec![seat]) {
+            Ok(made) => made,
+            Err((_, seats)) => {
+                self.spare_seats.splice(0..0, seats);
+                self.roster.system_has(false);
+                inner.recorder.thread_start_failed();
+                return false;
+            }
         };
         let Some(recruit) = recruits.pop() else {
             return false;
@@ -592,10 +494,8 @@ impl Staff {
             return false;
         }
         rayon.spawn(worker::call(Arc::clone(inner), Errand::Work(None)));
-        self.spares.push(Spare {
-            rayon,
-            called: true,
-        });
+        self.spares.push(rayon);
+        self.roster.spare_made();
         true
     }
 
@@ -624,7 +524,7 @@ impl Staff {
                 }
             })
         };
-        self.refused = started.is_err();
+        self.roster.system_has(started.is_ok());
         match started {
             Ok(handle) => {
                 self.handles.push(handle);

@@ -433,11 +433,11 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
         mail::read_beside_loop(current);
         return;
     }
-    if inner.threads.take_if_void() {
+    if inner.threads.take_if_void(current.seat.index) {
         return;
     }
     if inner.life.is_stopped() {
-        inner.threads.take_call();
+        let _ = inner.threads.take_call(current.seat.index);
         return;
     }
     let since = since.unwrap_or_else(Instant::now);
@@ -447,7 +447,7 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
         rayon_core::spawn(call(inner, Errand::Work(Some(since))));
         return;
     }
-    if !inner.threads.take_call() {
+    if !inner.threads.take_call(current.seat.index) {
         return;
     }
     inner.sleep.call_taken_up();
