@@ -197,7 +197,7 @@ impl Threads {
         staff.look_if_stuck(inner);
     }
 
-    /// A worker that is about to block has left service. A call that waits for a thread to come back to
+    /// A thread that is about to block has left service. A call that waits for a thread to come back to
     /// rayon may have no other to come than this one: then a spare thread answers it.
     pub(crate) fn reroute(&self, inner: &Arc<Inner>) {
         let mut staff = lock(&self.staff);
@@ -205,14 +205,13 @@ impl Threads {
         staff.look_if_stuck(inner);
     }
 
-    /// As `block` and `reroute`, for a thread, of this index, that is with rayon: it takes up no call
+    /// As `block`, for a thread, of this index, that is with rayon: it takes up no call
     /// meanwhile. `is_counted` says that it is counted as busy already. Returns whether it is to be counted
     /// as free again by `unblock_aside`.
     pub(crate) fn block_aside(&self, inner: &Arc<Inner>, index: usize, is_counted: bool) -> bool {
         let mut staff = lock(&self.staff);
         let aside = staff.roster.block_aside(index, is_counted);
         let may_be_late = aside.calls && staff.call(inner);
-        staff.reroute(inner);
         staff.look_if_stuck(inner);
         drop(staff);
         if may_be_late {

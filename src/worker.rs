@@ -78,6 +78,8 @@ pub(crate) struct Current {
     has_deques: Cell<bool>,
     /// Whether it runs a part of a broadcast while it is with rayon.
     on_errand: Cell<bool>,
+    /// How many places in service it fills with jobs on top of waits inside rayon.
+    hops: Cell<usize>,
     /// Odd while it runs, as a worker and outside of any job, what rayon gave it.
     gift: Cell<usize>,
     /// The scope or join that waits, or will wait, nearest to the top of the stack: its address.
@@ -108,6 +110,7 @@ pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
         in_loop: Cell::new(false),
         has_deques: Cell::new(false),
         on_errand: Cell::new(false),
+        hops: Cell::new(0),
         gift: Cell::new(0),
         frame: Cell::new(ptr::null()),
         inline_depth: Cell::new(0),
@@ -323,33 +326,35 @@ impl Current {
     /// Runs `f`, which blocks, with this worker out of service: another thread, maybe a spare one, may
     /// take its place.
     fn blocking<R>(&self, f: impl FnOnce() -> R) -> R {
-        let inner = &self.inner;
-        inner.post.begin_to_block(self.seat.index);
-        let result = if self.in_loop.get() {
+        let (inner, index) = (&self.inner, self.seat.index);
+        inner.post.begin_to_block(index);
+        let in_loop = self.in_loop.get();
+        let counts = if in_loop {
             inner.threads.block(inner);
-            // What rayon gave it runs out of service already.
-            let is_in_service = self.has_deques.get();
-            if is_in_service {
-                let duty = inner.sleep.block(|| !inner.queue.is_empty());
-                inner.fulfil(duty);
-            }
-            inner.threads.reroute(inner);
-            let result = f();
-            if is_in_service {
-                self.come_back();
-            }
-            inner.threads.unblock(inner);
-            result
+            false
         } else {
             // It does not come back to rayon, where a call may count on it.
-            let counts = inner
+            inner
                 .threads
-                .block_aside(inner, self.seat.index, self.on_errand.get());
-            let result = f();
-            inner.threads.unblock_aside(inner, self.seat.index, counts);
-            result
+                .block_aside(inner, index, self.on_errand.get())
         };
-        inner.post.end_blocking(self.seat.index);
+        // What rayon gave it runs out of service already; a job on top of that does not.
+        let places = usize::from(self.has_deques.get()) + self.hops.get();
+        for _ in 0..places {
+            let duty = inner.sleep.block(|| !inner.queue.is_empty());
+            inner.fulfil(duty);
+        }
+        inner.threads.reroute(inner);
+        let result = f();
+        for _ in 0..places {
+            self.come_back();
+        }
+        if in_loop {
+            inner.threads.unblock(inner);
+        } else {
+            inner.threads.unblock_aside(inner, index, counts);
+        }
+        inner.post.end_blocking(index);
         result
     }
 }
@@ -455,7 +460,9 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
     let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
     inner.fulfil(duty);
     if let Some(job) = job {
+        current.hops.set(current.hops.get() + 1);
         execute(current, job);
+        current.hops.set(current.hops.get() - 1);
         inner.look_if_drained();
     }
     let duty = inner.sleep.leave_service(|| !inner.queue.is_empty());

@@ -315,6 +315,36 @@ fn r2_a_thread_that_blocks_in_rayons_work_is_replaced() {
     });
 }
 
+/// The only thread waits inside rayon, and answers a call there. The job that it runs on top of that wait
+/// fills the only place; when it blocks, it has to leave that to another.
+#[test]
+fn r2_a_job_on_top_of_a_wait_in_rayon_leaves_its_place_when_it_blocks() {
+    watched(|| {
+        let (front, back) = (pool(1, 4, "front"), pool(1, 4, "back"));
+        let other = rayon_core::ThreadPoolBuilder::new().num_threads(1).build();
+        let (begun, wait) = mpsc::channel();
+        let gate = Gate::new();
+        let held = gate.clone();
+        front
+            .spawn(move || {
+                rayon_core::spawn(move || {
+                    begun.send(()).unwrap();
+                    other.unwrap().install(|| held.pass());
+                });
+            })
+            .unwrap();
+        wait.recv().unwrap();
+        let (here, there) = (Arc::clone(&front), Arc::clone(&back));
+        let job = front.submit(move || there_and_back(&here, &there)).unwrap();
+        job.join().unwrap();
+        gate.open();
+        for pool in [front, back] {
+            pool.shutdown();
+            assert_conserved(&pool);
+        }
+    });
+}
+
 /// The same in a part of a broadcast, which runs on rayon's side too.
 #[test]
 fn r2_a_thread_that_blocks_in_a_broadcast_is_replaced() {
