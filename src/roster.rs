@@ -12,8 +12,14 @@
 //! - Who falls asleep puts such calls back, so that a new one can be sent to him.
 //! - When there are more calls than threads that can take them up, others are started for them, or spare
 //!   threads answer them (*reroute*): after a worker has blocked, or one that is with rayon; after
-//!   a spare thread has come back from such a wait; after the range has grown.
+//!   a spare thread has come back from such a wait, or from a call that it answered by one job; after the range has
+//!   grown.
+//! - Who takes back a call without putting its place to sleep again looks at the queues (`Sleep::look_again`): that
+//!   call kept others from being sent, and there may be another place that is asleep.
 //! - A call that lies with a spare thread which blocks before it takes it up is sent once more.
+
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 use std::mem;
 
@@ -34,6 +40,8 @@ pub(crate) enum Order {
     CallSpare(usize),
     /// Make the next spare thread, and call it.
     MakeSpare,
+    /// Nothing, but `look_again` has to follow.
+    LookAgain,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -189,10 +197,10 @@ impl Roster {
 
     /// There is no thread for the call: if nobody fills its place, it waits for one that comes back to rayon.
     fn call_without_thread(&mut self, sleep: &Sleep) -> Order {
-        if sleep.take_surplus() {
+        if cfg!(not(mutant = "roster_call_blind")) && sleep.take_surplus() {
             // Somebody runs without a place, who came back from a wait after the call was sent.
             sleep.call_voided();
-            return Order::Nothing;
+            return Order::LookAgain;
         }
         self.send(false)
     }
@@ -244,7 +252,8 @@ impl Roster {
     /// There may be more calls than threads that can take them up: the first order. The next ones come
     /// from `reroute_on`.
     pub(crate) fn reroute(&mut self) -> Order {
-        if !self.is_open || self.called == 0 || self.called + self.working <= self.started {
+        let missing = self.called > 0 && self.called + self.working > self.started;
+        if !self.is_open || !missing || cfg!(mutant = "roster_no_reroute") {
             Order::Nothing
         } else if self.started < self.limit() {
             Order::Start
@@ -297,7 +306,8 @@ impl Roster {
             Some(spare) => {
                 if let Some(spare) = self.spares.get_mut(spare) {
                     // The call lies behind what blocks here.
-                    aside.calls = mem::take(&mut spare.is_called);
+                    aside.calls = cfg!(not(mutant = "roster_spare_keeps_call"))
+                        && mem::take(&mut spare.is_called);
                     spare.void += usize::from(aside.calls);
                     aside.counts = !mem::replace(&mut spare.is_busy, true) || aside.calls;
                 }
@@ -329,20 +339,20 @@ impl Roster {
     /// is one too many.
     #[must_use]
     pub(crate) fn come_back(&mut self, sleep: &Sleep) -> bool {
-        let voided = self.void_call();
-        if voided {
+        if cfg!(not(mutant = "roster_come_back_blind")) && self.void_call() {
             sleep.call_voided();
+            cfg!(not(mutant = "roster_come_back_deaf"))
         } else {
             sleep.add_surplus();
+            false
         }
-        voided
     }
 
     /// A worker, of this index, leaves for the surplus, which it has taken; unless a call lies in rayon, whose
-    /// place it fills. Returns whether it leaves.
+    /// place it fills: then `look_again` has to follow. Returns whether it leaves.
     #[must_use]
     pub(crate) fn leave_as_surplus(&mut self, sleep: &Sleep, index: usize) -> bool {
-        if self.void_call() {
+        if cfg!(not(mutant = "roster_leave_blind")) && self.void_call() {
             sleep.call_voided();
             return false;
         }
@@ -358,7 +368,7 @@ impl Roster {
         }
         self.end_work(index);
         // Now there is a thread to be called, and calls that found none would keep others from being sent.
-        while self.void_call() {
+        while cfg!(not(mutant = "roster_keep_calls")) && self.void_call() {
             sleep.call_put_back();
         }
         sleep.settle_surplus();
@@ -379,8 +389,8 @@ impl Roster {
         is_void
     }
 
-    /// A call that a thread of this index was given ends, and it becomes no worker. False if that was
-    /// answered already: which of those it is does not matter.
+    /// A call that a thread of this index was given ends, and it becomes no worker: `reroute` has to follow.
+    /// False if that was answered already: which of those it is does not matter.
     #[must_use]
     pub(crate) fn take_call(&mut self, index: usize) -> bool {
         if self.take_if_void(index) {

@@ -49,6 +49,8 @@
 //! dozing to asleep, unless the count of dozers is already used up by wakers that have not come for
 //! their dozer yet: then it stays, for one of them may come to it.
 
+#[cfg(all(test, not(loom)))]
+mod frozen;
 #[cfg(all(test, loom))]
 mod model;
 
@@ -59,6 +61,8 @@ use std::{
 
 use crossbeam_utils::CachePadded;
 
+#[cfg(all(test, not(loom)))]
+pub(crate) use self::frozen::Frozen;
 use crate::{
     fence,
     sync::{self, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock, thread},
@@ -232,7 +236,10 @@ impl Sleep {
         let asleep = (0..places).filter(|_| !self.take_surplus()).count();
         let added = asleep as u64 * ASLEEP;
         let before = self.counts.fetch_add(added, Ordering::AcqRel);
-        self.fence(Counts(before + added), 0);
+        // As in `doze`.
+        if cfg!(not(mutant = "sleep_no_fence_add")) {
+            self.fence(Counts(before + added), 0);
+        }
         if work() { self.rouse() } else { Duty::None }
     }
 
@@ -240,7 +247,7 @@ impl Sleep {
     /// are running.
     pub(crate) fn remove_places(&self, places: usize) {
         for _ in 0..places {
-            if !self.return_to_service() {
+            if !self.return_to_service() && cfg!(not(mutant = "sleep_park_forgets")) {
                 self.add_surplus();
             }
         }
@@ -540,7 +547,8 @@ impl Sleep {
         })
     }
 
-    /// A call will not be taken up by the thread that it finds: the caller fills the place.
+    /// A call will not be taken up by the thread that it finds: a worker fills the place that runs already. To be
+    /// followed by `look_again`.
     pub(crate) fn call_voided(&self) {
         self.counts.fetch_sub(CALLED, Ordering::Relaxed);
     }
@@ -550,11 +558,13 @@ impl Sleep {
         self.counts.fetch_sub(CALLED - ASLEEP, Ordering::AcqRel);
     }
 
-    /// A last look of one who has fallen asleep: a call that was put back meanwhile may have kept others from
+    /// A last look of one who has fallen asleep, or has taken back a call: that may have kept others from
     /// sending one.
     pub(crate) fn look_again(&self, work: impl FnOnce() -> bool) -> Duty {
         // As in `doze`.
-        self.fence(self.load(), 0);
+        if cfg!(not(mutant = "sleep_no_fence_again")) {
+            self.fence(self.load(), 0);
+        }
         if work() { self.rouse() } else { Duty::None }
     }
 
@@ -572,6 +582,12 @@ impl Sleep {
 
     /// Whether the calling worker is the one too many, and has to leave.
     pub(crate) fn take_surplus(&self) -> bool {
+        if cfg!(mutant = "sleep_torn_surplus") {
+            let surplus = self.surplus.load(Ordering::Relaxed);
+            self.surplus
+                .store(surplus.saturating_sub(1), Ordering::Relaxed);
+            return surplus > 0;
+        }
         self.surplus
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |surplus| {
                 surplus.checked_sub(1)

@@ -128,12 +128,10 @@ impl Threads {
     /// Makes a worker of a thread that is with rayon, or of a new one.
     pub(crate) fn call(&self, inner: &Arc<Inner>) {
         let mut staff = lock(&self.staff);
-        let may_be_late = staff.call(inner);
+        let after = staff.call(inner);
         staff.look_if_stuck(inner);
         drop(staff);
-        if may_be_late {
-            inner.scaler.watch_call(inner);
-        }
+        after.follow(inner);
     }
 
     /// Starts a thread for a call that nobody has taken up for so long: the threads that are with rayon are
@@ -211,11 +209,11 @@ impl Threads {
     pub(crate) fn block_aside(&self, inner: &Arc<Inner>, index: usize, is_counted: bool) -> bool {
         let mut staff = lock(&self.staff);
         let aside = staff.roster.block_aside(index, is_counted);
-        let may_be_late = aside.calls && staff.call(inner);
+        let after = aside.calls.then(|| staff.call(inner));
         staff.look_if_stuck(inner);
         drop(staff);
-        if may_be_late {
-            inner.scaler.watch_call(inner);
+        if let Some(after) = after {
+            after.follow(inner);
         }
         aside.counts
     }
@@ -325,8 +323,12 @@ impl Threads {
 
     /// A call is answered by a thread, of this index, that waits inside rayon, and becomes no worker. False if it
     /// was answered already.
-    pub(crate) fn take_call(&self, index: usize) -> bool {
-        lock(&self.staff).roster.take_call(index)
+    pub(crate) fn take_call(&self, inner: &Arc<Inner>, index: usize) -> bool {
+        let mut staff = lock(&self.staff);
+        let is_taken = staff.roster.take_call(index);
+        staff.reroute(inner);
+        staff.look_if_stuck(inner);
+        is_taken
     }
 
     /// Lets every thread end that has nothing left to do. No call succeeds after it.
@@ -360,6 +362,29 @@ impl Threads {
             workers: staff.handles_made - staff.keepers,
             main: staff.roster.started(),
             spare: staff.handles_made - staff.roster.started() - staff.keepers,
+        }
+    }
+}
+
+/// What is left to do after a call.
+#[must_use]
+enum AfterCall {
+    Nothing,
+    /// It may be late.
+    Watch,
+    /// It was taken back, and kept others from being sent.
+    LookAgain,
+}
+
+impl AfterCall {
+    fn follow(self, inner: &Arc<Inner>) {
+        match self {
+            Self::Nothing => {}
+            Self::Watch => inner.scaler.watch_call(inner),
+            Self::LookAgain => {
+                let duty = inner.sleep.look_again(|| !inner.queue.is_empty());
+                inner.fulfil(duty);
+            }
         }
     }
 }
@@ -404,20 +429,24 @@ fn recruit(
 }
 
 impl Staff {
-    /// Calls a thread. Returns whether the call may be late.
-    fn call(&mut self, inner: &Arc<Inner>) -> bool {
+    /// Calls a thread. What is left to do needs the lock not to be held.
+    fn call(&mut self, inner: &Arc<Inner>) -> AfterCall {
         let was_watched = self.roster.is_watched();
-        let mut may_be_late = false;
+        let mut after = AfterCall::Nothing;
         let mut order = self.roster.call(&inner.sleep);
         while order != Order::Nothing {
-            may_be_late |= order == Order::SendAndWatch;
+            after = match order {
+                Order::SendAndWatch => AfterCall::Watch,
+                Order::LookAgain => AfterCall::LookAgain,
+                _ => after,
+            };
             let done = self.carry_out(inner, order);
             order = self.roster.call_on(order, done, &inner.sleep);
         }
-        if may_be_late && !was_watched {
+        if self.roster.is_watched() && !was_watched {
             self.called_at = Some(Instant::now());
         }
-        may_be_late
+        after
     }
 
     /// Finds threads for calls that none can take up of those that they were meant for.
@@ -433,7 +462,7 @@ impl Staff {
     fn carry_out(&mut self, inner: &Arc<Inner>, order: Order) -> bool {
         let call = || worker::call(Arc::clone(inner), Errand::Work(None));
         match order {
-            Order::Nothing => {}
+            Order::Nothing | Order::LookAgain => {}
             Order::Start => return self.start_next(inner).is_ok(),
             Order::Send | Order::SendAndWatch => {
                 if let Some(rayon) = &self.rayon {

@@ -442,7 +442,7 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
         return;
     }
     if inner.life.is_stopped() {
-        let _ = inner.threads.take_call(current.seat.index);
+        inner.threads.take_call(&inner, current.seat.index);
         return;
     }
     let since = since.unwrap_or_else(Instant::now);
@@ -452,7 +452,7 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
         rayon_core::spawn(call(inner, Errand::Work(Some(since))));
         return;
     }
-    if !inner.threads.take_call(current.seat.index) {
+    if !inner.threads.take_call(&inner, current.seat.index) {
         return;
     }
     inner.sleep.call_taken_up();
@@ -533,10 +533,19 @@ fn work(current: &Current) -> Next {
 /// Whether the worker has to leave: it is in the books already that it has.
 #[inline]
 fn is_one_too_many(current: &Current) -> bool {
+    let sleep = &current.inner.sleep;
+    sleep.has_surplus() && sleep.take_surplus() && leave_as_surplus(current)
+}
+
+#[cold]
+fn leave_as_surplus(current: &Current) -> bool {
     let inner = &*current.inner;
-    inner.sleep.has_surplus()
-        && inner.sleep.take_surplus()
-        && inner.threads.leave_as_surplus(inner, current.seat.index)
+    let leaves = inner.threads.leave_as_surplus(inner, current.seat.index);
+    if !leaves {
+        let duty = inner.sleep.look_again(|| !inner.queue.is_empty());
+        inner.fulfil(duty);
+    }
+    leaves
 }
 
 #[inline]
