@@ -52,7 +52,20 @@ latch_deaf                latch::model::d2_a_task_that_awaits_a_job_is_told_of_i
 latch_mute                latch::model::d2_who_waits_for_a_job_is_told_of_its_end
 latch_relaxed             latch::model::r6_who_sees_the_end_sees_the_result
 latch_torn_claim          latch::model::r1_one_of_three_claims_the_job
+roster_call_blind         roster::model::r2_a_worker_that_comes_back_and_a_call_share_one_place
+roster_come_back_blind    roster::model::r2_a_worker_that_comes_back_and_a_call_share_one_place
+roster_come_back_deaf     roster::model::r2_who_voids_a_call_sees_the_job_that_counts_on_it
+roster_come_back_deaf     roster::model::s4_a_parked_thread_is_called_in_while_a_worker_blocks
+roster_keep_calls         roster::model::r2_a_spare_that_falls_asleep_is_called_in_place_of_who_cannot_come
+roster_leave_blind        roster::model::r2_a_spare_that_leaves_meets_a_call_that_finds_no_thread
+roster_no_reroute         roster::model::r2_a_call_is_answered_by_a_spare_when_its_last_thread_blocks
+roster_spare_keeps_call   roster::model::r2_a_call_to_a_spare_that_blocks_is_sent_to_another
 sleep_doze_for_good       sleep::model::s5_a_doze_ends_whomever_the_waker_took
+sleep_no_fence_add        roster::model::s4_a_parked_thread_is_called_in_while_a_worker_blocks
+sleep_no_fence_add        sleep::model::s2_a_place_that_is_added_is_filled_for_the_job_that_comes
+sleep_no_fence_add        sleep::model::s1_two_changes_of_the_range_strand_no_job
+sleep_no_fence_again      roster::model::r2_a_spare_that_falls_asleep_is_called_in_place_of_who_cannot_come
+sleep_no_fence_again      roster::model::r2_who_voids_a_call_sees_the_job_that_counts_on_it
 sleep_no_fence_discard    sleep::model::d4_a_job_that_meets_a_discard_is_dropped_by_one_of_the_two
 sleep_no_fence_doze       sleep::model::r2_a_job_that_meets_a_worker_on_its_way_to_sleep_is_run
 sleep_no_fence_found      sleep::model::r2_who_finds_a_job_rouses_another_for_the_next
@@ -63,8 +76,12 @@ sleep_no_fence_push       sleep::model::r2_who_finds_a_job_rouses_another_for_th
 sleep_no_fence_push       sleep::model::d4_a_job_that_meets_a_discard_is_dropped_by_one_of_the_two
 sleep_no_fence_leave      sleep::model::r2_a_job_that_meets_a_worker_on_its_way_to_rayon_sends_a_call
 sleep_no_fence_vain       sleep::model::r2_a_job_that_meets_a_search_in_vain_sends_a_call
+sleep_park_forgets        sleep::model::s1_two_changes_of_the_range_strand_no_job
+sleep_park_forgets        sleep::model::s3_a_place_that_is_removed_strands_no_job
 sleep_stop_rings_one      sleep::model::d1_a_stop_reaches_a_worker_that_lies_down
 sleep_torn_fall           sleep::model::r2_a_waker_meets_a_worker_that_falls_asleep
+sleep_torn_surplus        sleep::model::s1_a_place_that_is_added_meets_a_worker_that_falls_asleep
+sleep_torn_surplus        sleep::model::s3_a_place_that_is_removed_strands_no_job
 '
 
 export RUSTFLAGS="--cfg loom"

@@ -18,6 +18,8 @@
 //!   call kept others from being sent, and there may be another place that is asleep.
 //! - A call that lies with a spare thread which blocks before it takes it up is sent once more.
 
+#[cfg(all(test, loom))]
+mod model;
 #[cfg(all(test, not(loom)))]
 mod tests;
 

@@ -27,7 +27,7 @@ impl Sleep {
     }
 
     /// How many search, doze, are asleep and are called.
-    fn census(&self) -> [u64; 4] {
+    pub(crate) fn census(&self) -> [u64; 4] {
         let counts = self.load();
         [SEARCHING, DOZING, ASLEEP, CALLED].map(|field| counts.of(field))
     }
@@ -321,5 +321,189 @@ fn d4_a_job_that_meets_a_discard_is_dropped_by_one_of_the_two() {
         let here = pool.queue.take();
         let there = submitter.join().unwrap();
         assert_eq!(here.xor(there), Some(0));
+    });
+}
+
+/// A pool in which places come and go. The calls that are sent are taken up by nobody: their threads are
+/// asleep in rayon.
+struct Scaled<const JOBS: usize> {
+    sleep: Sleep,
+    queue: Slots<JOBS>,
+    calls: Count,
+    /// All changes of the number of places are under one lock: see `scaler.rs`.
+    changes: Mutex<()>,
+}
+
+impl<const JOBS: usize> Scaled<JOBS> {
+    /// So many places, and of them so many whose workers are in jobs.
+    fn new(places: usize, running: usize) -> Arc<Self> {
+        let sleep = Sleep::new(places, places);
+        for _ in 0..running {
+            sleep.call_one_in();
+            assert_eq!(sleep.stop_searching(|| false), Duty::None);
+        }
+        Arc::new(Self {
+            sleep,
+            queue: Slots::new(),
+            calls: Count::new(0),
+            changes: Mutex::new(()),
+        })
+    }
+
+    fn fulfil(&self, duty: Duty) {
+        self.calls
+            .fetch_add(usize::from(duty == Duty::Call), Relaxed);
+    }
+
+    fn submit(&self, job: usize) {
+        self.queue.push(job);
+        self.fulfil(self.sleep.after_push());
+    }
+
+    fn add_place(&self) {
+        let _one = lock(&self.changes);
+        self.fulfil(self.sleep.add_places(1, || self.queue.has_work()));
+    }
+
+    fn remove_place(&self) {
+        let _one = lock(&self.changes);
+        self.sleep.remove_places(1);
+    }
+
+    /// As in `worker.rs`, from the end of a job: runs what is there, and leaves, since it is one too many, or
+    /// since there is nothing.
+    fn work(&self) {
+        loop {
+            if self.sleep.has_surplus() && self.sleep.take_surplus() {
+                return self.fulfil(self.sleep.after_push());
+            }
+            if self.queue.take().is_none() {
+                return self.fulfil(self.sleep.leave_service(|| self.queue.has_work()));
+            }
+        }
+    }
+
+    /// As in `worker.rs`: the time of this dozer is over, or it is roused.
+    fn fall_asleep(&self, index: usize) {
+        let fall_asleep = || {
+            self.sleep.fall_asleep(index) && {
+                self.sleep.settle_surplus();
+                true
+            }
+        };
+        match self.sleep.doze_for(index, Duration::ZERO, fall_asleep) {
+            DozeEnd::Asleep => {
+                self.fulfil(self.sleep.look_again(|| self.queue.has_work()));
+            }
+            DozeEnd::Roused => {
+                let found = self.queue.take();
+                self.fulfil(self.sleep.stop_searching(|| self.queue.has_work()));
+                if found.is_some() {
+                    self.work();
+                } else {
+                    self.fulfil(self.sleep.leave_service(|| self.queue.has_work()));
+                }
+            }
+        }
+    }
+
+    /// All places are filled, by so many who are still in jobs, or asleep, or called; and if a job waits, and a
+    /// place is free, somebody is called for it.
+    fn assert_at_rest(&self, places: usize, running: u64) {
+        let [searching, dozing, asleep, called] = self.sleep.census();
+        assert_eq!(self.sleep.in_service(), places);
+        assert_eq!((searching, dozing), (0, 0));
+        let surplus = self.sleep.surplus.load(Ordering::Relaxed) as u64;
+        assert_eq!(running + asleep + called, places as u64 + surplus);
+        assert_eq!(called as usize, self.calls.load(Relaxed));
+        let is_free = running < places as u64;
+        assert!(called > 0 || !is_free || !self.queue.has_work());
+    }
+}
+
+/// S3, R2: a place is removed while one worker has jobs in its deque, another falls asleep, and a job
+/// comes. Kills `sleep_park_forgets`, `sleep_torn_surplus`.
+#[test]
+fn s3_a_place_that_is_removed_strands_no_job() {
+    explore_to(2, || {
+        let pool = Scaled::<2>::new(2, 2);
+        assert_eq!(pool.sleep.doze(1, || false), Duty::None);
+        let scaler = {
+            let pool = Arc::clone(&pool);
+            spawn(move || pool.remove_place())
+        };
+        let dozer = {
+            let pool = Arc::clone(&pool);
+            spawn(move || {
+                pool.sleep.enroll(1);
+                pool.fall_asleep(1);
+            })
+        };
+        pool.queue.push(0);
+        pool.fulfil(pool.sleep.after_offer());
+        pool.work();
+        scaler.join().unwrap();
+        dozer.join().unwrap();
+        pool.assert_at_rest(1, 0);
+    });
+}
+
+/// S2, R2: a place is added while a job comes that nobody could be roused for. Kills `sleep_no_fence_add`.
+#[test]
+fn s2_a_place_that_is_added_is_filled_for_the_job_that_comes() {
+    explore(|| {
+        let pool = Scaled::<1>::new(1, 1);
+        let scaler = {
+            let pool = Arc::clone(&pool);
+            spawn(move || pool.add_place())
+        };
+        pool.submit(0);
+        scaler.join().unwrap();
+        pool.assert_at_rest(2, 1);
+    });
+}
+
+/// S1, R2: a place is added while one who is there without a place falls asleep, and a job comes. Kills
+/// `sleep_torn_surplus`.
+#[test]
+fn s1_a_place_that_is_added_meets_a_worker_that_falls_asleep() {
+    explore_to(2, || {
+        let pool = Scaled::<1>::new(2, 2);
+        assert_eq!(pool.sleep.doze(1, || false), Duty::None);
+        // Of the two places, none is asleep.
+        pool.remove_place();
+        let scaler = {
+            let pool = Arc::clone(&pool);
+            spawn(move || pool.add_place())
+        };
+        let dozer = {
+            let pool = Arc::clone(&pool);
+            spawn(move || {
+                pool.sleep.enroll(1);
+                pool.fall_asleep(1);
+            })
+        };
+        pool.submit(0);
+        scaler.join().unwrap();
+        dozer.join().unwrap();
+        pool.assert_at_rest(2, 1);
+    });
+}
+
+/// S1, R2: the number of places is changed twice, by two, while a job comes. Kills `sleep_no_fence_add` and
+/// `sleep_park_forgets`.
+#[test]
+fn s1_two_changes_of_the_range_strand_no_job() {
+    explore(|| {
+        let pool = Scaled::<1>::new(2, 1);
+        let changes = [Scaled::remove_place, Scaled::add_place].map(|change| {
+            let pool = Arc::clone(&pool);
+            spawn(move || change(&pool))
+        });
+        pool.submit(0);
+        changes
+            .into_iter()
+            .for_each(|change| change.join().unwrap());
+        pool.assert_at_rest(2, 1);
     });
 }
