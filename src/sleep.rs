@@ -49,7 +49,7 @@
 //! dozing to asleep, unless the count of dozers is already used up by wakers that have not come for
 //! their dozer yet: then it stays, for one of them may come to it.
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, miri))))]
 mod frozen;
 #[cfg(all(test, loom))]
 mod model;
@@ -61,7 +61,7 @@ use std::{
 
 use crossbeam_utils::CachePadded;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, miri))))]
 pub(crate) use self::frozen::Frozen;
 use crate::{
     fence,
