@@ -42,8 +42,13 @@
 //! there, or comes, another thread is called in its place. When it wakes, it takes its place back if
 //! nobody was called; otherwise it runs on, and there is a *surplus* of one (who blocks then takes
 //! that away again, and counts nothing). (A call that no thread has taken up yet it takes back, and fills that
-//! place itself: all threads that could take it up may be blocked.) A worker that has
+//! place itself: all threads that could take it up may be blocked. Then it looks at the queues once more, since
+//! that call kept others from being sent.) A worker that has
 //! run a job from its own deques or an injector leaves for it, handing over what is in its deques.
+//!
+//! **Places come and go.** The number in service is changed by `scaler.rs` alone. A place that is added is asleep, unless
+//! a surplus fills it; who adds it fences, and looks at the queues, as one who lies down does. One that is removed was
+//! asleep; if none is, there is a surplus, which the next worker takes that ends a job or falls asleep.
 //!
 //! **Falling asleep.** A doze that ends by its timeout takes the list's lock, and moves itself from
 //! dozing to asleep, unless the count of dozers is already used up by wakers that have not come for
