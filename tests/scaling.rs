@@ -6,6 +6,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     thread,
     time::{Duration, Instant},
@@ -320,6 +321,32 @@ fn s1_a_storm_of_resizes_loses_nothing() {
             pool.shutdown();
             assert_conserved(&pool);
         }
+    });
+}
+
+/// R2: a call found no thread, since the only one is busy with what rayon gave it. After a resize there is
+/// another.
+#[test]
+fn r2_a_call_that_found_no_thread_finds_one_after_a_resize() {
+    watched(|| {
+        let pool = Pool::builder().workers(1).max_threads(2).build().unwrap();
+        let (begun, wait) = mpsc::channel();
+        let gate = Gate::new();
+        let held = gate.clone();
+        pool.spawn(move || {
+            rayon_core::spawn(move || {
+                begun.send(()).unwrap();
+                held.pass();
+            });
+        })
+        .unwrap();
+        wait.recv().unwrap();
+        let job = pool.submit(|| ()).unwrap();
+        pool.resize(2).unwrap();
+        job.join().unwrap();
+        gate.open();
+        pool.shutdown();
+        assert_conserved(&pool);
     });
 }
 
