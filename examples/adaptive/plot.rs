@@ -10,7 +10,7 @@ use crate::csv::Sample;
 const WIDTH: f64 = 860.0;
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 16.0;
-const TOP: f64 = 62.0;
+const TOP: f64 = 80.0;
 const PANEL: f64 = 150.0;
 const GAP: f64 = 40.0;
 const BOTTOM: f64 = 40.0;
@@ -191,9 +191,9 @@ impl Svg {
             let fill = if i % 2 == 0 { "#f3f5f8" } else { "#e4e9f0" };
             self.line(format_args!(
                 r#"<rect x="{from:.1}" y="{}" width="{:.1}" height="{}" fill="{fill}"/><text x="{:.1}" y="50" text-anchor="middle">{}</text>"#,
-                TOP - 26.0,
+                TOP - 44.0,
                 to - from,
-                26.0 + 3.0 * PANEL + 2.0 * GAP,
+                44.0 + 3.0 * PANEL + 2.0 * GAP,
                 (from + to) / 2.0,
                 first.phase,
             ));
@@ -208,8 +208,8 @@ impl Svg {
         ));
         self.line(format_args!(
             r#"<text x="{}" y="{}" font-weight="bold">{title}</text>"#,
-            LEFT + 6.0,
-            axis.top + 15.0
+            LEFT,
+            axis.top - 7.0
         ));
         for (value, name) in ticks {
             let y = axis.y(*value);
