@@ -35,7 +35,7 @@ case "$mode" in
         for file in tests/*.rs; do
             suite="$(basename "$file" .rs)"
             case "$suite" in
-                batch_processor | adaptive_example) ;;
+                batch_processor | *_example) ;;
                 *) suites+=(--test "$suite") ;;
             esac
         done
