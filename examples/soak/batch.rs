@@ -1,0 +1,169 @@
+//! Batches: in order and out of order, owned and borrowed, to their end and dropped half way.
+
+use std::{
+    cell::Cell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use adaptive_pool::{IteratorExt, Scope};
+
+use crate::{
+    ledger::Class,
+    random::Random,
+    totals::{TOTALS, add},
+    world::{Task, World, origin},
+};
+
+/// The items of a batch: made when they are pulled, so that each that exists is somebody's.
+struct Items {
+    own: Arc<World>,
+    random: Random,
+    left: usize,
+    depth: u32,
+    class: Class,
+    /// The job and whether it panics, in order.
+    pulled: Arc<Mutex<Vec<(usize, bool)>>>,
+}
+
+impl Iterator for Items {
+    type Item = Task;
+
+    fn next(&mut self) -> Option<Task> {
+        self.left = self.left.checked_sub(1)?;
+        let task = Task::new(&self.own, self.class, &mut self.random, self.depth);
+        let pulled = self.pulled.lock();
+        pulled
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((task.id(), task.plan.panics));
+        Some(task)
+    }
+}
+
+impl World {
+    fn items(self: &Arc<Self>, class: Class, random: &mut Random, depth: u32) -> Items {
+        Items {
+            own: Arc::clone(self),
+            random: random.fork(),
+            left: random.pick(&[0, 1, 3, 6, 20]),
+            depth,
+            class,
+            pulled: Arc::default(),
+        }
+    }
+
+    pub fn batch(self: &Arc<Self>, at: usize, random: &mut Random, depth: u32) {
+        let pool = &self.pools[at];
+        let kind = random.below(6);
+        // Those of a scope have no jobs of their own: what was not begun is in no count.
+        let class = if kind < 4 { Class::Item } else { Class::Loose };
+        let items = self.items(class, random, depth);
+        let pulled = Arc::clone(&items.pulled);
+        let count = items.left;
+        // All of them, or the iterator is dropped half way.
+        let take = if random.one_in(2) {
+            count + 1
+        } else {
+            random.below(count + 1)
+        };
+        add(&self.ledger.batches, u64::from(kind < 4));
+        add(&TOTALS.batches_cut, u64::from(take <= count));
+        let own = Arc::clone(self);
+        let f = move |task: Task| task.run(&own);
+        let know = |consumed: &mut dyn Iterator<Item = usize>, ordered| {
+            self.consume(consumed, count, take, ordered, &pulled);
+        };
+        match kind {
+            0 => know(&mut pool.map(items, f), true),
+            1 => know(&mut pool.map_unordered(items, f), false),
+            2 => know(&mut items.par_map(pool, f), true),
+            3 => know(&mut items.par_map_unordered(pool, f), false),
+            4 => pool.scope(|s| self.batch_in(s, items, random.one_in(2), &know)),
+            _ => pool.in_place_scope(|s| self.batch_in(s, items, random.one_in(2), &know)),
+        }
+    }
+
+    fn batch_in<'scope>(
+        self: &'scope Arc<Self>,
+        s: &Scope<'scope>,
+        items: Items,
+        ordered: bool,
+        know: &dyn Fn(&mut dyn Iterator<Item = usize>, bool),
+    ) {
+        let f = |task: Task| task.run(self);
+        if ordered {
+            know(&mut s.map(items, f), true);
+        } else {
+            know(&mut s.map_unordered(items, f), false);
+        }
+    }
+
+    /// Takes results, and compares them with what was pulled.
+    fn consume(
+        &self,
+        results: &mut dyn Iterator<Item = usize>,
+        count: usize,
+        take: usize,
+        ordered: bool,
+        pulled: &Mutex<Vec<(usize, bool)>>,
+    ) {
+        let mut seen = Vec::new();
+        let ledger = &self.ledger;
+        for _ in 0..take {
+            let (id, panicked) = match catch_unwind(AssertUnwindSafe(|| results.next())) {
+                Ok(None) => {
+                    ledger.check(seen.len() == count, || {
+                        format!("a batch of {count} has ended after {}", seen.len())
+                    });
+                    break;
+                }
+                Ok(Some(id)) => (id, false),
+                Err(payload) => (origin(payload.as_ref()).unwrap_or(usize::MAX), true),
+            };
+            let place = seen.len();
+            let pulled = pulled.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_right = if ordered {
+                pulled.get(place) == Some(&(id, panicked))
+            } else {
+                pulled.contains(&(id, panicked)) && !seen.contains(&id)
+            };
+            ledger.check(is_right, || {
+                format!("result {place} of a batch is {id}, panicked: {panicked}, of {pulled:?}")
+            });
+            seen.push(id);
+        }
+    }
+
+    pub fn for_each(self: &Arc<Self>, at: usize, random: &mut Random, depth: u32) {
+        let items = self.items(Class::Loose, random, depth);
+        let pulled = Arc::clone(&items.pulled);
+        let count = items.left;
+        let runs = AtomicU64::new(0);
+        let panics = Cell::new(false);
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            self.pools[at].for_each(items, |task| {
+                runs.fetch_add(1, Relaxed);
+                task.run(self);
+            });
+        }));
+        let pulled = pulled.lock().unwrap_or_else(PoisonError::into_inner);
+        for &(id, panicked) in &*pulled {
+            panics.set(panics.get() || (panicked && self.ledger.has_run(id)));
+            if done.is_ok() {
+                self.ledger.must_have_run(id);
+            }
+        }
+        let is_right = match &done {
+            Ok(()) => pulled.len() == count && !panics.get() && runs.into_inner() == count as u64,
+            Err(payload) => pulled
+                .iter()
+                .any(|&(id, panicked)| panicked && origin(payload.as_ref()) == Some(id)),
+        };
+        self.ledger.check(is_right, || {
+            format!("for_each of {count}: {done:?}, {pulled:?}")
+        });
+    }
+}

@@ -1,0 +1,138 @@
+//! What became of each job: a token goes with it, and writes down that it ran, and that it is gone.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
+};
+
+/// More jobs than a round can have.
+const SLOTS: usize = 1 << 18;
+
+const RAN: u8 = 1;
+const GONE: u8 = 2;
+
+/// How a job that did not run is accounted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Its pool counts it as cancelled or dropped.
+    Plain,
+    /// An item of a batch: as `Plain`, unless it was pulled and not let in before the end.
+    Item,
+    /// Nobody counts it: the other half of a `join` that panicked, say, or a job that came back to its caller.
+    Loose,
+}
+
+pub struct Ledger {
+    slots: Box<[AtomicU8]>,
+    next: AtomicUsize,
+    unrun: [AtomicU64; 3],
+    /// Batches, each of which may have pulled one item more than it had jobs.
+    pub batches: AtomicU64,
+    /// Panics of detached jobs: those that there were, and those that the pools' handlers got.
+    pub raised: AtomicU64,
+    pub handled: AtomicU64,
+    /// Threads that have called the start handler, and the exit handler.
+    pub begun_threads: AtomicU64,
+    pub ended_threads: AtomicU64,
+    wrongs: Mutex<Vec<String>>,
+}
+
+impl Ledger {
+    pub fn new() -> Self {
+        Self {
+            slots: (0..SLOTS).map(|_| AtomicU8::new(0)).collect(),
+            next: AtomicUsize::new(0),
+            unrun: Default::default(),
+            batches: AtomicU64::new(0),
+            raised: AtomicU64::new(0),
+            handled: AtomicU64::new(0),
+            begun_threads: AtomicU64::new(0),
+            ended_threads: AtomicU64::new(0),
+            wrongs: Mutex::default(),
+        }
+    }
+
+    pub fn wrong(&self, text: String) {
+        let mut wrongs = self.wrongs.lock().unwrap_or_else(PoisonError::into_inner);
+        // The first ones tell what there is to tell.
+        if wrongs.len() < 20 {
+            wrongs.push(text);
+        }
+    }
+
+    pub fn check(&self, so: bool, text: impl FnOnce() -> String) {
+        if !so {
+            self.wrong(text());
+        }
+    }
+
+    pub fn take_wrongs(&self) -> Vec<String> {
+        std::mem::take(&mut self.wrongs.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A new job's number.
+    pub fn open(&self) -> usize {
+        let id = self.next.fetch_add(1, Relaxed);
+        assert!(id < SLOTS, "a round has too many jobs");
+        id
+    }
+
+    pub fn jobs(&self) -> usize {
+        self.next.load(Relaxed)
+    }
+
+    // Relaxed: that a run is seen by who waited for it is what the pool is to see to.
+    pub fn run(&self, id: usize) {
+        let before = self.slots[id].fetch_or(RAN, Relaxed);
+        self.check(before == 0, || {
+            format!("job {id} runs, and was {before} before")
+        });
+    }
+
+    pub fn close(&self, id: usize, class: Class) {
+        let before = self.slots[id].fetch_or(GONE, Relaxed);
+        self.check(before & GONE == 0, || format!("job {id} is dropped twice"));
+        if before & RAN == 0 {
+            self.unrun[class as usize].fetch_add(1, Relaxed);
+        }
+    }
+
+    pub fn has_run(&self, id: usize) -> bool {
+        self.slots[id].load(Relaxed) & RAN != 0
+    }
+
+    /// At the end of a wait: it has run, and nothing of it is left.
+    pub fn must_have_run(&self, id: usize) {
+        let state = self.slots[id].load(Relaxed);
+        self.check(state == RAN | GONE, || {
+            format!("job {id} is {state} at its wait's end")
+        });
+    }
+
+    /// At the end of all, with what the pools count as cancelled and dropped.
+    pub fn balance(&self, lost: u64) {
+        for id in 0..self.jobs() {
+            let state = self.slots[id].load(Relaxed);
+            self.check(state & GONE != 0, || {
+                format!("job {id} is {state} at the end: leaked")
+            });
+        }
+        let unrun = |class: Class| self.unrun[class as usize].load(Relaxed);
+        let (plain, items) = (unrun(Class::Plain), unrun(Class::Item));
+        let batches = self.batches.load(Relaxed);
+        self.check(plain + items <= lost + batches && lost <= plain + items, || {
+            format!("{lost} counted as lost; did not run: {plain}, and {items} items of {batches} batches")
+        });
+        let (raised, handled) = (self.raised.load(Relaxed), self.handled.load(Relaxed));
+        self.check(raised == handled, || {
+            format!("{raised} detached panics, {handled} handled")
+        });
+        let (begun, ended) = (
+            self.begun_threads.load(Relaxed),
+            self.ended_threads.load(Relaxed),
+        );
+        self.check(begun == ended, || {
+            format!("{begun} threads began, {ended} ended")
+        });
+    }
+}

@@ -1,0 +1,109 @@
+//! What was done in all rounds, and what every thread does now.
+
+use std::{
+    cell::RefCell,
+    fmt::Write,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+};
+
+macro_rules! totals {
+    ($($name:ident),* $(,)?) => {
+        /// Counts over all rounds.
+        pub struct Totals {
+            $(pub $name: AtomicU64,)*
+        }
+
+        pub static TOTALS: Totals = Totals {
+            $($name: AtomicU64::new(0),)*
+        };
+    };
+}
+
+totals! {
+    // Grows whenever anything happens at all.
+    steps,
+    operations, jobs, panics, cancels, permits_dropped, batches_cut, broadcasts,
+    resizes, capacities, snapshots, pools, shutdowns, inside_shutdowns,
+    completed, panicked, cancelled, dropped, inlined, rejected, steals, scale_ups, parks,
+}
+
+pub fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Relaxed);
+}
+
+/// What a thread is in the middle of, the outermost first.
+struct Desk {
+    thread: String,
+    stack: Mutex<Vec<(&'static str, usize)>>,
+}
+
+static DESKS: Mutex<Vec<Weak<Desk>>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static DESK: RefCell<Option<Arc<Desk>>> = const { RefCell::new(None) };
+}
+
+fn own_desk() -> Arc<Desk> {
+    DESK.with_borrow_mut(|desk| {
+        let new = || {
+            let desk = Arc::new(Desk {
+                thread: thread::current().name().unwrap_or("?").into(),
+                stack: Mutex::default(),
+            });
+            let mut desks = DESKS.lock().unwrap_or_else(PoisonError::into_inner);
+            desks.retain(|desk| desk.strong_count() > 0);
+            desks.push(Arc::downgrade(&desk));
+            desk
+        };
+        Arc::clone(desk.get_or_insert_with(new))
+    })
+}
+
+struct Leave(Arc<Desk>);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.0
+            .stack
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        add(&TOTALS.steps, 1);
+    }
+}
+
+/// Does `f`, and lets it be known.
+pub fn at<R>(what: &'static str, pool: usize, f: impl FnOnce() -> R) -> R {
+    let desk = own_desk();
+    desk.stack
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push((what, pool));
+    add(&TOTALS.steps, 1);
+    let _leave = Leave(desk);
+    f()
+}
+
+/// A line for each thread that is in the middle of something.
+pub fn tell_desks() -> String {
+    let mut text = String::new();
+    for desk in DESKS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        let Some(desk) = desk.upgrade() else {
+            continue;
+        };
+        let stack = desk.stack.lock().unwrap_or_else(PoisonError::into_inner);
+        if stack.is_empty() {
+            continue;
+        }
+        let _ = write!(text, "  {}:", desk.thread);
+        for (what, pool) in &*stack {
+            let _ = write!(text, " > {what}({pool})");
+        }
+        text.push('\n');
+    }
+    text
+}
