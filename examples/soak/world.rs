@@ -18,8 +18,8 @@ pub struct World {
 /// The payload of all panics here: the job that began it.
 pub struct Payload(pub usize);
 
-/// The name of all threads of the pools begins so.
-pub const PREFIX: &str = "soak-";
+/// The name of all threads of the pools begins so; and no program's, and so no main thread's.
+pub const PREFIX: &str = "soak/";
 
 /// Whether this thread is one of some pool.
 pub fn is_inside() -> bool {
