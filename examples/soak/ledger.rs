@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
+use crate::totals;
+
 /// More jobs than a round can have.
 const SLOTS: usize = 1 << 18;
 
@@ -25,6 +27,8 @@ pub enum Class {
 pub struct Ledger {
     slots: Box<[AtomicU8]>,
     next: AtomicUsize,
+    /// What each job was made for, and of which pool.
+    origins: Mutex<Vec<(&'static str, usize)>>,
     unrun: [AtomicU64; 3],
     /// Batches, each of which may have pulled one item more than it had jobs.
     pub batches: AtomicU64,
@@ -42,6 +46,7 @@ impl Ledger {
         Self {
             slots: (0..SLOTS).map(|_| AtomicU8::new(0)).collect(),
             next: AtomicUsize::new(0),
+            origins: Mutex::default(),
             unrun: Default::default(),
             batches: AtomicU64::new(0),
             raised: AtomicU64::new(0),
@@ -72,6 +77,8 @@ impl Ledger {
 
     /// A new job's number.
     pub fn open(&self) -> usize {
+        let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
+        origins.push(totals::now());
         let id = self.next.fetch_add(1, Relaxed);
         assert!(id < SLOTS, "a round has too many jobs");
         id
@@ -114,7 +121,11 @@ impl Ledger {
         for id in 0..self.jobs() {
             let state = self.slots[id].load(Relaxed);
             self.check(state & GONE != 0, || {
-                format!("job {id} is {state} at the end: leaked")
+                let origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
+                format!(
+                    "job {id} of {:?} is {state} at the end: leaked",
+                    origins[id]
+                )
             });
         }
         let unrun = |class: Class| self.unrun[class as usize].load(Relaxed);

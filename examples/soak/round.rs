@@ -18,7 +18,7 @@ use crate::{
     life::is_all,
     random::Random,
     totals::{TOTALS, add, at},
-    world::{PREFIX, World, build, is_inside},
+    world::{World, build, is_inside},
 };
 
 /// The round that goes on, for the watchdog.
@@ -112,6 +112,7 @@ impl World {
 
 /// Plays one round, and returns what was wrong. One that stalls never ends.
 pub fn play(seed: u64, stall: bool) -> Vec<String> {
+    let before = threads();
     let mut random = Random(seed);
     let ledger = Arc::new(Ledger::new());
     let pools = 1 + random.below(3);
@@ -145,15 +146,15 @@ pub fn play(seed: u64, stall: bool) -> Vec<String> {
         }
         done.store(true, Ordering::Release);
     });
-    at("last end", 0, || close_books(&world));
+    at("last end", 0, || close_books(&world, before));
     set_now(None);
     let left = Arc::strong_count(&world) - 1;
     ledger.check(left == 0, || format!("{left} jobs still hold the round"));
     ledger.take_wrongs()
 }
 
-/// Ends all pools, and compares what they say with what was seen.
-fn close_books(world: &World) {
+/// Ends all pools, and compares what they say with what was seen. There were so many threads before.
+fn close_books(world: &World, before: usize) {
     let ledger = &world.ledger;
     let mut lost = 0;
     for pool in &world.pools {
@@ -184,21 +185,15 @@ fn close_books(world: &World) {
     }
     // Of a pool that its own job has dropped the threads end a moment later; and the system forgets a
     // thread a moment after it was joined. If they do not, the watchdog tells.
-    while threads_left() > 0 {
+    while threads() > before {
         thread::sleep(Duration::from_micros(50));
     }
     ledger.balance(lost);
 }
 
-/// The threads of this process that are a pool's.
-fn threads_left() -> usize {
-    let Ok(tasks) = fs::read_dir("/proc/self/task") else {
-        return 0;
-    };
-    tasks
-        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok())
-        .filter(|name| name.starts_with(PREFIX))
-        .count()
+/// The threads of this process. Not by their names: a new one has none of its own before it has run.
+fn threads() -> usize {
+    fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
 }
 
 fn set_now(round: Option<(u64, Arc<World>)>) {

@@ -88,6 +88,13 @@ pub fn at<R>(what: &'static str, pool: usize, f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// What this thread is in the middle of, and with which pool.
+pub fn now() -> (&'static str, usize) {
+    let desk = own_desk();
+    let stack = desk.stack.lock().unwrap_or_else(PoisonError::into_inner);
+    stack.last().copied().unwrap_or_default()
+}
+
 /// A line for each thread that is in the middle of something.
 pub fn tell_desks() -> String {
     let mut text = String::new();

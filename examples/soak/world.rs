@@ -19,7 +19,7 @@ pub struct World {
 pub struct Payload(pub usize);
 
 /// The name of all threads of the pools begins so; and no program's, and so no main thread's.
-pub const PREFIX: &str = "soak/";
+const PREFIX: &str = "soak/";
 
 /// Whether this thread is one of some pool.
 pub fn is_inside() -> bool {
