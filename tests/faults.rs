@@ -341,6 +341,21 @@ fn r3_a_wake_up_for_nothing_ends_no_wait() {
                 assert_eq!(pool.broadcast(|_| count()).len(), 2);
                 assert_eq!(ran.load(Ordering::Relaxed), 15);
             }
+            for _ in 0..30 {
+                // Long enough for the broadcast to block until they are let go.
+                let held = [occupy(&pool), occupy(&pool)];
+                let released = AtomicBool::new(false);
+                let released = &released;
+                thread::scope(|s| {
+                    s.spawn(move || {
+                        for_a_while(Duration::from_millis(1), thread::yield_now);
+                        released.store(true, Ordering::Relaxed);
+                        drop(held);
+                    });
+                    let seen = pool.broadcast(|_| released.load(Ordering::Relaxed));
+                    assert_eq!(seen, [true, true]);
+                });
+            }
         });
         pool.shutdown();
         assert_conserved(&pool);
