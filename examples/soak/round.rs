@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use adaptive_pool::Snapshot;
+use adaptive_pool::{Pool, ShutdownReport, Snapshot};
 
 use crate::{
     admit::Kept,
@@ -157,8 +157,9 @@ pub fn play(seed: u64, stall: bool) -> Vec<String> {
 fn close_books(world: &World, before: usize) {
     let ledger = &world.ledger;
     let mut lost = 0;
-    for pool in &world.pools {
-        let report = pool.shutdown();
+    // All of them first: what still runs in one of them may run something of another, which is closed, itself.
+    let reports: Vec<ShutdownReport> = world.pools.iter().map(Pool::shutdown).collect();
+    for (pool, report) in world.pools.iter().zip(reports) {
         let seen = pool.metrics();
         let ended = seen.completed + seen.panicked + seen.cancelled + seen.dropped;
         let rejected = seen.rejected_full + seen.rejected_timed_out + seen.rejected_closed;
