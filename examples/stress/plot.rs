@@ -62,11 +62,16 @@ pub fn draw(runs: &Runs) -> Option<String> {
         let panel = Panel {
             top: TOP + i as f64 * (PANEL + GAP),
             end,
-            most: 1.05 * most,
+            most: 1.12 * most,
         };
         panel.frame(&mut svg, title);
-        for (contender, samples) in runs {
+        let unbounded = |run: &&(Contender, _)| run.0 != Contender::Pool;
+        // Theirs is the same.
+        let limits = runs.iter().filter(|run| !unbounded(run));
+        for (contender, samples) in limits.chain(runs.iter().find(unbounded)) {
             panel.limit(&mut svg, *contender, samples);
+        }
+        for (contender, samples) in runs {
             panel.curve(&mut svg, *contender, samples);
         }
     }
@@ -160,7 +165,7 @@ impl Panel {
             return;
         };
         let (name, ink) = match contender {
-            Contender::Pool => ("what its jobs can own", colour(contender)),
+            Contender::Pool => ("what the pool's jobs can own", colour(contender)),
             _ => ("memory limit", INK),
         };
         let y = self.y(sample.limit_mb);
