@@ -28,7 +28,8 @@ export LEVELS="${LEVELS:-1000}"
 case "$mode" in
     address)
         # Leaks are looked for at each test program's end. A job that never ends is not one.
-        export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1}"
+        # An allocation that fails is told to its caller, as it is without the sanitizer.
+        export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1:allocator_may_return_null=1}"
         export LSAN_OPTIONS="${LSAN_OPTIONS:-suppressions=$PWD/.ci/lsan.supp:print_suppressions=0}"
         # All but the examples' tests: they test programs that are not built here.
         suites=()
