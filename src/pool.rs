@@ -12,7 +12,7 @@ use crate::{
     builder::{self, PoolBuilder},
     error::{BuildError, ShutdownError, ShutdownReport},
     inner::Inner,
-    metrics::Snapshot,
+    metrics::{PoolCollector, Snapshot},
     shutdown::Grace,
 };
 
@@ -197,6 +197,38 @@ impl Pool {
     /// Takes time in proportion to the number of threads, and writes nothing that they write.
     pub fn metrics(&self) -> Snapshot {
         Snapshot::of(&self.inner)
+    }
+
+    /// This pool's metrics for Prometheus, to be registered wherever the caller likes. Nothing is
+    /// registered by itself, in the default registry neither.
+    ///
+    /// Each scrape takes one [`Snapshot`], and never waits for the workers. All names begin with
+    /// `adaptive_pool_`, and all series have the label `pool`: the pool's
+    /// [`name`](crate::PoolBuilder::name). So one registry takes many pools, as long as their names differ;
+    /// the second of one name is refused with [`prometheus::Error::AlreadyReg`]. `docs/metrics.md` in the
+    /// repository lists all metrics.
+    ///
+    /// The collector does not keep the pool running: dropping the [`Pool`] shuts it down, and what is
+    /// scraped after that is what there was at the end. It does keep the memory of the pool's queue,
+    /// counters and handlers, until it is dropped. To forget a pool, hand a clone of its collector to
+    /// [`Registry::unregister`](prometheus::Registry::unregister).
+    ///
+    /// # Examples
+    /// ```
+    /// use adaptive_pool::Pool;
+    /// use prometheus::{Registry, TextEncoder};
+    ///
+    /// let pool = Pool::builder().name("ingest").build()?;
+    /// let registry = Registry::new();
+    /// registry.register(Box::new(pool.collector()))?;
+    ///
+    /// pool.submit(|| ())?.join()?;
+    /// let text = TextEncoder::new().encode_to_string(&registry.gather())?;
+    /// assert!(text.contains(r#"adaptive_pool_jobs_completed_total{pool="ingest"} 1"#));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn collector(&self) -> impl prometheus::core::Collector + Clone + use<> {
+        PoolCollector::new(&self.inner)
     }
 }
 

@@ -2,12 +2,15 @@
 
 mod clock;
 mod histogram;
+mod prometheus;
 mod recorder;
 mod snapshot;
 mod table;
 mod timing;
 
-pub(crate) use self::{clock::Stamp, recorder::Recorder, timing::Timing};
+pub(crate) use self::{
+    clock::Stamp, prometheus::PoolCollector, recorder::Recorder, timing::Timing,
+};
 pub use self::{
     histogram::LatencySummary,
     snapshot::{Snapshot, WorkerSnapshot},

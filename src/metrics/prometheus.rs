@@ -1,0 +1,253 @@
+//! A pool's metrics for Prometheus: the table of their names, and the collector that fills it in.
+//!
+//! Every family is a row of [`FAMILIES`]: its name, its help, and how its values are read off a
+//! [`Snapshot`]. docs/metrics.md tells what each is good for.
+//!
+//! A collector shares the pool's insides, and is not the pool's handle: the pool is shut down when that
+//! is dropped, as ever, and the collector goes on telling what there was at the end.
+
+use std::{collections::HashMap, sync::Arc};
+
+use prometheus::{
+    core::{Collector, Desc},
+    proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
+};
+
+use crate::{inner::Inner, metrics::Snapshot};
+
+/// The label that tells the pools apart.
+const POOL: &str = "pool";
+/// The label of the rejections.
+const REASON: &str = "reason";
+
+/// What a family is, and how it is read.
+enum Kind {
+    Gauge(fn(&Snapshot) -> u64),
+    Counter(fn(&Snapshot) -> u64),
+    /// Counters that have a reason each.
+    CounterByReason(fn(&Snapshot) -> [(&'static str, u64); 3]),
+}
+
+struct Family {
+    name: &'static str,
+    help: &'static str,
+    kind: Kind,
+}
+
+const fn gauge(name: &'static str, help: &'static str, read: fn(&Snapshot) -> u64) -> Family {
+    Family {
+        name,
+        help,
+        kind: Kind::Gauge(read),
+    }
+}
+
+const fn counter(name: &'static str, help: &'static str, read: fn(&Snapshot) -> u64) -> Family {
+    Family {
+        name,
+        help,
+        kind: Kind::Counter(read),
+    }
+}
+
+static FAMILIES: &[Family] = &[
+    gauge(
+        "adaptive_pool_queue_depth",
+        "Places of the queue that are taken.",
+        |seen| seen.depth,
+    ),
+    gauge(
+        "adaptive_pool_queue_capacity",
+        "Places that the queue has.",
+        |seen| seen.capacity,
+    ),
+    gauge(
+        "adaptive_pool_waiting_submitters",
+        "Submitters that wait for a place in the queue.",
+        |seen| seen.waiting_submitters,
+    ),
+    gauge(
+        "adaptive_pool_workers_in_service",
+        "Workers that run jobs, or would if there were any.",
+        |seen| seen.workers_in_service,
+    ),
+    gauge(
+        "adaptive_pool_workers_busy",
+        "Threads that are inside of a job.",
+        |seen| seen.workers_busy,
+    ),
+    gauge(
+        "adaptive_pool_workers_idle",
+        "Workers in service that have nothing to do.",
+        |seen| seen.workers_idle,
+    ),
+    gauge(
+        "adaptive_pool_workers_parked",
+        "Workers that were called in once, and are not in service now.",
+        |seen| seen.workers_parked,
+    ),
+    gauge(
+        "adaptive_pool_threads",
+        "Threads for workers that were started, and have not ended.",
+        |seen| seen.threads,
+    ),
+    counter(
+        "adaptive_pool_jobs_submitted_total",
+        "Jobs that were brought to the pool, admitted or rejected.",
+        |seen| seen.submitted,
+    ),
+    counter(
+        "adaptive_pool_jobs_admitted_total",
+        "Jobs that were let in.",
+        |seen| seen.admitted,
+    ),
+    Family {
+        name: "adaptive_pool_jobs_rejected_total",
+        help: "Jobs that were refused, by reason.",
+        kind: Kind::CounterByReason(|seen| {
+            [
+                ("closed", seen.rejected_closed),
+                ("full", seen.rejected_full),
+                ("timed_out", seen.rejected_timed_out),
+            ]
+        }),
+    },
+    counter(
+        "adaptive_pool_jobs_started_total",
+        "Jobs that were begun.",
+        |seen| seen.started,
+    ),
+    counter(
+        "adaptive_pool_jobs_completed_total",
+        "Jobs that returned.",
+        |seen| seen.completed,
+    ),
+    counter(
+        "adaptive_pool_jobs_panicked_total",
+        "Jobs that panicked.",
+        |seen| seen.panicked,
+    ),
+    counter(
+        "adaptive_pool_jobs_cancelled_total",
+        "Jobs that their handle cancelled before they started.",
+        |seen| seen.cancelled,
+    ),
+    counter(
+        "adaptive_pool_jobs_dropped_total",
+        "Jobs that a shutdown dropped before they started.",
+        |seen| seen.dropped,
+    ),
+    counter(
+        "adaptive_pool_jobs_inlined_total",
+        "Jobs that ran at once on the submitter's stack.",
+        |seen| seen.inlined,
+    ),
+    counter(
+        "adaptive_pool_steals_total",
+        "Batches of jobs that a worker took from another worker.",
+        |seen| seen.steals,
+    ),
+    counter(
+        "adaptive_pool_scale_ups_total",
+        "How often workers were called in.",
+        |seen| seen.scale_ups,
+    ),
+    counter(
+        "adaptive_pool_parks_total",
+        "Workers that were parked, over time.",
+        |seen| seen.parks,
+    ),
+    counter(
+        "adaptive_pool_thread_start_failures_total",
+        "Threads that the system refused to start.",
+        |seen| seen.thread_start_failures,
+    ),
+];
+
+/// What [`Pool::collector`](crate::Pool::collector) returns.
+#[derive(Clone)]
+pub(crate) struct PoolCollector {
+    inner: Arc<Inner>,
+    descs: Arc<[Desc]>,
+}
+
+impl PoolCollector {
+    pub(crate) fn new(inner: &Arc<Inner>) -> Self {
+        let descs = FAMILIES.iter().map(|family| {
+            let variable = match family.kind {
+                Kind::CounterByReason(_) => vec![String::from(REASON)],
+                _ => Vec::new(),
+            };
+            // The pool is a constant label: so a registry takes the same names of several pools, and
+            // sees when two of them have one name.
+            let constant = HashMap::from([(String::from(POOL), inner.settings.name.clone())]);
+            Desc::new(family.name.into(), family.help.into(), variable, constant)
+                .expect("the names are valid, whatever the label's value")
+        });
+        Self {
+            inner: Arc::clone(inner),
+            descs: descs.collect(),
+        }
+    }
+
+    /// The labels of a metric, by name.
+    fn labels(&self, reason: Option<&str>) -> Vec<LabelPair> {
+        let pair = |name: &str, value: &str| {
+            let mut pair = LabelPair::default();
+            pair.set_name(name.into());
+            pair.set_value(value.into());
+            pair
+        };
+        let mut labels = vec![pair(POOL, &self.inner.settings.name)];
+        labels.extend(reason.map(|reason| pair(REASON, reason)));
+        labels
+    }
+
+    fn gauge(&self, value: u64) -> Metric {
+        let mut gauge = Gauge::default();
+        gauge.set_value(value as f64);
+        let mut metric = Metric::from_label(self.labels(None));
+        metric.set_gauge(gauge);
+        metric
+    }
+
+    fn counter(&self, reason: Option<&str>, value: u64) -> Metric {
+        let mut counter = Counter::default();
+        counter.set_value(value as f64);
+        let mut metric = Metric::from_label(self.labels(reason));
+        metric.set_counter(counter);
+        metric
+    }
+
+    fn family(&self, family: &Family, seen: &Snapshot) -> MetricFamily {
+        let (kind, metrics) = match family.kind {
+            Kind::Gauge(read) => (MetricType::GAUGE, vec![self.gauge(read(seen))]),
+            Kind::Counter(read) => (MetricType::COUNTER, vec![self.counter(None, read(seen))]),
+            Kind::CounterByReason(read) => {
+                let metrics = read(seen).map(|(reason, value)| self.counter(Some(reason), value));
+                (MetricType::COUNTER, metrics.into())
+            }
+        };
+        let mut told = MetricFamily::default();
+        told.set_name(family.name.into());
+        told.set_help(family.help.into());
+        told.set_field_type(kind);
+        told.set_metric(metrics);
+        told
+    }
+}
+
+impl Collector for PoolCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        // One pass: everything told is of one snapshot.
+        let seen = Snapshot::of(&self.inner);
+        FAMILIES
+            .iter()
+            .map(|family| self.family(family, &seen))
+            .collect()
+    }
+}
