@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use adaptive_pool::{Pool, Snapshot};
@@ -69,6 +69,9 @@ fn values(scrape: &Scrape, pool: &str) -> BTreeMap<String, f64> {
             Value::Counter(value) | Value::Gauge(value) | Value::Untyped(value) => *value,
             _ => continue,
         };
+        if name.ends_with("_seconds_sum") || name.ends_with("_seconds_count") {
+            continue;
+        }
         assert_eq!(values.insert(name, value), None, "twice: {}", sample.metric);
     }
     values
@@ -194,6 +197,122 @@ fn m3_names_and_types_are_as_prometheus_wants_them() {
     });
 }
 
+/// The bounds, cumulative counts and the count of a histogram, and its sum.
+fn histogram(scrape: &Scrape, pool: &str, name: &str) -> (Vec<(f64, f64)>, f64, f64) {
+    let of_pool = |sample: &&prometheus_parse::Sample| sample.labels.get("pool") == Some(pool);
+    let mut samples = scrape.samples.iter().filter(of_pool);
+    let value = |wanted: &str| {
+        let sample = samples.clone().find(|sample| sample.metric == wanted);
+        match sample.expect(wanted).value {
+            Value::Untyped(value) | Value::Counter(value) | Value::Gauge(value) => value,
+            _ => panic!("{wanted}"),
+        }
+    };
+    let (count, sum) = (
+        value(&format!("{name}_count")),
+        value(&format!("{name}_sum")),
+    );
+    let buckets = samples.find_map(|sample| match &sample.value {
+        Value::Histogram(buckets) if sample.metric == name => Some(buckets),
+        _ => None,
+    });
+    let buckets = buckets.expect(name).iter();
+    let buckets = buckets.map(|bucket| (bucket.less_than, bucket.count));
+    (buckets.collect(), count, sum)
+}
+
+const HISTOGRAMS: [&str; 3] = [
+    "adaptive_pool_admission_wait_seconds",
+    "adaptive_pool_queue_wait_seconds",
+    "adaptive_pool_job_run_seconds",
+];
+
+/// Each time is between two that the test has measured, and lies in that bucket.
+#[test]
+fn m3_histograms_tell_the_times_in_seconds() {
+    watched(|| {
+        let pool = Arc::new(
+            Pool::builder()
+                .workers(1)
+                .capacity(1)
+                .name("times")
+                .build()
+                .unwrap(),
+        );
+        let registry = registry(&[&pool]);
+        let held = occupy(&pool);
+        // Waits for the worker, and then one waits for its place.
+        let before = Instant::now();
+        pool.spawn(|| ()).unwrap();
+        let own = Arc::clone(&pool);
+        let blocked = thread::spawn(move || own.spawn(|| ()).unwrap());
+        wait_for_waiters(&pool, 1);
+        let long = Duration::from_millis(30);
+        wait_until(|| before.elapsed() >= long);
+        held.release();
+        blocked.join().unwrap();
+        pool.shutdown();
+        let all = before.elapsed().as_secs_f64();
+        let scrape = scrape(&registry);
+        let seen = pool.metrics();
+        for (name, summary, at_least) in [
+            (HISTOGRAMS[0], seen.admission_wait, 0.0),
+            (HISTOGRAMS[1], seen.queue_wait, 0.03),
+            // The one that stood still.
+            (HISTOGRAMS[2], seen.run_time, 0.03),
+        ] {
+            let (buckets, count, sum) = histogram(&scrape, "times", name);
+            assert_eq!((count, summary.count), (3.0, 3), "{name}");
+            let bounds: Vec<f64> = buckets.iter().map(|bucket| bucket.0).collect();
+            assert!(bounds.is_sorted(), "{name}: {bounds:?}");
+            assert_eq!((bounds[0], bounds[24], bounds.len()), (1e-6, 100.0, 26));
+            assert_eq!(bounds[25], f64::INFINITY);
+            assert!(buckets.is_sorted_by(|a, b| a.1 <= b.1), "{buckets:?}");
+            assert_eq!(buckets[25].1, count, "{name}");
+            assert!(sum >= at_least && sum < 3.0 * all + 0.1, "{name}: {sum}");
+            // The longest is in the bucket where it belongs, give or take the 1/64.
+            let max = summary.max.as_secs_f64();
+            let full = buckets.iter().position(|bucket| bucket.1 == count).unwrap();
+            assert!(
+                max <= bounds[full] * 65.0 / 64.0,
+                "{name}: {max} {buckets:?}"
+            );
+            assert!(
+                full == 0 || max >= bounds[full - 1] * 63.0 / 64.0,
+                "{name}: {max} {buckets:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn m3_without_tracking_there_are_no_histograms() {
+    watched(|| {
+        let pool = Pool::builder()
+            .workers(1)
+            .latency_tracking(false)
+            .name("untracked")
+            .build()
+            .unwrap();
+        let collector = pool.collector();
+        let registry = registry(&[&pool]);
+        pool.submit(|| ()).unwrap().join().unwrap();
+        assert!(
+            collector
+                .desc()
+                .iter()
+                .all(|desc| !desc.fq_name.ends_with("_seconds"))
+        );
+        let families = registry.gather();
+        assert!(
+            families
+                .iter()
+                .all(|family| !family.name().ends_with("_seconds"))
+        );
+        assert!(families.len() > 20);
+    });
+}
+
 /// A registry checks what is registered against what is described; so the two must not part.
 #[test]
 fn m3_what_is_described_is_what_is_collected() {
@@ -305,11 +424,17 @@ fn m3_counters_never_go_backwards_over_scrapes() {
             let stop = Arc::clone(&stop);
             thread::spawn(move || {
                 let mut before = BTreeMap::new();
+                let mut records = vec![0.0; 3 * 28];
                 let mut scrapes = 0;
                 loop {
                     let is_last = stop.load(Ordering::SeqCst);
-                    let now = values(&scrape(&registry), "forward");
+                    let scrape = scrape(&registry);
+                    let now = values(&scrape, "forward");
                     assert_forward(&before, &now);
+                    let told = records_of(&scrape, "forward");
+                    let mut pairs = records.iter().zip(&told);
+                    assert!(pairs.all(|(was, is)| was <= is), "{records:?} {told:?}");
+                    records = told;
                     before = now;
                     scrapes += 1;
                     if is_last {
@@ -332,6 +457,20 @@ fn m3_counters_never_go_backwards_over_scrapes() {
         println!("{scrapes} scrapes");
         assert_eq!(last, expected(&pool.metrics()));
     });
+}
+
+/// All that is counted in the histograms, and the sums.
+fn records_of(scrape: &Scrape, pool: &str) -> Vec<f64> {
+    let all = HISTOGRAMS.iter().flat_map(|name| {
+        let (buckets, count, sum) = histogram(scrape, pool, name);
+        assert!(buckets.is_sorted_by(|a, b| a.1 <= b.1), "{buckets:?}");
+        assert_eq!(buckets.last().unwrap().1, count);
+        buckets
+            .into_iter()
+            .map(|bucket| bucket.1)
+            .chain([count, sum])
+    });
+    all.collect()
 }
 
 fn assert_forward(before: &BTreeMap<String, f64>, now: &BTreeMap<String, f64>) {

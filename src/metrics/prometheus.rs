@@ -10,10 +10,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use prometheus::{
     core::{Collector, Desc},
-    proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
+    proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
 };
 
-use crate::{inner::Inner, metrics::Snapshot};
+use super::{histogram::Merged, snapshot::Snapshot, timing::Latencies};
+use crate::inner::Inner;
 
 /// The label that tells the pools apart.
 const POOL: &str = "pool";
@@ -26,6 +27,7 @@ enum Kind {
     Counter(fn(&Snapshot) -> u64),
     /// Counters that have a reason each.
     CounterByReason(fn(&Snapshot) -> [(&'static str, u64); 3]),
+    Histogram(fn(&Latencies) -> &Merged),
 }
 
 struct Family {
@@ -49,6 +51,54 @@ const fn counter(name: &'static str, help: &'static str, read: fn(&Snapshot) -> 
         kind: Kind::Counter(read),
     }
 }
+
+const fn histogram(
+    name: &'static str,
+    help: &'static str,
+    read: fn(&Latencies) -> &Merged,
+) -> Family {
+    Family {
+        name,
+        help,
+        kind: Kind::Histogram(read),
+    }
+}
+
+/// The upper bounds of the histograms' buckets, in ns: 1, 2.5 and 5 of each power of ten, from 1 us to
+/// 100 s. A job may take anything from well below a millisecond to minutes, so no factor is left out; from
+/// one bound to the next it is at most 2.5, which is how far off an interpolated quantile may be.
+///
+/// A record counts with the middle of its bucket in the finer histogram, so a bound is as good as moved
+/// by up to 1/64.
+const BOUNDS: [u64; 25] = [
+    1_000,
+    2_500,
+    5_000,
+    10_000,
+    25_000,
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
+    25_000_000_000,
+    50_000_000_000,
+    100_000_000_000,
+];
+
+const NANOS_PER_SECOND: f64 = 1e9;
 
 static FAMILIES: &[Family] = &[
     gauge(
@@ -162,7 +212,31 @@ static FAMILIES: &[Family] = &[
         "Threads that the system refused to start.",
         |seen| seen.thread_start_failures,
     ),
+    histogram(
+        "adaptive_pool_admission_wait_seconds",
+        "How long it took to get a place in the queue: nothing for who got one at once.",
+        |latencies| &latencies.admission_wait,
+    ),
+    histogram(
+        "adaptive_pool_queue_wait_seconds",
+        "How long jobs that had a place waited in the queue until they started.",
+        |latencies| &latencies.jobs.queue_wait,
+    ),
+    histogram(
+        "adaptive_pool_job_run_seconds",
+        "How long jobs ran, those included that panicked.",
+        |latencies| &latencies.jobs.run_time,
+    ),
 ];
+
+/// Those that this pool has something to tell of. A histogram in which nothing is ever recorded would say
+/// that nobody waits.
+fn families(inner: &Inner) -> impl Iterator<Item = &'static Family> {
+    let tracked = inner.settings.latency_tracking;
+    FAMILIES
+        .iter()
+        .filter(move |family| tracked || !matches!(family.kind, Kind::Histogram(_)))
+}
 
 /// What [`Pool::collector`](crate::Pool::collector) returns.
 #[derive(Clone)]
@@ -173,7 +247,7 @@ pub(crate) struct PoolCollector {
 
 impl PoolCollector {
     pub(crate) fn new(inner: &Arc<Inner>) -> Self {
-        let descs = FAMILIES.iter().map(|family| {
+        let descs = families(inner).map(|family| {
             let variable = match family.kind {
                 Kind::CounterByReason(_) => vec![String::from(REASON)],
                 _ => Vec::new(),
@@ -219,8 +293,26 @@ impl PoolCollector {
         metric
     }
 
-    fn family(&self, family: &Family, seen: &Snapshot) -> MetricFamily {
+    fn histogram(&self, merged: &Merged) -> Metric {
+        let within = merged.cumulative(&BOUNDS);
+        let buckets = BOUNDS.iter().zip(within).map(|(&bound, records)| {
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(bound as f64 / NANOS_PER_SECOND);
+            bucket.set_cumulative_count(records);
+            bucket
+        });
+        let mut histogram = Histogram::default();
+        histogram.set_bucket(buckets.collect());
+        histogram.set_sample_count(merged.count);
+        histogram.set_sample_sum(merged.sum as f64 / NANOS_PER_SECOND);
+        let mut metric = Metric::from_label(self.labels(None));
+        metric.set_histogram(histogram);
+        metric
+    }
+
+    fn family(&self, family: &Family, seen: &Snapshot, latencies: &Latencies) -> MetricFamily {
         let (kind, metrics) = match family.kind {
+            Kind::Histogram(read) => (MetricType::HISTOGRAM, vec![self.histogram(read(latencies))]),
             Kind::Gauge(read) => (MetricType::GAUGE, vec![self.gauge(read(seen))]),
             Kind::Counter(read) => (MetricType::COUNTER, vec![self.counter(None, read(seen))]),
             Kind::CounterByReason(read) => {
@@ -243,11 +335,10 @@ impl Collector for PoolCollector {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        // One pass: everything told is of one snapshot.
-        let seen = Snapshot::of(&self.inner);
-        FAMILIES
-            .iter()
-            .map(|family| self.family(family, &seen))
+        // One pass: everything told is of one snapshot, and of the histograms that it was made of.
+        let (seen, latencies) = Snapshot::with_latencies(&self.inner);
+        families(&self.inner)
+            .map(|family| self.family(family, &seen, &latencies))
             .collect()
     }
 }

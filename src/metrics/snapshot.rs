@@ -1,6 +1,9 @@
 //! What a pool looks like at one moment.
 
-use super::{histogram::LatencySummary, timing::JobLatencies};
+use super::{
+    histogram::LatencySummary,
+    timing::{JobLatencies, Latencies},
+};
 use crate::inner::Inner;
 
 /// Counters and gauges of a pool, read at one moment.
@@ -131,6 +134,11 @@ impl WorkerSnapshot {
 
 impl Snapshot {
     pub(crate) fn of(inner: &Inner) -> Self {
+        Self::with_latencies(inner).0
+    }
+
+    /// Also the histograms that its latencies are the summaries of.
+    pub(crate) fn with_latencies(inner: &Inner) -> (Self, Latencies) {
         // What has ended is read before what was begun, and that before what was admitted.
         let sums = inner.recorder.sums();
         let latencies = inner.timing.latencies(|| inner.admission.taken());
@@ -151,7 +159,7 @@ impl Snapshot {
         } else {
             inner.sleep.in_service() as u64
         };
-        Self {
+        let seen = Self {
             depth: inner.admission.depth(),
             capacity: inner.admission.capacity(),
             waiting_submitters: inner.admission.waiting() as u64,
@@ -182,6 +190,7 @@ impl Snapshot {
             queue_wait: latencies.jobs.queue_wait.summary(),
             run_time: latencies.jobs.run_time.summary(),
             per_worker,
-        }
+        };
+        (seen, latencies)
     }
 }
