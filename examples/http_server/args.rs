@@ -1,0 +1,110 @@
+//! The command line.
+
+use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
+
+use clap::{Parser, value_parser};
+
+const AFTER_HELP: &str = "\
+POST /jobs?level=N   hashes (BLAKE3) and compresses (zstd, level 1 to 19, default 3) the bytes of the
+                     body. The answer is the compressed bytes; its headers tell the hash, and how
+                     long the job waited and ran.
+GET  /               a page that shows what the pool does
+GET  /metrics        the same for Prometheus
+GET  /stats          the same for the page, as JSON
+GET  /healthz        200, or 503 once the server drains
+
+A POST is answered with 400 if there is something wrong with it, 413 if the body is too large, and
+503 with Retry-After if the server is overloaded or drains.
+
+Memory: a body is read only while fewer than MAX-REQUESTS others are held, and at most MAX-BYTES of
+it. So at most MAX-REQUESTS times MAX-BYTES are in memory, and as much again for the answers.
+
+SIGTERM or Ctrl-C: what was admitted is answered, everything else is refused, then the program ends;
+a second one ends it at once.
+
+Exit code: 0 if all that was admitted was answered; 1 if not within DRAIN-TIMEOUT, or if the server
+could not start; 2 for a wrong option; 130 after a second signal.";
+
+/// Serve CPU work over HTTP, on a pool with a bounded queue, and show what the pool does.
+#[derive(Debug, Parser)]
+#[command(name = "http_server", after_help = AFTER_HELP, max_term_width = 100)]
+pub struct Args {
+    /// Where to listen. With port 0 the system chooses one; the address is printed.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
+    pub addr: SocketAddr,
+
+    /// Workers in service: a number, or at least .. at most, as 1..4 or 1..=4 (both mean 1 to 4).
+    /// Default: from 1 to as many as there are cores.
+    #[arg(long, value_name = "N|MIN..MAX", value_parser = workers)]
+    pub workers: Option<RangeInclusive<usize>>,
+
+    /// How many jobs may wait for a worker.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub capacity: usize,
+
+    /// How long a request may wait for a place in the queue, as 50ms or 2s.
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = duration)]
+    pub admission_timeout: Duration,
+
+    /// The largest body, as 4096, 64K or 4M.
+    #[arg(long, value_name = "BYTES", default_value = "1M", value_parser = bytes)]
+    pub max_bytes: usize,
+
+    /// How many requests may have their bodies in memory.
+    #[arg(long, value_name = "N", default_value = "256", value_parser = value_parser!(u32).range(1..))]
+    pub max_requests: u32,
+
+    /// How long the jobs that were admitted may take after a SIGTERM.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub drain_timeout: Duration,
+}
+
+fn workers(text: &str) -> Result<RangeInclusive<usize>, String> {
+    let number = |text: &str| {
+        text.parse::<usize>()
+            .map_err(|_| String::from("expected a number (4) or a range (1..4, 1..=4)"))
+    };
+    match text.split_once("..") {
+        None => number(text).map(|n| n..=n),
+        Some((min, max)) => Ok(number(min)?..=number(max.strip_prefix('=').unwrap_or(max))?),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        _ => 0.0,
+    };
+    number
+        .parse::<f64>()
+        .ok()
+        .filter(|_| seconds > 0.0)
+        // A day: the timers of the runtime end some time after it.
+        .map(|number| number * seconds)
+        .filter(|seconds| *seconds <= 86_400.0)
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| {
+            String::from("expected a number and a unit (ms, s, m), at most a day, as 50ms or 1.5s")
+        })
+}
+
+fn bytes(text: &str) -> Result<usize, String> {
+    let (number, unit) = match text.strip_suffix(['K', 'M']) {
+        Some(number) if text.ends_with('K') => (number, 1 << 10),
+        Some(number) => (number, 1 << 20),
+        None => (text, 1),
+    };
+    number
+        .parse::<usize>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit))
+        // As much as zstd takes in one piece on every system.
+        .filter(|bytes| (1..=1 << 30).contains(bytes))
+        .ok_or_else(|| String::from("expected bytes, from 1 to 1024M, as 4096, 64K or 4M"))
+}

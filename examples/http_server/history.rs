@@ -1,0 +1,135 @@
+//! What was seen in the last minutes, a sample each second: so a page that is opened now shows them.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use prometheus::{core::Collector, proto::Histogram};
+use serde::Serialize;
+use tokio::time::{self, MissedTickBehavior};
+
+use crate::app::{ANSWERS, App};
+
+const EVERY: Duration = Duration::from_secs(1);
+/// Three minutes.
+const SAMPLES: usize = 180;
+
+/// Counters as they stand, and gauges.
+#[derive(Serialize)]
+pub struct Sample {
+    /// Counted from the server's start: each sample has its own.
+    pub number: u64,
+    pub time_ms: u64,
+    pub depth: u64,
+    pub capacity: u64,
+    pub waiting: u64,
+    pub in_service: u64,
+    pub busy: u64,
+    pub idle: u64,
+    pub parked: u64,
+    pub admitted: u64,
+    pub completed: u64,
+    pub panicked: u64,
+    pub cancelled: u64,
+    pub dropped: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub answers: BTreeMap<&'static str, u64>,
+    /// How many records each histogram has up to each of its bounds; the last number is of all.
+    pub buckets: BTreeMap<String, Vec<u64>>,
+}
+
+pub struct History {
+    start: Instant,
+    samples: Mutex<VecDeque<Arc<Sample>>>,
+}
+
+impl History {
+    pub fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            samples: Mutex::new(VecDeque::new()),
+        }
+    }
+
+    pub fn uptime(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// The samples after this one.
+    pub fn after(&self, number: u64) -> Vec<Arc<Sample>> {
+        let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        let later = samples.iter().filter(|sample| sample.number > number);
+        later.cloned().collect()
+    }
+
+    fn push(&self, mut sample: Sample) {
+        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        sample.number = samples.back().map_or(1, |last| last.number + 1);
+        if samples.len() == SAMPLES {
+            samples.pop_front();
+        }
+        samples.push_back(Arc::new(sample));
+    }
+}
+
+/// Takes a sample each second, for ever.
+pub async fn keep(app: Arc<App>) {
+    let mut ticks = time::interval(EVERY);
+    // What was missed would be the same sample again.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        app.history.push(sample(&app));
+    }
+}
+
+fn sample(app: &App) -> Sample {
+    let seen = app.pool.metrics();
+    Sample {
+        number: 0,
+        time_ms: app.history.uptime().as_millis() as u64,
+        depth: seen.depth,
+        capacity: seen.capacity,
+        waiting: seen.waiting_submitters,
+        in_service: seen.workers_in_service,
+        busy: seen.workers_busy,
+        idle: seen.workers_idle,
+        parked: seen.workers_parked,
+        admitted: seen.admitted,
+        completed: seen.completed,
+        panicked: seen.panicked,
+        cancelled: seen.cancelled,
+        dropped: seen.dropped,
+        bytes_in: app.bytes_in.get(),
+        bytes_out: app.bytes_out.get(),
+        answers: ANSWERS
+            .map(|answer| (answer, app.answers.with_label_values(&[answer]).get()))
+            .into(),
+        buckets: histograms(app)
+            .map(|(name, histogram)| {
+                let within = histogram.get_bucket().iter();
+                let mut counts: Vec<u64> = within.map(|bucket| bucket.cumulative_count()).collect();
+                counts.push(histogram.get_sample_count());
+                (name, counts)
+            })
+            .collect(),
+    }
+}
+
+/// The pool's histograms. A snapshot has percentiles since the start; what happened lately can only be
+/// told from the difference of two histograms.
+pub fn histograms(app: &App) -> impl Iterator<Item = (String, Histogram)> {
+    let families = app.pool.collector().collect().into_iter();
+    families
+        .filter(|family| family.name().ends_with("_seconds"))
+        .filter_map(|family| {
+            let metric = family.get_metric().first()?;
+            Some((
+                family.name().into(),
+                Histogram::clone(metric.get_histogram()),
+            ))
+        })
+}

@@ -1,0 +1,151 @@
+//! The server's life: it listens, and after a signal it drains.
+
+use std::{
+    io::{self, Write},
+    process,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::serve::ListenerExt;
+use tokio::{net::TcpListener, sync::watch, task, time};
+
+use crate::{
+    INTERRUPTED,
+    app::{self, App},
+    args::Args,
+    history, note,
+};
+
+/// Returns when all that was admitted has been answered, after a signal.
+///
+/// # The order in which it drains
+/// 1. The pool is closed. From now on a job is refused, also one that waits for its place.
+/// 2. Nobody listens any more. Connections without a request are closed, the others after their answer.
+/// 3. When all connections are closed, the pool is shut down: a job whose client went away may still run.
+pub async fn serve(app: App, args: &Args) -> Result<(), String> {
+    let app = Arc::new(app);
+    let listener = TcpListener::bind(args.addr)
+        .await
+        .map_err(|error| format!("cannot listen at {}: {error}", args.addr))?;
+    let addr = listener.local_addr().map_err(|error| error.to_string())?;
+    // Before the address is told: who knows it may send a signal at once.
+    let mut signals = Signals::new().map_err(|error| format!("no signals: {error}"))?;
+    let mut stdout = io::stdout().lock();
+    let _ = writeln!(stdout, "listening on http://{addr}").and_then(|()| stdout.flush());
+    drop(stdout);
+
+    let sampler = task::spawn(history::keep(Arc::clone(&app)));
+    let (drain, draining) = watch::channel(None);
+    let closed = Arc::clone(&app);
+    let wait = task::spawn(async move {
+        signals.next().await;
+        closed.pool.close();
+        note("draining: what was admitted is answered; once more to end at once");
+        drain.send_replace(Some(Instant::now()));
+        signals.next().await;
+        process::exit(i32::from(INTERRUPTED));
+    });
+
+    let mut signalled = draining.clone();
+    let server = axum::serve(
+        // An answer is small, and is not to wait for more.
+        listener.tap_io(|stream| {
+            let _ = stream.set_nodelay(true);
+        }),
+        app::router(Arc::clone(&app)),
+    )
+    .with_graceful_shutdown(async move {
+        let _ = signalled.wait_for(Option::is_some).await;
+    });
+    let answered = tokio::select! {
+        result = server => result.map(|()| true).map_err(|error| error.to_string())?,
+        () = lasted(draining.clone(), args.drain_timeout) => false,
+    };
+    sampler.abort();
+    let result = finish(&app, args, &draining, answered).await;
+    wait.abort();
+    result
+}
+
+/// Ends so long after the signal.
+async fn lasted(mut draining: watch::Receiver<Option<Instant>>, timeout: Duration) {
+    if draining.wait_for(Option::is_some).await.is_ok() {
+        time::sleep(timeout).await;
+    }
+}
+
+async fn finish(
+    app: &Arc<App>,
+    args: &Args,
+    draining: &watch::Receiver<Option<Instant>>,
+    answered: bool,
+) -> Result<(), String> {
+    let begun = draining.borrow().unwrap_or_else(Instant::now);
+    let left = args.drain_timeout.saturating_sub(begun.elapsed());
+    let pool = Arc::clone(app);
+    // It blocks, and a second signal is to be heard meanwhile.
+    let ended = task::spawn_blocking(move || pool.pool.shutdown_timeout(left))
+        .await
+        .map_err(|error| error.to_string())?;
+    match ended {
+        Ok(report) => {
+            note(&format!(
+                "{} jobs done, {} panicked, {} cancelled, {} dropped",
+                report.completed, report.panicked, report.cancelled, report.dropped
+            ));
+            if answered {
+                Ok(())
+            } else {
+                Err(String::from("not all connections were closed in time"))
+            }
+        }
+        Err(error) => {
+            note(&format!("error: {error}"));
+            // Dropping the pool would wait for what still runs.
+            process::exit(1);
+        }
+    }
+}
+
+/// SIGTERM and Ctrl-C.
+#[cfg(unix)]
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Ctrl-C.
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
