@@ -2,13 +2,14 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    io,
     sync::{Arc, Mutex, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
 use prometheus::{core::Collector, proto::Histogram};
 use serde::Serialize;
-use tokio::time::{self, MissedTickBehavior};
 
 use crate::app::{ANSWERS, App};
 
@@ -75,15 +76,21 @@ impl History {
     }
 }
 
-/// Takes a sample each second, for ever.
-pub async fn keep(app: Arc<App>) {
-    let mut ticks = time::interval(EVERY);
-    // What was missed would be the same sample again.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        app.history.push(sample(&app));
-    }
+/// Takes a sample each second, as long as there is a server.
+///
+/// On a thread of its own: the server's thread is woken by the end of a job. What it saw then would show
+/// workers idle far too often, each between two jobs.
+pub fn keep(app: &Arc<App>) -> io::Result<()> {
+    let app = Arc::downgrade(app);
+    let sampler = thread::Builder::new().name("history".into());
+    sampler.spawn(move || {
+        while let Some(app) = app.upgrade() {
+            app.history.push(sample(&app));
+            drop(app);
+            thread::sleep(EVERY);
+        }
+    })?;
+    Ok(())
 }
 
 fn sample(app: &App) -> Sample {

@@ -35,7 +35,7 @@ pub async fn serve(app: App, args: &Args) -> Result<(), String> {
     let _ = writeln!(stdout, "listening on http://{addr}").and_then(|()| stdout.flush());
     drop(stdout);
 
-    let sampler = task::spawn(history::keep(Arc::clone(&app)));
+    history::keep(&app).map_err(|error| format!("no thread: {error}"))?;
     let (drain, draining) = watch::channel(None);
     let closed = Arc::clone(&app);
     let wait = task::spawn(async move {
@@ -62,7 +62,6 @@ pub async fn serve(app: App, args: &Args) -> Result<(), String> {
         result = server => result.map(|()| true).map_err(|error| error.to_string())?,
         () = lasted(draining.clone(), args.drain_timeout) => false,
     };
-    sampler.abort();
     let result = finish(&app, args, &draining, answered).await;
     wait.abort();
     result
