@@ -205,7 +205,8 @@ impl Roster {
             sleep.call_voided();
             return Order::LookAgain;
         }
-        self.send(false)
+        // If there could be one more, the system has refused it just now, and may give it later.
+        self.send(self.started < self.limit())
     }
 
     fn send(&mut self, maybe_late: bool) -> Order {
@@ -242,7 +243,8 @@ impl Roster {
         self.is_watched
     }
 
-    /// A call is late: the threads that are with rayon are busy there.
+    /// A call is late: the threads that are with rayon are busy there, or the system had refused one. If it
+    /// refuses it again, `stays_late` has to follow.
     pub(crate) fn start_for_late_call(&mut self) -> Order {
         self.is_watched = false;
         if self.is_open && self.called > 0 && self.started < self.limit() {
@@ -250,6 +252,11 @@ impl Roster {
         } else {
             Order::Nothing
         }
+    }
+
+    /// The thread for a late call could not be started.
+    pub(crate) fn stays_late(&mut self) {
+        self.is_watched = true;
     }
 
     /// There may be more calls than threads that can take them up: the first order. The next ones come

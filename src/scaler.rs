@@ -47,15 +47,11 @@ use crate::{
     scaling::{Decision, Measured, Past, Policy},
     sleep::Duty,
     sync::lock,
+    threads::CALL_PATIENCE,
 };
 
 /// A mark that is never passed.
 const NEVER: u64 = u64::MAX;
-
-/// How long a call may lie in rayon while there are threads that were not started: a thread that is with
-/// rayon may be asleep there, and then takes it up in a tenth of that, or help a job, for as long
-/// as that likes.
-const CALL_PATIENCE: Duration = Duration::from_millis(1);
 
 /// What every push and every worker that runs dry looks at.
 struct Marks {
@@ -321,7 +317,7 @@ impl Scaler {
                     let duty = self.decide(&mut state, inner);
                     drop(state);
                     inner.fulfil(duty);
-                    if let Some(left) = inner.threads.start_for_late_call(inner, CALL_PATIENCE) {
+                    if let Some(left) = inner.threads.start_for_late_call(inner) {
                         let mut state = lock(&self.state);
                         let at = self.now() + left;
                         state.wake_keeper_at(inner, Some(at));

@@ -39,6 +39,14 @@ use crate::{
     worker::{self, Errand},
 };
 
+/// How long a call may lie in rayon while there are threads that were not started: a thread that is with
+/// rayon may be asleep there, and then takes it up in a tenth of that, or help a job, for as long
+/// as that likes.
+pub(crate) const CALL_PATIENCE: Duration = Duration::from_millis(1);
+
+/// The longest pause between two tries to start a thread that the system refuses.
+const PATIENCE_MAX: Duration = Duration::from_millis(500);
+
 /// What a thread needs to become the pool's.
 pub(crate) struct Recruit {
     builder: ThreadBuilder,
@@ -65,6 +73,8 @@ struct Staff {
     roster: Roster,
     /// When the roster began to watch its calls, if it does.
     called_at: Option<Instant>,
+    /// How long after that a thread is started for it.
+    patience: Duration,
     /// Threads that are no workers: at most one.
     keepers: usize,
     /// Every thread there is, or can be, is a worker that is blocked: see `stuck.rs`.
@@ -83,6 +93,7 @@ impl Threads {
                 handles_made: 0,
                 roster: Roster::new(),
                 called_at: None,
+                patience: CALL_PATIENCE,
                 keepers: 0,
                 stuck: false,
             }),
@@ -135,24 +146,26 @@ impl Threads {
     }
 
     /// Starts a thread for a call that nobody has taken up for so long: the threads that are with rayon are
-    /// busy there. If there is a call that is younger, returns for how long it still may lie there.
-    pub(crate) fn start_for_late_call(
-        &self,
-        inner: &Arc<Inner>,
-        patience: Duration,
-    ) -> Option<Duration> {
+    /// busy there, or the system had refused one. If there is a call that is younger, or the system refuses again,
+    /// returns after what time to come again.
+    pub(crate) fn start_for_late_call(&self, inner: &Arc<Inner>) -> Option<Duration> {
         let mut staff = lock(&self.staff);
         if !staff.roster.is_watched() {
             return None;
         }
-        let left = patience.saturating_sub(staff.called_at?.elapsed());
+        let left = staff.patience.saturating_sub(staff.called_at?.elapsed());
         if !left.is_zero() {
             return Some(left);
         }
         let order = staff.roster.start_for_late_call();
-        staff.carry_out(inner, order);
+        let again = (!staff.carry_out(inner, order)).then(|| {
+            staff.roster.stays_late();
+            staff.called_at = Some(Instant::now());
+            staff.patience = PATIENCE_MAX.min(staff.patience * 2);
+            staff.patience
+        });
         staff.look_if_stuck(inner);
-        None
+        again
     }
 
     /// How many workers may be in service from now on.
@@ -445,6 +458,7 @@ impl Staff {
         }
         if self.roster.is_watched() && !was_watched {
             self.called_at = Some(Instant::now());
+            self.patience = CALL_PATIENCE;
         }
         after
     }

@@ -101,6 +101,26 @@ fn s4_a_start_that_fails_at_build_leaves_a_pool_or_nothing() {
     });
 }
 
+/// S4, failure 23.
+#[test]
+fn s4_a_refused_start_is_tried_again_while_all_others_are_busy() {
+    let name = "s4_a_refused_start_is_tried_again_while_all_others_are_busy";
+    survives_in_child(name, || {
+        watched(|| {
+            let builder = eager().workers(1..=2).max_threads(2).stack_size(STACK);
+            let pool = builder.build().unwrap();
+            room_for_threads(0);
+            let held = occupy(&pool);
+            let job = pool.submit(|| 7).unwrap();
+            // More than once, and less and less often.
+            wait_until(|| pool.metrics().thread_start_failures > 2);
+            set_limit(None);
+            assert_eq!(job.join().unwrap(), 7);
+            drop(held);
+        });
+    });
+}
+
 /// S4, failure 23: of the threads that are called in later, the n-th start fails.
 #[test]
 fn s4_a_start_that_fails_later_keeps_nobody_from_work() {
