@@ -191,6 +191,7 @@ impl<'scope> Scope<'scope> {
     {
         let inner = self.inner();
         let current = worker::current_of(inner);
+        let origin = Origin::here();
         match inner.admit_structured(wait, current) {
             Ok(Entry::Place) => {
                 self.countdown.begin(current.map(Current::index));
@@ -202,14 +203,14 @@ impl<'scope> Scope<'scope> {
                     ScopeJob {
                         scope,
                         since,
-                        origin: Origin::here(),
+                        origin,
                         f,
                     },
                 );
                 Ok(())
             }
             Ok(Entry::Inline) => {
-                self.run_inline(inner, current, f);
+                self.run_inline(inner, current, origin, f);
                 inner.look_if_drained();
                 Ok(())
             }
@@ -217,7 +218,7 @@ impl<'scope> Scope<'scope> {
         }
     }
 
-    fn run_inline<F>(&self, inner: &Inner, current: Option<&Current>, f: F)
+    fn run_inline<F>(&self, inner: &Inner, current: Option<&Current>, origin: Origin, f: F)
     where
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
     {
@@ -232,7 +233,7 @@ impl<'scope> Scope<'scope> {
                     Job::borrowing(ScopeJob {
                         scope,
                         since,
-                        origin: Origin::here(),
+                        origin,
                         f,
                     })
                 };

@@ -8,12 +8,20 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
+    /// To be called before anything is taken that is to be given back: what a span calls is the user's, and may
+    /// panic.
     #[inline]
     pub(crate) fn here() -> Self {
         Self {
             #[cfg(feature = "tracing")]
             span: tracing::Span::current(),
         }
+    }
+
+    /// The closure, to be run in the span.
+    #[inline]
+    pub(crate) fn carry<R>(self, f: impl FnOnce() -> R) -> impl FnOnce() -> R {
+        move || self.enter(f)
     }
 
     /// Runs `f` in the span, which ends here if nobody else has it. To be called where a panic is caught: what
@@ -29,6 +37,5 @@ impl Origin {
 /// The closure, to be run in the span of the thread that calls this.
 #[inline]
 pub(crate) fn carried<R>(f: impl FnOnce() -> R) -> impl FnOnce() -> R {
-    let origin = Origin::here();
-    move || origin.enter(f)
+    Origin::here().carry(f)
 }

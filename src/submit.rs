@@ -18,7 +18,7 @@ use crate::{
     metrics::Stamp,
     pool::Pool,
     site::Site,
-    span,
+    span::{self, Origin},
     stuck::Watch,
     worker,
 };
@@ -144,10 +144,11 @@ impl Inner {
     where
         F: FnOnce() + Send + 'static,
     {
+        let origin = Origin::here();
         match self.admit(wait) {
             Ok(entry) => {
                 let since = self.timing.stamp();
-                let f = span::carried(f);
+                let f = origin.carry(f);
                 self.put_in(entry, Detached { since, f });
                 Ok(())
             }
@@ -161,9 +162,10 @@ impl Inner {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
+        let origin = Origin::here();
         match self.admit(wait) {
             Ok(entry) => {
-                let (job, handle) = handle::pair(self, span::carried(f), false);
+                let (job, handle) = handle::pair(self, origin.carry(f), false);
                 self.put_in(entry, job);
                 Ok(handle)
             }
