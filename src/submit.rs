@@ -287,8 +287,9 @@ struct ReserveAsync<'p> {
     inner: &'p Arc<Inner>,
     /// Its place in the line, while it waits.
     waiting: Option<WaiterId>,
-    /// Since when it waits.
-    since: Stamp,
+    /// Since when it waits, as long as that is counted. It may be before it has its place in the line: a poll
+    /// calls the user's code, which may panic.
+    since: Option<Stamp>,
 }
 
 impl<'p> Future for ReserveAsync<'p> {
@@ -298,11 +299,11 @@ impl<'p> Future for ReserveAsync<'p> {
         let this = self.get_mut();
         let inner = this.inner;
         let permit = |placed| Poll::Ready(Ok(Permit { inner, placed }));
-        if this.waiting.is_none() {
+        if this.since.is_none() {
             match inner.admission.try_acquire_held() {
                 Ok(()) => return permit(true),
                 // Before it joins the line: the recorder has to know of a wait first.
-                Err(Refusal::Full) => this.since = inner.timing.begins_to_wait(),
+                Err(Refusal::Full) => this.since = Some(inner.timing.begins_to_wait()),
                 Err(Refusal::Closed) => {
                     inner.recorder.rejected(AdmissionError::Closed);
                     return Poll::Ready(Err(AdmissionError::Closed));
@@ -311,7 +312,9 @@ impl<'p> Future for ReserveAsync<'p> {
         }
         let polled = inner.admission.poll_acquire_held(&mut this.waiting, cx);
         if let Poll::Ready(outcome) = &polled {
-            inner.timing.has_waited(this.since, outcome.is_ok());
+            if let Some(since) = this.since.take() {
+                inner.timing.has_waited(since, outcome.is_ok());
+            }
         }
         match polled {
             Poll::Ready(Ok(())) => permit(true),
@@ -333,8 +336,10 @@ impl ReserveAsync<'_> {
     fn leave(&mut self) {
         if let Some(waiting) = self.waiting.take() {
             self.inner.admission.forsake(waiting);
-            self.inner.timing.waits_no_more();
             self.inner.look_if_drained();
+        }
+        if self.since.take().is_some() {
+            self.inner.timing.waits_no_more();
         }
     }
 }
@@ -408,7 +413,7 @@ impl Pool {
         ReserveAsync {
             inner: &self.inner,
             waiting: None,
-            since: Stamp::NONE,
+            since: None,
         }
     }
 

@@ -4,13 +4,16 @@ mod support;
 
 use std::{
     cell::RefCell,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    ptr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
-    task::Context,
+    task::{Context, RawWaker, RawWakerVTable, Waker},
     thread,
     time::{Duration, Instant},
 };
@@ -337,5 +340,59 @@ fn a8_a_handle_may_be_blocked_on_as_a_future_inside_a_job() {
             panic!("a job that awaits a job of its own pool hangs");
         };
         assert_eq!(result.unwrap(), 7);
+    });
+}
+
+static UNCLONABLE: RawWakerVTable =
+    RawWakerVTable::new(|_| panic!("in a clone"), |_| (), |_| (), |_| ());
+
+fn unclonable() -> Waker {
+    let raw = RawWaker::new(ptr::null(), &UNCLONABLE);
+    // SAFETY: what is in the table looks at nothing.
+    unsafe { Waker::from_raw(raw) }
+}
+
+fn undroppable() -> Waker {
+    let guard = on_drop(|| panic!("in a drop"));
+    waker(move || {
+        let _ = &guard;
+    })
+}
+
+#[test]
+fn a2_a_waker_whose_clone_or_drop_panics_costs_no_place_and_no_count() {
+    watched(|| {
+        let pool = pool(1, 1);
+        let held = occupy(&pool);
+        pool.spawn(|| ()).unwrap();
+        let mut future = Box::pin(pool.reserve_async());
+        for _ in 0..2 {
+            let poll = || {
+                drop(
+                    future
+                        .as_mut()
+                        .poll(&mut Context::from_waker(&unclonable())),
+                )
+            };
+            assert!(catch_unwind(AssertUnwindSafe(poll)).is_err());
+        }
+        // The line has it alone, and drops it: for another one, and because nobody waits any more.
+        let waker = undroppable();
+        let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        drop(waker);
+        assert!(poll_once(&mut future).is_pending());
+        let mut forsaken = Box::pin(pool.reserve_async());
+        let waker = undroppable();
+        let polled = forsaken.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        drop(waker);
+        drop(forsaken);
+        held.release();
+        drop(block_on(future).unwrap());
+        pool.shutdown();
+        assert_conserved(&pool);
+        // Two jobs and a permit.
+        assert_eq!(pool.metrics().admission_wait.count, 3);
     });
 }

@@ -20,6 +20,7 @@ use crate::{
     fence,
     latch::Wake,
     sync::{self, AtomicU64, AtomicUsize, Mutex, Ordering, bump, lock, thread},
+    unwind::quietly,
 };
 
 /// How long a blocked thread waits for a batch before it insists on the first place. It bounds both
@@ -387,7 +388,8 @@ impl Admission {
             self.set_attention(desk);
             removed
         });
-        drop(wake);
+        // A waker is the user's code. If it panics, that is nobody's.
+        quietly(move || drop(wake));
         match standing {
             Standing::Granted if cfg!(mutant = "admission_drop_grant") => {
                 Err(AdmissionError::TimedOut)
@@ -426,8 +428,8 @@ impl Admission {
         };
         drop(desk);
         let polled = self.poll_outcome(waiting, id);
-        // The user's code again, after everything is in its place.
-        drop(old);
+        // The user's code again. What was granted meanwhile must not be lost by its panic.
+        quietly(move || drop(old));
         polled
     }
 
