@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    admission::Refusal,
     inner::Inner,
     job::{Job, Runnable},
     metrics::Stamp,
@@ -145,7 +146,9 @@ impl Inner {
         let f = span::carried(f);
         let admitted = match self.admission.try_acquire() {
             Ok(()) => Ok(Entry::Place),
-            Err(_) => self.wait_for_place(None, |deadline, is_futile| {
+            // It does not wait.
+            Err(Refusal::Closed) => return f(),
+            Err(Refusal::Full) => self.wait_for_place(None, |deadline, is_futile| {
                 self.admission.acquire(deadline, is_futile)
             }),
         };

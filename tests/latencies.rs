@@ -229,6 +229,17 @@ fn m2_short_tasks_are_all_counted_and_longer_ones_are_seen() {
 }
 
 #[test]
+fn m2_who_comes_to_a_closed_pool_has_not_waited() {
+    watched(|| {
+        let pool = pool(1, 1);
+        pool.close();
+        assert_eq!(pool.install(|| 42), 42);
+        assert!(pool.reserve().is_err());
+        assert_eq!(pool.metrics().admission_wait.count, 0);
+    });
+}
+
+#[test]
 fn m2_without_tracking_nothing_is_timed() {
     watched(|| {
         let builder = Pool::builder()
