@@ -501,6 +501,9 @@ enum Next {
 
 /// The loop. Entered as a searcher.
 fn run(current: &Current) {
+    // What it took last, when it was a worker before, may have been a shell, which does not start.
+    let inner = &*current.inner;
+    inner.timing.next_does_not_follow(current.seat.index);
     let mut next = Next::Search;
     loop {
         next = match next {

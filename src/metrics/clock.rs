@@ -12,6 +12,12 @@ impl Stamp {
     /// In place of a moment: the clock was not read, and the job is as others before it.
     pub(crate) const ALIKE: Self = Self(1);
 
+    /// This moment, or in place of one that is not known, the other.
+    #[inline]
+    pub(crate) fn or(self, other: Self) -> Self {
+        if self == Self::ALIKE { other } else { self }
+    }
+
     #[inline]
     pub(crate) fn from_raw(raw: u64) -> Self {
         Self(raw)

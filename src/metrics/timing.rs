@@ -9,7 +9,9 @@
 //! **Short tasks.** What a pool's own thread spawns into a scope may be shorter than it takes to read a
 //! clock. So if the last job that was timed on that thread was shorter than [`SHORT`], only one in
 //! [`SAMPLE`] of those that it spawns is timed; the others are recorded as what was timed last on the
-//! thread that runs them. When one turns out to be longer, all are timed again.
+//! thread that runs them, if that was short too. If it was not, or on a thread that is not the pool's, such
+//! a task is timed when it starts, and counts as one that has not waited. When one turns out to be longer,
+//! all are timed again.
 //!
 //! **Admission.** Who gets a place without waiting has waited no time, and is not timed. How many those are
 //! is a difference: of all places that were ever taken, and of those that were taken by who had to wait. A
@@ -197,15 +199,15 @@ impl Timing {
         let Some(seat) = seat.map(|seat| &self.seats[seat]) else {
             let now = clock.now();
             if placed {
-                let since = if since == Stamp::ALIKE { now } else { since };
                 let waits = &self.elsewhere.queue_wait;
-                waits.record_shared(clock.nanos(since, now));
+                waits.record_shared(clock.nanos(since.or(now), now));
             }
             return now;
         };
         let follows = Stamp::from_raw(seat.starts.load(Ordering::Relaxed));
         seat.starts.store(Stamp::NONE.raw(), Ordering::Relaxed);
-        let now = if since == Stamp::ALIKE {
+        // Not alike what is long: that would be recorded several times.
+        let now = if since == Stamp::ALIKE && seat.is_short.load(Ordering::Relaxed) {
             Stamp::ALIKE
         } else if follows == Stamp::NONE {
             clock.now()
@@ -217,7 +219,7 @@ impl Timing {
             let nanos = if now == Stamp::ALIKE {
                 seat.last_wait.load(Ordering::Relaxed)
             } else {
-                clock.nanos(since, now)
+                clock.nanos(since.or(now), now)
             };
             seat.last_wait.store(nanos, Ordering::Relaxed);
             times.queue_wait.record(nanos);
@@ -236,6 +238,9 @@ impl Timing {
             return self.elsewhere.run_time.record_shared(nanos);
         };
         let nanos = if started == Stamp::ALIKE {
+            // What has run inside of it may have been timed, and ended before.
+            let none = Stamp::NONE.raw();
+            seat.ended.store(none, Ordering::Relaxed);
             seat.last_run.load(Ordering::Relaxed)
         } else {
             let now = clock.now();
@@ -310,4 +315,53 @@ pub(super) fn told_at_least(told: &AtomicU64, read: u64) -> u64 {
     // Read at a bad moment it may even be below zero.
     let read = if read > u64::MAX / 2 { 0 } else { read };
     told.fetch_max(read, Ordering::Relaxed).max(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The last job that was timed on seat 0 was short.
+    fn timing() -> Timing {
+        let timing = Timing::new(2, true);
+        (0..2).for_each(|seat| timing.enroll(seat));
+        timing.seats[0].is_short.store(true, Ordering::Relaxed);
+        timing
+    }
+
+    #[test]
+    fn m2_a_short_task_is_not_taken_to_be_as_long_as_a_job_before_it() {
+        let timing = timing();
+        let since = timing.stamp_task(Some(0));
+        assert_eq!(since, Stamp::ALIKE);
+        assert_eq!(timing.starts(Some(0), true, since), Stamp::ALIKE);
+        // The last one on this thread was not short; and who has no seat has none.
+        timing.seats[1].last_wait.store(1 << 40, Ordering::Relaxed);
+        timing.seats[1].last_run.store(1 << 40, Ordering::Relaxed);
+        for seat in [Some(1), None] {
+            let started = timing.starts(seat, true, since);
+            assert!(started > Stamp::ALIKE);
+            timing.ended(seat, started);
+        }
+        let seen = timing.latencies(|| 0).jobs;
+        assert_eq!((seen.queue_wait.count, seen.queue_wait.max), (3, 0));
+        assert_eq!(seen.run_time.count, 2);
+        assert!(seen.run_time.max < 1 << 40);
+    }
+
+    #[test]
+    fn m2_a_job_does_not_start_before_an_untimed_one_has_ended() {
+        let timing = timing();
+        let outer = timing.starts(Some(0), true, Stamp::ALIKE);
+        let inner = timing.starts(Some(0), false, Stamp::NONE);
+        timing.ended(Some(0), inner);
+        timing.next_follows(0);
+        let starts = &timing.seats[0].starts;
+        assert_ne!(starts.load(Ordering::Relaxed), Stamp::NONE.raw());
+        timing.starts(Some(0), false, Stamp::ALIKE);
+        timing.ended(Some(0), inner);
+        timing.ended(Some(0), outer);
+        timing.next_follows(0);
+        assert_eq!(starts.load(Ordering::Relaxed), Stamp::NONE.raw());
+    }
 }
