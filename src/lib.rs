@@ -38,7 +38,8 @@
 //!
 //! - `serde`: [`Snapshot`] and what is in it implement `Serialize` and `Deserialize`.
 //! - `tracing`: a job runs in the `tracing` span that it was submitted in; so do the half of a join that
-//!   another thread takes, and an installed closure.
+//!   another thread takes, and an installed closure. The span does not fit beside the closure into a place of
+//!   the queue, so that with this feature a detached job, or one of a scope, costs an allocation too.
 
 // The models do not use all of what they check; loom's cells are not Sync; YIELDS is zero.
 #![cfg_attr(

@@ -82,7 +82,8 @@ pub struct Snapshot {
     pub parks: u64,
 
     /// How long it took to get a place in the queue: once for each place that was taken, and for each wait that
-    /// was in vain. Who got one at once has waited no time. Nothing, as the two below, without
+    /// ended without one, but for those of futures that were dropped. Who got one at once has waited no time.
+    /// Nothing, as the two below, without
     /// [`latency_tracking`](crate::PoolBuilder::latency_tracking).
     pub admission_wait: LatencySummary,
     /// How long jobs that had a place waited in the queue until they started.
