@@ -143,6 +143,34 @@ fn only_so_many_bodies_are_read_at_a_time() {
     });
 }
 
+#[test]
+fn an_answer_that_nobody_reads_counts_as_held() {
+    watched(|| {
+        let arguments = [
+            "--workers",
+            "1",
+            "--max-requests",
+            "1",
+            "--max-bytes",
+            "64M",
+        ];
+        let server = Server::start(&arguments);
+        // More than the system's own buffers take; hardly compressed at all.
+        let mut random = Random(1);
+        let body: Vec<u8> = (0..16 << 20).map(|_| random.below(256) as u8).collect();
+        let mut deaf = TcpStream::connect(server.addr).unwrap();
+        let length = format!("content-length: {}\r\n", body.len());
+        let head = head("POST", "/jobs?level=1", &length);
+        deaf.write_all(head.as_bytes()).unwrap();
+        deaf.write_all(&body).unwrap();
+        wait_until(|| server.metric("adaptive_pool_jobs_completed_total") == 1.0);
+        wait_until(|| server.metric("http_server_answers_total") == 1.0);
+        assert_unavailable(&server.post("/jobs", b"text"), "too many");
+        drop(deaf);
+        wait_until(|| server.post("/jobs", b"text").status == 200);
+    });
+}
+
 /// A client whose body is being read, and does not come.
 fn half_sent(server: &Server) -> TcpStream {
     let mut stream = TcpStream::connect(server.addr).unwrap();

@@ -37,8 +37,8 @@ pub struct App {
     pub pool: Pool,
     pub registry: Registry,
     pub history: History,
-    /// A permit for each body in memory.
-    pub held: Semaphore,
+    /// A permit for each body in memory, or for its answer.
+    pub held: Arc<Semaphore>,
     pub admission_timeout: Duration,
     pub max_bytes: usize,
     pub answers: IntCounterVec,
@@ -72,7 +72,7 @@ impl App {
             pool,
             registry,
             history: History::new(),
-            held: Semaphore::new(args.max_requests as usize),
+            held: Arc::new(Semaphore::new(args.max_requests as usize)),
             admission_timeout: args.admission_timeout,
             max_bytes: args.max_bytes,
             answers,

@@ -13,11 +13,14 @@ GET  /metrics        the same for Prometheus
 GET  /stats          the same for the page, as JSON
 GET  /healthz        200, or 503 once the server drains
 
-A POST is answered with 400 if there is something wrong with it, 413 if the body is too large, and
-503 with Retry-After if the server is overloaded or drains.
+A POST is answered with 400 if there is something wrong with it, 408 if its body does not come within
+10 seconds, 413 if that is too large, 500 if its job fails, and 503 with Retry-After if the server is
+overloaded or drains.
 
 Memory: a body is read only while fewer than MAX-REQUESTS others are held, and at most MAX-BYTES of
-it. So at most MAX-REQUESTS times MAX-BYTES are in memory, and as much again for the answers.
+it. It counts until its answer was sent, however long the client takes to read that. So at most
+MAX-REQUESTS times MAX-BYTES are in memory, and while they are compressed, as much again for the
+answers. Connections are not counted: their number is what the system allows.
 
 SIGTERM or Ctrl-C: what was admitted is answered, everything else is refused, then the program ends;
 a second one ends it at once.

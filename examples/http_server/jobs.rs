@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use tokio::time::timeout;
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use crate::{
     app::App,
@@ -57,10 +57,10 @@ pub async fn post(
         answer: "gone",
     };
     match answer(&app, options, request).await {
-        Ok(done) => {
+        Ok((done, held)) => {
             count.answer = "done";
             app.sent(done.input_bytes, done.compressed.len());
-            response(done)
+            response(done, held)
         }
         Err(refusal) => {
             count.answer = refusal.label();
@@ -73,7 +73,7 @@ async fn answer(
     app: &App,
     options: Result<Query<Options>, QueryRejection>,
     request: Request,
-) -> Result<Done, Refusal> {
+) -> Result<(Done, OwnedSemaphorePermit), Refusal> {
     // What can be refused without the body is refused before it is read.
     let Query(Options { level }) = options.map_err(|error| Refusal::Bad(error.body_text()))?;
     if !(1..=19).contains(&level) {
@@ -88,7 +88,8 @@ async fn answer(
     if app.pool.is_closed() {
         return Err(Refusal::Draining);
     }
-    let _held = app.held.try_acquire().map_err(|_| Refusal::TooMany)?;
+    let held = Arc::clone(&app.held).try_acquire_owned();
+    let held = held.map_err(|_| Refusal::TooMany)?;
     let data = read(request, max_bytes).await?;
 
     let asked = Instant::now();
@@ -103,7 +104,8 @@ async fn answer(
         // If the client goes away, a job that has not started gives its place back at once.
         .cancel_on_drop();
     match handle.await {
-        Ok(done) => done.map_err(|error| Refusal::Failed(error.to_string())),
+        Ok(Ok(done)) => Ok((done, held)),
+        Ok(Err(error)) => Err(Refusal::Failed(error.to_string())),
         Err(JobError::Cancelled) => Err(Refusal::Draining),
         Err(error) => Err(Refusal::Failed(error.to_string())),
     }
@@ -123,7 +125,19 @@ async fn read(request: Request, max_bytes: usize) -> Result<Bytes, Refusal> {
     Ok(data)
 }
 
-fn response(done: Done) -> Response {
+/// The bytes of an answer. They are held until they were sent, or the client has gone away.
+struct Sent {
+    bytes: Vec<u8>,
+    _held: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Sent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+fn response(done: Done, held: OwnedSemaphorePermit) -> Response {
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let timing = format!(
         "wait;dur={:.3}, run;dur={:.3}",
@@ -136,5 +150,9 @@ fn response(done: Done) -> Response {
         ("x-input-bytes", done.input_bytes.to_string()),
         ("server-timing", timing),
     ];
-    (headers, done.compressed).into_response()
+    let sent = Sent {
+        bytes: done.compressed,
+        _held: held,
+    };
+    (headers, Bytes::from_owner(sent)).into_response()
 }
