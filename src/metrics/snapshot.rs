@@ -2,7 +2,7 @@
 
 use super::{
     histogram::LatencySummary,
-    timing::{JobLatencies, Latencies},
+    timing::{JobSummaries, Latencies},
 };
 use crate::inner::Inner;
 
@@ -118,7 +118,7 @@ pub struct WorkerSnapshot {
 }
 
 impl WorkerSnapshot {
-    fn of(inner: &Inner, seat: usize, latencies: &JobLatencies) -> Self {
+    fn of(inner: &Inner, seat: usize, latencies: JobSummaries) -> Self {
         let [inlined, completed, panicked, steals] = inner.recorder.of_seat(seat);
         let started = inner.admission.given_back_by(seat) + inlined;
         Self {
@@ -127,8 +127,8 @@ impl WorkerSnapshot {
             completed,
             panicked,
             steals,
-            queue_wait: latencies.queue_wait.summary(),
-            run_time: latencies.run_time.summary(),
+            queue_wait: latencies.queue_wait,
+            run_time: latencies.run_time,
         }
     }
 }
@@ -148,7 +148,7 @@ impl Snapshot {
         let spares = inner.settings.workers_max;
         let per_worker: Vec<WorkerSnapshot> = (0..spares)
             .chain(spares..spares + threads.spare)
-            .map(|seat| WorkerSnapshot::of(inner, seat, &latencies.seats[seat]))
+            .map(|seat| WorkerSnapshot::of(inner, seat, latencies.seats[seat]))
             .collect();
         let started: u64 = per_worker.iter().map(|worker| worker.started).sum();
         let busy = per_worker.iter().filter(|worker| worker.busy).count() as u64;

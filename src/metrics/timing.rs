@@ -26,7 +26,7 @@ use crossbeam_utils::CachePadded;
 
 use super::{
     clock::{Clock, Stamp},
-    histogram::{Histogram, Merged},
+    histogram::{Histogram, LatencySummary, Merged},
 };
 
 /// In ns. By feel: what takes so long bears that the clock is read for it.
@@ -83,7 +83,7 @@ pub(crate) struct Latencies {
     pub(crate) admission_wait: Merged,
     pub(crate) jobs: JobLatencies,
     /// Of the thread of each seat.
-    pub(crate) seats: Vec<JobLatencies>,
+    pub(crate) seats: Vec<JobSummaries>,
 }
 
 /// The latencies of jobs, merged.
@@ -93,14 +93,26 @@ pub(crate) struct JobLatencies {
     pub(crate) run_time: Merged,
 }
 
+/// What is told of the latencies of one thread's jobs.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct JobSummaries {
+    pub(crate) queue_wait: LatencySummary,
+    pub(crate) run_time: LatencySummary,
+}
+
 impl JobLatencies {
-    fn of(times: Option<&Times>) -> Self {
+    fn of(times: &Times) -> Self {
         let mut latencies = Self::default();
-        if let Some(times) = times {
-            times.queue_wait.merge_into(&mut latencies.queue_wait);
-            times.run_time.merge_into(&mut latencies.run_time);
-        }
+        times.queue_wait.merge_into(&mut latencies.queue_wait);
+        times.run_time.merge_into(&mut latencies.run_time);
         latencies
+    }
+
+    fn summaries(&self) -> JobSummaries {
+        JobSummaries {
+            queue_wait: self.queue_wait.summary(),
+            run_time: self.run_time.summary(),
+        }
     }
 
     fn add(&mut self, other: &Self) {
@@ -279,13 +291,17 @@ impl Timing {
 
     /// The latencies of all threads, merged. `places` tells how many places were ever taken.
     pub(crate) fn latencies(&self, places: impl FnOnce() -> u64) -> Latencies {
-        let seats: Vec<_> = self
-            .seats
-            .iter()
-            .map(|seat| JobLatencies::of(seat.times.get()))
-            .collect();
-        let mut jobs = JobLatencies::of(Some(&self.elsewhere));
-        seats.iter().for_each(|seat| jobs.add(seat));
+        let mut jobs = JobLatencies::of(&self.elsewhere);
+        // One after another: a pool may have thousands of seats, most of which have no thread.
+        let seats = self.seats.iter().map(|seat| {
+            let Some(times) = seat.times.get() else {
+                return JobSummaries::default();
+            };
+            let own = JobLatencies::of(times);
+            jobs.add(&own);
+            own.summaries()
+        });
+        let seats = seats.collect();
         let mut admission_wait = Merged::default();
         self.admission_wait.merge_into(&mut admission_wait);
         if self.clock.is_some() {
