@@ -289,6 +289,49 @@ fn s2_a_clock_that_steps_back_only_delays() {
     assert_eq!(policy.decide(&idle), verdict(Park(1), None));
 }
 
+/// The machine was suspended for years, or until the end of time: all waits are over, but none is over twice.
+#[test]
+fn s2_s3_a_clock_that_jumps_ahead_takes_one_step() {
+    const YEARS: Duration = Duration::from_secs(300_000_000);
+    for now in [CALM.now + YEARS, Duration::MAX] {
+        let next = now.checked_add(POLICY.cooldown);
+        let pressed = Measured {
+            now,
+            in_service: 4,
+            busy: 4,
+            past: scaled_up(CALM.now),
+            ..waiting(10)
+        };
+        let one_step = Verdict {
+            decision: CallIn(1),
+            look_again: next,
+        };
+        assert_eq!(POLICY.decide(&pressed), one_step);
+        // Asked again at once, it keeps to the cooldown.
+        let pressed = Measured {
+            in_service: 5,
+            busy: 5,
+            past: scaled_up(now),
+            ..pressed
+        };
+        let later = Verdict {
+            decision: Nothing,
+            look_again: next,
+        };
+        assert_eq!(POLICY.decide(&pressed), later);
+        let idle = Measured {
+            now,
+            in_service: 6,
+            busy: 2,
+            idle_since: &[ms(990); 4],
+            ..CALM
+        };
+        assert_eq!(POLICY.decide(&idle), verdict(Park(4), None), "not the busy");
+        let policy = Policy { min: 3, ..POLICY };
+        assert_eq!(policy.decide(&idle), verdict(Park(3), None));
+    }
+}
+
 #[test]
 fn s5_waits_that_never_end_need_no_timer() {
     let policy = Policy {
