@@ -1,11 +1,13 @@
 //! Faults put in on purpose: threads that the system refuses from the n-th on, wake-ups that nobody meant, hooks
-//! that always panic, payloads that find no memory. Failures 19, 23, 25 and 38.
+//! that always panic, payloads that find no memory, a fork. Failures 19, 23, 25, 26, 36 and 38.
 #![cfg(all(target_os = "linux", not(miri)))]
 mod support;
 
 use std::{
-    io,
+    collections::BTreeMap,
+    fs, io,
     panic::{self, AssertUnwindSafe},
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -43,7 +45,7 @@ fn set_limit(bytes: Option<usize>) {
 
 /// From now on there is room for the stacks of so many more threads: the next start after these fails.
 fn room_for_threads(threads: usize) {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages = fs::read_to_string("/proc/self/statm").unwrap();
     let pages: usize = pages.split(' ').next().unwrap().parse().unwrap();
     set_limit(Some(pages * 4096 + threads * STACK + STACK / 2));
 }
@@ -415,6 +417,84 @@ fn r1_r2_workers_that_are_woken_for_nothing_lose_no_job() {
         let report = pool.shutdown();
         assert_eq!(report.completed, submitted);
         assert_eq!(ran.load(Ordering::Relaxed), submitted);
+        assert_conserved(&pool);
+    });
+}
+
+/// How often each thread of this name has begun to wait, or was made to, by the system's count.
+fn switches(name: &str) -> BTreeMap<PathBuf, u64> {
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    let of = |path: PathBuf| {
+        let status = fs::read_to_string(path.join("status")).ok()?;
+        let is_named = status.starts_with(&format!("Name:\t{name}"));
+        let counts = status.lines().filter(|line| line.contains("ctxt_switches"));
+        let counts = counts.map(|line| line.rsplit('\t').next()?.parse::<u64>().ok());
+        Some((path, counts.sum::<Option<u64>>()?)).filter(|_| is_named)
+    };
+    tasks.filter_map(|task| of(task.unwrap().path())).collect()
+}
+
+/// The same, when for a while none of them has done anything.
+fn switches_at_rest(name: &str) -> BTreeMap<PathBuf, u64> {
+    loop {
+        let before = switches(name);
+        for_a_while(Duration::from_millis(20), thread::yield_now);
+        if switches(name) == before {
+            return before;
+        }
+    }
+}
+
+/// R2, failure 26. They sleep in rayon, which wakes up to two more than the one that it is told to.
+#[test]
+fn r2_one_job_wakes_few_of_many_who_sleep() {
+    watched(|| {
+        let builder = Pool::builder().workers(16).capacity(16).name("herd");
+        let pool = builder.idle_timeout(Duration::MAX).build().unwrap();
+        let woken_by = |jobs: usize| {
+            let before = switches_at_rest("herd");
+            drop((0..jobs).map(|_| occupy(&pool)).collect::<Vec<_>>());
+            let after = switches_at_rest("herd");
+            assert_eq!((before.len(), after.len()), (16, 16));
+            let is_woken = |thread: &&PathBuf| before[*thread] != after[*thread];
+            after.keys().filter(is_woken).count()
+        };
+        assert_eq!(woken_by(16), 16, "as many jobs at once wake all");
+        let woken: Vec<_> = (0..10).map(|_| woken_by(1)).collect();
+        assert!(woken.iter().all(|n| (1..=4).contains(n)), "{woken:?}");
+    });
+}
+
+/// Failure 36. In the child there is none of the pool's threads.
+#[test]
+fn a_forked_child_may_submit_in_vain_and_exit() {
+    let name = "a_forked_child_may_submit_in_vain_and_exit";
+    survives_in_child(name, || {
+        let pool = Pool::builder().workers(2).capacity(2).name("forks").build();
+        let pool = pool.unwrap();
+        drop([occupy(&pool), occupy(&pool)]);
+        // So that none of them holds a lock, which would be held for good in the child.
+        switches_at_rest("forks");
+        // SAFETY: the other threads are asleep, and hold no lock that the child could want.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: always. It ends the child if that hangs.
+            unsafe { libc::alarm(10) };
+            let waits = || pool.try_spawn(|| ()).is_ok();
+            let is_refused = || pool.spawn_timeout(Duration::from_millis(1), || ()).is_err();
+            let as_it_should_be = waits() && waits() && is_refused() && pool.metrics().depth == 2;
+            pool.close();
+            // SAFETY: always. Without a leak checker's look for the threads that own the rest of the pool.
+            unsafe { libc::_exit(i32::from(!as_it_should_be)) };
+        }
+        assert!(child > 0, "{}", io::Error::last_os_error());
+        let mut status = 0;
+        // SAFETY: the pointer is valid for a write.
+        let ended = unsafe { libc::waitpid(child, &raw mut status, 0) };
+        assert_eq!((ended, status), (child, 0));
+        // Nothing of that has come to the parent.
+        assert_eq!(pool.submit(|| 7).unwrap().join().unwrap(), 7);
+        assert_eq!(pool.shutdown().completed, 3);
         assert_conserved(&pool);
     });
 }
