@@ -50,7 +50,11 @@ impl Account for PartOfAnother {
         Stamp::NONE
     }
 
-    fn end(&self, _: &Site<'_>, _: Stamp, _: bool) {}
+    fn end(&self, site: &Site<'_>, _: Stamp, _: bool) {
+        if let Some(seat) = site.seat {
+            site.inner.timing.next_does_not_follow(seat);
+        }
+    }
 }
 
 type Outcome<R> = Result<R, Box<dyn Any + Send>>;

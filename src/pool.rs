@@ -8,8 +8,7 @@ use std::{
 };
 
 use crate::{
-    builder::Workers,
-    builder::{self, PoolBuilder},
+    builder::{self, PoolBuilder, Workers},
     error::{BuildError, ShutdownError, ShutdownReport},
     inner::Inner,
     metrics::{PoolCollector, Snapshot},

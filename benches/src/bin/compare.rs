@@ -72,6 +72,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
             _ => Err(format!("{value} is not a number above 0")),
         };
         match arg.as_str() {
+            "--help" => return Err(USAGE.to_owned()),
             "--rounds" => options.rounds = number(value()?)? as usize,
             "--jobs" => options.jobs = number(value()?)?,
             "--json" => options.json = Some(value()?),
