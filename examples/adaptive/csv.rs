@@ -1,11 +1,8 @@
 //! What was seen of a pool, as a CSV file.
 
-use std::{
-    fmt::Write,
-    fs,
-    io::{self, ErrorKind},
-    path::Path,
-};
+use std::{fmt::Write, fs, io, path::Path};
+
+use crate::lines;
 
 const COLUMNS: &str = "time_s,phase,depth,capacity,workers_in_service,workers_busy,\
     admission_wait_us,completed";
@@ -46,21 +43,7 @@ pub fn write(path: &Path, samples: &[Sample]) -> io::Result<()> {
 }
 
 pub fn read(path: &Path) -> io::Result<Vec<Sample>> {
-    let text = fs::read_to_string(path)?;
-    let mut lines = text.lines();
-    if lines.next() != Some(COLUMNS) {
-        let what = format!("the first line is not {COLUMNS}");
-        return Err(io::Error::new(ErrorKind::InvalidData, what));
-    }
-    lines
-        .zip(2..)
-        .map(|(line, number)| {
-            parse(line).ok_or_else(|| {
-                let what = format!("line {number} is not a sample: {line}");
-                io::Error::new(ErrorKind::InvalidData, what)
-            })
-        })
-        .collect()
+    lines::read(path, COLUMNS, parse)
 }
 
 fn parse(line: &str) -> Option<Sample> {

@@ -13,6 +13,7 @@
 
 mod args;
 mod csv;
+mod lines;
 mod live;
 mod load;
 mod plot;

@@ -4,6 +4,8 @@ use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use clap::{Parser, value_parser};
 
+use crate::parse;
+
 const AFTER_HELP: &str = "\
 Memory: a file is read only after a place in the queue was won for it, and is then held whole until
 its job ends. So at most CAPACITY + WORKERS files are in memory, however many there are and however
@@ -29,7 +31,7 @@ pub struct Args {
 
     /// Workers in service: a number, or at least .. at most, as 1..4 or 1..=4 (both mean 1 to 4).
     /// Default: as many as there are cores.
-    #[arg(long, value_name = "N|MIN..MAX", value_parser = workers)]
+    #[arg(long, value_name = "N|MIN..MAX", value_parser = parse::workers)]
     pub workers: Option<RangeInclusive<usize>>,
 
     /// How many files may wait for a worker.
@@ -55,33 +57,8 @@ pub struct Args {
     pub json: bool,
 }
 
-fn workers(text: &str) -> Result<RangeInclusive<usize>, String> {
-    let number = |text: &str| {
-        text.parse::<usize>()
-            .map_err(|_| String::from("expected a number (4) or a range (1..4, 1..=4)"))
-    };
-    match text.split_once("..") {
-        None => number(text).map(|n| n..=n),
-        Some((min, max)) => Ok(number(min)?..=number(max.strip_prefix('=').unwrap_or(max))?),
-    }
-}
-
 fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let seconds = match unit {
-        "us" => 1e-6,
-        "ms" => 1e-3,
-        "s" => 1.0,
-        "m" => 60.0,
-        _ => 0.0,
-    };
-    number
-        .parse::<f64>()
-        .ok()
-        .filter(|_| seconds > 0.0)
-        .and_then(|number| Duration::try_from_secs_f64(number * seconds).ok())
+    parse::seconds(text, &[("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0)])
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .ok_or_else(|| String::from("expected a number and a unit (us, ms, s, m), as 50ms or 1.5s"))
 }

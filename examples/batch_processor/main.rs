@@ -12,6 +12,7 @@
 mod args;
 mod collect;
 mod histogram;
+mod parse;
 mod produce;
 mod progress;
 mod summary;

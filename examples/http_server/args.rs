@@ -4,6 +4,8 @@ use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
 use clap::{Parser, value_parser};
 
+use crate::parse;
+
 const AFTER_HELP: &str = "\
 POST /jobs?level=N   hashes (BLAKE3) and compresses (zstd, level 1 to 19, default 3) the bytes of the
                      body. The answer is the compressed bytes; its headers tell the hash, and how
@@ -38,7 +40,7 @@ pub struct Args {
 
     /// Workers in service: a number, or at least .. at most, as 1..4 or 1..=4 (both mean 1 to 4).
     /// Default: from 1 to as many as there are cores.
-    #[arg(long, value_name = "N|MIN..MAX", value_parser = workers)]
+    #[arg(long, value_name = "N|MIN..MAX", value_parser = parse::workers)]
     pub workers: Option<RangeInclusive<usize>>,
 
     /// How many jobs may wait for a worker.
@@ -62,34 +64,9 @@ pub struct Args {
     pub drain_timeout: Duration,
 }
 
-fn workers(text: &str) -> Result<RangeInclusive<usize>, String> {
-    let number = |text: &str| {
-        text.parse::<usize>()
-            .map_err(|_| String::from("expected a number (4) or a range (1..4, 1..=4)"))
-    };
-    match text.split_once("..") {
-        None => number(text).map(|n| n..=n),
-        Some((min, max)) => Ok(number(min)?..=number(max.strip_prefix('=').unwrap_or(max))?),
-    }
-}
-
 fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let seconds = match unit {
-        "ms" => 1e-3,
-        "s" => 1.0,
-        "m" => 60.0,
-        _ => 0.0,
-    };
-    number
-        .parse::<f64>()
-        .ok()
-        .filter(|_| seconds > 0.0)
+    parse::seconds(text, &[("ms", 1e-3), ("s", 1.0), ("m", 60.0)])
         // A day: the timers of the runtime end some time after it.
-        .map(|number| number * seconds)
         .filter(|seconds| *seconds <= 86_400.0)
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .ok_or_else(|| {

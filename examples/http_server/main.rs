@@ -14,6 +14,8 @@ mod app;
 mod args;
 mod history;
 mod jobs;
+#[path = "../batch_processor/parse.rs"]
+mod parse;
 mod refusal;
 mod serve;
 mod stats;

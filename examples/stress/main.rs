@@ -24,6 +24,8 @@ mod watch;
 #[allow(dead_code)]
 #[path = "../batch_processor/histogram.rs"]
 mod histogram;
+#[path = "../adaptive/lines.rs"]
+mod lines;
 #[path = "../batch_processor/units.rs"]
 mod units;
 
