@@ -395,8 +395,7 @@ impl AfterCall {
             Self::Nothing => {}
             Self::Watch => inner.scaler.watch_call(inner),
             Self::LookAgain => {
-                let duty = inner.sleep.look_again(|| !inner.queue.is_empty());
-                inner.fulfil(duty);
+                inner.look_again();
             }
         }
     }

@@ -272,8 +272,7 @@ impl Current {
     fn come_back(&self) {
         let inner = &self.inner;
         if !inner.sleep.return_to_service() && inner.threads.come_back(inner) {
-            let duty = inner.sleep.look_again(|| !inner.queue.is_empty());
-            inner.fulfil(duty);
+            inner.look_again();
         }
     }
 
@@ -545,8 +544,7 @@ fn leave_as_surplus(current: &Current) -> bool {
     let inner = &*current.inner;
     let leaves = inner.threads.leave_as_surplus(inner, current.seat.index);
     if !leaves {
-        let duty = inner.sleep.look_again(|| !inner.queue.is_empty());
-        inner.fulfil(duty);
+        inner.look_again();
     }
     leaves
 }
@@ -658,8 +656,7 @@ fn lie_down(current: &Current) -> Next {
     let fall_asleep = || inner.threads.fall_asleep(inner, index);
     match inner.sleep.doze_for(index, DOZE, fall_asleep) {
         DozeEnd::Asleep => {
-            let duty = inner.sleep.look_again(|| !inner.queue.is_empty());
-            inner.fulfil(duty);
+            inner.look_again();
             inner.scaler.fell_asleep(inner, DOZE);
             Next::Leave
         }
@@ -675,6 +672,13 @@ fn lie_down(current: &Current) -> Next {
 }
 
 impl Inner {
+    /// Looks at the queues once more, after a call was taken back that kept others from being sent, or by one
+    /// who has fallen asleep.
+    pub(crate) fn look_again(&self) {
+        let duty = self.sleep.look_again(|| !self.queue.is_empty());
+        self.fulfil(duty);
+    }
+
     /// Does what the sleep protocol left to the one who pushed a job.
     #[inline]
     pub(crate) fn fulfil(&self, duty: Duty) {
