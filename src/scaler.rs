@@ -166,11 +166,9 @@ impl Scaler {
     /// A worker that found nothing since then has fallen asleep.
     pub(crate) fn fell_asleep(&self, inner: &Inner, idled: Duration) {
         if self.marks.may_shrink.load(Ordering::Relaxed) {
-            let mut state = lock(&self.state);
-            state.idle_since.push(self.now().saturating_sub(idled));
-            let duty = self.decide(&mut state, inner);
-            drop(state);
-            inner.fulfil(duty);
+            self.ask(inner, |state| {
+                state.idle_since.push(self.now().saturating_sub(idled));
+            });
         }
     }
 
@@ -191,15 +189,21 @@ impl Scaler {
     /// Asks the policy, and does what it says.
     #[cold]
     pub(crate) fn look(&self, inner: &Inner) {
-        let duty = self.decide(&mut lock(&self.state), inner);
-        inner.fulfil(duty);
+        self.ask(inner, |_| ());
     }
 
     /// Changes the range.
     pub(crate) fn resize(&self, inner: &Inner, workers: RangeInclusive<usize>) {
+        self.ask(inner, |state| {
+            (state.policy.min, state.policy.max) = workers.into_inner();
+            inner.threads.set_max(&inner.me(), state.policy.max);
+        });
+    }
+
+    /// Changes something, asks the policy, and does what it says.
+    fn ask(&self, inner: &Inner, change: impl FnOnce(&mut State)) {
         let mut state = lock(&self.state);
-        (state.policy.min, state.policy.max) = workers.into_inner();
-        inner.threads.set_max(&inner.me(), state.policy.max);
+        change(&mut state);
         let duty = self.decide(&mut state, inner);
         drop(state);
         inner.fulfil(duty);
@@ -239,23 +243,20 @@ impl Scaler {
         state
             .past
             .note(verdict.decision, now, state.policy.cooldown);
-        match verdict.decision {
+        let after = match verdict.decision {
             Decision::CallIn(workers) => {
                 state.scale_ups += 1;
                 state.idle_since.extend((0..workers).map(|_| now));
                 state.most = state.most.max(in_service + workers);
+                in_service + workers
             }
             Decision::Park(workers) => {
                 state.parks += workers as u64;
                 state
                     .idle_since
                     .drain(..workers.min(state.idle_since.len()));
+                in_service - workers
             }
-            Decision::Nothing => {}
-        }
-        let after = match verdict.decision {
-            Decision::CallIn(workers) => in_service + workers,
-            Decision::Park(workers) => in_service - workers,
             Decision::Nothing => in_service,
         };
         let may_grow = after < state.policy.max;
