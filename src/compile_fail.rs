@@ -169,6 +169,7 @@ struct BatchEnds;
 /// permit.spawn(|| ());
 /// let mut items = pool.map([1], |n| n);
 /// items.next();
+/// drop(items);
 /// drop(pool);
 /// ```
 struct PoolOutlives;

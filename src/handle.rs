@@ -37,8 +37,6 @@ struct Task<F, T> {
     body: UnsafeCell<Option<F>>,
     /// Written by the one who claimed, before the latch is done; read by the handle, after it.
     result: UnsafeCell<Option<Result<T, JobError>>>,
-    /// Whether it is run even when the pool is emptied.
-    kept: bool,
     /// Since when it has its place.
     since: Stamp,
 }
@@ -135,10 +133,6 @@ where
     }
 
     fn discard(self, site: &Site<'_>, placed: bool) {
-        if self.0.kept {
-            self.run(site, placed);
-            return site.inner.look_if_drained();
-        }
         let task = self.into_task();
         if task.latch.claim() {
             // SAFETY: claimed.
@@ -150,10 +144,6 @@ where
 
     fn is_shell(&self) -> bool {
         self.0.latch.is_claimed()
-    }
-
-    fn is_kept(&self) -> bool {
-        self.0.kept && !self.is_shell()
     }
 }
 
@@ -216,8 +206,8 @@ where
     }
 }
 
-/// Makes the two ends of a job with a handle. One that is `kept` is never dropped by a shutdown.
-pub(crate) fn pair<F, T>(inner: &Arc<Inner>, f: F, kept: bool) -> (Shared<F, T>, JobHandle<T>)
+/// Makes the two ends of a job with a handle.
+pub(crate) fn pair<F, T>(inner: &Arc<Inner>, f: F) -> (Shared<F, T>, JobHandle<T>)
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
@@ -227,7 +217,6 @@ where
         inner: Arc::as_ptr(inner),
         body: UnsafeCell::new(Some(f)),
         result: UnsafeCell::new(None),
-        kept,
         since: inner.timing.stamp(),
     });
     let handle = JobHandle {

@@ -11,7 +11,7 @@ use crate::{
     admission::Admission,
     error::BuildError,
     fence,
-    job::Job,
+    job::{Job, Runnable},
     mail::Post,
     metrics::{Recorder, Timing},
     queue::Queue,
@@ -145,10 +145,34 @@ impl Inner {
         self.pushed(self.sleep.after_push());
     }
 
+    /// Puts a job without a place where those find it who have nothing to do, for one who is about to do
+    /// something else.
+    pub(crate) fn offer<J: Runnable + 'static>(&self, job: J) {
+        let current = worker::current_of(self).filter(|current| current.frame().is_null());
+        let duty = match current.and_then(worker::Current::local) {
+            Some(local) => {
+                // SAFETY: it borrows nothing.
+                unsafe { local.push_structured(job) };
+                self.sleep.after_offer()
+            }
+            None => {
+                self.queue.push_structured(Job::new(job));
+                self.sleep.after_push()
+            }
+        };
+        self.fulfil(duty);
+    }
+
     /// To be called after the push of a job that holds a place.
     #[inline]
     pub(crate) fn pushed(&self, duty: Duty) {
         self.fulfil(duty);
+        self.place_taken();
+    }
+
+    /// To be called when a place was taken for work that a job in the queue will come to.
+    #[inline]
+    pub(crate) fn place_taken(&self) {
         if self.scaler.is_due(self) {
             self.scaler.look(self);
         }

@@ -100,6 +100,8 @@ mod wait;
 mod worker;
 
 mod admission;
+mod bell;
+mod chunk;
 mod countdown;
 mod deque;
 mod drain;

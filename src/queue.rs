@@ -43,6 +43,8 @@ pub(crate) struct Queue {
     /// Jobs in the queues that were taken back: only their shells are left. A shell may come out of
     /// the queue before the one who left it has counted it.
     shells: CachePadded<AtomicI64>,
+    /// Jobs in the queues that work on batches and have no place: the items of the batches have.
+    placeless: CachePadded<AtomicI64>,
     sweeping: Mutex<()>,
 }
 
@@ -108,6 +110,7 @@ impl Queue {
             strays: Mutex::new(VecDeque::new()),
             stray_count: CachePadded::new(AtomicUsize::new(0)),
             shells: CachePadded::new(AtomicI64::new(0)),
+            placeless: CachePadded::new(AtomicI64::new(0)),
             sweeping: Mutex::new(()),
         };
         (queue, locals)
@@ -244,15 +247,27 @@ impl Queue {
             .or_else(|| self.take_submitted())
     }
 
-    /// How many structured jobs wait, and kept ones that were put among them. Of these some may be shells,
+    /// How many structured jobs with places wait, and kept ones that were put among them. Of these some may be shells,
     /// so all shells are left out: there are no others in the end, when the submitted jobs are gone.
     pub(crate) fn structured(&self) -> u64 {
         let deques = self.stealers.iter().map(|thread| thread.structured.len());
         let waiting = deques.sum::<usize>()
             + self.structured.len()
             + self.stray_count.load(Ordering::Relaxed);
-        let shells = self.shells.load(Ordering::Relaxed);
-        (waiting as u64).saturating_sub(shells.try_into().unwrap_or(0))
+        let left_out = self.shells.load(Ordering::Relaxed) + self.placeless.load(Ordering::Relaxed);
+        (waiting as u64).saturating_sub(left_out.try_into().unwrap_or(0))
+    }
+
+    /// How many jobs without a place wait.
+    pub(crate) fn placeless(&self) -> u64 {
+        let placeless = self.placeless.load(Ordering::Acquire);
+        placeless.try_into().unwrap_or(0)
+    }
+
+    /// So many jobs without a place are put into the queues, or, below zero, come out of them.
+    pub(crate) fn count_placeless(&self, more: i64) {
+        // Release, and Acquire in `placeless`: what it brings is seen.
+        self.placeless.fetch_add(more, Ordering::Release);
     }
 
     /// Takes one submitted job from anywhere, as any thread may.

@@ -34,7 +34,7 @@ use crate::{
     span::Origin,
     submit::{Entry, Wait},
     sync::lock,
-    unwind::{Delivered, drop_payload},
+    unwind::drop_payload,
     wait::Countdown,
     worker::{self, Current, INLINE_DEPTH},
 };
@@ -76,15 +76,23 @@ unsafe impl Sync for Scope<'_> {}
 unsafe impl Send for Scope<'_> {}
 
 /// A scope's address, for its jobs.
-struct ScopeRef<'scope>(*const Scope<'scope>);
+pub(crate) struct ScopeRef<'scope>(*const Scope<'scope>);
 
 // SAFETY: a scope is Sync.
 unsafe impl Send for ScopeRef<'_> {}
 
+impl Clone for ScopeRef<'_> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl Copy for ScopeRef<'_> {}
+
 impl<'scope> ScopeRef<'scope> {
     /// # Safety
-    /// The scope is still counting a job that the caller runs.
-    unsafe fn get<'a>(self) -> &'a Scope<'scope> {
+    /// The scope is still counting a job that the caller runs, or the caller is in its body.
+    pub(crate) unsafe fn get<'a>(self) -> &'a Scope<'scope> {
         // SAFETY: passed on to the caller.
         unsafe { &*self.0 }
     }
@@ -248,9 +256,24 @@ impl<'scope> Scope<'scope> {
         }
     }
 
-    fn push<F>(&self, inner: &Inner, current: Option<&Current>, job: ScopeJob<'scope, F>)
+    pub(crate) fn address(&self) -> ScopeRef<'scope> {
+        ScopeRef(self)
+    }
+
+    /// One more job, by the thread of this seat.
+    pub(crate) fn begin_job(&self, seat: Option<usize>) {
+        self.countdown.begin(seat);
+    }
+
+    /// A job has ended. The scope may be gone after this.
+    pub(crate) fn end_job(&self, site: &Site<'_>) {
+        self.countdown.end(site.inner, site.seat);
+    }
+
+    /// Puts a job into the queue that is counted already.
+    pub(crate) fn push<J>(&self, inner: &Inner, current: Option<&Current>, job: J)
     where
-        F: FnOnce(&Scope<'scope>) + Send + 'scope,
+        J: Runnable + 'scope,
     {
         let frame = current.map(Current::frame);
         let own = frame.is_some_and(|frame| frame.is_null() || ptr::eq(frame, self.frame()));
@@ -293,10 +316,7 @@ impl<'scope> Scope<'scope> {
 
     /// Keeps the first panic. The others have nobody to go to.
     #[cold]
-    fn keep_panic(&self, payload: Box<dyn Any + Send>) {
-        if payload.is::<Delivered>() {
-            return;
-        }
+    pub(crate) fn keep_panic(&self, payload: Box<dyn Any + Send>) {
         let mut first = lock(&self.panic);
         if first.is_none() {
             *first = Some(payload);
@@ -348,7 +368,7 @@ impl fmt::Debug for Scope<'_> {
 impl Inner {
     /// How a structured job gets in. One that may wait or run inline is refused by nothing but its
     /// timeout.
-    fn admit_structured(
+    pub(crate) fn admit_structured(
         &self,
         wait: Wait,
         current: Option<&Current>,
@@ -360,7 +380,6 @@ impl Inner {
         match taken {
             Ok(()) => Ok(Entry::Place),
             Err(refusal) => match (AdmissionError::from(refusal), wait) {
-                (reason, Wait::Peek) => Err(reason),
                 (reason, Wait::Never) => {
                     self.recorder.rejected(reason);
                     Err(reason)

@@ -137,7 +137,8 @@ impl Inner {
     pub(crate) fn stop_if_drained(&self) {
         let counts = || {
             let sums = self.recorder.sums();
-            (sums.inlined, sums.ended())
+            // Those come with items that have places, and bring none: so none is new if all had ended above.
+            (sums.inlined + self.queue.placeless(), sums.ended())
         };
         let drain = &self.life.drain;
         if drain.try_stop(&self.admission, &self.sleep, counts) {
@@ -222,9 +223,9 @@ impl Inner {
     fn cut_short(&self) -> ShutdownError {
         self.begin_discard();
         let mut state = lock(&self.life.state);
-        // Structured jobs stay in the queue: somebody waits for them. One that moves from one deque to
+        // Structured jobs and items of batches stay in the queue: somebody waits for them. One that moves from one deque to
         // another meanwhile is not seen, and tells nobody; so this looks again by itself, too.
-        while self.admission.queued() > self.queue.structured() {
+        while self.admission.queued() > self.queue.structured() + self.recorder.batched() {
             state = self
                 .life
                 .wait(state, Instant::now().checked_add(LOOK_AGAIN));

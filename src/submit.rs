@@ -27,8 +27,6 @@ use crate::{
 #[derive(Clone, Copy)]
 pub(crate) enum Wait {
     Never,
-    /// As `Never`, by one who comes again: a refusal is not in the books.
-    Peek,
     Until(Instant),
     Forever,
     /// Not at all: it runs its job itself.
@@ -65,7 +63,7 @@ pub(crate) enum Entry {
 
 impl Inner {
     #[inline]
-    fn admit(&self, wait: Wait) -> Result<Entry, AdmissionError> {
+    pub(crate) fn admit(&self, wait: Wait) -> Result<Entry, AdmissionError> {
         match self.admission.try_acquire() {
             Ok(()) => Ok(Entry::Place),
             Err(refusal) => self.admit_refused(refusal, wait, |deadline, is_futile| {
@@ -84,7 +82,7 @@ impl Inner {
     ) -> Result<Entry, AdmissionError> {
         let outcome = match (refusal, wait) {
             (Refusal::Closed, _) => Err(AdmissionError::Closed),
-            (Refusal::Full, Wait::Never | Wait::Peek) => Err(AdmissionError::Full),
+            (Refusal::Full, Wait::Never) => Err(AdmissionError::Full),
             // A worker that waited for a place might wait for itself.
             (Refusal::Full, _) if worker::seat_in(self).is_some() => Ok(Entry::Inline),
             (Refusal::Full, Wait::Inline) => Ok(Entry::Inline),
@@ -165,21 +163,12 @@ impl Inner {
         let origin = Origin::here();
         match self.admit(wait) {
             Ok(entry) => {
-                let (job, handle) = handle::pair(self, origin.carry(f), false);
+                let (job, handle) = handle::pair(self, origin.carry(f));
                 self.put_in(entry, job);
                 Ok(handle)
             }
             Err(reason) => Err(SubmitError::new(reason, f)),
         }
-    }
-
-    /// A permit, if there is room: not a refusal in the books if there is none.
-    pub(crate) fn peek_reserve(self: &Arc<Self>) -> Result<Permit<'_>, Refusal> {
-        self.admission.try_acquire_held()?;
-        Ok(Permit {
-            inner: self,
-            placed: true,
-        })
     }
 
     fn reserve(self: &Arc<Self>, wait: Wait) -> Result<Permit<'_>, AdmissionError> {
@@ -228,18 +217,7 @@ impl Permit<'_> {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let (job, handle) = handle::pair(self.inner, span::carried(f), false);
-        self.put_in(job);
-        handle
-    }
-
-    /// As `submit`, for a job that a shutdown must not drop.
-    pub(crate) fn submit_kept<F, T>(self, f: F) -> JobHandle<T>
-    where
-        F: FnOnce() -> T + Send + 'static,
-        T: Send + 'static,
-    {
-        let (job, handle) = handle::pair(self.inner, span::carried(f), true);
+        let (job, handle) = handle::pair(self.inner, span::carried(f));
         self.put_in(job);
         handle
     }

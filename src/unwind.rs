@@ -6,10 +6,6 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-/// The payload of a job that has panicked, and whose own payload went to the one who waits for it. The
-/// job counts as panicked, and its scope has nothing to raise.
-pub(crate) struct Delivered;
-
 /// Runs user code whose panic, if it panics, has nobody to go to.
 pub(crate) fn quietly(f: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {

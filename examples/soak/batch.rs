@@ -58,9 +58,7 @@ impl World {
     pub fn batch(self: &Arc<Self>, at: usize, random: &mut Random, depth: u32) {
         let pool = &self.pools[at];
         let kind = random.below(6);
-        // Those of a scope have no jobs of their own: what was not begun is in no count.
-        let class = if kind < 4 { Class::Item } else { Class::Loose };
-        let items = self.items(class, random, depth);
+        let items = self.items(Class::Item, random, depth);
         let pulled = Arc::clone(&items.pulled);
         let count = items.left;
         // All of them, or the iterator is dropped half way.
@@ -69,7 +67,7 @@ impl World {
         } else {
             random.below(count + 1)
         };
-        add(&self.ledger.batches, u64::from(kind < 4));
+        add(&self.ledger.batches, 1);
         add(&TOTALS.batches_cut, u64::from(take <= count));
         let own = Arc::clone(self);
         let f = move |task: Task| task.run(&own);

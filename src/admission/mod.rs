@@ -457,6 +457,11 @@ impl Admission {
         }
     }
 
+    /// A place whose job runs without it is held from now on.
+    pub(crate) fn hold(&self) {
+        lock(&self.desk).held += 1;
+    }
+
     /// A held place gets its job, or is given back by `release` by its owner's own account. False if
     /// no worker is left to run the job.
     #[must_use]

@@ -9,7 +9,10 @@ mod table;
 mod timing;
 
 pub(crate) use self::{
-    clock::Stamp, prometheus::PoolCollector, recorder::Recorder, timing::Timing,
+    clock::Stamp,
+    prometheus::PoolCollector,
+    recorder::{BatchPlaces, Recorder},
+    timing::Timing,
 };
 pub use self::{
     histogram::LatencySummary,

@@ -1,12 +1,18 @@
 //! The counters. Each thread of the pool writes its own cell, with plain loads and stores; what
 //! happens on other threads, and rarely, is counted in one shared place.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
 use crossbeam_utils::CachePadded;
 
 use super::timing::told_at_least;
-use crate::{error::AdmissionError, sync::bump};
+use crate::{
+    error::AdmissionError,
+    sync::{bump, lock},
+};
 
 /// What one thread counts.
 #[derive(Debug, Default)]
@@ -15,6 +21,8 @@ struct Cell {
     completed: AtomicU64,
     panicked: AtomicU64,
     steals: AtomicU64,
+    /// Items of batches that do not wait any more.
+    left_batch: AtomicU64,
 }
 
 /// What is counted by threads that are not the pool's.
@@ -30,6 +38,57 @@ struct Elsewhere {
     rejected_timed_out: AtomicU64,
     rejected_closed: AtomicU64,
     thread_start_failures: AtomicU64,
+    left_batch: AtomicU64,
+}
+
+/// The items that were put into one batch. Its only producer counts here, by plain stores.
+#[derive(Debug)]
+struct Account {
+    put: AtomicU64,
+    /// Nothing more is put.
+    is_closed: AtomicBool,
+}
+
+/// The accounts of a pool's batches.
+#[derive(Debug, Default)]
+struct Accounts {
+    open: Vec<Arc<Account>>,
+    /// What was put into those that are gone.
+    closed: u64,
+}
+
+impl Accounts {
+    fn sweep(&mut self) {
+        let Self { open, closed } = self;
+        open.retain(|account| {
+            let is_closed = account.is_closed.load(Ordering::Acquire);
+            if is_closed {
+                *closed += account.put.load(Ordering::Relaxed);
+            }
+            !is_closed
+        });
+    }
+}
+
+/// Counts the items of a batch that have places.
+///
+/// An item is counted after it has its place, and as gone before that is given back. So who reads these
+/// counts may find fewer items than there are, and never more.
+#[derive(Debug)]
+pub(crate) struct BatchPlaces(Arc<Account>);
+
+impl BatchPlaces {
+    /// One more. By the batch's only producer.
+    #[inline]
+    pub(crate) fn put(&self) {
+        bump(&self.0.put);
+    }
+}
+
+impl Drop for BatchPlaces {
+    fn drop(&mut self) {
+        self.0.is_closed.store(true, Ordering::Release);
+    }
 }
 
 /// All counters of a pool.
@@ -40,6 +99,7 @@ pub(crate) struct Recorder {
     /// The most jobs that anybody was told were admitted. Their number is a difference of counters
     /// that are read one after another; this keeps it from going backwards.
     admitted_told: AtomicU64,
+    batches: Mutex<Accounts>,
 }
 
 /// One moment's sums, read in the order of the fields: what has ended before what was begun, so that
@@ -76,6 +136,7 @@ impl Recorder {
             cells: (0..seats).map(|_| CachePadded::default()).collect(),
             elsewhere: CachePadded::default(),
             admitted_told: AtomicU64::new(0),
+            batches: Mutex::default(),
         }
     }
 
@@ -102,6 +163,46 @@ impl Recorder {
             (None, true) => add(&self.elsewhere.completed),
             (None, false) => add(&self.elsewhere.panicked),
         }
+    }
+
+    /// A batch begins.
+    pub(crate) fn open_batch(&self) -> BatchPlaces {
+        let account = Arc::new(Account {
+            put: AtomicU64::new(0),
+            is_closed: AtomicBool::new(false),
+        });
+        let mut batches = lock(&self.batches);
+        batches.sweep();
+        batches.open.push(Arc::clone(&account));
+        BatchPlaces(account)
+    }
+
+    /// An item of a batch does not wait any more: it begins, or is dropped.
+    #[inline]
+    pub(crate) fn left_batch(&self, seat: Option<usize>) {
+        match seat {
+            Some(seat) => bump(&self.cells[seat].left_batch),
+            None => add(&self.elsewhere.left_batch),
+        }
+    }
+
+    /// How many items of batches wait.
+    pub(crate) fn batched(&self) -> u64 {
+        // In this order: what leaves in between makes it less, never more.
+        let mut batches = lock(&self.batches);
+        batches.sweep();
+        let open = batches
+            .open
+            .iter()
+            .map(|one| one.put.load(Ordering::Acquire));
+        let put = open.fold(batches.closed, u64::wrapping_add);
+        drop(batches);
+        let cells = self.cells.iter().map(|cell| &cell.left_batch);
+        let left = cells.map(|left| left.load(Ordering::Acquire)).fold(
+            self.elsewhere.left_batch.load(Ordering::Acquire),
+            u64::wrapping_add,
+        );
+        put.saturating_sub(left)
     }
 
     pub(crate) fn stole(&self, seat: usize) {

@@ -148,6 +148,12 @@ impl Timing {
         self.clock.as_ref().map_or(Stamp::NONE, Clock::now)
     }
 
+    /// From one moment to another, in ns. Zero if latencies are not tracked.
+    #[inline]
+    pub(crate) fn nanos(&self, from: Stamp, to: Stamp) -> u64 {
+        self.clock.as_ref().map_or(0, |clock| clock.nanos(from, to))
+    }
+
     /// This moment, for a task that the thread of this seat spawns; or `ALIKE`.
     #[inline]
     pub(crate) fn stamp_task(&self, seat: Option<usize>) -> Stamp {
@@ -158,7 +164,17 @@ impl Timing {
         }
     }
 
-    /// The same, for a task that starts at once.
+    /// Since when an item of a batch is taken to have waited that the thread of this seat begins; or `ALIKE`.
+    #[inline]
+    pub(crate) fn since_of_item(&self, seat: Option<usize>, since: Stamp) -> Stamp {
+        if self.is_alike(seat) {
+            Stamp::ALIKE
+        } else {
+            since
+        }
+    }
+
+    /// The same as `stamp_task`, for a task that starts at once.
     #[inline]
     pub(crate) fn stamp_inline(&self, seat: Option<usize>) -> Stamp {
         if self.is_alike(seat) {

@@ -1,0 +1,125 @@
+//! The end of a batch where items come in: chunk by chunk, as large as the backlog makes them.
+
+use std::sync::Arc;
+
+use super::shared::{ChunkOf, Home, Item, Shared, Ticket};
+use crate::{
+    chunk::{Chunk, MOST},
+    inner::Inner,
+    metrics::Stamp,
+    span::Origin,
+};
+
+/// Items that come faster than this, in ns, are not all stamped.
+const FAST: u64 = 1_000;
+
+/// Of such, one in so many is.
+const SAMPLE: u32 = 8;
+
+/// What puts the items of a batch into the queue, one by one.
+pub(super) struct Producer<'p, H, T, F, R> {
+    pub(super) inner: &'p Inner,
+    pub(super) home: H,
+    pub(super) shared: Arc<Shared<T, F, R>>,
+    /// The last chunk, as long as it may take more.
+    open: Option<ChunkOf<T, R>>,
+    /// How many items the next chunk has room for. It doubles when one gets full before anybody comes to it,
+    /// and is halved when one is begun before it was half full: so slow items get chunks of their own.
+    room: usize,
+    last_stamp: Stamp,
+    /// How many items in a row are to have the last stamp.
+    unstamped: u32,
+}
+
+impl<'p, H, T, F, R> Producer<'p, H, T, F, R> {
+    pub(super) fn new(inner: &'p Inner, home: H, f: F) -> Self {
+        Self {
+            inner,
+            home,
+            shared: Shared::new(inner, f),
+            open: None,
+            room: 1,
+            last_stamp: Stamp::NONE,
+            unstamped: 0,
+        }
+    }
+
+    /// A place, if there is one. A place that was taken is for [`put`](Self::put), and nothing of the user's is called
+    /// in between.
+    #[inline]
+    pub(super) fn try_place(&self) -> bool {
+        self.inner.admission.try_acquire().is_ok()
+    }
+
+    /// Puts an item into the queue that has a place; `origin` is the present span. Returns the
+    /// chunk that it is in, if that is a new one.
+    #[inline]
+    pub(super) fn put<'a>(&mut self, origin: Origin, item: T) -> Option<ChunkOf<T, R>>
+    where
+        H: Home<'a>,
+        T: Send + 'a,
+        F: Fn(T) -> R + Send + Sync + 'a,
+        R: Send + 'a,
+    {
+        let mut item = Item {
+            since: self.stamp(),
+            origin,
+            item,
+        };
+        if let Some(open) = &self.open {
+            // SAFETY: there is one producer.
+            match unsafe { open.put(item) } {
+                Ok(()) => {
+                    self.shared.places.put();
+                    self.inner.place_taken();
+                    return None;
+                }
+                Err(refused) => item = refused,
+            }
+            self.room = if open.is_full() {
+                (2 * self.room).min(MOST)
+            } else if 2 * open.len() < self.room {
+                self.room / 2
+            } else {
+                self.room
+            };
+        }
+        Some(self.put_into_next(item))
+    }
+
+    fn put_into_next<'a>(&mut self, item: Item<T>) -> ChunkOf<T, R>
+    where
+        H: Home<'a>,
+        T: Send + 'a,
+        F: Fn(T) -> R + Send + Sync + 'a,
+        R: Send + 'a,
+    {
+        let chunk = Arc::new(Chunk::new(self.room));
+        // SAFETY: there is one producer.
+        let put = unsafe { chunk.put(item) };
+        debug_assert!(put.is_ok(), "a new chunk is open and has room");
+        self.shared.places.put();
+        self.open = Some(Arc::clone(&chunk));
+        if self.shared.bring(&chunk) {
+            Ticket::push(self.inner, self.home, &self.shared);
+        } else {
+            self.inner.place_taken();
+        }
+        chunk
+    }
+
+    /// This moment, or not long before.
+    #[inline]
+    fn stamp(&mut self) -> Stamp {
+        if self.unstamped > 0 {
+            self.unstamped -= 1;
+            return self.last_stamp;
+        }
+        let now = self.inner.timing.stamp();
+        if self.inner.timing.nanos(self.last_stamp, now) < u64::from(SAMPLE) * FAST {
+            self.unstamped = SAMPLE - 1;
+        }
+        self.last_stamp = now;
+        now
+    }
+}

@@ -1,0 +1,134 @@
+//! The batches of a pool: items, results and the closure own what they need.
+
+use std::{fmt, iter::FusedIterator};
+
+use super::{Stream, lane::Door, shared::Home, stream};
+use crate::{
+    error::AdmissionError,
+    inner::Inner,
+    job::{Job, Runnable},
+    pool::Pool,
+    site::Site,
+    submit::{Entry, Wait},
+};
+
+/// The iterator of [`Pool::map`].
+#[must_use = "iterators do nothing unless they are consumed"]
+pub struct Map<'p, I: Iterator, F, R: 'static> {
+    stream: Stream<'p, I, Unscoped, F, R>,
+}
+
+/// The iterator of [`Pool::map_unordered`].
+#[must_use = "iterators do nothing unless they are consumed"]
+pub struct MapUnordered<'p, I: Iterator, F, R: 'static> {
+    stream: Stream<'p, I, Unscoped, F, R>,
+}
+
+/// The queue of submitted jobs.
+#[derive(Clone, Copy)]
+struct Unscoped;
+
+impl Home<'static> for Unscoped {
+    fn push_ticket<J: Runnable + 'static>(&self, inner: &Inner, job: J) {
+        inner.enqueue(Job::new(job));
+    }
+
+    fn push_helper<J: Runnable + 'static>(&self, inner: &Inner, job: J) {
+        inner.offer(job);
+    }
+
+    fn ended(&self, _: &Site<'_>) {}
+
+    fn is_kept(&self) -> bool {
+        true
+    }
+}
+
+impl Door<'static> for Unscoped {
+    const LEAVES_PLACE: bool = false;
+
+    fn enter(&self, inner: &Inner) -> Result<Entry, AdmissionError> {
+        if inner.admission.is_closed() {
+            return Err(AdmissionError::Closed);
+        }
+        inner.admit(Wait::Forever)
+    }
+}
+
+stream!(Map<'p, I, F, R> where {
+    I::Item: Send + 'static,
+    F: Fn(I::Item) -> R + Send + Sync + 'static,
+    R: Send + 'static,
+});
+
+stream!(MapUnordered<'p, I, F, R> where {
+    I::Item: Send + 'static,
+    F: Fn(I::Item) -> R + Send + Sync + 'static,
+    R: Send + 'static,
+});
+
+/// # Batches
+///
+/// A function over an iterator, in parallel, with back-pressure: what rayon's `par_bridge` does not
+/// have. The iterator is pulled on the consumer's thread, only as fast as jobs are admitted; what was
+/// pulled and not yet yielded is at most capacity + workers items. On a closed pool the function runs
+/// on the consumer's thread.
+impl Pool {
+    /// Applies `f` to every item; yields the results in the order of the items, as they come.
+    ///
+    /// Nothing is pulled before the first `next`. Each `next` pulls and submits some of what is admitted at
+    /// once, and then blocks until the result that is due is there. A consumer on a thread of this pool runs the item
+    /// that it waits for itself, if nobody has come to it. Dropping the iterator half way
+    /// cancels what has not started, and waits for nothing.
+    ///
+    /// # Panics
+    /// `next` panics with the panic of `f` in the place of that item's result; the iterator can be
+    /// used further.
+    ///
+    /// # Examples
+    /// ```
+    /// let pool = adaptive_pool::Pool::new().unwrap();
+    /// let lines = "3 1\n4 1\n5 x\n".lines().map(String::from);
+    /// let sums: Result<Vec<i32>, _> = pool
+    ///     .map(lines, |line| line.split(' ').map(str::parse::<i32>).sum::<Result<i32, _>>())
+    ///     .collect(); // stops at the first error, and cancels the rest
+    /// assert!(sums.is_err());
+    /// ```
+    pub fn map<I, F, R>(&self, items: I, f: F) -> Map<'_, I::IntoIter, F, R>
+    where
+        I: IntoIterator,
+        I::Item: Send + 'static,
+        F: Fn(I::Item) -> R + Send + Sync + 'static,
+        R: Send + 'static,
+    {
+        Map {
+            stream: Stream::new(&self.inner, items.into_iter(), Unscoped, f, true),
+        }
+    }
+
+    /// As [`map`](Self::map), but yields each result as soon as it is there.
+    ///
+    /// On a thread of this pool that has no finished result it runs the oldest item that nobody has come to.
+    ///
+    /// # Panics
+    /// As [`map`](Self::map).
+    ///
+    /// # Examples
+    /// ```
+    /// let pool = adaptive_pool::Pool::new().unwrap();
+    /// let mut squares: Vec<u32> = pool.map_unordered(1..=4, |x| x * x).collect();
+    /// squares.sort();
+    /// assert_eq!(squares, [1, 4, 9, 16]);
+    /// ```
+    pub fn map_unordered<I, F, R>(&self, items: I, f: F) -> MapUnordered<'_, I::IntoIter, F, R>
+    where
+        I: IntoIterator,
+        I::Item: Send + 'static,
+        F: Fn(I::Item) -> R + Send + Sync + 'static,
+        R: Send + 'static,
+    {
+        MapUnordered {
+            stream: Stream::new(&self.inner, items.into_iter(), Unscoped, f, false),
+        }
+    }
+}

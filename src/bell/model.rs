@@ -1,0 +1,60 @@
+//! Loom models of the bell. Each names the mutants that it kills.
+
+use std::sync::Arc;
+
+use super::Bell;
+use crate::{
+    model::explore,
+    sync::{
+        AtomicBool, Ordering,
+        thread::{park, spawn},
+    },
+};
+
+/// R2: who waits for a result is woken by who leaves it, or sees it. Kills `bell_no_fence_ring`,
+/// `bell_no_fence_wait` and `bell_deaf`.
+#[test]
+fn r2_who_waits_for_a_result_is_told_of_it() {
+    explore(|| {
+        let shared = Arc::new((Bell::new(), AtomicBool::new(false)));
+        let own = Arc::clone(&shared);
+        let leaves = spawn(move || {
+            let (bell, is_there) = &*own;
+            is_there.store(true, Ordering::Relaxed);
+            bell.ring();
+        });
+        let (bell, is_there) = &*shared;
+        bell.wait(|| {
+            while !is_there.load(Ordering::Relaxed) {
+                park();
+            }
+        });
+        leaves.join().unwrap();
+    });
+}
+
+/// The same for one who waits twice, for two who leave one result each. Kills the same.
+#[test]
+fn r2_who_waits_again_is_told_again() {
+    explore(|| {
+        let shared = Arc::new((Bell::new(), [(); 2].map(|()| AtomicBool::new(false))));
+        let leaves = [0, 1].map(|number| {
+            let own = Arc::clone(&shared);
+            spawn(move || {
+                own.1[number].store(true, Ordering::Relaxed);
+                own.0.ring();
+            })
+        });
+        let (bell, are_there) = &*shared;
+        for is_there in are_there {
+            bell.wait(|| {
+                while !is_there.load(Ordering::Relaxed) {
+                    park();
+                }
+            });
+        }
+        for leave in leaves {
+            leave.join().unwrap();
+        }
+    });
+}
