@@ -44,7 +44,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::{
     fence,
-    sync::{AtomicUsize, Mutex, Ordering, UnsafeCell, lock},
+    sync::{AtomicUsize, Mutex, Ordering, UnsafeCell, lock, try_lock},
 };
 
 /// The most that a thief takes at once. A theft costs a heavy fence, so it should be worth it with
@@ -307,7 +307,7 @@ impl<T> Thief<T> {
         alike: impl Fn(&T, &T) -> bool,
         keep: impl Fn(T),
     ) -> Theft<T> {
-        let Ok(slots) = self.0.ring.try_lock() else {
+        let Some(slots) = try_lock(&self.0.ring) else {
             return Theft::Busy;
         };
         let top = self.0.top.load(Ordering::Relaxed);

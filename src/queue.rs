@@ -25,7 +25,7 @@ use crate::{
     deque::{self, Owner, Theft, Thief},
     job::{Job, Runnable},
     site::Site,
-    sync::lock,
+    sync::{lock, try_lock},
 };
 
 /// How many jobs a thread takes from its own deque before it looks at the injector first: what its
@@ -305,7 +305,7 @@ impl Queue {
     /// A sweep looks at no more than what waits, and happens once in as many cancellations as the
     /// bound on shells: a constant cost for each.
     pub(crate) fn sweep(&self) {
-        let Ok(_one) = self.sweeping.try_lock() else {
+        let Some(_one) = try_lock(&self.sweeping) else {
             return;
         };
         for _ in 0..self.submitted.len() {
@@ -412,6 +412,7 @@ fn random_below(local: &Local, bound: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{job::Detached, metrics::Stamp};
 
     #[test]
     fn a_lost_race_is_not_taken_for_an_empty_queue() {
@@ -419,5 +420,30 @@ mod tests {
         assert_eq!(insist(|| script.next().unwrap_or(Steal::Empty)), Some(7));
         let mut script = [Steal::<u8>::Retry, Steal::Empty].into_iter();
         assert_eq!(insist(|| script.next().unwrap_or(Steal::Empty)), None);
+    }
+
+    impl Queue {
+        /// How many submitted jobs and shells lie in the injector.
+        pub(crate) fn waiting(&self) -> usize {
+            self.submitted.len()
+        }
+    }
+
+    /// Failure 29: the injector has its turn, wherever the count of them begins.
+    #[test]
+    fn work_from_outside_has_its_turn_while_their_count_wraps() {
+        for before in 0..3 * FAIRNESS {
+            let (queue, locals) = Queue::new(1);
+            locals[0].tick.set(u32::MAX - before);
+            for _ in 0..4 {
+                let since = Stamp::NONE;
+                queue.push(Job::new(Detached { since, f: || () }));
+                let turns = (1..).find(|_| queue.take_in_turn(&locals[0]).is_some());
+                assert!(
+                    turns.is_some_and(|turns| turns <= FAIRNESS),
+                    "{turns:?} {before}"
+                );
+            }
+        }
     }
 }

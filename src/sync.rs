@@ -3,6 +3,11 @@
 //! A module that takes its atomics, locks and threads from here can be explored by loom as it is;
 //! one that does not is left out of loom builds.
 
+#[cfg(all(test, not(loom)))]
+mod poison;
+
+use std::sync::TryLockError;
+
 #[cfg(loom)]
 pub(crate) use loom::{
     cell::UnsafeCell,
@@ -70,10 +75,25 @@ impl<T> UnsafeCell<T> {
 
 /// Locks, and takes no notice of poison: nothing of ours can panic while it holds a lock, and user
 /// code never runs under one.
+#[cfg_attr(all(test, not(loom)), track_caller)]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    #[cfg(all(test, not(loom)))]
+    poison::poison(mutex);
     mutex
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// As `lock`, unless somebody has the lock.
+#[cfg_attr(all(test, not(loom)), track_caller)]
+pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    #[cfg(all(test, not(loom)))]
+    poison::poison(mutex);
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 /// Adds one to a counter that only the calling thread writes: a plain load and a plain store.
