@@ -4,6 +4,8 @@
 
 #[cfg(all(test, loom))]
 mod model;
+#[cfg(all(test, not(loom)))]
+mod tests;
 mod waiters;
 
 use std::{
@@ -475,7 +477,7 @@ impl Admission {
     /// pool has drained.
     pub(crate) fn release_held(&self) {
         let mut desk = lock(&self.desk);
-        desk.unused += 1;
+        desk.unused = desk.unused.wrapping_add(1);
         if cfg!(mutant = "admission_unused_first") {
             drop(desk);
             desk = lock(&self.desk);
@@ -487,7 +489,9 @@ impl Admission {
 
     /// A place whose job runs without it is given back, after `unhold`.
     pub(crate) fn release_unused(&self) {
-        lock(&self.desk).unused += 1;
+        let mut desk = lock(&self.desk);
+        desk.unused = desk.unused.wrapping_add(1);
+        drop(desk);
         self.release();
     }
 
@@ -498,11 +502,15 @@ impl Admission {
     }
 
     fn outstanding_at(&self, desk: &Desk, inlined: u64, ended: u64) -> u64 {
-        self.taken()
+        let outstanding = self
+            .taken()
             .wrapping_add(inlined)
             .wrapping_sub(desk.unused)
             .wrapping_sub(desk.held)
-            .wrapping_sub(ended)
+            .wrapping_sub(ended);
+        // The taken are counted with a bit less than the others: that bit is as the one below. It may be the
+        // sign, for who has read the ended before.
+        (outstanding.wrapping_mul(PLACE) as i64 / PLACE as i64) as u64
     }
 
     /// Once the door is closed: stops if nothing is outstanding. `counts` gives the inlined and the

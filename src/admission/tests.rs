@@ -1,0 +1,230 @@
+//! What the semaphore does when its counters wrap, and how many pass somebody who waits: on one thread, or with
+//! every place given out by one.
+
+use std::{sync::atomic::AtomicBool, thread::scope, time::Duration};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::Pool;
+
+/// `gate` counts this many places, and begins again.
+const WRAP: u64 = u64::MAX / PLACE + 1;
+
+impl Admission {
+    /// As if so many places had been taken already, and given back unused.
+    fn age(&self, places: u64) {
+        self.gate
+            .word
+            .store(places.wrapping_mul(PLACE), Ordering::Relaxed);
+        self.elsewhere.store(places, Ordering::Relaxed);
+        lock(&self.desk).unused = places;
+        self.gate.limit.store(self.sum(), Ordering::Relaxed);
+    }
+
+    /// As if the thread of this seat had given back so many of them.
+    fn age_seat(&self, seat: usize, places: u64) {
+        self.seats[seat].freed.fetch_add(places, Ordering::Relaxed);
+        self.elsewhere.fetch_sub(places, Ordering::Relaxed);
+    }
+
+    fn join(&self, eager: bool) -> WaiterId {
+        let wake = Wake::Thread(thread::current());
+        let joining = Joining {
+            wake,
+            eager,
+            held: false,
+        };
+        self.join_line(joining).unwrap().expect("there is no room")
+    }
+}
+
+/// A semaphore whose places are all taken.
+fn full(capacity: usize, seats: usize, age: u64) -> Admission {
+    let admission = Admission::new(capacity, seats);
+    admission.age(age);
+    for _ in 0..capacity {
+        admission.try_acquire().unwrap();
+    }
+    admission
+}
+
+/// Just before one of the words wraps, or a sum of them, or its sign changes.
+fn ages() -> impl Strategy<Value = u64> {
+    let edge = prop_oneof![Just(0), Just(WRAP / 2), Just(WRAP), Just(WRAP + WRAP / 2)];
+    (edge, 0u64..40).prop_map(|(edge, before)| edge.wrapping_sub(before))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 4 } else { 512 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// Failure 29: wherever the counters begin, and whichever of them wraps meanwhile, as many are let in as there
+    /// are places, and the end is seen when it is there.
+    #[test]
+    fn a1_a2_the_places_are_counted_while_the_counters_wrap(
+        age in ages(),
+        seat_age in ages(),
+        ops in prop::collection::vec((0u8..6, 0usize..2), 1..120),
+    ) {
+        let mut capacity = 3;
+        let admission = Admission::new(capacity, 2);
+        admission.age(age);
+        admission.age_seat(1, seat_age);
+        let (mut queued, mut held, mut ended) = (0, 0, 0);
+        for (op, seat) in ops {
+            match op {
+                0 | 1 => {
+                    let is_taken = admission.try_acquire().is_ok();
+                    prop_assert_eq!(is_taken, queued + held < capacity);
+                    queued += usize::from(is_taken);
+                }
+                2 if queued > 0 => {
+                    admission.release_from(seat);
+                    (queued, ended) = (queued - 1, ended + 1);
+                }
+                3 if queued > 0 => {
+                    admission.release();
+                    (queued, ended) = (queued - 1, ended + 1);
+                }
+                4 if held > 0 => {
+                    admission.release_held();
+                    held -= 1;
+                }
+                4 => {
+                    let is_taken = admission.try_acquire_held().is_ok();
+                    prop_assert_eq!(is_taken, queued + held < capacity);
+                    held += usize::from(is_taken);
+                }
+                5 => {
+                    capacity = 1 + (capacity + seat) % 5;
+                    admission.set_capacity(capacity);
+                }
+                _ => {}
+            }
+            prop_assert_eq!(admission.depth(), (queued + held) as u64);
+            prop_assert_eq!(admission.queued(), queued as u64);
+            prop_assert_eq!(admission.outstanding(0, ended), queued as u64);
+            let too_many = ended + queued as u64 + 1;
+            prop_assert_eq!(admission.outstanding(0, too_many), u64::MAX, "one below zero");
+        }
+        admission.close();
+        prop_assert_eq!(admission.try_acquire(), Err(Refusal::Closed));
+        while queued > 0 {
+            prop_assert!(!admission.try_stop(|| (0, ended)));
+            admission.release_from(0);
+            (queued, ended) = (queued - 1, ended + 1);
+        }
+        prop_assert!(admission.try_stop(|| (0, ended)));
+    }
+
+    /// Failure 10: of the places that are given back after somebody joined the line, fewer than a batch go to
+    /// others before he has one, and none if he is eager.
+    #[test]
+    fn a5_who_waits_is_passed_by_fewer_than_a_batch(
+        age in ages(),
+        capacity in 1usize..100,
+        seats in 1usize..8,
+        eager: bool,
+        ops in prop::collection::vec((0usize..8, 0u8..8), 400),
+    ) {
+        let admission = full(capacity, seats, age);
+        let waiter = admission.join(eager);
+        let batch = admission.batch() / PLACE;
+        let mut depth = capacity;
+        let mut passed = 0;
+        for (seat, newcomers) in ops {
+            if depth > 0 {
+                admission.release_from(seat % seats);
+                depth -= 1;
+            }
+            if let Some(outcome) = admission.outcome(&waiter) {
+                prop_assert_eq!(outcome, Ok(()));
+                admission.leave_line(waiter);
+                return Ok(());
+            }
+            for _ in 0..newcomers {
+                if admission.try_acquire().is_ok() {
+                    (depth, passed) = (depth + 1, passed + 1);
+                }
+            }
+            prop_assert!(passed < if eager { 1 } else { batch }, "{} of {}", passed, batch);
+        }
+        prop_assert!(admission.outcome(&waiter).is_some(), "all is free, and he waits");
+    }
+}
+
+/// Who finds the door open, and full, may find it closed when he has the lock.
+#[test]
+fn a6_nobody_joins_the_line_of_a_closed_door() {
+    let admission = full(1, 1, 0);
+    admission.close();
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    let polled = admission.poll_acquire_held(&mut None, &mut cx);
+    assert_eq!(polled, Poll::Ready(Err(AdmissionError::Closed)));
+    let never = || unreachable!("it waits");
+    let acquired = admission.acquire(None, &never);
+    assert_eq!(acquired, Err(AdmissionError::Closed));
+    assert_eq!(admission.waiting(), 0);
+}
+
+/// Failure 10, with newcomers on other threads, who try all the time: of the places that come free one after the
+/// other, few go to them, and none once the waiter is eager.
+#[test]
+fn a5_who_waits_is_served_within_few_grants() {
+    const SEATS: usize = 4;
+    const CAPACITY: usize = 64;
+    for round in 0..if cfg!(miri) { 2 } else { 400 } {
+        let is_eager = round % 2 == 0;
+        let admission = full(CAPACITY, SEATS, WRAP - round % 100);
+        let is_over = AtomicBool::new(false);
+        scope(|threads| {
+            for _ in 0..2 {
+                threads.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        let _ = admission.try_acquire();
+                    }
+                });
+            }
+            let waiter = admission.join(is_eager);
+            let mut grants = 0;
+            while admission.outcome(&waiter).is_none() && grants < CAPACITY {
+                admission.release_from(grants % SEATS);
+                grants += 1;
+            }
+            is_over.store(true, Ordering::Relaxed);
+            let most = if is_eager { 1 } else { CAPACITY / 4 };
+            assert!(grants <= most, "{grants} grants in round {round}");
+            admission.leave_line(waiter);
+        });
+    }
+}
+
+/// Failure 29, in a pool: what it says of its jobs is so, and its end comes.
+#[test]
+#[cfg(not(miri))]
+fn d2_a_pool_ends_though_its_places_have_wrapped() {
+    for before in [0, 1, 7, 100] {
+        let pool = Pool::builder().workers(1..=2).capacity(4).build().unwrap();
+        pool.inner.admission.age(WRAP - before);
+        for _ in 0..20 {
+            pool.spawn(|| ()).unwrap();
+            drop(pool.reserve().unwrap());
+            pool.submit(|| ()).unwrap().join().unwrap();
+            pool.scope(|scope| (0..4).for_each(|_| scope.spawn(|_| ())));
+        }
+        let seen = pool.metrics();
+        assert_eq!(seen.admitted, seen.submitted);
+        let ended = pool.shutdown_timeout(Duration::from_secs(10));
+        let seen = pool.metrics();
+        if ended.is_err() {
+            // Its drop would wait for ever.
+            std::mem::forget(pool);
+        }
+        assert_eq!(ended.map(|report| report.total()), Ok(seen.admitted));
+        assert_eq!((seen.depth, seen.completed), (0, seen.admitted), "{seen:?}");
+    }
+}
