@@ -189,3 +189,56 @@ impl Ending {
             .compare_exchange(UNDER_WAY, AWAITED, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Just before a word wraps, or changes its sign; in jobs.
+    fn starts() -> impl Strategy<Value = u64> {
+        let edge = prop_oneof![Just(0), Just(1 << 62), Just(1 << 63)];
+        (edge, 0u64..9).prop_map(|(edge, before): (u64, u64)| edge.wrapping_sub(before))
+    }
+
+    proptest! {
+        /// Failure 29: the count is zero when no job is left, and at no other time, though each of its words goes
+        /// below zero, or round.
+        #[test]
+        fn r3_the_jobs_of_a_frame_are_counted_while_the_words_wrap(
+            start in starts(),
+            ops in prop::collection::vec(0u8..4, 0..60),
+        ) {
+            let tally = Tally {
+                near: AtomicU64::new(start.wrapping_mul(JOB)),
+                far: AtomicU64::new(start.wrapping_mul(JOB).wrapping_neg()),
+            };
+            let mut left = 0u64;
+            for op in ops {
+                match op {
+                    0 => tally.begin_near(),
+                    1 if left > 0 => tally.begin_far(),
+                    2 if left > 0 => tally.end_near(),
+                    3 if left > 0 => prop_assert!(!tally.end_far(), "nobody is blocked"),
+                    _ => continue,
+                }
+                left = if op < 2 { left + 1 } else { left - 1 };
+                prop_assert_eq!(tally.is_zero(), left == 0);
+            }
+            tally.block(|| {
+                prop_assert_eq!(tally.has_ended(), left == 0);
+                for left in (0..left).rev() {
+                    let is_last = if left % 2 == 0 {
+                        tally.end_far()
+                    } else {
+                        tally.end_far_telling(|| ()).is_some()
+                    };
+                    prop_assert_eq!((is_last, tally.has_ended()), (left == 0, left == 0));
+                }
+                Ok(())
+            })?;
+            prop_assert!(tally.is_zero());
+        }
+    }
+}

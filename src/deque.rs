@@ -361,3 +361,54 @@ impl<T> Drop for Shared<T> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Failure 29: the numbers do not grow for ever. Whatever was stolen, when nothing is left they are what they
+    /// were at the mark.
+    #[test]
+    fn r1_the_numbers_go_back_to_the_mark() {
+        for below in [0, 1, 200] {
+            let (owner, thief) = new();
+            for value in 0..below {
+                owner.push(value);
+            }
+            let mark = owner.mark();
+            for round in 0..1000 {
+                for value in 0..1 + round % 7 {
+                    owner.push(value);
+                }
+                // Of those below the mark too: they come first.
+                let (mut own, mut stolen) = (0, 0);
+                while round % 2 == 0 && thief.steal().success().is_some() {
+                    stolen += 1;
+                }
+                while owner.pop(mark).is_some() {
+                    own += 1;
+                }
+                assert_eq!(owner.mark(), mark, "{own} popped, {stolen} stolen");
+            }
+        }
+    }
+
+    /// What a thief takes fits into its own deque, however full that is; and what nobody takes is dropped.
+    #[test]
+    fn r1_what_is_stolen_into_a_full_deque_is_dropped_with_it() {
+        let value = Arc::new(());
+        for own in [0, 1, LENGTH - BATCH, LENGTH - 1, LENGTH] {
+            let (owner, thief) = new();
+            let (into, _) = new();
+            (0..3 * LENGTH).for_each(|_| owner.push(Arc::clone(&value)));
+            (0..own).for_each(|_| into.push(Arc::clone(&value)));
+            let first = thief.steal_batch(&into, |_, _| true).success();
+            assert!(first.is_some());
+            assert_eq!(into.mark(), own + BATCH - 1);
+            assert_eq!(thief.len(), 3 * LENGTH - BATCH);
+            assert_eq!(Arc::strong_count(&value), 1 + 3 * LENGTH + own);
+            drop((owner, thief, into, first));
+            assert_eq!(Arc::strong_count(&value), 1);
+        }
+    }
+}

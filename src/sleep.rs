@@ -58,6 +58,8 @@
 mod frozen;
 #[cfg(all(test, loom))]
 mod model;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 use std::{
     sync::OnceLock,
