@@ -43,11 +43,16 @@ fn set_limit(bytes: Option<usize>) {
     assert_eq!(failed, 0, "{}", io::Error::last_os_error());
 }
 
-/// From now on there is room for the stacks of so many more threads: the next start after these fails.
-fn room_for_threads(threads: usize) {
+/// From now on the process may have so many more bytes.
+fn room_for(bytes: usize) {
     let pages = fs::read_to_string("/proc/self/statm").unwrap();
     let pages: usize = pages.split(' ').next().unwrap().parse().unwrap();
-    set_limit(Some(pages * 4096 + threads * STACK + STACK / 2));
+    set_limit(Some(pages * 4096 + bytes));
+}
+
+/// From now on there is room for the stacks of so many more threads: the next start after these fails.
+fn room_for_threads(threads: usize) {
+    room_for(threads * STACK + STACK / 2);
 }
 
 /// Whether so many jobs soon run at once. Then it lets them end, and the workers fall asleep.
@@ -147,6 +152,37 @@ fn s4_a_start_that_fails_later_keeps_nobody_from_work() {
                 pool.shutdown();
                 assert_conserved(&pool);
             }
+        });
+    });
+}
+
+/// S4, failure 23: the thread that keeps the scaling's time is refused, and tried again when it is next needed.
+#[test]
+fn s4_a_refused_keeper_keeps_nobody_from_work() {
+    let name = "s4_a_refused_keeper_keeps_nobody_from_work";
+    survives_in_child(name, || {
+        watched(|| {
+            let builder = eager().workers(1..=2).max_threads(2).name("timed");
+            // Somebody has to see to it that the second is parked after a minute.
+            let builder = builder.idle_timeout(Duration::from_secs(60));
+            let pool = builder.stack_size(1 << 16).build().unwrap();
+            // Not enough for a stack of 2 MiB, which is what a thread has if nobody says otherwise.
+            room_for(3 << 19);
+            let held = occupy(&pool);
+            assert_eq!(pool.submit(|| 7).unwrap().join().unwrap(), 7);
+            wait_until(|| pool.metrics().thread_start_failures > 0);
+            assert_eq!(pool.metrics().workers_in_service, 2);
+            assert_eq!(threads_named("timed-keeper"), 0);
+            set_limit(None);
+            wait_until(|| {
+                // Its worker falls asleep after it.
+                pool.submit(|| ()).unwrap().join().unwrap();
+                for_a_while(Duration::from_millis(20), thread::yield_now);
+                threads_named("timed-keeper") == 1
+            });
+            drop(held);
+            pool.shutdown();
+            assert_conserved(&pool);
         });
     });
 }

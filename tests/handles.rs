@@ -18,6 +18,84 @@ fn pool(workers: usize, capacity: usize) -> Arc<Pool> {
     Arc::new(builder.build().unwrap())
 }
 
+/// A2: the queue is swept of cancelled jobs several times, and keeps the others, in their order.
+#[test]
+fn a2_a_sweep_keeps_what_is_alive() {
+    watched(|| {
+        let pool = pool(1, 64);
+        let held = occupy(&pool);
+        let (tell, told) = mpsc::channel();
+        let mut handles = Vec::new();
+        for n in 0..2000 {
+            assert!(pool.submit(|| unreachable!()).unwrap().cancel());
+            if n % 100 == 0 {
+                let (tell, large) = (tell.clone(), [n; 100]);
+                match n / 100 % 3 {
+                    0 => pool.spawn(move || tell.send(n).unwrap()).unwrap(),
+                    1 => pool.spawn(move || tell.send(large[99]).unwrap()).unwrap(),
+                    _ => {
+                        let job = pool.submit(move || tell.send(large[99]).unwrap());
+                        handles.push(job.unwrap());
+                    }
+                }
+            }
+        }
+        held.release();
+        drop(tell);
+        assert!(told.into_iter().eq((0..20).map(|n| n * 100)));
+        handles.into_iter().for_each(|job| job.join().unwrap());
+        pool.shutdown();
+        assert_eq!(pool.metrics().completed, 21);
+        assert_conserved(&pool);
+    });
+}
+
+/// What handles, permits and errors say of themselves wants nothing of the user's types.
+#[test]
+fn what_is_printed_of_handles_and_errors() {
+    struct Mute;
+    watched(|| {
+        let pool = pool(1, 1);
+        let held = occupy(&pool);
+        let handle = pool.submit(|| Mute).unwrap();
+        assert_eq!(format!("{handle:?}"), "JobHandle { finished: false, .. }");
+        let full = pool.try_submit(|| Mute).unwrap_err();
+        assert_eq!(format!("{full:?}"), "Full(..)");
+        let late = pool.submit_timeout(Duration::ZERO, || Mute).unwrap_err();
+        assert_eq!(format!("{late:?}"), "TimedOut(..)");
+        assert!(handle.cancel());
+        assert_eq!(format!("{handle:?}"), "JobHandle { finished: true, .. }");
+        let error = handle.join().map(|Mute| ()).unwrap_err();
+        assert_eq!(format!("{error:?}"), "Cancelled");
+        let permit = pool.reserve().unwrap();
+        let printed = format!("{permit:?}");
+        assert!(
+            printed.starts_with("Permit { inner: Inner { name: "),
+            "{printed}"
+        );
+        drop(permit);
+        held.release();
+        let payloads: [(fn(), &str); 3] = [
+            (|| std::panic::panic_any("text"), "text"),
+            (|| std::panic::panic_any(String::from("owned")), "owned"),
+            (
+                || std::panic::panic_any(7),
+                "a payload that is not a string",
+            ),
+        ];
+        for (job, text) in payloads {
+            let error = pool.submit(job).unwrap().join().unwrap_err();
+            assert_eq!(format!("{error:?}"), format!("Panicked({text:?})"));
+            assert_eq!(error.to_string(), format!("the job panicked: {text}"));
+        }
+        let contexts = pool.broadcast(|context| format!("{context:?}"));
+        assert_eq!(contexts, ["BroadcastContext { index: 0, num_threads: 1 }"]);
+        pool.close();
+        let closed = pool.submit(|| Mute).unwrap_err();
+        assert_eq!(format!("{closed:?}"), "Closed(..)");
+    });
+}
+
 /// Failure 22.
 #[test]
 fn what_may_change_threads() {

@@ -529,6 +529,29 @@ fn d6_a_scope_that_is_open_when_the_pool_closes_runs_its_spawns_inline() {
     });
 }
 
+#[test]
+fn d6_a_spawn_that_waits_for_a_place_when_the_pool_closes_runs_inline() {
+    watched(|| {
+        let pool = pool(1, 1);
+        let held = fill(&pool, 1);
+        thread::scope(|threads| {
+            let spawner = threads.spawn(|| {
+                let here = thread::current().id();
+                pool.in_place_scope(|s| {
+                    let job = move |_: &Scope<'_>| assert_eq!(thread::current().id(), here);
+                    s.spawn_timeout(Duration::MAX, job).is_ok()
+                })
+            });
+            wait_for_waiters(&pool, 1);
+            pool.close();
+            assert!(spawner.join().unwrap(), "it was refused");
+        });
+        drop(held);
+        pool.shutdown();
+        assert_conserved(&pool);
+    });
+}
+
 /// Jobs that wait in the queue when the pool is emptied.
 #[test]
 fn d4_no_shutdown_drops_a_job_of_a_scope() {

@@ -194,4 +194,37 @@ mod tests {
         assert!(table.contains("\n1 (busy)"), "{table}");
         assert!(!Snapshot::default().to_string().contains("latency"));
     }
+
+    /// As many bytes fit, and no more.
+    struct Room(usize);
+
+    impl fmt::Write for Room {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0 = self.0.checked_sub(text.len()).ok_or(fmt::Error)?;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_table_that_finds_no_room_says_so() {
+        use std::fmt::Write;
+
+        let worker = WorkerSnapshot {
+            started: 1,
+            ..WorkerSnapshot::default()
+        };
+        let seen = Snapshot {
+            run_time: LatencySummary {
+                count: 1,
+                ..LatencySummary::default()
+            },
+            per_worker: vec![worker],
+            ..Snapshot::default()
+        };
+        let length = seen.to_string().len();
+        for room in 0..length {
+            assert!(write!(Room(room), "{seen}").is_err(), "{room} of {length}");
+        }
+        assert!(write!(Room(length), "{seen}").is_ok());
+    }
 }
