@@ -157,6 +157,36 @@ proptest! {
     }
 }
 
+/// Failure 10: who has given a place back has not looked yet who waits for it, and somebody comes by.
+#[test]
+fn a5_a_newcomer_serves_who_is_due_before_himself() {
+    for age in [0, WRAP - 5] {
+        let admission = full(16, 1, age);
+        let eager = admission.join(true);
+        bump(&admission.seats[0].freed);
+        assert_eq!(admission.try_acquire(), Err(Refusal::Full));
+        assert_eq!(admission.outcome(&eager), Some(Ok(())));
+        admission.leave_line(eager);
+
+        // A batch is four places: so many pass him one by one, or come free together.
+        let patient = admission.join(false);
+        for _ in 0..4 {
+            assert_eq!(admission.outcome(&patient), None);
+            bump(&admission.seats[0].freed);
+            assert_eq!(admission.try_acquire(), Ok(()));
+        }
+        bump(&admission.seats[0].freed);
+        assert_eq!(admission.try_acquire(), Err(Refusal::Full));
+        assert_eq!(admission.outcome(&patient), Some(Ok(())));
+        admission.leave_line(patient);
+
+        let patient = admission.join(false);
+        (0..4).for_each(|_| bump(&admission.seats[0].freed));
+        assert_eq!(admission.try_acquire(), Ok(()));
+        assert_eq!(admission.outcome(&patient), Some(Ok(())));
+    }
+}
+
 /// Who finds the door open, and full, may find it closed when he has the lock.
 #[test]
 fn a6_nobody_joins_the_line_of_a_closed_door() {
