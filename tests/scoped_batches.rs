@@ -100,9 +100,10 @@ fn a1_no_more_is_pulled_ahead_than_capacity_and_workers() {
                     };
                     let mut results = batch(s, ordered, iter::from_fn(pull), |()| ());
                     assert_eq!(ahead.load(Ordering::SeqCst), 0, "nothing before the first");
-                    for _ in 0..items {
+                    for n in 0..items {
                         results.next().unwrap();
-                        assert!(pool.metrics().depth <= capacity as u64);
+                        // A snapshot takes as long as many items.
+                        assert!(n % 16 != 0 || pool.metrics().depth <= capacity as u64);
                         ahead.fetch_sub(1, Ordering::SeqCst);
                     }
                 });
