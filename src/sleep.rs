@@ -58,7 +58,7 @@
 mod frozen;
 #[cfg(all(test, loom))]
 mod model;
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, miri))))]
 mod tests;
 
 use std::{

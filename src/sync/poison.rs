@@ -185,6 +185,7 @@ fn everything() {
 
 /// Failure 35. Every kind of lock is poisoned, here and on the pools' threads; no use of a pool notices.
 #[test]
+#[cfg_attr(miri, ignore = "many threads, and no unsafe code of its own")]
 fn r4_a_lock_that_is_poisoned_is_taken_all_the_same() {
     let (done, ended) = mpsc::channel();
     let test = thread::spawn(move || {
