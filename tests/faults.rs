@@ -43,16 +43,11 @@ fn set_limit(bytes: Option<usize>) {
     assert_eq!(failed, 0, "{}", io::Error::last_os_error());
 }
 
-/// From now on the process may have so many more bytes.
-fn room_for(bytes: usize) {
-    let pages = fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: usize = pages.split(' ').next().unwrap().parse().unwrap();
-    set_limit(Some(pages * 4096 + bytes));
-}
-
 /// From now on there is room for the stacks of so many more threads: the next start after these fails.
 fn room_for_threads(threads: usize) {
-    room_for(threads * STACK + STACK / 2);
+    let pages = fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = pages.split(' ').next().unwrap().parse().unwrap();
+    set_limit(Some(pages * 4096 + threads * STACK + STACK / 2));
 }
 
 /// Whether so many jobs soon run at once. Then it lets them end, and the workers fall asleep.
@@ -160,14 +155,15 @@ fn s4_a_start_that_fails_later_keeps_nobody_from_work() {
 #[test]
 fn s4_a_refused_keeper_keeps_nobody_from_work() {
     let name = "s4_a_refused_keeper_keeps_nobody_from_work";
-    survives_in_child(name, || {
+    // What a thread has if nobody says otherwise.
+    let stack = ("RUST_MIN_STACK", STACK.to_string());
+    survives_in_child_with(name, &[stack], || {
         watched(|| {
             let builder = eager().workers(1..=2).max_threads(2).name("timed");
             // Somebody has to see to it that the second is parked after a minute.
             let builder = builder.idle_timeout(Duration::from_secs(60));
             let pool = builder.stack_size(1 << 16).build().unwrap();
-            // Not enough for a stack of 2 MiB, which is what a thread has if nobody says otherwise.
-            room_for(3 << 19);
+            room_for_threads(0);
             let held = occupy(&pool);
             assert_eq!(pool.submit(|| 7).unwrap().join().unwrap(), 7);
             wait_until(|| pool.metrics().thread_start_failures > 0);

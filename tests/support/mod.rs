@@ -246,6 +246,15 @@ const CHILD: &str = "ADAPTIVE_POOL_TEST_CHILD";
 /// Runs `body` in a process of its own, which is this test once more. `None` in that process;
 /// otherwise what became of it. `name` is the test's own.
 pub fn in_child(name: &str, body: impl FnOnce()) -> Option<Output> {
+    in_child_with(name, &[], body)
+}
+
+/// The same, with more in its environment.
+pub fn in_child_with(
+    name: &str,
+    environment: &[(&str, String)],
+    body: impl FnOnce(),
+) -> Option<Output> {
     if env::var(CHILD).is_ok_and(|child| child == name) {
         body();
         return None;
@@ -253,6 +262,7 @@ pub fn in_child(name: &str, body: impl FnOnce()) -> Option<Output> {
     let child = Command::new(env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env(CHILD, name)
+        .envs(environment.iter().map(|(key, value)| (key, value)))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -271,7 +281,12 @@ pub fn in_child(name: &str, body: impl FnOnce()) -> Option<Output> {
 
 /// As [`in_child`], and the process has to end well.
 pub fn survives_in_child(name: &str, body: impl FnOnce()) {
-    if let Some(output) = in_child(name, body) {
+    survives_in_child_with(name, &[], body);
+}
+
+/// The same, with more in its environment.
+pub fn survives_in_child_with(name: &str, environment: &[(&str, String)], body: impl FnOnce()) {
+    if let Some(output) = in_child_with(name, environment, body) {
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}: {text}", output.status);
         assert!(
