@@ -113,8 +113,23 @@ build() {
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p'
 }
 
+# Those of the table that are wanted, and without names the whole of it.
+wanted=$table
+if [ $# -gt 0 ]; then
+    wanted=
+    for mutant in "$@"; do
+        rows=$(grep "^$mutant " <<<"$table") || {
+            echo "there is no mutant '$mutant' in the table" >&2
+            exit 2
+        }
+        wanted+=$rows$'\n'
+    done
+fi
+
+# A model that fails as it is kills nothing.
 models=$(build)
-if ! "$models" --quiet model::; then
+if [ $# -eq 0 ]; then set -- model::; else set -- --exact $(awk 'NF { print $2 }' <<<"$wanted" | sort -u); fi
+if ! "$models" --quiet "$@"; then
     echo "FAILED: the models, without a mutant"
     exit 1
 fi
@@ -133,7 +148,7 @@ done < <(grep -rhoE 'mutant = "[a-z_]+"' src | cut -d'"' -f2 | sort -u)
 
 built=
 while read -r mutant model; do
-    if [ -z "$mutant" ] || { [ $# -gt 0 ] && [[ " $* " != *" $mutant "* ]]; }; then
+    if [ -z "$mutant" ]; then
         continue
     fi
     if [ "$mutant" != "$built" ]; then
@@ -155,5 +170,5 @@ while read -r mutant model; do
             failed=1
             ;;
     esac
-done <<<"$table"
+done <<<"$wanted"
 exit "$failed"
