@@ -9,6 +9,8 @@ export RUSTFLAGS="--cfg loom"
 export LOOM_MAX_PREEMPTIONS="${LOOM_MAX_PREEMPTIONS:-3}"
 if [ $# -eq 0 ]; then set -- model::; fi
 
-# One at a time, so that the time that each reports is its own.
+# One at a time, so that the time that each reports is its own; unless it is .ci/run that calls.
+threads=1
+if [ -n "${CI_BUDGET_LEFT:-}" ]; then threads="$(nproc)"; fi
 exec cargo test --release --lib --target-dir target/loom -- \
-    --nocapture --test-threads 1 "$@"
+    --nocapture --test-threads "$threads" "$@"
