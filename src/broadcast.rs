@@ -213,6 +213,7 @@ pub struct BroadcastContext<'a> {
 impl BroadcastContext<'_> {
     /// The index of the thread that runs this part. Its name ends with it.
     #[inline]
+    #[must_use]
     pub fn index(&self) -> usize {
         self.index
     }
@@ -220,6 +221,7 @@ impl BroadcastContext<'_> {
     /// How many threads had been started when the broadcast began, spare ones left out. Every index is
     /// below it. Fewer may take part in a broadcast from inside of a job.
     #[inline]
+    #[must_use]
     pub fn num_threads(&self) -> usize {
         self.num_threads
     }

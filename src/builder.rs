@@ -4,7 +4,7 @@ use std::{
     any::Any,
     fmt,
     num::NonZero,
-    ops::{Range, RangeFrom, RangeInclusive, RangeToInclusive},
+    ops::{Range, RangeFrom, RangeInclusive, RangeTo, RangeToInclusive},
     thread,
     time::Duration,
 };
@@ -25,8 +25,8 @@ const MIN_STACK: usize = 16 * 1024;
 
 /// How many workers a pool has in service: at least .. at most.
 ///
-/// Made from a number (`4`) or a range (`2..=8`, `2..9`, `2..`, `..=8`). An open end is the number
-/// of cores.
+/// Made from a number (`4`) or a range (`2..=8`, `2..9`, `2..`, `..=8`, `..9`). An open end is the
+/// number of cores.
 ///
 /// # Examples
 /// ```
@@ -72,6 +72,12 @@ impl From<RangeFrom<usize>> for Workers {
             min: range.start,
             max: cores().max(range.start),
         }
+    }
+}
+
+impl From<RangeTo<usize>> for Workers {
+    fn from(range: RangeTo<usize>) -> Self {
+        Self::from(1..range.end)
     }
 }
 

@@ -85,6 +85,7 @@ impl<F> SubmitError<F> {
     }
 
     /// Why it was refused, without the job.
+    #[must_use]
     pub fn reason(&self) -> AdmissionError {
         match self {
             Self::Full(_) => AdmissionError::Full,
@@ -94,16 +95,19 @@ impl<F> SubmitError<F> {
     }
 
     /// Whether the queue was full and the call did not wait.
+    #[must_use]
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Full(_))
     }
 
     /// Whether the queue stayed full until the timeout or the deadline.
+    #[must_use]
     pub fn is_timed_out(&self) -> bool {
         matches!(self, Self::TimedOut(_))
     }
 
     /// Whether the pool takes no more work.
+    #[must_use]
     pub fn is_closed(&self) -> bool {
         matches!(self, Self::Closed(_))
     }
@@ -133,11 +137,13 @@ pub enum JobError {
 
 impl JobError {
     /// Whether the job panicked.
+    #[must_use]
     pub fn is_panicked(&self) -> bool {
         matches!(self, Self::Panicked(_))
     }
 
     /// Whether the job was cancelled or dropped before it started.
+    #[must_use]
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Cancelled)
     }
@@ -183,6 +189,7 @@ pub struct ShutdownReport {
 
 impl ShutdownReport {
     /// All jobs of the report together.
+    #[must_use]
     pub fn total(&self) -> u64 {
         self.completed + self.panicked + self.cancelled + self.dropped
     }

@@ -299,6 +299,7 @@ impl<T: 'static> JobHandle<T> {
     }
 
     /// Whether the job has ended: returned, panicked, or was cancelled or dropped.
+    #[must_use]
     pub fn is_finished(&self) -> bool {
         self.task.latch().is_done()
     }

@@ -67,6 +67,7 @@ impl Pool {
     }
 
     /// Whether the pool refuses new work: it was closed, or is being shut down.
+    #[must_use]
     pub fn is_closed(&self) -> bool {
         self.inner.admission.is_closed()
     }
@@ -226,6 +227,7 @@ impl Pool {
     /// assert!(text.contains(r#"adaptive_pool_jobs_completed_total{pool="ingest"} 1"#));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[must_use]
     pub fn collector(&self) -> impl prometheus::core::Collector + Clone + use<> {
         PoolCollector::new(&self.inner)
     }

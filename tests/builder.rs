@@ -27,6 +27,7 @@ fn workers() {
     assert_eq!(of((5..=2).into()), format!("workers = 5..=2: {order}"));
     assert_eq!(of((3..3).into()), format!("workers = 3..=2: {order}"));
     assert_eq!(of((..=0).into()), format!("workers = 1..=0: {order}"));
+    assert_eq!(of((..1).into()), format!("workers = 1..=0: {order}"));
     let most = "at most 32767 workers";
     assert_eq!(of(32_768.into()), format!("workers = 32768: {most}"));
     assert_eq!(
@@ -47,6 +48,7 @@ fn workers_as_they_may_be_written() {
         ((1..).into(), 1, cores.max(1)),
         ((cores + 2..).into(), cores + 2, cores + 2),
         ((..=2).into(), 1, 2),
+        ((..3).into(), 1, 2),
     ] {
         let pool = Pool::builder().workers(workers).build().unwrap();
         let shown = format!("workers: {least}..={most}");

@@ -14,7 +14,7 @@ fn m1_a_snapshot_comes_back_as_it_was() {
         let seen = pool.metrics();
         let text = serde_json::to_string(&seen).unwrap();
         let back: Snapshot = serde_json::from_str(&text).unwrap();
-        assert_eq!(format!("{back:?}"), format!("{seen:?}"));
+        assert_eq!(back, seen);
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(json["completed"], 100);
         assert_eq!(json["run_time"]["count"], 101);

@@ -25,7 +25,7 @@ use crate::inner::Inner;
 /// let seen = pool.metrics();
 /// assert_eq!((seen.admitted, seen.completed, seen.depth), (1, 1, 0));
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Snapshot {
