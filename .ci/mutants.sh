@@ -162,9 +162,11 @@ while read -r mutant model; do
     fi
     # A panic, or the abort that follows when a deadlock is unwound; a timeout proves nothing.
     status=0
-    { timeout 120 "$models" --quiet --exact "$model" </dev/null || status=$?; } >/dev/null 2>&1
+    said=$(timeout 120 "$models" --quiet --exact "$model" </dev/null 2>&1) || status=$?
+    # What the first panic says: whether it is what the model claims to find is for the reader.
+    why=$(awk '/panicked at/ { getline; print; exit }' <<<"$said")
     case $status in
-        101 | 134) echo "killed: $mutant by $model" ;;
+        101 | 134) echo "killed: $mutant by $model: $why" ;;
         *)
             echo "SURVIVED: $mutant against $model (exit status $status)"
             failed=1
