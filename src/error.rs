@@ -125,6 +125,20 @@ impl<F> fmt::Debug for SubmitError<F> {
 }
 
 /// Why a job has no result.
+///
+/// Not `Sync`, since a panic's payload need not be. What wants an error that is `Send + Sync` can have its text.
+///
+/// # Examples
+/// ```
+/// use std::error::Error;
+/// use adaptive_pool::Pool;
+///
+/// fn answer(pool: &Pool) -> Result<u32, Box<dyn Error + Send + Sync>> {
+///     let handle = pool.submit(|| 6 * 7)?;
+///     Ok(handle.join().map_err(|error| error.to_string())?)
+/// }
+/// assert_eq!(answer(&Pool::new().unwrap()).unwrap(), 42);
+/// ```
 #[derive(thiserror::Error)]
 pub enum JobError {
     /// The job panicked, with this payload. [`std::panic::resume_unwind`] passes it on.

@@ -213,6 +213,8 @@ impl Pool {
     /// counters and handlers, until it is dropped. To forget a pool, hand a clone of its collector to
     /// [`Registry::unregister`](prometheus::Registry::unregister).
     ///
+    /// It is a collector of the crate `prometheus` 0.14, and goes only into a registry of that version.
+    ///
     /// # Examples
     /// ```
     /// use adaptive_pool::Pool;
