@@ -17,10 +17,6 @@ use std::{
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
     time::Duration,
 };
 
@@ -33,7 +29,7 @@ use crate::{
     site::Site,
     span::Origin,
     submit::{Entry, Wait},
-    sync::lock,
+    sync::{AtomicBool, Mutex, Ordering, lock, thread_local},
     unwind::drop_payload,
     wait::Countdown,
     worker::{self, Current, INLINE_DEPTH},

@@ -1,4 +1,4 @@
-//! The primitives that the checked protocols stand on: std's, or loom's when a model runs.
+//! The primitives that the pool stands on: std's, or loom's when a model runs.
 //!
 //! A module that takes its atomics, locks and threads from here can be explored by loom as it is;
 //! one that does not is left out of loom builds.
@@ -16,14 +16,18 @@ pub(crate) use loom::{
         atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
     },
 };
+pub(crate) use std::time::Instant;
 #[cfg(not(loom))]
 pub(crate) use std::{
     sync::{
-        Mutex, MutexGuard,
+        Condvar, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
     },
-    thread,
+    thread, thread_local,
 };
+
+#[cfg(not(loom))]
+pub(crate) use ::rayon_core;
 
 /// Parking for models. loom's own `unpark` also wakes a thread that is blocked in a lock or a join,
 /// and is no point at which another thread may come in between; and its `park` never wakes by itself.

@@ -20,9 +20,8 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     ptr,
-    sync::{Arc, atomic::Ordering},
-    thread,
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Duration,
 };
 
 use crate::{
@@ -33,6 +32,7 @@ use crate::{
     queue::Local,
     site::Site,
     sleep::{DozeEnd, Duty},
+    sync::{Instant, Ordering, rayon_core, thread, thread_local},
 };
 
 /// How long a worker dozes before it lets rayon have its thread. A doze is cheaper to end than

@@ -10,7 +10,7 @@ mod waiters;
 
 use std::{
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crossbeam_utils::CachePadded;
@@ -21,7 +21,7 @@ use crate::{
     error::AdmissionError,
     fence,
     latch::Wake,
-    sync::{self, AtomicU64, AtomicUsize, Mutex, Ordering, bump, lock, thread},
+    sync::{self, AtomicU64, AtomicUsize, Instant, Mutex, Ordering, bump, lock, thread},
     unwind::quietly,
 };
 
