@@ -69,18 +69,15 @@ use std::{
     marker::PhantomData,
     mem,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
-    thread,
-    time::{Duration, Instant},
+    sync::{Arc, PoisonError},
+    time::Duration,
 };
-
-use crossbeam_utils::Backoff;
 
 use crate::{
     inner::Inner,
     mail::{Call, Letter, Part, Put},
     pool::Pool,
-    sync::lock,
+    sync::{Backoff, Instant, Mutex, Ordering, lock, thread},
     unwind::{drop_payload, quietly},
     worker,
 };

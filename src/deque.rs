@@ -49,10 +49,14 @@ use crate::{
 
 /// The most that a thief takes at once. A theft costs a heavy fence, so it should be worth it with
 /// jobs of some hundred nanoseconds.
-const BATCH: usize = if cfg!(loom) { 2 } else { 64 };
+const BATCH: usize = if cfg!(any(loom, shuttle)) { 2 } else { 64 };
 
 /// The length of a new ring: a thief has room for what it takes.
-const LENGTH: usize = if cfg!(loom) { 2 } else { 2 * BATCH };
+const LENGTH: usize = if cfg!(any(loom, shuttle)) {
+    2
+} else {
+    2 * BATCH
+};
 
 const GIVE_BACK: Ordering = if cfg!(mutant = "deque_relaxed") {
     Ordering::Relaxed

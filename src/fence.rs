@@ -11,12 +11,12 @@
 //! Where `membarrier` is missing, and in models, both are plain fences. So no model can tell that two
 //! lights were taken for a pair; each use names its partner.
 
-#[cfg(all(target_os = "linux", not(any(loom, miri))))]
+#[cfg(all(target_os = "linux", not(any(loom, miri, shuttle))))]
 pub(crate) use self::linux::{heavy, light, prepare};
-#[cfg(any(not(target_os = "linux"), loom, miri))]
+#[cfg(any(not(target_os = "linux"), loom, miri, shuttle))]
 pub(crate) use self::plain::{heavy, light, prepare};
 
-#[cfg(any(not(target_os = "linux"), loom, miri))]
+#[cfg(any(not(target_os = "linux"), loom, miri, shuttle))]
 mod plain {
     use crate::sync::{Ordering, fence};
 
@@ -31,7 +31,7 @@ mod plain {
     }
 }
 
-#[cfg(all(target_os = "linux", not(any(loom, miri))))]
+#[cfg(all(target_os = "linux", not(any(loom, miri, shuttle))))]
 mod linux {
     use std::{
         sync::{

@@ -12,7 +12,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     metrics::Stamp,
     site::Site,
     stuck::{self, Blocked},
-    sync::{UnsafeCell, thread},
+    sync::{Instant, UnsafeCell, thread},
     unwind::quietly,
     worker,
 };

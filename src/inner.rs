@@ -25,12 +25,12 @@ use crate::{
 };
 
 /// The smallest number of shells of cancelled jobs at which the queues are swept.
-const SHELLS: u64 = 256;
+const SHELLS: u64 = if cfg!(shuttle) { 1 } else { 256 };
 
 /// How many spare threads a pool has: as many as workers, within these bounds. Each has a seat in the
 /// queue, which every search looks at, so there should not be many; what a chain of waits between pools
 /// needs beyond them is done as `stuck.rs` tells.
-const SPARES_MIN: usize = 4;
+const SPARES_MIN: usize = if cfg!(shuttle) { 1 } else { 4 };
 const SPARES_MAX: usize = 16;
 
 /// A hook that is told a thread's index.

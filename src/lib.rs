@@ -88,6 +88,9 @@ mod shutdown;
 mod site;
 #[cfg(not(loom))]
 mod span;
+#[cfg(shuttle)]
+#[doc(hidden)]
+pub mod stand_in;
 #[cfg(not(loom))]
 mod stuck;
 #[cfg(not(loom))]

@@ -1,29 +1,24 @@
 //! The mailboxes of a pool's threads, and where a thread reads: see `broadcast.rs` for the protocol.
 
-use std::{
-    collections::VecDeque,
-    mem,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    thread::{self, Thread},
-};
+use std::{collections::VecDeque, mem, sync::Arc};
 
 use crossbeam_utils::CachePadded;
-use rayon_core::Yield;
 
 use crate::{
-    sync::lock,
+    sync::{
+        AtomicBool, AtomicUsize, Mutex, Ordering, lock,
+        rayon_core::{self, Yield},
+        thread::{self, Thread},
+    },
     worker::{self, Current},
 };
 
 /// How many nudges may lie in the queue of a thread that does not come to take them. Each is some words
 /// there, and an allocation that all threads share. By feel.
-const NUDGES: usize = 1024;
+const NUDGES: usize = if cfg!(shuttle) { 2 } else { 1024 };
 
 /// With how many of them a thread that reads in its loop takes them out.
-const LITTER: usize = 16;
+const LITTER: usize = if cfg!(shuttle) { 1 } else { 16 };
 
 /// One broadcast, as its letters know it.
 pub(crate) struct Call {

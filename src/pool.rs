@@ -4,7 +4,7 @@ use std::{
     fmt,
     panic::{RefUnwindSafe, UnwindSafe},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     inner::Inner,
     metrics::{PoolCollector, Snapshot},
     shutdown::Grace,
+    sync::Instant,
 };
 
 /// A pool of worker threads behind a bounded queue.

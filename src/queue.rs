@@ -8,29 +8,24 @@
 //! The queue is unbounded by itself. What bounds it is the admission in front of it, and for the
 //! shells of cancelled jobs, [`Queue::sweep`].
 
-use std::{
-    cell::Cell,
-    collections::VecDeque,
-    iter, ptr,
-    sync::{
-        Mutex,
-        atomic::{AtomicI64, AtomicUsize, Ordering},
-    },
-};
+use std::{cell::Cell, collections::VecDeque, iter, ptr};
 
-use crossbeam_deque::{Injector, Steal, Stealer, Worker};
 use crossbeam_utils::CachePadded;
 
 use crate::{
     deque::{self, Owner, Theft, Thief},
     job::{Job, Runnable},
     site::Site,
-    sync::{lock, try_lock},
+    sync::{
+        AtomicI64, AtomicUsize, Mutex, Ordering,
+        crossbeam_deque::{Injector, Steal, Stealer, Worker},
+        lock, try_lock,
+    },
 };
 
 /// How many jobs a thread takes from its own deque before it looks at the injector first: what its
 /// own jobs submit must not starve the others'. tokio's number; any prime of that size does.
-const FAIRNESS: u32 = 61;
+const FAIRNESS: u32 = if cfg!(shuttle) { 3 } else { 61 };
 
 /// What all threads share of the queue.
 pub(crate) struct Queue {

@@ -30,15 +30,7 @@
 //! A pool whose range is one number has none of this: its mark is out of reach, nobody is entered, and there is no
 //! keeper.
 
-use std::{
-    ops::RangeInclusive,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread::{self, Thread},
-    time::{Duration, Instant},
-};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use crossbeam_utils::CachePadded;
 
@@ -46,7 +38,10 @@ use crate::{
     inner::{Inner, Scaling},
     scaling::{Decision, Measured, Past, Policy},
     sleep::Duty,
-    sync::lock,
+    sync::{
+        AtomicBool, AtomicU64, Instant, Mutex, Ordering, lock,
+        thread::{self, Thread},
+    },
     threads::CALL_PATIENCE,
 };
 

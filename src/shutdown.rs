@@ -19,17 +19,14 @@
 //! its place and is told (the admission is *watched*), or is dropped. So when no place is taken by
 //! a job any more, what has started runs, and nothing else ever will.
 
-use std::{
-    sync::{Condvar, Mutex, MutexGuard},
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use crate::{
     drain::Drain,
     error::{ShutdownError, ShutdownReport},
     inner::Inner,
     site::Site,
-    sync::lock,
+    sync::{Condvar, Instant, Mutex, MutexGuard, lock, wait_timeout},
     worker,
 };
 
@@ -94,7 +91,7 @@ impl Life {
     }
 
     fn wait<'a>(
-        &self,
+        &'a self,
         state: MutexGuard<'a, State>,
         deadline: Option<Instant>,
     ) -> MutexGuard<'a, State> {
@@ -105,10 +102,7 @@ impl Life {
                 .unwrap_or_else(|poisoned| poisoned.into_inner()),
             Some(deadline) => {
                 let left = deadline.saturating_duration_since(Instant::now());
-                self.changed
-                    .wait_timeout(state, left)
-                    .unwrap_or_else(|poisoned| poisoned.into_inner())
-                    .0
+                wait_timeout(&self.changed, &self.state, state, left)
             }
         }
     }

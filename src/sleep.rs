@@ -61,10 +61,7 @@ mod model;
 #[cfg(all(test, not(any(loom, miri))))]
 mod tests;
 
-use std::{
-    sync::OnceLock,
-    time::{Duration, Instant},
-};
+use std::{sync::OnceLock, time::Duration};
 
 use crossbeam_utils::CachePadded;
 
@@ -72,7 +69,7 @@ use crossbeam_utils::CachePadded;
 pub(crate) use self::frozen::Frozen;
 use crate::{
     fence,
-    sync::{self, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock, thread},
+    sync::{self, AtomicBool, AtomicU64, AtomicUsize, Instant, Mutex, Ordering, lock, thread},
 };
 
 /// The four counts, 15 bits each, and a flag.

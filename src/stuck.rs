@@ -12,17 +12,16 @@
 //! other sees it. The list is touched by waits across pools and by pools that run out of threads, and
 //! by nothing else.
 
-use std::{
-    ptr,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, Thread},
-    time::{Duration, Instant},
-};
+use std::{ptr, sync::Arc, time::Duration};
 
-use crate::{inner::Inner, sync::lock, worker};
+use crate::{
+    inner::Inner,
+    sync::{
+        AtomicBool, Instant, Mutex, Ordering, lock,
+        thread::{self, Thread},
+    },
+    worker,
+};
 
 /// A pool's address, not to be followed: the pool of a wait that is over may be gone.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,10 +45,21 @@ struct Waiting {
     is_stuck: AtomicBool,
 }
 
-static LIST: Mutex<List> = Mutex::new(List {
-    stuck: Vec::new(),
-    waiting: Vec::new(),
-});
+#[cfg(not(shuttle))]
+static LIST: Mutex<List> = Mutex::new(List::new());
+#[cfg(shuttle)]
+shuttle::lazy_static! {
+    static ref LIST: Mutex<List> = Mutex::new(List::new());
+}
+
+impl List {
+    const fn new() -> Self {
+        Self {
+            stuck: Vec::new(),
+            waiting: Vec::new(),
+        }
+    }
+}
 
 /// Enters a pool as stuck, or takes it out.
 pub(crate) fn set(pool: &Inner, stuck: bool) {

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
     site::Site,
     span::{self, Origin},
     stuck::Watch,
+    sync::Instant,
     worker,
 };
 

@@ -1,7 +1,9 @@
-//! The primitives that the pool stands on: std's, or loom's when a model runs.
+//! The primitives that the pool stands on: std's, or loom's when a model runs, or shuttle's when the
+//! whole pool is explored.
 //!
 //! A module that takes its atomics, locks and threads from here can be explored by loom as it is;
-//! one that does not is left out of loom builds.
+//! one that does not is left out of loom builds. shuttle runs the whole pool, on one thread of the
+//! system, so that nothing in it may block, look at the time, or keep thread-local values but through here.
 
 #[cfg(all(test, not(loom)))]
 mod poison;
@@ -16,18 +18,35 @@ pub(crate) use loom::{
         atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
     },
 };
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::{
+    Condvar, Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
+};
+use std::time::Duration;
+#[cfg(not(shuttle))]
 pub(crate) use std::time::Instant;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::{
     sync::{
         Condvar, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
+        atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
     },
     thread, thread_local,
 };
 
-#[cfg(not(loom))]
-pub(crate) use ::rayon_core;
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use ::{crossbeam_deque, rayon_core};
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use crossbeam_utils::Backoff;
+
+#[cfg(shuttle)]
+pub(crate) use crate::stand_in::{
+    deques as crossbeam_deque,
+    locals::thread_local,
+    rayon as rayon_core,
+    time::{Backoff, Instant, thread},
+};
 
 /// Parking for models. loom's own `unpark` also wakes a thread that is blocked in a lock or a join,
 /// and is no point at which another thread may come in between; and its `park` never wakes by itself.
@@ -98,6 +117,32 @@ pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
         Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
         Err(TryLockError::WouldBlock) => None,
     }
+}
+
+/// Waits for news of what the mutex protects, for so long at most.
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) fn wait_timeout<'a, T>(
+    news: &Condvar,
+    _: &'a Mutex<T>,
+    guard: MutexGuard<'a, T>,
+    timeout: Duration,
+) -> MutexGuard<'a, T> {
+    news.wait_timeout(guard, timeout)
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+        .0
+}
+
+/// shuttle's wait never ends by its timeout; this one always does, or for no reason before that.
+#[cfg(shuttle)]
+pub(crate) fn wait_timeout<'a, T>(
+    _: &Condvar,
+    mutex: &'a Mutex<T>,
+    guard: MutexGuard<'a, T>,
+    timeout: Duration,
+) -> MutexGuard<'a, T> {
+    drop(guard);
+    crate::stand_in::time::wait_some(timeout);
+    lock(mutex)
 }
 
 /// Adds one to a counter that only the calling thread writes: a plain load and a plain store.

@@ -21,12 +21,9 @@
 use std::{
     io, mem,
     panic::{self, AssertUnwindSafe},
-    sync::{Arc, Mutex},
-    thread::{JoinHandle, Thread},
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Duration,
 };
-
-use rayon_core::{ThreadBuilder, ThreadPool, ThreadPoolBuilder};
 
 use crate::{
     error::BuildError,
@@ -34,7 +31,11 @@ use crate::{
     mail,
     roster::{Order, Roster},
     stuck,
-    sync::lock,
+    sync::{
+        Instant, Mutex, lock,
+        rayon_core::{ThreadBuilder, ThreadPool, ThreadPoolBuilder},
+        thread::{self, JoinHandle, Thread},
+    },
     unwind::drop_payload,
     worker::{self, Errand},
 };
@@ -186,7 +187,7 @@ impl Threads {
         staff.rayon.as_ref()?;
         let name = format!("{}-keeper", inner.settings.name);
         let own = Arc::clone(inner);
-        let started = std::thread::Builder::new().name(name).spawn(move || {
+        let started = thread::Builder::new().name(name).spawn(move || {
             keep(&own);
             own.life.thread_exited(false);
         });
@@ -548,7 +549,7 @@ impl Staff {
         put_back: impl FnOnce(&mut Self, Recruit),
     ) -> io::Result<()> {
         let name = format!("{}-{}", inner.settings.name, recruit.seat.index);
-        let mut builder = std::thread::Builder::new().name(name);
+        let mut builder = thread::Builder::new().name(name);
         if let Some(bytes) = inner.settings.stack_size {
             builder = builder.stack_size(bytes);
         }

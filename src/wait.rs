@@ -34,13 +34,7 @@
 //! one that is; and what a worker of another pool waits for, by that worker itself if there is neither: see
 //! `stuck.rs`. What users do to each other with locks, channels and handles is theirs.)
 
-use std::{
-    cell::Cell,
-    sync::atomic::{AtomicUsize, Ordering},
-    thread::{self, Thread},
-};
-
-use crossbeam_utils::Backoff;
+use std::cell::Cell;
 
 use crate::{
     countdown::{Ending, Tally},
@@ -48,6 +42,10 @@ use crate::{
     job::Job,
     site::Site,
     stuck::{self, Blocked},
+    sync::{
+        AtomicUsize, Backoff, Ordering,
+        thread::{self, Thread},
+    },
     worker::{self, Current},
 };
 

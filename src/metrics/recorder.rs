@@ -1,17 +1,14 @@
 //! The counters. Each thread of the pool writes its own cell, with plain loads and stores; what
 //! happens on other threads, and rarely, is counted in one shared place.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
 use super::timing::told_at_least;
 use crate::{
     error::AdmissionError,
-    sync::{bump, lock},
+    sync::{AtomicBool, AtomicU64, Mutex, Ordering, bump, lock},
 };
 
 /// What one thread counts.

@@ -17,10 +17,7 @@
 //! is a difference: of all places that were ever taken, and of those that were taken by who had to wait. A
 //! wait is counted before its place is taken, so the difference is never too large; see `unwaited`.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicBool, AtomicU64, Ordering},
-};
+use std::sync::OnceLock;
 
 use crossbeam_utils::CachePadded;
 
@@ -28,6 +25,7 @@ use super::{
     clock::{Clock, Stamp},
     histogram::{Histogram, LatencySummary, Merged},
 };
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// In ns. By feel: what takes so long bears that the clock is read for it.
 const SHORT: u64 = 1_000;

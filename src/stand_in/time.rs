@@ -1,0 +1,135 @@
+//! Time, and the waits that it ends.
+//!
+//! There is a clock, but no time passes by itself. A look at the clock moves it by a little, of a length
+//! that shuttle's random source gives. A timed wait never blocks: each time that its thread is
+//! chosen it is over, either for no reason, and then the clock moves by a part of the timeout, or by its
+//! timeout, and then by all of it. So a wait may time out at any moment or outlast whatever the others do, and
+//! who waits in a loop comes to an end of it. The price is that nobody who counts on a timed wait is ever seen
+//! to hang. Therefore time may also be made to *stand still*: then a timed wait of a parked thread is one
+//! without a timeout, and what only a timeout would have noticed is a deadlock.
+
+use std::{
+    cell::Cell,
+    ops::{Add, Sub},
+    time::Duration,
+};
+
+use shuttle::rand::{Rng, thread_rng};
+
+// All threads of an execution are one of the system's. What is here is nobody's to race for.
+std::thread_local! {
+    static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    static STANDS_STILL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The most by which a look at the clock moves it: ten or so are the longest time that the pool measures
+/// without waiting.
+const LOOK: Duration = Duration::from_micros(100);
+
+/// To be called at the beginning of each execution.
+pub fn begin(stands_still: bool) {
+    NOW.set(Duration::ZERO);
+    STANDS_STILL.set(stands_still);
+}
+
+fn pass(time: Duration) {
+    NOW.set(NOW.get().saturating_add(time));
+}
+
+/// A wait that is over when its thread is chosen again.
+pub(crate) fn wait_some(timeout: Duration) {
+    thread::yield_now();
+    pass(if thread_rng().gen_ratio(1, 4) {
+        timeout
+    } else {
+        timeout / 16
+    });
+}
+
+/// A moment on the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instant(Duration);
+
+impl Instant {
+    /// The present moment, which is a little later than the last one.
+    #[must_use]
+    pub fn now() -> Self {
+        pass(LOOK * thread_rng().gen_range(0..16) / 16);
+        Self(NOW.get())
+    }
+
+    /// How long ago it was.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        Self::now().saturating_duration_since(*self)
+    }
+
+    /// That much later, if it can be expressed.
+    #[must_use]
+    pub fn checked_add(&self, time: Duration) -> Option<Self> {
+        self.0.checked_add(time).map(Self)
+    }
+
+    /// How much later it is than another moment.
+    #[must_use]
+    pub fn saturating_duration_since(&self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+
+    fn add(self, time: Duration) -> Self {
+        Self(self.0 + time)
+    }
+}
+
+impl Sub for Instant {
+    type Output = Duration;
+
+    fn sub(self, earlier: Self) -> Duration {
+        self.saturating_duration_since(earlier)
+    }
+}
+
+/// shuttle's threads, with timeouts.
+pub(crate) mod thread {
+    use std::time::Duration;
+
+    pub(crate) use shuttle::thread::{Builder, JoinHandle, Thread, current, park, yield_now};
+
+    use super::STANDS_STILL;
+
+    pub(crate) fn park_timeout(timeout: Duration) {
+        if STANDS_STILL.get() {
+            return park();
+        }
+        super::wait_some(timeout);
+        // A token that is there is taken, as by one that wakes; one that is not is made up for.
+        current().unpark();
+        park();
+    }
+}
+
+/// Gives up sooner than crossbeam's: each round is a step of every schedule.
+pub(crate) struct Backoff(Cell<u32>);
+
+impl Backoff {
+    pub(crate) fn new() -> Self {
+        Self(Cell::new(0))
+    }
+
+    pub(crate) fn reset(&self) {
+        self.0.set(0);
+    }
+
+    pub(crate) fn snooze(&self) {
+        self.0.set(self.0.get() + 1);
+        thread::yield_now();
+    }
+
+    pub(crate) fn is_completed(&self) -> bool {
+        self.0.get() > 1
+    }
+}
