@@ -43,7 +43,7 @@ const DOZE: Duration = Duration::from_millis(5);
 /// How often a worker that ran dry looks everywhere before it lies down, yielding its core in
 /// between: to the producer, most likely. With half as many a round trip takes up to twice as long;
 /// with twice as many a lone job costs more CPU. See `round-trip` and `idle` in the benches.
-const SEARCHES: u32 = 8;
+const SEARCHES: u32 = if cfg!(shuttle) { 1 } else { 8 };
 
 /// How long a call is sent on before the thread that keeps getting it answers it. A sleeper that
 /// rayon wakes comes in a tenth of that.
@@ -55,7 +55,7 @@ const SAME_DEPTH: usize = 128;
 
 /// How many inline jobs may be on top of each other. By feel: with this many, the jobs' own frames
 /// are what a stack has to be made for.
-pub(crate) const INLINE_DEPTH: usize = 16;
+pub(crate) const INLINE_DEPTH: usize = if cfg!(shuttle) { 2 } else { 16 };
 
 /// In how many spawns of a row that found the queue full one looks whether it still is.
 const LOOK_AGAIN: u32 = 16;

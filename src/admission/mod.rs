@@ -32,7 +32,13 @@ const PATIENCE: Duration = Duration::from_millis(1);
 
 /// How often a submitter yields before it joins the line. `benches/submit.rs` is what it is for: tiny
 /// jobs come free while it yields.
-const YIELDS: u32 = if cfg!(loom) { 0 } else { 8 };
+const YIELDS: u32 = if cfg!(loom) {
+    0
+} else if cfg!(shuttle) {
+    1
+} else {
+    8
+};
 
 /// One taken place, in the units of `gate` and `limit`; the bit below is the closed flag.
 const PLACE: u64 = 2;
