@@ -754,6 +754,44 @@ fn d5_a_part_may_shut_the_pool_down() {
     });
 }
 
+/// Nudges lie in a worker's own queue of rayon. It takes them out when it reads, out of service, and so calls
+/// for another thread if a job waits: but that call comes to lie on top of them.
+#[test]
+fn r2_a_worker_that_takes_nudges_out_comes_to_the_jobs_that_wait() {
+    watched(|| {
+        let pool = pool(2, 8);
+        let held = occupy(&pool);
+        let_them_fall_asleep();
+        // Each nudges the other thread, and with it this one.
+        let parts = Arc::new(AtomicUsize::new(0));
+        let broadcasts: Vec<_> = (1..=24)
+            .map(|nth| {
+                let (own, parts_of) = (Arc::clone(&pool), Arc::clone(&parts));
+                let broadcast = thread::spawn(move || {
+                    own.broadcast(|_| parts_of.fetch_add(1, Ordering::SeqCst));
+                });
+                wait_until(|| parts.load(Ordering::SeqCst) == nth);
+                broadcast
+            })
+            .collect();
+        // Now the other one waits for a job that only this one can run.
+        let (tell, told) = mpsc::channel();
+        let (begun, begins) = mpsc::channel();
+        let waits = pool.submit(move || {
+            begun.send(()).unwrap();
+            told.recv().unwrap();
+        });
+        begins.recv().unwrap();
+        pool.spawn(move || tell.send(()).unwrap()).unwrap();
+        held.release();
+        waits.unwrap().join().unwrap();
+        for broadcast in broadcasts {
+            broadcast.join().unwrap();
+        }
+        assert_eq!(parts.load(Ordering::SeqCst), 48);
+    });
+}
+
 /// More broadcasts than nudges may lie about in the queue of the thread that is blocked all the time.
 #[test]
 fn broadcasts_beside_a_blocked_thread_pile_up_nothing() {
