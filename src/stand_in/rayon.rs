@@ -123,10 +123,12 @@ impl Registry {
             if let Some(task) = state.take(index) {
                 return Some(task);
             }
-            state = self
-                .news
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            let woken = self.news.wait(state);
+            // Who was woken is late. A scheduler that keeps to its priorities would else let one thread
+            // take whatever another has just put down for itself, for ever.
+            drop(woken);
+            shuttle::thread::yield_now();
+            state = self.state();
         }
     }
 }

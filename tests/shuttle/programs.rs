@@ -1,0 +1,170 @@
+//! Random small programs: what several strangers do to one pool, and its jobs to each other.
+
+use std::{sync::Arc, time::Duration};
+
+use adaptive_pool::{JobError, Pool, Scope, stand_in::rayon};
+use shuttle::rand::{Rng, thread_rng};
+
+use crate::explore::{Tally, check_books, explore_in_time, together};
+
+/// What a program counts: jobs that were begun by somebody, and what became of them.
+#[derive(Clone, Default)]
+struct Books {
+    brought: Tally,
+    ran: Tally,
+    refused: Tally,
+    lost: Tally,
+}
+
+fn choose(of: u32) -> u32 {
+    thread_rng().gen_range(0..of)
+}
+
+/// A job that does a little of everything, down to this depth.
+fn job(pool: &Arc<Pool>, books: &Books, depth: u32) -> impl FnOnce() + Send + use<> {
+    let (pool, books) = (Arc::downgrade(pool), books.clone());
+    books.brought.add();
+    move || {
+        books.ran.add();
+        // The strangers hold it until all jobs have ended.
+        let pool = pool.upgrade().unwrap();
+        if depth > 0 && choose(2) == 0 {
+            act(&pool, &books, depth - 1);
+        }
+    }
+}
+
+fn scoped(s: &Scope<'_>, ran: &Tally, depth: u32) {
+    ran.add();
+    if depth > 0 && choose(2) == 0 {
+        let tally = ran.clone();
+        s.spawn(move |s| scoped(s, &tally, depth - 1));
+    }
+}
+
+/// One act of a stranger or a job.
+fn act(pool: &Arc<Pool>, books: &Books, depth: u32) {
+    let refuse = || books.refused.add();
+    match choose(12) {
+        0 => pool
+            .spawn(job(pool, books, depth))
+            .unwrap_or_else(|_| refuse()),
+        1 => drop(
+            pool.try_spawn(job(pool, books, depth))
+                .map_err(|_| refuse()),
+        ),
+        2 => {
+            let timeout = Duration::from_millis(1);
+            if pool
+                .spawn_timeout(timeout, job(pool, books, depth))
+                .is_err()
+            {
+                refuse();
+            }
+        }
+        3 => match pool.submit(job(pool, books, depth)) {
+            Ok(handle) => match handle.join() {
+                Ok(()) => {}
+                Err(JobError::Cancelled) => books.lost.add(),
+                Err(other) => panic!("{other:?}"),
+            },
+            Err(_) => refuse(),
+        },
+        4 => match pool.submit(job(pool, books, depth)) {
+            Ok(handle) => {
+                if handle.cancel() {
+                    books.lost.add();
+                }
+            }
+            Err(_) => refuse(),
+        },
+        5 => match pool.reserve() {
+            Ok(permit) if choose(2) == 0 => permit.spawn(job(pool, books, depth)),
+            _ => {}
+        },
+        6 | 7 => {
+            let (ran, n) = (Tally::default(), choose(3));
+            pool.scope(|s| {
+                for _ in 0..n {
+                    s.spawn(|s| scoped(s, &ran, depth));
+                }
+            });
+            assert!(ran.get() >= n as usize);
+        }
+        8 => {
+            let (a, b) = pool.join(|| choose(2), || choose(2));
+            assert!(a + b < 4);
+        }
+        9 => {
+            let yielded = pool.map(0..3, |n| n).take(choose(4) as usize).count();
+            assert!(yielded < 4);
+        }
+        10 => drop(pool.broadcast(|context| context.index())),
+        _ => {
+            let own = Arc::clone(pool);
+            let ran = Tally::default();
+            let half = ran.job();
+            rayon::join(
+                || pool.install(|| ran.add()),
+                move || {
+                    own.in_place_scope(|s| s.spawn(|_| half()));
+                },
+            );
+            assert_eq!(ran.get(), 2);
+        }
+    }
+}
+
+fn program(workers: std::ops::RangeInclusive<usize>) {
+    let pool = Pool::builder()
+        .workers(workers.clone())
+        .max_threads(*workers.end())
+        .capacity(1 + choose(3) as usize)
+        .scale_up_threshold(0.5)
+        .scale_cooldown(Duration::from_millis(1))
+        .idle_timeout(Duration::from_millis(6))
+        .latency_tracking(false)
+        .build()
+        .unwrap();
+    let pool = Arc::new(pool);
+    let books = Books::default();
+    let stranger = || {
+        for _ in 0..1 + choose(3) {
+            act(&pool, &books, 2);
+        }
+    };
+    let last = || match choose(4) {
+        0 => pool.close(),
+        1 => _ = pool.shutdown_timeout(Duration::from_millis(2)),
+        2 => _ = pool.shutdown_now(),
+        _ => {
+            pool.resize(workers.clone()).unwrap();
+            pool.set_capacity(1 + choose(3) as usize).unwrap();
+            act(&pool, &books, 1);
+        }
+    };
+    together(&[&stranger, &stranger, &last]);
+    let report = pool.shutdown();
+    check_books(&pool);
+    let gone = books.ran.get() + books.refused.get() + books.lost.get();
+    // What was dropped un-run without a handle is in the report alone.
+    assert!(gone <= books.brought.get());
+    assert!(gone + report.dropped as usize >= books.brought.get());
+}
+
+#[test]
+fn random_programs_on_one_worker_end() {
+    explore_in_time("random_programs_on_one_worker_end", || program(1..=1));
+}
+
+#[test]
+fn random_programs_on_two_workers_end() {
+    explore_in_time("random_programs_on_two_workers_end", || program(2..=2));
+}
+
+#[test]
+fn random_programs_on_workers_that_come_and_go_end() {
+    explore_in_time("random_programs_on_workers_that_come_and_go_end", || {
+        program(1..=3)
+    });
+}

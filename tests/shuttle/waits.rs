@@ -1,0 +1,237 @@
+//! Jobs that wait for others: scopes, joins, handles, batches, broadcasts, within one pool and between two.
+
+use std::sync::Arc;
+
+use crate::explore::{Tally, check, explore, explore_in_time, small, together};
+use adaptive_pool::{Pool, stand_in::rayon};
+
+#[test]
+fn r3_a_scope_waits_for_what_its_jobs_spawn() {
+    explore("r3_a_scope_waits_for_what_its_jobs_spawn", || {
+        let pool = small(2, 2).build().unwrap();
+        let ran = Tally::default();
+        pool.scope(|s| {
+            for _ in 0..2 {
+                s.spawn(|s| {
+                    s.spawn(|_| ran.add());
+                    s.spawn(|_| ran.add());
+                    ran.add();
+                });
+            }
+        });
+        assert_eq!(ran.get(), 6);
+        check(&pool, pool.shutdown());
+    });
+}
+
+#[test]
+fn r3_a_stranger_waits_in_place_for_a_scope() {
+    explore("r3_a_stranger_waits_in_place_for_a_scope", || {
+        let pool = small(2, 1).build().unwrap();
+        let ran = Tally::default();
+        pool.in_place_scope(|s| {
+            s.spawn(|s| s.spawn(|_| ran.add()));
+            s.spawn(|_| ran.add());
+        });
+        assert_eq!(ran.get(), 2);
+        check(&pool, pool.shutdown());
+    });
+}
+
+fn fib(pool: &Pool, n: u32) -> u32 {
+    if n < 2 {
+        return n;
+    }
+    let (a, b) = pool.join(|| fib(pool, n - 1), || fib(pool, n - 2));
+    a + b
+}
+
+#[test]
+fn r3_joins_within_joins_end() {
+    explore("r3_joins_within_joins_end", || {
+        let pool = small(3, 1).build().unwrap();
+        assert_eq!(fib(&pool, 4), 3);
+        check(&pool, pool.shutdown());
+    });
+}
+
+#[test]
+fn r3_an_outer_scopes_job_spawned_within_an_inner_one_is_run() {
+    explore(
+        "r3_an_outer_scopes_job_spawned_within_an_inner_one_is_run",
+        || {
+            let pool = small(2, 2).build().unwrap();
+            let ran = Tally::default();
+            pool.scope(|outer| {
+                pool.scope(|inner| {
+                    // A stray: the nearest wait is the inner scope's.
+                    inner.spawn(|_| outer.spawn(|_| ran.add()));
+                    outer.spawn(|_| ran.add());
+                });
+            });
+            assert_eq!(ran.get(), 2);
+            check(&pool, pool.shutdown());
+        },
+    );
+}
+
+#[test]
+fn r2_a_worker_that_joins_a_handle_leaves_its_place_to_another() {
+    let name = "r2_a_worker_that_joins_a_handle_leaves_its_place_to_another";
+    explore_in_time(name, || {
+        let pool = small(2, 3).build().unwrap();
+        let (tell, told) = shuttle::sync::mpsc::channel();
+        // A wait that the pool knows nothing of, one that it knows, and a job for whom that leaves room.
+        let first = pool.submit(move || told.recv().unwrap()).unwrap();
+        let second = pool.submit(move || first.join().unwrap()).unwrap();
+        pool.spawn(move || tell.send(5).unwrap()).unwrap();
+        assert_eq!(second.join().unwrap(), 5);
+        check(&pool, pool.shutdown());
+    });
+}
+
+#[test]
+fn r2_blocked_workers_are_replaced() {
+    explore("r2_blocked_workers_are_replaced", || {
+        let pool = small(2, 2).build().unwrap();
+        let ran = Tally::default();
+        let stranger = || {
+            pool.scope(|s| {
+                s.spawn(|_| ran.add());
+                s.spawn(|_| ran.add());
+            });
+        };
+        together(&[&stranger, &stranger, &|| pool.spawn(ran.job()).unwrap()]);
+        let report = pool.shutdown();
+        assert_eq!(ran.get(), 5);
+        check(&pool, report);
+    });
+}
+
+#[test]
+fn r2_a_call_that_a_thread_takes_which_waits_in_rayon_strands_nothing() {
+    let name = "r2_a_call_that_a_thread_takes_which_waits_in_rayon_strands_nothing";
+    explore_in_time(name, || {
+        let pool = Arc::new(small(2, 2).build().unwrap());
+        let ran = Tally::default();
+        let jobs = [(); 2].map(|()| {
+            let (own, tally) = (Arc::clone(&pool), ran.clone());
+            let job = move || {
+                let (job, other) = (tally.job(), tally.job());
+                rayon::join(|| own.spawn(job).unwrap(), || rayon::join(other, || ()));
+            };
+            pool.submit(job).unwrap()
+        });
+        for job in jobs {
+            job.join().unwrap();
+        }
+        let report = pool.shutdown();
+        assert_eq!((ran.get(), report.completed), (4, 4));
+        check(&pool, report);
+    });
+}
+
+#[test]
+fn r3_two_pools_that_wait_for_each_other_end() {
+    explore("r3_two_pools_that_wait_for_each_other_end", || {
+        let one = small(1, 1).build().unwrap();
+        let two = small(1, 1).build().unwrap();
+        let ran = Tally::default();
+        let there_and_back = |here: &Pool, there: &Pool| {
+            here.install(|| there.install(|| here.install(|| ran.add())));
+        };
+        together(&[&|| there_and_back(&one, &two), &|| {
+            there_and_back(&two, &one)
+        }]);
+        assert_eq!(ran.get(), 2);
+        check(&one, one.shutdown());
+        check(&two, two.shutdown());
+    });
+}
+
+#[test]
+fn r1_a_batch_in_order_yields_every_item() {
+    explore("r1_a_batch_in_order_yields_every_item", || {
+        let pool = small(2, 1).build().unwrap();
+        let squares: Vec<u32> = pool.map(0..4, |n| n * n).collect();
+        assert_eq!(squares, [0, 1, 4, 9]);
+        check(&pool, pool.shutdown());
+    });
+}
+
+#[test]
+fn r1_a_batch_that_is_dropped_half_way_hangs_nothing() {
+    explore("r1_a_batch_that_is_dropped_half_way_hangs_nothing", || {
+        let pool = small(2, 2).build().unwrap();
+        let some = pool.map_unordered(0..5, |n| n).take(2).count();
+        assert_eq!(some, 2);
+        check(&pool, pool.shutdown());
+    });
+}
+
+#[test]
+fn r1_a_scopes_batch_borrows_and_ends() {
+    explore("r1_a_scopes_batch_borrows_and_ends", || {
+        let pool = small(2, 1).build().unwrap();
+        let offset = 10;
+        let sum: u32 = pool.scope(|s| s.map(0..3, |n| n + offset).sum());
+        assert_eq!(sum, 33);
+        let ran = Tally::default();
+        pool.for_each(0..3, |_| ran.add());
+        assert_eq!(ran.get(), 3);
+        check(&pool, pool.shutdown());
+    });
+}
+
+#[test]
+fn a_broadcast_reaches_every_thread() {
+    explore_in_time("a_broadcast_reaches_every_thread", || {
+        let pool = small(2, 2).build().unwrap();
+        let ran = Tally::default();
+        let caller = || {
+            let seen = pool.broadcast(|context| context.index());
+            assert_eq!(seen, [0, 1]);
+        };
+        together(&[&caller, &|| pool.spawn(ran.job()).unwrap()]);
+        let report = pool.shutdown();
+        assert_eq!(ran.get(), 1);
+        check(&pool, report);
+    });
+}
+
+#[test]
+fn r2_a_worker_that_takes_nudges_out_comes_to_the_jobs_that_wait() {
+    let name = "r2_a_worker_that_takes_nudges_out_comes_to_the_jobs_that_wait";
+    explore_in_time(name, || {
+        let pool = small(1, 2).build().unwrap();
+        let ran = Tally::default();
+        let caller = || assert_eq!(pool.broadcast(|context| context.index()), [0]);
+        let stranger = || {
+            for _ in 0..2 {
+                pool.spawn(ran.job()).unwrap();
+            }
+        };
+        together(&[&caller, &caller, &stranger]);
+        let report = pool.shutdown();
+        assert_eq!(ran.get(), 2);
+        check(&pool, report);
+    });
+}
+
+#[test]
+fn two_broadcasts_from_inside_do_not_wait_for_each_other() {
+    explore_in_time(
+        "two_broadcasts_from_inside_do_not_wait_for_each_other",
+        || {
+            let pool = Arc::new(small(2, 2).build().unwrap());
+            for _ in 0..2 {
+                let own = Arc::clone(&pool);
+                pool.spawn(move || {
+                    own.broadcast(|context| context.index());
+                })
+                .unwrap();
+            }
+            check(&pool, pool.shutdown());
+        },
+    );
+}
