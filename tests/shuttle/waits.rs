@@ -149,6 +149,33 @@ fn r3_two_pools_that_wait_for_each_other_end() {
     });
 }
 
+fn to_and_fro(here: &Pool, there: &Pool, depth: u32, ran: &Tally) {
+    here.install(|| {
+        if depth == 0 {
+            return ran.add();
+        }
+        there.in_place_scope(|s| s.spawn(|_| ran.add()));
+        to_and_fro(there, here, depth - 1, ran);
+    });
+}
+
+/// Deeper than there are threads: who waits does the work of the pool that has none left.
+#[test]
+fn r3_a_pool_whose_threads_are_all_blocked_is_worked_for() {
+    let name = "r3_a_pool_whose_threads_are_all_blocked_is_worked_for";
+    explore(name, || {
+        let one = small(1, 1).build().unwrap();
+        let two = small(1, 2).build().unwrap();
+        let ran = Tally::default();
+        together(&[&|| to_and_fro(&one, &two, 6, &ran), &|| {
+            two.spawn(ran.job()).unwrap();
+        }]);
+        check(&one, one.shutdown());
+        check(&two, two.shutdown());
+        assert_eq!(ran.get(), 8);
+    });
+}
+
 #[test]
 fn r1_a_batch_in_order_yields_every_item() {
     explore("r1_a_batch_in_order_yields_every_item", || {
