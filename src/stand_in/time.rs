@@ -93,22 +93,114 @@ impl Sub for Instant {
     }
 }
 
-/// shuttle's threads, with timeouts.
+/// shuttle's threads, with parking of their own. shuttle's wakes a parked thread for no reason whenever another
+/// one could run as well, so that a wake-up that is lost is hardly ever missed; and it has no timeouts.
 pub(crate) mod thread {
-    use std::time::Duration;
+    use std::{cell::RefCell, io, sync::Arc, time::Duration};
 
-    pub(crate) use shuttle::thread::{Builder, JoinHandle, Thread, current, park, yield_now};
+    pub(crate) use shuttle::thread::yield_now;
+    use shuttle::{
+        rand::{Rng, thread_rng},
+        sync::{Condvar, Mutex, PoisonError},
+    };
 
     use super::STANDS_STILL;
+    use crate::sync::lock;
+
+    shuttle::thread_local! {
+        static OWN: RefCell<Thread> = RefCell::new(Thread::new());
+    }
+
+    #[derive(Debug, Clone)]
+    pub(crate) struct Thread(Arc<Parker>);
+
+    #[derive(Debug)]
+    struct Parker {
+        token: Mutex<bool>,
+        news: Condvar,
+    }
+
+    impl Thread {
+        fn new() -> Self {
+            Self(Arc::new(Parker {
+                token: Mutex::new(false),
+                news: Condvar::new(),
+            }))
+        }
+
+        pub(crate) fn unpark(&self) {
+            *lock(&self.0.token) = true;
+            self.0.news.notify_one();
+        }
+    }
+
+    pub(crate) fn current() -> Thread {
+        OWN.with(|own| own.borrow().clone())
+    }
+
+    /// Ends for no reason now and then.
+    pub(crate) fn park() {
+        if thread_rng().gen_ratio(1, 16) {
+            return yield_now();
+        }
+        let Thread(own) = current();
+        let mut token = lock(&own.token);
+        while !*token {
+            token = own.news.wait(token).unwrap_or_else(PoisonError::into_inner);
+        }
+        *token = false;
+    }
 
     pub(crate) fn park_timeout(timeout: Duration) {
         if STANDS_STILL.get() {
             return park();
         }
         super::wait_some(timeout);
-        // A token that is there is taken, as by one that wakes; one that is not is made up for.
-        current().unpark();
-        park();
+        *lock(&current().0.token) = false;
+    }
+
+    pub(crate) struct JoinHandle<T> {
+        handle: shuttle::thread::JoinHandle<T>,
+        thread: Thread,
+    }
+
+    impl<T> JoinHandle<T> {
+        pub(crate) fn thread(&self) -> &Thread {
+            &self.thread
+        }
+
+        pub(crate) fn join(self) -> shuttle::thread::Result<T> {
+            self.handle.join()
+        }
+    }
+
+    pub(crate) struct Builder(shuttle::thread::Builder);
+
+    impl Builder {
+        pub(crate) fn new() -> Self {
+            Self(shuttle::thread::Builder::new())
+        }
+
+        pub(crate) fn name(self, name: String) -> Self {
+            Self(self.0.name(name))
+        }
+
+        pub(crate) fn stack_size(self, bytes: usize) -> Self {
+            Self(self.0.stack_size(bytes))
+        }
+
+        pub(crate) fn spawn<T: Send + 'static>(
+            self,
+            f: impl FnOnce() -> T + Send + 'static,
+        ) -> io::Result<JoinHandle<T>> {
+            let thread = Thread::new();
+            let own = thread.clone();
+            let handle = self.0.spawn(move || {
+                OWN.with(|cell| cell.replace(own));
+                f()
+            })?;
+            Ok(JoinHandle { handle, thread })
+        }
     }
 }
 
