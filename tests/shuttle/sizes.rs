@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::explore::{Tally, check, explore_in_time, together};
+use crate::explore::{Tally, check, explore, explore_in_time, together};
 use adaptive_pool::{Pool, PoolBuilder};
 
 /// A pool that changes its size whenever it may.
@@ -96,7 +96,7 @@ fn s1_a_resize_meets_the_end() {
 
 #[test]
 fn a5_a_raised_capacity_lets_those_in_who_wait() {
-    explore_in_time("a5_a_raised_capacity_lets_those_in_who_wait", || {
+    explore("a5_a_raised_capacity_lets_those_in_who_wait", || {
         let pool = lively(1, 1).capacity(1).build().unwrap();
         let (tell, told) = shuttle::sync::mpsc::channel();
         // The one worker is busy until both others were admitted.

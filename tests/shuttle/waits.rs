@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::explore::{Tally, check, explore, explore_in_time, small, together};
 use adaptive_pool::{Pool, stand_in::rayon};
+use shuttle::rand::{Rng, thread_rng};
+
+use crate::explore::{Tally, check, explore, explore_in_time, small, together};
 
 #[test]
 fn r3_a_scope_waits_for_what_its_jobs_spawn() {
@@ -128,6 +130,24 @@ fn r2_a_call_that_a_thread_takes_which_waits_in_rayon_strands_nothing() {
         let report = pool.shutdown();
         assert_eq!((ran.get(), report.completed), (4, 4));
         check(&pool, report);
+    });
+}
+
+#[test]
+fn r2_a_thread_that_blocks_within_rayons_work_keeps_no_call() {
+    let name = "r2_a_thread_that_blocks_within_rayons_work_keeps_no_call";
+    explore_in_time(name, || {
+        let workers = thread_rng().gen_range(2..=3);
+        let pool = small(workers, 3).build().unwrap();
+        let (tell, told) = shuttle::sync::mpsc::channel();
+        // A wait that the pool knows nothing of; one that it knows, by whoever takes this half, on top of a job
+        // or not; and a job for which that has to leave a thread.
+        let first = pool.submit(move || told.recv().unwrap()).unwrap();
+        let second = move || rayon::join(|| (), move || assert_eq!(first.join().unwrap(), 5));
+        let second = pool.submit(second).unwrap();
+        pool.spawn(move || tell.send(5).unwrap()).unwrap();
+        second.join().unwrap();
+        check(&pool, pool.shutdown());
     });
 }
 
