@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::explore::{Tally, check, explore, explore_in_time, together};
 use adaptive_pool::{Pool, PoolBuilder};
+use shuttle::thread::yield_now;
 
 /// A pool that changes its size whenever it may.
 fn lively(least: usize, most: usize) -> PoolBuilder {
@@ -106,7 +107,13 @@ fn a5_a_raised_capacity_lets_those_in_who_wait() {
             pool.spawn(|| ()).unwrap();
             tell.send(()).unwrap();
         };
-        together(&[&stranger, &stranger, &|| pool.set_capacity(3).unwrap()]);
+        let raise = || {
+            while pool.metrics().waiting_submitters == 0 {
+                yield_now();
+            }
+            pool.set_capacity(3).unwrap();
+        };
+        together(&[&stranger, &stranger, &raise]);
         check(&pool, pool.shutdown());
     });
 }

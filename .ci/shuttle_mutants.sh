@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Shows that the programs under shuttle can fail: each mutant must be killed by the program that claims it.
+# The mutants are those of .ci/mutants.sh; the fences among them shuttle cannot see. Arguments, if any,
+# are the names of the mutants to try. SCHEDULES (default 400) is how many each program has.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# mutant, program
+table='
+admission_drop_grant      jobs::a5_a_future_that_is_dropped_passes_its_place_on
+admission_forsake_keeps   jobs::a5_a_future_that_is_dropped_passes_its_place_on
+admission_no_hold         ends::a2_a_permit_that_outlives_the_pool_runs_or_drops_its_job
+admission_resize_silent   sizes::a5_a_raised_capacity_lets_those_in_who_wait
+admission_stop_blind      ends::a2_a_permit_that_outlives_the_pool_runs_or_drops_its_job
+admission_torn_take       ends::a6_strangers_at_a_full_queue_that_closes_are_admitted_or_told
+countdown_keep_near       waits::r3_a_scope_waits_for_what_its_jobs_spawn
+countdown_silent          waits::r3_a_stranger_waits_in_place_for_a_scope
+drain_stop_late           waits::r3_a_scope_waits_for_what_its_jobs_spawn
+ending_deaf               ends::d6_a_scope_that_is_open_when_the_pool_closes_is_finished
+latch_deaf                jobs::a5_a_future_that_is_dropped_passes_its_place_on
+latch_mute                ends::r4_a_panic_stays_in_its_job
+latch_torn_claim          jobs::d2_every_handle_ends_whoever_cancels
+sleep_stop_rings_one      waits::r3_joins_within_joins_end
+sleep_torn_fall           jobs::r2_a_job_that_comes_to_an_idle_pool_is_run
+sleep_torn_surplus        waits::r3_a_pool_whose_threads_are_all_blocked_is_worked_for
+'
+
+export RUSTFLAGS="--cfg shuttle"
+export CARGO_INCREMENTAL=1
+export RUST_BACKTRACE=0
+wrapper="$PWD/target/shuttle/rustc"
+failed=0
+
+# Prints the path of the programs' executable. The flag goes to this crate alone, so that what it depends on
+# is built once.
+build() {
+    mkdir -p "${wrapper%/*}"
+    printf '#!/bin/sh\nexec "$@" --cap-lints allow --cfg '"'mutant=\"%s\"'"'\n' "$1" >"$wrapper"
+    chmod +x "$wrapper"
+    # cargo does not look into the wrapper.
+    touch src/lib.rs
+    RUSTC_WORKSPACE_WRAPPER="$wrapper" cargo test --quiet --release --test shuttle \
+        --target-dir target/shuttle --no-run --message-format json |
+        sed -n 's/.*"executable":"\([^"]*\)".*/\1/p'
+}
+
+built=
+while read -r mutant program; do
+    if [ -z "$mutant" ] || { [ $# -gt 0 ] && [[ " $* " != *" $mutant "* ]]; }; then
+        continue
+    fi
+    if ! grep -rq "mutant = \"$mutant\"" src; then
+        echo "MISSING: $mutant"
+        failed=1
+        continue
+    fi
+    if [ "$mutant" != "$built" ]; then
+        programs=$(build "$mutant")
+        built=$mutant
+    fi
+    if ! "$programs" --list --exact "$program" | grep ": test$" >/dev/null; then
+        echo "MISSING: $program"
+        failed=1
+        continue
+    fi
+    # A panic, or the abort that follows when a deadlock is unwound; a timeout proves nothing.
+    status=0
+    { timeout 120 "$programs" --quiet --exact "$program" </dev/null || status=$?; } >/dev/null 2>&1
+    case $status in
+        101 | 134) echo "killed: $mutant by $program" ;;
+        *)
+            echo "SURVIVED: $mutant against $program (exit status $status)"
+            failed=1
+            ;;
+    esac
+done <<<"$table"
+exit "$failed"
