@@ -1,6 +1,6 @@
 //! The consumer's end of a batch: what was put in, and comes out again.
 
-use std::{collections::VecDeque, sync::Arc, thread};
+use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     producer::Producer,
@@ -14,16 +14,17 @@ use crate::{
     span::Origin,
     stuck::{self, Blocked},
     submit::Entry,
+    sync::thread,
     unwind::quietly,
     worker,
 };
 
 /// How often a consumer yields before he blocks: to a worker, most likely, if there are more threads than cores,
 /// who has many results for him then. If it is to something else, that may take milliseconds.
-const YIELDS: u32 = 8;
+const YIELDS: u32 = if cfg!(shuttle) { 1 } else { 8 };
 
 /// With fewer items under way he does not yield: the results would not be worth the milliseconds.
-const MANY: usize = 32;
+const MANY: usize = if cfg!(shuttle) { 2 } else { 32 };
 
 /// How the consumer of a batch gets his items in.
 pub(super) trait Door<'a>: Home<'a> {

@@ -26,10 +26,7 @@ use std::{
     marker::PhantomData,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     thread,
 };
 
@@ -41,7 +38,7 @@ use crate::{
     metrics::{BatchPlaces, Stamp},
     site::Site,
     span::Origin,
-    sync::lock,
+    sync::{AtomicBool, Mutex, Ordering, lock},
     unwind::quietly,
 };
 
