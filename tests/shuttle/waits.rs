@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use adaptive_pool::{Pool, stand_in::rayon};
-use shuttle::rand::{Rng, thread_rng};
+use shuttle::{
+    rand::{Rng, thread_rng},
+    sync::{Condvar, Mutex},
+};
 
-use crate::explore::{Tally, check, explore, explore_in_time, small, together};
+use crate::explore::{Tally, check, check_books, explore, explore_in_time, small, together};
 
 #[test]
 fn r3_a_scope_waits_for_what_its_jobs_spawn() {
@@ -226,6 +229,82 @@ fn r1_a_scopes_batch_borrows_and_ends() {
         let ran = Tally::default();
         pool.for_each(0..3, |_| ran.add());
         assert_eq!(ran.get(), 3);
+        check(&pool, pool.shutdown());
+    });
+}
+
+/// The items come in while the only worker may be busy, so that some lie in one chunk; and the pool ends meanwhile.
+#[test]
+fn r1_the_items_of_chunks_are_run_once_while_the_pool_ends() {
+    explore(
+        "r1_the_items_of_chunks_are_run_once_while_the_pool_ends",
+        || {
+            let pool = small(1, 5).build().unwrap();
+            let ran = Tally::default();
+            let consumer = || {
+                let is_each = thread_rng().gen_range(0..3_u32);
+                match is_each {
+                    0 => pool.for_each(0..5, |_| ran.add()),
+                    1 => pool.in_place_scope(|s| assert_eq!(s.map(0..5, |_| ran.add()).count(), 5)),
+                    _ => pool.in_place_scope(|s| {
+                        assert_eq!(s.map_unordered(0..5, |_| ran.add()).count(), 5);
+                    }),
+                }
+            };
+            let ends = || {
+                if thread_rng().gen_range(0..2_u32) == 0 {
+                    pool.close();
+                } else {
+                    pool.shutdown_now().unwrap();
+                }
+            };
+            together(&[&consumer, &ends]);
+            assert_eq!(ran.get(), 5);
+            pool.shutdown();
+            check_books(&pool);
+        },
+    );
+}
+
+/// The first item of a chunk ends only when the others have: another worker has to come to them.
+#[test]
+fn r2_the_items_behind_one_that_waits_are_begun_by_another_worker() {
+    explore(
+        "r2_the_items_behind_one_that_waits_are_begun_by_another_worker",
+        || {
+            let pool = small(2, 5).build().unwrap();
+            let others = (Mutex::new(0), Condvar::new());
+            pool.for_each(0..4, |n| {
+                let mut ended = others.0.lock().unwrap();
+                if n == 0 {
+                    while *ended < 3 {
+                        ended = others.1.wait(ended).unwrap();
+                    }
+                } else {
+                    *ended += 1;
+                    others.1.notify_all();
+                }
+            });
+            check(&pool, pool.shutdown());
+        },
+    );
+}
+
+/// A2: a batch is left while its items lie in chunks, are begun, or have results.
+#[test]
+fn a2_a_batch_of_chunks_is_left_at_any_point() {
+    explore("a2_a_batch_of_chunks_is_left_at_any_point", || {
+        let pool = small(2, 4).build().unwrap();
+        let taken = thread_rng().gen_range(0..6_usize);
+        if thread_rng().gen_range(0..2_u32) == 0 {
+            assert!(pool.map(0..9, |n| n).take(taken).eq(0..taken));
+            assert_eq!(pool.map_unordered(0..9, |n| n).take(taken).count(), taken);
+        } else {
+            pool.scope(|s| {
+                assert!(s.map(0..9, |n| n).take(taken).eq(0..taken));
+                assert_eq!(s.map_unordered(0..9, |n| n).take(taken).count(), taken);
+            });
+        }
         check(&pool, pool.shutdown());
     });
 }
