@@ -76,6 +76,8 @@ pub(crate) struct ScopeRef<'scope>(*const Scope<'scope>);
 
 // SAFETY: a scope is Sync.
 unsafe impl Send for ScopeRef<'_> {}
+// SAFETY: as for Send.
+unsafe impl Sync for ScopeRef<'_> {}
 
 impl Clone for ScopeRef<'_> {
     fn clone(&self) -> Self {

@@ -1,6 +1,10 @@
 //! The batches of a pool: items, results and the closure own what they need.
 
-use std::{fmt, iter::FusedIterator};
+use std::{
+    fmt,
+    iter::FusedIterator,
+    panic::{RefUnwindSafe, UnwindSafe},
+};
 
 use super::{Stream, lane::Door, shared::Home, stream};
 use crate::{
@@ -66,6 +70,24 @@ stream!(MapUnordered<'p, I, F, R> where {
     F: Fn(I::Item) -> R + Send + Sync + 'static,
     R: Send + 'static,
 });
+
+/// No panic leaves anything of ours half done: what may be is the user's.
+macro_rules! unwind_safe {
+    ($name:ident) => {
+        impl<I: Iterator + UnwindSafe, F: RefUnwindSafe, R> UnwindSafe for $name<'_, I, F, R> where
+            I::Item: UnwindSafe
+        {
+        }
+
+        impl<I: Iterator + RefUnwindSafe, F: RefUnwindSafe, R> RefUnwindSafe for $name<'_, I, F, R> where
+            I::Item: RefUnwindSafe
+        {
+        }
+    };
+}
+
+unwind_safe!(Map);
+unwind_safe!(MapUnordered);
 
 /// # Batches
 ///
