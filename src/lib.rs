@@ -69,6 +69,8 @@ mod inner;
 #[cfg(not(loom))]
 mod job;
 #[cfg(not(loom))]
+mod last_look;
+#[cfg(not(loom))]
 mod mail;
 #[cfg(not(loom))]
 mod metrics;

@@ -20,6 +20,9 @@
 //! bookkeeping for the woken, so the next submitter sees a searcher and wakes nobody: one job, one
 //! wake-up.
 //!
+//! Whoever pushes a job and finds that nobody who searches has looked for long (`last_look.rs`) moves a dozer to searching
+//! beside them. There may be any number of searchers; each keeps the promise.
+//!
 //! **Who stops searching because it found a job** takes itself out of the count, and if it was the
 //! last, fences, and looks at the queues; if more is there, it rouses one. **Who stops searching
 //! because there is nothing** does the same, and later lies down: it joins the list of dozers, is
@@ -298,6 +301,30 @@ impl Sleep {
         self.rouse()
     }
 
+    /// Whether who pushes a job wakes nobody for it, although one dozes, because another searches.
+    #[inline]
+    pub(crate) fn is_left_to_a_searcher(&self) -> bool {
+        let counts = self.load();
+        counts.of(SEARCHING) > 0 && counts.of(DOZING) > 0
+    }
+
+    /// Wakes a dozer, if there is one, whoever searches.
+    #[cold]
+    pub(crate) fn rouse_another(&self) {
+        let searching = if cfg!(mutant = "sleep_another_uncounted") {
+            0
+        } else {
+            SEARCHING
+        };
+        // Acquire: as in `rouse`.
+        let is_roused = self.change(Ordering::AcqRel, |counts| {
+            (counts.of(DOZING) > 0).then(|| counts.0 - DOZING + searching)
+        });
+        if is_roused {
+            self.ring_last();
+        }
+    }
+
     /// Wakes a worker if one is needed.
     #[cold]
     pub(crate) fn rouse(&self) -> Duty {
@@ -318,12 +345,17 @@ impl Sleep {
                 Err(now) => counts = Counts(now),
             }
         }
+        self.ring_last();
+        Duty::None
+    }
+
+    /// Wakes the dozer that was roused in the books.
+    fn ring_last(&self) {
         // A dozer is listed before it is counted; the list is empty only if `rouse_all` was here.
         let dozer = lock(&self.dozers).pop();
         if let Some(dozer) = dozer {
             self.ring(dozer);
         }
-        Duty::None
     }
 
     /// Ends the doze of this worker, if it dozes, for something else than a job: it is counted as

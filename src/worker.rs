@@ -622,6 +622,7 @@ fn search(current: &Current) -> Next {
         return Next::Leave;
     }
     for _ in 0..SEARCHES {
+        inner.last_look.set();
         if let Some(job) = search_once(current) {
             let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
             inner.fulfil(duty);

@@ -16,7 +16,7 @@ use loom::sync::Notify;
 use super::*;
 use crate::{
     model::{Slots, explore, explore_to},
-    sync::thread::spawn,
+    sync::thread::{spawn, yield_now},
 };
 
 impl Sleep {
@@ -181,6 +181,31 @@ fn r2_who_finds_a_job_rouses_another_for_the_next() {
             .into_iter()
             .for_each(|worker| worker.join().unwrap());
         assert!(pool.ran_once());
+    });
+}
+
+/// R2: one searches, and does not come to look. Who pushes a job rouses another beside it. Kills
+/// `sleep_another_uncounted`.
+#[test]
+fn r2_a_dozer_is_roused_beside_one_who_searches() {
+    explore(|| {
+        let pool = Pool::<1>::new(2);
+        let other = {
+            let pool = Arc::clone(&pool);
+            spawn(move || {
+                pool.sleep.enroll(1);
+                assert!(pool.lie_down(1));
+                pool.search().map(|job| pool.run(job))
+            })
+        };
+        while !pool.sleep.is_left_to_a_searcher() {
+            yield_now();
+        }
+        pool.submit(0);
+        pool.sleep.rouse_another();
+        assert!(other.join().unwrap().is_some());
+        assert!(pool.search().is_none());
+        assert_eq!(pool.sleep.census(), [0, 0, 0, 0]);
     });
 }
 
