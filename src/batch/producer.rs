@@ -6,15 +6,8 @@ use super::shared::{ChunkOf, Home, Item, Shared, Ticket};
 use crate::{
     chunk::{Chunk, MOST},
     inner::Inner,
-    metrics::Stamp,
     span::Origin,
 };
-
-/// Items that come faster than this, in ns, are not all stamped.
-const FAST: u64 = 1_000;
-
-/// Of such, one in so many is.
-const SAMPLE: u32 = 8;
 
 /// What puts the items of a batch into the queue, one by one.
 pub(super) struct Producer<'p, H, T, F, R> {
@@ -26,9 +19,6 @@ pub(super) struct Producer<'p, H, T, F, R> {
     /// How many items the next chunk has room for. It doubles when one gets full before anybody comes to it,
     /// and is halved when one is begun before it was half full: so slow items get chunks of their own.
     room: usize,
-    last_stamp: Stamp,
-    /// How many items in a row are to have the last stamp.
-    unstamped: u32,
 }
 
 impl<'p, H, T, F, R> Producer<'p, H, T, F, R> {
@@ -39,8 +29,6 @@ impl<'p, H, T, F, R> Producer<'p, H, T, F, R> {
             shared: Shared::new(inner, f),
             open: None,
             room: 1,
-            last_stamp: Stamp::NONE,
-            unstamped: 0,
         }
     }
 
@@ -62,7 +50,7 @@ impl<'p, H, T, F, R> Producer<'p, H, T, F, R> {
         R: Send + 'a,
     {
         let mut item = Item {
-            since: self.stamp(),
+            since: self.inner.timing.stamp(),
             origin,
             item,
         };
@@ -106,20 +94,5 @@ impl<'p, H, T, F, R> Producer<'p, H, T, F, R> {
             self.inner.place_taken();
         }
         chunk
-    }
-
-    /// This moment, or not long before.
-    #[inline]
-    fn stamp(&mut self) -> Stamp {
-        if self.unstamped > 0 {
-            self.unstamped -= 1;
-            return self.last_stamp;
-        }
-        let now = self.inner.timing.stamp();
-        if self.inner.timing.nanos(self.last_stamp, now) < u64::from(SAMPLE) * FAST {
-            self.unstamped = SAMPLE - 1;
-        }
-        self.last_stamp = now;
-        now
     }
 }

@@ -146,12 +146,6 @@ impl Timing {
         self.clock.as_ref().map_or(Stamp::NONE, Clock::now)
     }
 
-    /// From one moment to another, in ns. Zero if latencies are not tracked.
-    #[inline]
-    pub(crate) fn nanos(&self, from: Stamp, to: Stamp) -> u64 {
-        self.clock.as_ref().map_or(0, |clock| clock.nanos(from, to))
-    }
-
     /// This moment, for a task that the thread of this seat spawns; or `ALIKE`.
     #[inline]
     pub(crate) fn stamp_task(&self, seat: Option<usize>) -> Stamp {
