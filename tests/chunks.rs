@@ -171,3 +171,37 @@ fn d4_a_shutdown_in_time_counts_the_items_and_not_their_jobs() {
         }
     });
 }
+
+/// The same for a batch whose items own what they need: its jobs are among those that are dropped otherwise.
+#[test]
+fn d4_a_shutdown_in_time_leaves_the_items_of_a_map() {
+    watched(|| {
+        for ordered in [true, false] {
+            let pool = pool(1, 128);
+            let held = occupy(&pool);
+            thread::scope(|threads| {
+                let batch = threads.spawn(|| {
+                    if ordered {
+                        pool.map(0..100, |n| n).sum::<usize>()
+                    } else {
+                        pool.map_unordered(0..100, |n| n).sum()
+                    }
+                });
+                wait_until(|| pool.metrics().depth == 100);
+                for _ in 0..10 {
+                    pool.spawn(|| unreachable!("it is dropped")).unwrap();
+                }
+                let result = pool.shutdown_timeout(Duration::from_millis(20));
+                let Err(ShutdownError::TimedOut { report, running }) = result else {
+                    panic!("{result:?}");
+                };
+                assert_eq!((report.dropped, running), (10, 101));
+                held.release();
+                assert_eq!(batch.join().unwrap(), 4950);
+            });
+            let report = pool.shutdown();
+            assert_eq!((report.completed, report.dropped), (101, 10));
+            assert_conserved(&pool);
+        }
+    });
+}
