@@ -72,20 +72,13 @@ unsafe impl Sync for Scope<'_> {}
 unsafe impl Send for Scope<'_> {}
 
 /// A scope's address, for its jobs.
+#[derive(Clone, Copy)]
 pub(crate) struct ScopeRef<'scope>(*const Scope<'scope>);
 
 // SAFETY: a scope is Sync.
 unsafe impl Send for ScopeRef<'_> {}
 // SAFETY: as for Send.
 unsafe impl Sync for ScopeRef<'_> {}
-
-impl Clone for ScopeRef<'_> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl Copy for ScopeRef<'_> {}
 
 impl<'scope> ScopeRef<'scope> {
     /// # Safety

@@ -341,10 +341,6 @@ where
         self.run(site, placed);
         site.inner.look_if_drained();
     }
-
-    fn is_kept(&self) -> bool {
-        self.home.is_kept()
-    }
 }
 
 /// Runs items of a closed chunk until `next` finds none.
