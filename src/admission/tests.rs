@@ -202,7 +202,8 @@ fn a6_nobody_joins_the_line_of_a_closed_door() {
 }
 
 /// Failure 10, with newcomers on other threads, who try all the time: of the places that come free one after the
-/// other, few go to them, and none once the waiter is eager.
+/// other, few go to them, and none once the waiter is eager. Those who come by at a bad moment each time, between
+/// a place and the look of who gives it back, may be as many again as the others.
 #[test]
 fn a5_who_waits_is_served_within_few_grants() {
     const SEATS: usize = 4;
@@ -226,7 +227,7 @@ fn a5_who_waits_is_served_within_few_grants() {
                 grants += 1;
             }
             is_over.store(true, Ordering::Relaxed);
-            let most = if is_eager { 1 } else { CAPACITY / 4 };
+            let most = if is_eager { 1 } else { CAPACITY / 2 };
             assert!(grants <= most, "{grants} grants in round {round}");
             admission.leave_line(waiter);
         });
