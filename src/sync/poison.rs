@@ -108,6 +108,10 @@ fn thefts(pool: &Pool) {
 fn batches(pool: &Pool) {
     assert!(pool.map(0..100, |i| i).eq(0..100));
     assert_eq!(pool.map_unordered(0..100, |i| i).sum::<u32>(), 4950);
+    // Of a lone item the result is hardly ever there before somebody waits for it.
+    for i in 0..20 {
+        assert!(pool.map([i], |i| i).eq([i]));
+    }
     pool.in_place_scope(|scope| {
         assert!(scope.map(0..100, |i| i).eq(0..100));
         assert_eq!(scope.map_unordered(0..100, |i| i).sum::<u32>(), 4950);
