@@ -326,10 +326,7 @@ impl<T: 'static> JobHandle<T> {
             return false;
         }
         let inner = self.keep_alive();
-        let site = Site {
-            inner: &inner,
-            seat: worker::seat_in(&inner),
-        };
+        let site = Site::here(&inner);
         // SAFETY: claimed.
         unsafe { self.task.cancel_here(&site) };
         inner.shell_left();

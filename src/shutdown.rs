@@ -156,10 +156,7 @@ impl Inner {
     /// may be anybody, has a deadline, or holds what the job wants.
     #[cold]
     pub(crate) fn discard_submitted(&self) {
-        let site = Site {
-            inner: self,
-            seat: worker::seat_in(self),
-        };
+        let site = Site::here(self);
         let mut is_left = false;
         while let Some(job) = self.queue.take_submitted() {
             if job.is_kept() {

@@ -1,13 +1,21 @@
 //! Where a job runs: the pool, and the seat of the thread, if it is one of the pool's. What a job
 //! owes to the pool's books when it begins and ends goes through here.
 
-use crate::{inner::Inner, metrics::Stamp};
+use crate::{inner::Inner, metrics::Stamp, worker};
 
 /// The place where a job runs, or is dropped.
 pub(crate) struct Site<'a> {
     pub(crate) inner: &'a Inner,
     /// The calling thread's index, if it is one of the pool's.
     pub(crate) seat: Option<usize>,
+}
+
+impl<'a> Site<'a> {
+    /// The calling thread.
+    pub(crate) fn here(inner: &'a Inner) -> Self {
+        let seat = worker::seat_in(inner);
+        Self { inner, seat }
+    }
 }
 
 impl Site<'_> {

@@ -243,8 +243,7 @@ impl Permit<'_> {
         if inner.admission.unhold() {
             inner.put_in(Entry::Place, runnable);
         } else if inner.life.is_discarding() {
-            let seat = worker::seat_in(inner);
-            runnable.discard(&Site { inner, seat }, true);
+            runnable.discard(&Site::here(inner), true);
         } else {
             inner.admission.release_unused();
             inner.run_inline(runnable);

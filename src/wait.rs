@@ -245,8 +245,7 @@ impl Countdown {
         let Some(job) = inner.queue.take_stray_of(self) else {
             return false;
         };
-        let seat = worker::seat_in(inner);
-        job.run(&Site { inner, seat }, true);
+        job.run(&Site::here(inner), true);
         // The thread may be another pool's, or with rayon: no worker of its pool runs dry after it.
         inner.look_if_drained();
         true

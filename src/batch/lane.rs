@@ -212,10 +212,7 @@ where
                 None
             }
             Ok(Entry::Inline) => {
-                let site = Site {
-                    inner,
-                    seat: worker::seat_in(inner),
-                };
+                let site = Site::here(inner);
                 let outcome = self.producer.shared.run_inline(&site, item);
                 inner.look_if_drained();
                 Some(outcome)
@@ -272,10 +269,7 @@ where
         let inner = self.inner();
         let part = &mut self.chunks[at];
         part.taken |= 1 << number;
-        let site = Site {
-            inner,
-            seat: worker::seat_in(inner),
-        };
+        let site = Site::here(inner);
         let outcome = self.producer.shared.run(&site, !leaves_place, item);
         self.forget_if_used_up(at);
         inner.look_if_drained();
@@ -286,10 +280,7 @@ where
 impl<H, T, F, R> Drop for Lane<'_, H, T, F, R> {
     fn drop(&mut self) {
         let inner = self.inner();
-        let site = Site {
-            inner,
-            seat: worker::seat_in(inner),
-        };
+        let site = Site::here(inner);
         let (waiting, shells) = self.producer.shared.leave(inner, self.leaves_place);
         let mut dropped = Vec::new();
         for part in &self.chunks {
