@@ -12,7 +12,6 @@ use crate::{
     error::BuildError,
     fence,
     job::{Job, Runnable},
-    last_look::LastLook,
     mail::Post,
     metrics::{Recorder, Timing},
     queue::Queue,
@@ -82,7 +81,6 @@ pub(crate) struct Inner {
     pub(crate) admission: Admission,
     pub(crate) queue: Queue,
     pub(crate) sleep: Sleep,
-    pub(crate) last_look: LastLook,
     pub(crate) scaler: Scaler,
     pub(crate) recorder: Recorder,
     pub(crate) timing: Timing,
@@ -106,7 +104,6 @@ impl Inner {
             admission: Admission::new(settings.capacity, threads),
             queue,
             sleep: Sleep::new(settings.workers_min, threads),
-            last_look: LastLook::new(),
             scaler: Scaler::new(
                 settings.workers_min..=settings.workers_max,
                 settings.scaling,
@@ -169,7 +166,7 @@ impl Inner {
     /// To be called after the push of a job that holds a place.
     #[inline]
     pub(crate) fn pushed(&self, duty: Duty) {
-        if duty == Duty::None && self.sleep.is_left_to_a_searcher() && self.last_look.is_overdue() {
+        if duty == Duty::None && self.sleep.is_left_to_an_absent() {
             self.sleep.rouse_another();
         }
         self.fulfil(duty);

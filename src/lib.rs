@@ -68,7 +68,6 @@ mod handle;
 mod inner;
 #[cfg(not(loom))]
 mod job;
-#[cfg(not(loom))]
 mod last_look;
 #[cfg(not(loom))]
 mod mail;

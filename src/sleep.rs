@@ -72,6 +72,7 @@ use crossbeam_utils::CachePadded;
 pub(crate) use self::frozen::Frozen;
 use crate::{
     fence,
+    last_look::LastLook,
     sync::{self, AtomicBool, AtomicU64, AtomicUsize, Instant, Mutex, Ordering, lock, thread},
 };
 
@@ -176,6 +177,7 @@ pub(crate) struct Sleep {
     bells: Box<[CachePadded<Bell>]>,
     /// How many places in service there are. Changed by one thread at a time: see `scaler.rs`.
     in_service: AtomicUsize,
+    last_look: LastLook,
 }
 
 impl Sleep {
@@ -185,6 +187,7 @@ impl Sleep {
             counts: CachePadded::new(AtomicU64::new(workers as u64 * ASLEEP)),
             surplus: CachePadded::new(AtomicUsize::new(0)),
             in_service: AtomicUsize::new(workers),
+            last_look: LastLook::new(),
             dozers: Mutex::new(Vec::with_capacity(threads)),
             bells: (0..threads)
                 .map(|_| {
@@ -301,11 +304,22 @@ impl Sleep {
         self.rouse()
     }
 
+    /// A worker that searches is about to look.
+    pub(crate) fn looks(&self) {
+        self.last_look.set();
+    }
+
     /// Whether who pushes a job wakes nobody for it, although one dozes, because another searches.
     #[inline]
     pub(crate) fn is_left_to_a_searcher(&self) -> bool {
         let counts = self.load();
         counts.of(SEARCHING) > 0 && counts.of(DOZING) > 0
+    }
+
+    /// The same, and that one has not looked for long.
+    #[inline]
+    pub(crate) fn is_left_to_an_absent(&self) -> bool {
+        self.is_left_to_a_searcher() && self.last_look.is_overdue()
     }
 
     /// Wakes a dozer, if there is one, whoever searches.
@@ -351,6 +365,7 @@ impl Sleep {
 
     /// Wakes the dozer that was roused in the books.
     fn ring_last(&self) {
+        self.last_look.roused();
         // A dozer is listed before it is counted; the list is empty only if `rouse_all` was here.
         let dozer = lock(&self.dozers).pop();
         if let Some(dozer) = dozer {

@@ -622,7 +622,7 @@ fn search(current: &Current) -> Next {
         return Next::Leave;
     }
     for _ in 0..SEARCHES {
-        inner.last_look.set();
+        inner.sleep.looks();
         if let Some(job) = search_once(current) {
             let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
             inner.fulfil(duty);
