@@ -75,7 +75,7 @@ impl From<Refusal> for AdmissionError {
 struct Seat {
     freed: AtomicU64,
     /// Places given back while only patient waiters stood in the line, since this thread last
-    /// settled.
+    /// looked whether a batch is free.
     unsettled: AtomicU64,
 }
 
@@ -85,11 +85,19 @@ struct Gate {
     limit: AtomicU64,
 }
 
+/// What who gives a place back has to know of those who wait.
+#[derive(Debug)]
+struct Attention {
+    level: AtomicUsize,
+    /// At which sum of places the first in the line is due, who is patient.
+    due: AtomicU64,
+}
+
 /// The semaphore.
 #[derive(Debug)]
 pub(crate) struct Admission {
     gate: CachePadded<Gate>,
-    attention: CachePadded<AtomicUsize>,
+    attention: CachePadded<Attention>,
     capacity: AtomicU64,
     seats: Box<[CachePadded<Seat>]>,
     desk: CachePadded<Mutex<Desk>>,
@@ -119,7 +127,10 @@ impl Admission {
                 word: AtomicU64::new(0),
                 limit: AtomicU64::new(capacity as u64 * PLACE),
             }),
-            attention: CachePadded::new(AtomicUsize::new(NOBODY)),
+            attention: CachePadded::new(Attention {
+                level: AtomicUsize::new(NOBODY),
+                due: AtomicU64::new(0),
+            }),
             capacity: AtomicU64::new(capacity as u64),
             desk: CachePadded::new(Mutex::new(Desk {
                 line: Waiters::new(),
@@ -270,7 +281,7 @@ impl Admission {
             if round == 0 && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return Err(AdmissionError::TimedOut);
             }
-            if self.attention.load(Ordering::Relaxed) == EAGER {
+            if self.attention.level.load(Ordering::Relaxed) == EAGER {
                 break;
             }
             if round < YIELDS {
@@ -548,7 +559,7 @@ impl Admission {
         // Pairs with the fences in `join_line`, `insist` and `watch`: we see the attention, or they
         // see the place.
         fence::light();
-        match self.attention.load(Ordering::Relaxed) {
+        match self.attention.level.load(Ordering::Relaxed) {
             NOBODY => false,
             attention => self.answer(seat, attention),
         }
@@ -561,9 +572,12 @@ impl Admission {
         }
         if attention == PATIENT {
             let unsettled = seat.unsettled.load(Ordering::Relaxed) + PLACE;
-            let share = (self.batch() / self.seats.len() as u64).max(PLACE);
-            if unsettled < share {
-                seat.unsettled.store(unsettled, Ordering::Relaxed);
+            let share = (self.batch() / (2 * self.seats.len() as u64)).max(PLACE);
+            let is_time = unsettled >= share;
+            let unsettled = if is_time { 0 } else { unsettled };
+            seat.unsettled.store(unsettled, Ordering::Relaxed);
+            let due = self.attention.due.load(Ordering::Relaxed);
+            if !is_time || (self.sum().wrapping_sub(due) as i64) < 0 {
                 return false;
             }
         }
@@ -594,7 +608,7 @@ impl Admission {
     /// A thread that runs out of jobs has all that is free handed out, patient or not.
     #[inline]
     pub(crate) fn settle_if_awaited(&self) {
-        if self.attention.load(Ordering::Relaxed) != NOBODY {
+        if self.attention.level.load(Ordering::Relaxed) != NOBODY {
             self.flush();
         }
     }
@@ -614,14 +628,12 @@ impl Admission {
     /// Collects, hands places to those who are due, and publishes what is left over.
     ///
     /// With `all`, everybody in the line is due; without, those who are only patient are due when a
-    /// batch is free, or when that many were taken since the one in front came.
+    /// batch was given back since the one in front came.
     fn settle(&self, desk: &mut Desk, wakes: &mut Wakes, all: bool) {
         let limit = self.sum();
         while let Some(front) = desk.line.front() {
-            let word = self.gate.word.load(Ordering::Relaxed);
-            let free = limit.wrapping_sub(word) as i64;
-            let passed = word.wrapping_sub(front.since) as i64;
-            let due = all || desk.line.eager() > 0 || free.max(passed) >= self.batch() as i64;
+            let given_back = limit.wrapping_sub(front.since) as i64;
+            let due = all || desk.line.eager() > 0 || given_back >= self.batch() as i64;
             if !due || self.take(limit).is_err() {
                 break;
             }
@@ -641,8 +653,12 @@ impl Admission {
             (_, 0) => PATIENT,
             _ => EAGER,
         };
-        if self.attention.load(Ordering::Relaxed) != attention {
-            self.attention.store(attention, Ordering::Relaxed);
+        if let Some(front) = desk.line.front() {
+            let due = front.since.wrapping_add(self.batch());
+            self.attention.due.store(due, Ordering::Relaxed);
+        }
+        if self.attention.level.load(Ordering::Relaxed) != attention {
+            self.attention.level.store(attention, Ordering::Relaxed);
         }
     }
 
@@ -650,7 +666,7 @@ impl Admission {
     pub(crate) fn close(&self) {
         self.gate.word.fetch_or(CLOSED, Ordering::AcqRel);
         if cfg!(mutant = "admission_close_peeks")
-            && self.attention.load(Ordering::Relaxed) == NOBODY
+            && self.attention.level.load(Ordering::Relaxed) == NOBODY
         {
             return;
         }
