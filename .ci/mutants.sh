@@ -21,6 +21,12 @@ admission_torn_take       admission::model::a1_one_place_has_one_owner_at_a_time
 admission_torn_take       admission::model::a1_two_places_have_at_most_two_owners
 admission_resize_silent   admission::model::a5_a_raised_capacity_lets_the_waiter_in
 admission_no_fence_watch  admission::model::d4_who_watches_sees_a_place_given_back_or_is_told
+stock_no_fence_spend      admission::stock::model::a1_a_place_in_a_stock_is_spent_or_recalled
+stock_no_fence_recall     admission::stock::model::a1_a_place_in_a_stock_is_spent_or_recalled
+stock_blind               admission::stock::model::a1_a_place_in_a_stock_is_spent_or_recalled
+stock_unseen              admission::stock::model::a3_what_is_put_into_a_stock_is_not_hidden
+stock_no_recall           admission::stock::model::a5_who_waits_gets_what_lies_in_a_stock
+stock_open                admission::stock::model::d2_nothing_is_spent_after_the_end
 admission_no_hold         drain::model::d1_a_permit_that_is_kept_does_not_hold_up_the_end
 admission_stop_blind      drain::model::d2_the_job_of_a_permit_is_run_once_while_the_pool_ends
 admission_stop_twice      drain::model::d3_a_pool_that_two_close_stops_once

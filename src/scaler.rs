@@ -12,9 +12,9 @@
 //! range at every instant (S1), and decisions are made one after another.
 //!
 //! **When the policy is asked.** Nothing ticks.
-//! - *By depth.* A push compares the places that were ever taken with a mark, `look_at`. The depth
-//!   cannot have come to the threshold before the mark is passed, since it grows by one for each that is
-//!   taken: the mark is where it would be if none was given back meanwhile. So a pool that
+//! - *By depth.* A push compares the places that were ever drawn with a mark, `look_at`. The depth, with what lies in
+//!   stocks, cannot have come to the threshold before the mark is passed, since it grows by one for each that is
+//!   drawn: the mark is where it would be if none was given back meanwhile. So a pool that
 //!   keeps up is asked once in so many jobs. While a timer is set for the next change, the mark is out of
 //!   reach.
 //! - *By time.* A push that finds nobody to rouse sets `is_timing`, and has the timer set for the end of a
@@ -50,7 +50,7 @@ const NEVER: u64 = u64::MAX;
 
 /// What every push and every worker that runs dry looks at.
 struct Marks {
-    /// The policy is asked when as many places were taken.
+    /// The policy is asked when as many places were drawn.
     look_at: AtomicU64,
     /// There may be more workers than there are.
     may_grow: AtomicBool,
@@ -146,7 +146,7 @@ impl Scaler {
     pub(crate) fn is_due(&self, inner: &Inner) -> bool {
         let marks = &*self.marks;
         marks.may_grow.load(Ordering::Relaxed)
-            && (inner.admission.taken() >= marks.look_at.load(Ordering::Relaxed)
+            && (inner.admission.drawn() >= marks.look_at.load(Ordering::Relaxed)
                 || !marks.is_timing.load(Ordering::Relaxed) && inner.sleep.all_run())
     }
 
@@ -222,7 +222,7 @@ impl Scaler {
         let in_service = sleep.in_service();
         let idle = sleep.idle();
         state.idle_since.truncate(sleep.asleep());
-        let taken = inner.admission.taken();
+        let drawn = inner.admission.drawn();
         let depth = inner.admission.depth();
         let capacity = inner.admission.capacity();
         let verdict = state.policy.decide(&Measured {
@@ -260,7 +260,9 @@ impl Scaler {
         let look_at = if !may_grow || cooling && depth >= pressing && verdict.look_again.is_some() {
             NEVER
         } else {
-            taken + pressing.saturating_sub(depth).max(1)
+            // What lies in stocks may be taken without being drawn.
+            let deepest = inner.admission.depth_with_stocks();
+            drawn + pressing.saturating_sub(deepest).max(1)
         };
         self.marks.look_at.store(look_at, Ordering::Relaxed);
         self.marks.may_grow.store(may_grow, Ordering::Relaxed);

@@ -366,7 +366,8 @@ impl Inner {
     ) -> Result<Entry, AdmissionError> {
         let taken = match (current, wait) {
             (Some(current), Wait::Inline) => current.take_place(),
-            _ => self.admission.try_acquire(),
+            (Some(current), _) => self.admission.try_acquire_from(current.index()),
+            (None, _) => self.admission.try_acquire(),
         };
         match taken {
             Ok(()) => Ok(Entry::Place),

@@ -221,10 +221,11 @@ impl Current {
     #[inline]
     pub(crate) fn take_place(&self) -> Result<(), Refusal> {
         let full = self.full.get();
+        let admission = &self.inner.admission;
         let taken = if full % LOOK_AGAIN == 0 {
-            self.inner.admission.try_acquire()
+            admission.try_acquire_from(self.seat.index)
         } else {
-            self.inner.admission.try_acquire_uncollected()
+            admission.try_acquire_uncollected()
         };
         self.full.set(if taken.is_err() {
             full.wrapping_add(1)

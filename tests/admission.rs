@@ -5,6 +5,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
+        mpsc,
     },
     task::{Context, Poll},
     thread,
@@ -201,6 +202,46 @@ fn a3_with_room_free_every_form_is_admitted_at_once() {
         pool.try_spawn(|| ()).unwrap();
         pool.spawn_timeout(zero, || ()).unwrap();
         assert_eq!(pool.metrics().depth, 8);
+    });
+}
+
+/// What a worker has taken ahead for its own jobs is no job's, and others have it when they need it: by every
+/// form, and by those who wait.
+#[test]
+fn a3_places_that_a_worker_keeps_for_its_jobs_are_there_for_others() {
+    watched(|| {
+        const CAPACITY: u64 = 256;
+        let pool = Arc::new(pool(1, CAPACITY as usize));
+        let (begun, wait) = mpsc::channel();
+        let (go, turns) = mpsc::channel();
+        let worker = {
+            let pool = Arc::clone(&pool);
+            move || {
+                for jobs in [1, 2] {
+                    (0..jobs).for_each(|_| pool.spawn(|| ()).unwrap());
+                    begun.send(()).unwrap();
+                    turns.recv().unwrap();
+                }
+            }
+        };
+        pool.spawn(worker).unwrap();
+        wait.recv().unwrap();
+        let seen = pool.metrics();
+        assert_eq!((seen.depth, seen.admitted), (1, 2));
+        for depth in 2..=CAPACITY {
+            pool.try_spawn(|| ()).unwrap();
+            assert_eq!(pool.metrics().depth, depth);
+        }
+        assert!(pool.try_spawn(|| ()).unwrap_err().is_full());
+        assert_eq!(pool.metrics().inlined, 0);
+        // What the worker spawns now finds no place either.
+        go.send(()).unwrap();
+        wait.recv().unwrap();
+        let seen = pool.metrics();
+        assert_eq!((seen.inlined, seen.depth), (2, CAPACITY));
+        go.send(()).unwrap();
+        pool.shutdown();
+        assert_conserved(&pool);
     });
 }
 

@@ -4,6 +4,7 @@
 
 #[cfg(all(test, loom))]
 mod model;
+mod stock;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod waiters;
@@ -16,7 +17,10 @@ use std::{
 use crossbeam_utils::CachePadded;
 
 pub(crate) use self::waiters::WaiterId;
-use self::waiters::{Joining, Standing, Waiters};
+use self::{
+    stock::{Spending, Stock},
+    waiters::{Joining, Standing, Waiters},
+};
 use crate::{
     error::AdmissionError,
     fence,
@@ -51,6 +55,9 @@ const PATIENT: usize = 1;
 const EAGER: usize = 2;
 const WATCHED: usize = 3;
 
+/// The most places in the stock of one thread: with so many, the lock that filling it takes is nothing.
+const STOCK: u64 = 32;
+
 /// How many wake-ups are carried out of the lock without an allocation.
 const WAKES: usize = 8;
 
@@ -70,19 +77,14 @@ impl From<Refusal> for AdmissionError {
     }
 }
 
-/// What one thread of the pool gave back. Nobody else writes here.
-#[derive(Debug)]
+/// What one thread of the pool gave back, and what it has ahead. Nobody else writes here, but who recalls the stock.
+#[derive(Debug, Default)]
 struct Seat {
     freed: AtomicU64,
     /// Places given back while only patient waiters stood in the line, since this thread last
     /// looked whether a batch is free.
     unsettled: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Gate {
-    word: AtomicU64,
-    limit: AtomicU64,
+    stock: Stock,
 }
 
 /// What who gives a place back has to know of those who wait.
@@ -91,6 +93,12 @@ struct Attention {
     level: AtomicUsize,
     /// At which sum of places the first in the line is due, who is patient.
     due: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Gate {
+    word: AtomicU64,
+    limit: AtomicU64,
 }
 
 /// The semaphore.
@@ -102,6 +110,8 @@ pub(crate) struct Admission {
     seats: Box<[CachePadded<Seat>]>,
     desk: CachePadded<Mutex<Desk>>,
     elsewhere: CachePadded<AtomicU64>,
+    /// Places that were put into stocks, and recalled. Written under the lock.
+    recalled: AtomicU64,
 }
 
 /// What the lock protects.
@@ -140,27 +150,27 @@ impl Admission {
                 watched: false,
             })),
             elsewhere: CachePadded::new(AtomicU64::new(0)),
-            seats: (0..seats)
-                .map(|_| {
-                    CachePadded::new(Seat {
-                        freed: AtomicU64::new(0),
-                        unsettled: AtomicU64::new(0),
-                    })
-                })
-                .collect(),
+            recalled: AtomicU64::new(0),
+            seats: (0..seats).map(|_| CachePadded::default()).collect(),
         }
     }
 
     /// Takes a place if there is one, without the lock and without collecting.
     #[inline]
     fn take(&self, limit: u64) -> Result<(), Refusal> {
+        self.take_some(limit, 1)
+    }
+
+    /// Takes so many places, or none.
+    #[inline]
+    fn take_some(&self, limit: u64, places: u64) -> Result<(), Refusal> {
         // Acquire: who takes a place that was given back sees what was done before it was.
         let mut word = self.gate.word.load(Ordering::Relaxed);
         loop {
             if word & CLOSED != 0 {
                 return Err(Refusal::Closed);
             }
-            if (limit.wrapping_sub(word) as i64) <= 0 {
+            if (limit.wrapping_sub(word) as i64) < (places * PLACE) as i64 {
                 return Err(Refusal::Full);
             }
             if cfg!(mutant = "admission_torn_take") {
@@ -169,7 +179,7 @@ impl Admission {
             }
             match self.gate.word.compare_exchange_weak(
                 word,
-                word.wrapping_add(PLACE),
+                word.wrapping_add(places * PLACE),
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             ) {
@@ -194,15 +204,108 @@ impl Admission {
         self.take(self.gate.limit.load(Ordering::Acquire))
     }
 
+    /// As `try_acquire`, on the thread of this seat: first from its stock, which is filled when there is room.
+    #[inline]
+    pub(crate) fn try_acquire_from(&self, seat: usize) -> Result<(), Refusal> {
+        let stock = &self.seats[seat].stock;
+        match stock.spend() {
+            Spending::Done => Ok(()),
+            found => self.try_acquire_beside(stock, found),
+        }
+    }
+
+    #[inline(never)]
+    fn try_acquire_beside(&self, stock: &Stock, found: Spending) -> Result<(), Refusal> {
+        if found == Spending::Announced {
+            let desk = lock(&self.desk);
+            let is_ours = stock.is_ours();
+            drop(desk);
+            if is_ours {
+                return Ok(());
+            }
+        }
+        if stock.is_due() && self.fill(stock) {
+            return Ok(());
+        }
+        self.try_acquire()
+    }
+
+    /// Takes a place, and others for the stock of the calling thread, if then there is plenty left, and nobody
+    /// waits.
+    #[cold]
+    fn fill(&self, stock: &Stock) -> bool {
+        let (places, spared) = self.stock_sizes();
+        let is_filled = places > 1
+            && self.at_desk(|desk, wakes| {
+                if desk.line.len() > 0 {
+                    return false;
+                }
+                self.settle(desk, wakes, false);
+                let limit = self.gate.limit.load(Ordering::Relaxed);
+                // First, so that who sees the gate shut sees where the places are.
+                stock.put(places - 1);
+                let taken = self.take_some(limit.wrapping_sub(spared * PLACE), places);
+                if taken.is_err() {
+                    stock.take_out(places - 1);
+                }
+                taken.is_ok()
+            });
+        if !is_filled {
+            stock.pause();
+        }
+        is_filled
+    }
+
+    /// How many places are taken at once to fill a stock, and how many others must be free then. All stocks together have
+    /// at most a quarter of the capacity, and none is filled while more than half of that is taken: so it is seldom that
+    /// they have to be recalled.
+    fn stock_sizes(&self) -> (u64, u64) {
+        let capacity = self.capacity();
+        if cfg!(any(loom, shuttle)) {
+            return (capacity.min(2), 0);
+        }
+        let seats = self.seats.len() as u64;
+        ((capacity / (4 * seats)).min(STOCK), capacity / 2)
+    }
+
+    /// Under the lock: what lies in the stocks is free again. False if there was nothing.
+    fn recall(&self) -> bool {
+        if cfg!(mutant = "stock_no_recall") {
+            return false;
+        }
+        let stocks = || self.seats.iter().map(|seat| &seat.stock);
+        let filled = stocks().filter(|stock| stock.lower()).count();
+        if filled == 0 {
+            return false;
+        }
+        // Pairs with the light fence of `Stock::spend`: we see what was spent, or they see the ceiling.
+        if cfg!(not(mutant = "stock_no_fence_recall")) {
+            fence::heavy();
+        }
+        let mut recalled = self.recalled.load(Ordering::Relaxed);
+        for stock in stocks() {
+            let rest = stock.rest();
+            recalled = recalled.wrapping_add(rest);
+            // In this order: see `stock.rs`.
+            self.recalled.store(recalled, Ordering::Release);
+            stock.take_out(rest);
+        }
+        true
+    }
+
+    /// How many places are in stocks.
+    fn stocked(&self) -> u64 {
+        self.seats.iter().map(|seat| seat.stock.len()).sum()
+    }
+
     #[cold]
     fn try_acquire_collecting(&self) -> Result<(), Refusal> {
         // Without the lock, and so without anybody else's cache, in the case that is the commonest
-        // when it is full: it still is.
-        if (self
-            .sum()
-            .wrapping_sub(self.gate.word.load(Ordering::Acquire)) as i64)
-            <= 0
-        {
+        // when it is full: it still is. In this order: what was put into a stock is seen there, or as
+        // recalled, if the gate is seen to be shut by that.
+        let word = self.gate.word.load(Ordering::Acquire);
+        let is_stocked = self.stocked() > 0 && cfg!(not(mutant = "stock_unseen"));
+        if !is_stocked && (self.sum().wrapping_sub(word) as i64) <= 0 {
             return if self.is_closed() {
                 Err(Refusal::Closed)
             } else {
@@ -243,7 +346,13 @@ impl Admission {
             }
         }
         self.settle(desk, wakes, false);
-        self.take(self.gate.limit.load(Ordering::Relaxed))
+        match self.take(self.gate.limit.load(Ordering::Relaxed)) {
+            Err(Refusal::Full) if self.recall() => {
+                self.settle(desk, wakes, false);
+                self.take(self.gate.limit.load(Ordering::Relaxed))
+            }
+            decided => decided,
+        }
     }
 
     /// Takes a place, and waits for it until the deadline, or for ever. Also when its thread is unparked
@@ -538,6 +647,10 @@ impl Admission {
         if desk.stopped && cfg!(not(mutant = "admission_stop_twice")) {
             return false;
         }
+        // Whoever closed the door may not have come to it yet.
+        if cfg!(not(mutant = "stock_open")) {
+            self.recall();
+        }
         let (inlined, ended) = counts();
         desk.stopped = self.outstanding_at(&desk, inlined, ended) == 0;
         desk.stopped
@@ -571,6 +684,7 @@ impl Admission {
             return true;
         }
         if attention == PATIENT {
+            // A look at all seats, once in a part of a batch: others may have given back less, or nothing.
             let unsettled = seat.unsettled.load(Ordering::Relaxed) + PLACE;
             let share = (self.batch() / (2 * self.seats.len() as u64)).max(PLACE);
             let is_time = unsettled >= share;
@@ -581,7 +695,6 @@ impl Admission {
                 return false;
             }
         }
-        seat.unsettled.store(0, Ordering::Relaxed);
         self.flush();
         false
     }
@@ -622,6 +735,7 @@ impl Admission {
     fn sum(&self) -> u64 {
         self.capacity()
             .wrapping_add(self.given_back())
+            .wrapping_add(self.recalled.load(Ordering::Acquire))
             .wrapping_mul(PLACE)
     }
 
@@ -630,6 +744,9 @@ impl Admission {
     /// With `all`, everybody in the line is due; without, those who are only patient are due when a
     /// batch was given back since the one in front came.
     fn settle(&self, desk: &mut Desk, wakes: &mut Wakes, all: bool) {
+        if desk.line.len() > 0 {
+            self.recall();
+        }
         let limit = self.sum();
         while let Some(front) = desk.line.front() {
             let given_back = limit.wrapping_sub(front.since) as i64;
@@ -671,6 +788,7 @@ impl Admission {
             return;
         }
         self.at_desk(|desk, wakes| {
+            self.recall();
             while let Some(wake) = desk.line.pop(Standing::Closed) {
                 wakes.push(wake);
             }
@@ -686,6 +804,7 @@ impl Admission {
     pub(crate) fn set_capacity(&self, capacity: usize) {
         self.at_desk(|desk, wakes| {
             self.capacity.store(capacity as u64, Ordering::Relaxed);
+            self.recall();
             if cfg!(not(mutant = "admission_resize_silent")) {
                 self.settle(desk, wakes, true);
             }
@@ -701,9 +820,18 @@ impl Admission {
         (self.capacity() / 4).max(1) * PLACE
     }
 
-    /// All places that were ever taken.
-    pub(crate) fn taken(&self) -> u64 {
+    /// All places that were ever taken, for jobs or for stocks.
+    pub(crate) fn drawn(&self) -> u64 {
         self.gate.word.load(Ordering::Acquire) / PLACE
+    }
+
+    /// All places that were ever taken for jobs.
+    pub(crate) fn taken(&self) -> u64 {
+        // In this order: see `stock.rs`.
+        let drawn = self.drawn();
+        let stocked = self.stocked();
+        let recalled = self.recalled.load(Ordering::Acquire);
+        drawn.wrapping_sub(stocked).wrapping_sub(recalled)
     }
 
     /// All places that were ever given back.
@@ -724,17 +852,30 @@ impl Admission {
     pub(crate) fn depth(&self) -> u64 {
         // In this order: what is given back in between makes it less, never more.
         let taken = self.taken();
-        let depth = taken.wrapping_sub(self.given_back()) & (u64::MAX / PLACE);
-        if depth > u64::MAX / PLACE / 2 {
-            0
-        } else {
-            depth
-        }
+        difference(taken, self.given_back())
+    }
+
+    /// The places that are taken now, and those in stocks. Never less than there are.
+    pub(crate) fn depth_with_stocks(&self) -> u64 {
+        // In the other order.
+        let given_back = self.given_back();
+        let recalled = self.recalled.load(Ordering::Acquire);
+        difference(self.drawn(), given_back.wrapping_add(recalled))
     }
 
     /// How many stand in the line.
     pub(crate) fn waiting(&self) -> usize {
         lock(&self.desk).line.len()
+    }
+}
+
+/// How many of those that were taken are not given back, where the taken are counted with a bit less.
+fn difference(taken: u64, given_back: u64) -> u64 {
+    let difference = taken.wrapping_sub(given_back) & (u64::MAX / PLACE);
+    if difference > u64::MAX / PLACE / 2 {
+        0
+    } else {
+        difference
     }
 }
 

@@ -121,6 +121,52 @@ proptest! {
         prop_assert!(admission.try_stop(|| (0, ended)));
     }
 
+    /// With stocks: as many are let in as there are places, whoever has some ahead.
+    #[test]
+    fn a1_a3_the_places_are_counted_while_stocks_come_and_go(
+        age in ages(),
+        stock_age in ages(),
+        ops in prop::collection::vec((0u8..7, 0usize..2), 1..600),
+    ) {
+        let mut capacity = 40;
+        let admission = Admission::new(capacity, 2);
+        admission.age(age);
+        admission.seats[0].stock.age(stock_age);
+        let (mut queued, mut ended) = (0, 0);
+        for (op, seat) in ops {
+            match op {
+                0 if queued > capacity / 2 => {
+                    let is_taken = admission.try_acquire().is_ok();
+                    prop_assert_eq!(is_taken, queued < capacity);
+                    queued += usize::from(is_taken);
+                }
+                0..=3 => {
+                    let is_taken = admission.try_acquire_from(seat).is_ok();
+                    prop_assert_eq!(is_taken, queued < capacity);
+                    queued += usize::from(is_taken);
+                }
+                4 | 5 if queued > 0 => {
+                    admission.release_from(seat);
+                    (queued, ended) = (queued - 1, ended + 1);
+                }
+                6 if (queued + ended as usize) % 7 == 0 => {
+                    capacity = 24 + (capacity + seat) % 40;
+                    admission.set_capacity(capacity);
+                }
+                _ => {}
+            }
+            prop_assert_eq!(admission.depth(), queued as u64);
+            let with_stocks = queued as u64 + admission.stocked();
+            prop_assert_eq!(admission.depth_with_stocks(), with_stocks);
+            prop_assert!(with_stocks <= capacity.max(queued) as u64);
+            prop_assert_eq!(admission.outstanding(0, ended), queued as u64);
+        }
+        admission.close();
+        prop_assert_eq!(admission.stocked(), 0);
+        prop_assert_eq!(admission.try_acquire_from(0), Err(Refusal::Closed));
+        prop_assert_eq!(admission.outstanding(0, ended), queued as u64);
+    }
+
     /// Failure 10: of the places that are given back after somebody joined the line, fewer than a batch go to
     /// others before he has one, and none if he is eager.
     #[test]
