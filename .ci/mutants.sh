@@ -55,6 +55,7 @@ countdown_read_late       countdown::model::r6_a_stranger_waits_until_its_jobs_h
 countdown_relaxed         countdown::model::r6_a_worker_waits_until_its_jobs_have_ended_elsewhere
 countdown_relaxed         countdown::model::r6_a_stranger_waits_until_its_jobs_have_ended_elsewhere
 countdown_relaxed         countdown::model::r6_who_waits_for_one_job_sees_its_end
+countdown_relaxed         countdown::model::r6_a_worker_waits_for_one_job_by_its_number
 countdown_silent          countdown::model::r6_a_worker_waits_until_its_jobs_have_ended_elsewhere
 countdown_torn_end        countdown::model::r6_a_stranger_waits_until_its_jobs_have_ended_elsewhere
 deque_keep_claim          deque::model::r1_a_pop_and_a_theft_share_out_what_was_pushed
@@ -68,8 +69,11 @@ drain_no_fence_look       drain::model::d2_a_pool_that_closes_runs_what_it_admit
 drain_no_fence_look       drain::model::d2_the_job_of_a_permit_is_run_once_while_the_pool_ends
 drain_stop_late           drain::model::d2_a_pool_that_closes_runs_what_it_admitted_and_stops_once
 ending_deaf               countdown::model::r6_who_waits_for_one_job_sees_its_end
+ending_deaf               countdown::model::r6_a_worker_waits_for_one_job_by_its_number
+ending_raw_note           countdown::model::r6_a_worker_waits_for_one_job_by_its_number
 ending_read_late          countdown::model::r6_who_waits_for_one_job_sees_its_end
 ending_torn               countdown::model::r6_who_waits_for_one_job_sees_its_end
+ending_torn               countdown::model::r6_a_worker_waits_for_one_job_by_its_number
 latch_deaf                latch::model::d2_a_task_that_awaits_a_job_is_told_of_its_end
 latch_mute                latch::model::d2_who_waits_for_a_job_is_told_of_its_end
 latch_relaxed             latch::model::r6_who_sees_the_end_sees_the_result

@@ -7,7 +7,7 @@
 #[cfg(all(test, loom))]
 mod model;
 
-use crate::sync::{AtomicU8, AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering, fence};
 
 /// One job, in the units of `far`; the bit below says that the owner is about to block.
 const JOB: u64 = 2;
@@ -146,47 +146,80 @@ impl Tally {
 }
 
 /// Whether one job has ended.
-pub(crate) struct Ending(AtomicU8);
+///
+/// Until then the word is the owner's, for a note; or it tells whom to wake, from when the owner is about to
+/// block. So it is written once for a job that nobody else runs.
+pub(crate) struct Ending(AtomicUsize);
 
-const UNDER_WAY: u8 = 0;
-const AWAITED: u8 = 1;
-const ENDED: u8 = 2;
+const ENDED: usize = 1;
+const AWAITED: usize = 2;
+/// Above those two: the note, or the number of whom to wake.
+const NUMBER: usize = 4;
 
 impl Ending {
+    /// The note is the multiple of a power of two that leaves room for two bits: an address of words.
     #[inline]
-    pub(crate) fn new() -> Self {
-        Self(AtomicU8::new(UNDER_WAY))
+    pub(crate) fn new(note: usize) -> Self {
+        debug_assert_eq!(note % NUMBER, 0);
+        Self(AtomicUsize::new(note))
     }
 
-    /// The job has ended. After it, the frame may be gone: `whom`, which takes out of it what wakes the
-    /// owner, is called before. Returns that if the owner is to be woken.
+    /// The owner's note, as long as nobody else has the job.
+    #[inline]
+    pub(crate) fn note(&self) -> usize {
+        let word = self.0.load(Ordering::Relaxed);
+        debug_assert_eq!(word % NUMBER, 0);
+        word
+    }
+
+    /// The owner's note, before the owner awaits the end.
+    pub(crate) fn note_meanwhile(&self) -> usize {
+        let word = self.0.load(Ordering::Relaxed);
+        if cfg!(mutant = "ending_raw_note") {
+            return word;
+        }
+        word - word % NUMBER
+    }
+
+    /// The job has ended. After it, the frame may be gone. Returns whom to wake, if the owner is to be woken.
     #[inline]
     #[must_use]
-    pub(crate) fn end<W>(&self, whom: impl Fn() -> W) -> Option<W> {
-        #[cfg(mutant = "ending_read_late")]
-        return (self.0.swap(ENDED, END) == AWAITED).then(whom);
-        let whom = whom();
+    pub(crate) fn end(&self) -> Option<usize> {
         #[cfg(mutant = "ending_torn")]
-        {
+        let before = {
             let before = self.0.load(Ordering::Relaxed);
-            self.0.store(ENDED, Ordering::Release);
-            return (before == AWAITED).then_some(whom);
-        }
-        (self.0.swap(ENDED, END) == AWAITED).then_some(whom)
+            self.0.store(before + ENDED, Ordering::Release);
+            before
+        };
+        #[cfg(not(mutant = "ending_torn"))]
+        let before = self.0.fetch_add(ENDED, END);
+        (before & AWAITED != 0).then_some(before / NUMBER)
+    }
+
+    /// As `end`, where `whom` takes out of the frame what wakes the owner: before the frame may be gone.
+    #[inline]
+    #[must_use]
+    pub(crate) fn end_telling<W>(&self, whom: impl Fn() -> W) -> Option<W> {
+        #[cfg(mutant = "ending_read_late")]
+        return self.end().map(|_| whom());
+        let whom = whom();
+        self.end().map(|_| whom)
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        self.0.load(Ordering::Acquire) == ENDED
+        self.0.load(Ordering::Acquire) & ENDED != 0
     }
 
-    /// From now on who ends the job wakes the owner, unless it has ended.
-    pub(crate) fn await_end(&self) {
+    /// From now on who ends the job wakes the owner, by this number, unless it has ended.
+    pub(crate) fn await_end(&self, whom: usize) {
+        let awaited = whom * NUMBER + AWAITED;
         #[cfg(mutant = "ending_deaf")]
-        return self.0.store(AWAITED, Ordering::Relaxed);
+        return self.0.store(awaited, Ordering::Relaxed);
+        let note = self.note_meanwhile();
         // Fails if it has ended.
         let _ = self
             .0
-            .compare_exchange(UNDER_WAY, AWAITED, Ordering::Relaxed, Ordering::Relaxed);
+            .compare_exchange(note, awaited, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 

@@ -43,7 +43,7 @@ use std::{cell::Cell, mem::MaybeUninit, ptr, sync::Arc};
 use crossbeam_utils::CachePadded;
 
 use crate::{
-    fence,
+    fence::{self, Light},
     sync::{AtomicUsize, Mutex, Ordering, UnsafeCell, lock, try_lock},
 };
 
@@ -87,6 +87,7 @@ pub(crate) struct Owner<T> {
     mask: Cell<usize>,
     /// The slots of the numbers below are free to be written.
     limit: Cell<usize>,
+    pub(crate) light: Light,
 }
 
 // SAFETY: the pointer is into what `shared` holds; the owner is one thread at a time.
@@ -120,6 +121,7 @@ pub(crate) fn new<T: Send>() -> (Owner<T>, Thief<T>) {
         slots: Cell::new(ptr::null()),
         mask: Cell::new(0),
         limit: Cell::new(0),
+        light: Light::new(),
         shared: Arc::new(Shared {
             bottom: CachePadded::new(AtomicUsize::new(0)),
             top: CachePadded::new(AtomicUsize::new(0)),
@@ -174,10 +176,31 @@ impl<T> Owner<T> {
         if bottom == self.limit.get() {
             self.make_room(1);
         }
+        // SAFETY: passed on to the caller; there is room.
+        unsafe { self.push_at(bottom, write) };
+    }
+
+    /// The number that the next value gets, if its slot is known to be free.
+    #[inline]
+    pub(crate) fn room(&self) -> Option<usize> {
+        let bottom = self.mark();
+        (bottom != self.limit.get()).then_some(bottom)
+    }
+
+    /// Pushes what `write` writes, which gets this number.
+    ///
+    /// # Safety
+    /// 1. `write` initializes the place that it is given, and does not panic.
+    /// 2. The number is the next value's, and its slot is free.
+    #[inline]
+    pub(crate) unsafe fn push_at(&self, number: usize, write: impl FnOnce(*mut T)) {
+        debug_assert_eq!(self.room(), Some(number));
+        // Loaded before the slot is written, for all the compiler knows, to `self`.
+        let shared = &*self.shared;
         // Below the limit no thief uses the slot, and no value that waits is in it.
-        self.slot(bottom).with_mut(|slot| write(slot.cast()));
+        self.slot(number).with_mut(|slot| write(slot.cast()));
         // Release: who sees the number sees the value.
-        self.shared.bottom.store(bottom + 1, Ordering::Release);
+        shared.bottom.store(number + 1, Ordering::Release);
     }
 
     /// Finds out how many slots thieves have left; if there are fewer than that, widens the ring.
@@ -235,11 +258,22 @@ impl<T> Owner<T> {
         true
     }
 
-    /// Takes back the value of this number, the last that was pushed, and forgets it. False if it was
-    /// stolen.
-    #[inline]
+    /// Takes back the value of this number, and forgets it. What was pushed after it is not there any more.
+    /// False if it was stolen.
     pub(crate) fn retract(&self, number: usize) -> bool {
-        self.claim(number).is_some()
+        debug_assert!(self.mark() >= number);
+        self.claim_number(number, number)
+    }
+
+    /// As `retract`, if that can be told at once. If not, false, and `retract` is to be called.
+    #[inline]
+    pub(crate) fn retract_at_once(&self, number: usize) -> bool {
+        // Above it, if what was pushed after it was stolen, and nobody has looked since. So was this one then.
+        debug_assert!(self.mark() > number);
+        let shared = &*self.shared;
+        shared.bottom.store(number, Ordering::Release);
+        // As in `claim_number`.
+        self.light.is_free() && shared.top.load(Ordering::Acquire) <= number
     }
 
     /// The number of the last value, which is the owner's now.
@@ -250,15 +284,22 @@ impl<T> Owner<T> {
             return None;
         }
         let wanted = bottom - 1;
+        self.claim_number(wanted, mark).then_some(wanted)
+    }
+
+    /// Whether the value of this number, the last one, is the owner's now.
+    #[inline]
+    fn claim_number(&self, wanted: usize, mark: usize) -> bool {
+        let shared = &*self.shared;
         // Release: as in `push`, for all below.
-        self.shared.bottom.store(wanted, Ordering::Release);
+        shared.bottom.store(wanted, Ordering::Release);
         // Pairs with the heavy fence in `steal_alike`: we see the thief's claim, or it sees ours.
         if cfg!(not(mutant = "deque_no_fence_pop")) {
             fence::light();
         }
         // Acquire: of what a thief gave back, it has taken its eyes off.
-        let claimed = self.shared.top.load(Ordering::Acquire) > wanted;
-        (!claimed || self.prevails(wanted, mark)).then_some(wanted)
+        let claimed = shared.top.load(Ordering::Acquire) > wanted;
+        !claimed || self.prevails(wanted, mark)
     }
 
     /// Whether the value is still there when no thief is under way. If not, nothing is.

@@ -12,15 +12,29 @@
 //! lights were taken for a pair; each use names its partner.
 
 #[cfg(all(target_os = "linux", not(any(loom, miri, shuttle))))]
-pub(crate) use self::linux::{heavy, light, prepare};
+pub(crate) use self::linux::{Light, heavy, light, prepare};
 #[cfg(any(not(target_os = "linux"), loom, miri, shuttle))]
-pub(crate) use self::plain::{heavy, light, prepare};
+pub(crate) use self::plain::{Light, heavy, light, prepare};
 
 #[cfg(any(not(target_os = "linux"), loom, miri, shuttle))]
 mod plain {
     use crate::sync::{Ordering, fence};
 
     pub(crate) fn prepare() {}
+
+    /// Never free.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Light;
+
+    impl Light {
+        pub(crate) fn new() -> Self {
+            Self
+        }
+
+        pub(crate) fn is_free(self) -> bool {
+            false
+        }
+    }
 
     pub(crate) fn light() {
         fence(Ordering::SeqCst);
@@ -66,11 +80,35 @@ mod linux {
     /// The side that happens often.
     #[inline(always)]
     pub(crate) fn light() {
-        if ASYMMETRIC.load(Ordering::Relaxed) {
-            compiler_fence(Ordering::SeqCst);
-        } else {
-            fence(Ordering::SeqCst);
+        if !Light(&ASYMMETRIC).is_free() {
+            plain();
         }
+    }
+
+    /// The same, if it is free. Kept where a compiler does not see that it is always the same address: it would
+    /// hold that in a register from one fence to the next, which every call of a recursion had to save.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Light(&'static AtomicBool);
+
+    impl Light {
+        pub(crate) fn new() -> Self {
+            Self(&ASYMMETRIC)
+        }
+
+        /// A fence, if it costs nothing. If not, false, and there was none.
+        #[inline(always)]
+        pub(crate) fn is_free(self) -> bool {
+            let is_free = self.0.load(Ordering::Relaxed);
+            compiler_fence(Ordering::SeqCst);
+            is_free
+        }
+    }
+
+    /// Not inlined: it is nearly never called.
+    #[cold]
+    #[inline(never)]
+    fn plain() {
+        fence(Ordering::SeqCst);
     }
 
     /// The side that happens seldom.

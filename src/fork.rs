@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    mem::{ManuallyDrop, MaybeUninit},
+    mem::{self, ManuallyDrop, MaybeUninit},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr,
 };
@@ -18,7 +18,7 @@ use crate::{
     submit::Entry,
     sync::UnsafeCell,
     unwind::{DroppedQuietly, drop_payload, quietly},
-    wait::Completion,
+    wait::{Completion, OfOther, OfSeat},
     worker::{self, Current},
 };
 
@@ -60,23 +60,23 @@ impl Account for PartOfAnother {
 type Outcome<R> = Result<R, Box<dyn Any + Send>>;
 
 /// A closure, and later its result, in the frame of the one who waits for it.
-struct Guest<F, R> {
-    completion: Completion,
+struct Guest<C, F, R> {
+    completion: C,
     /// Moved out by the one who runs or drops it.
     f: UnsafeCell<ManuallyDrop<F>>,
     /// Written by a worker that runs it, before its completion; moved out by its owner, after.
     outcome: UnsafeCell<MaybeUninit<Outcome<R>>>,
 }
 
-impl<F, R> Guest<F, R>
+impl<C, F, R> Guest<C, F, R>
 where
     F: FnOnce() -> R + Send,
     R: Send,
 {
     #[inline]
-    fn new(inner: &Inner, current: Option<&Current>, f: F) -> Self {
+    fn new(completion: C, f: F) -> Self {
         Self {
-            completion: Completion::new(inner, current),
+            completion,
             f: UnsafeCell::new(ManuallyDrop::new(f)),
             outcome: UnsafeCell::new(MaybeUninit::uninit()),
         }
@@ -92,27 +92,47 @@ where
         self.f.with_mut(|f| unsafe { ManuallyDrop::take(&mut *f) })
     }
 
-    /// Waits until it was run elsewhere.
+    /// The result of the closure.
     ///
     /// # Safety
-    /// The caller is its owner, who has its job no more, and calls this once.
-    unsafe fn wait(&self, inner: &Inner) -> Outcome<R> {
-        self.completion
-            .wait(inner, || inner.queue.take_stray_of(self));
+    /// The caller is its owner, who has waited for its completion, and calls this once.
+    unsafe fn outcome(&self) -> Outcome<R> {
         self.outcome
             // SAFETY: it is complete, and so its outcome was written, and is ours.
             .with_mut(|outcome| unsafe { (*outcome).assume_init_read() })
     }
 }
 
-/// The job of a guest.
-struct GuestJob<F, R, A>(*const Guest<F, R>, A);
+/// The second half of a join.
+type Half<F, R> = Guest<OfSeat, F, R>;
 
-// SAFETY: the closure and its result are Send, and the guest outlives its job.
-unsafe impl<F: Send, R: Send, A: Account> Send for GuestJob<F, R, A> {}
-
-impl<F, R, A> Runnable for GuestJob<F, R, A>
+impl<F, R> Half<F, R>
 where
+    F: FnOnce() -> R + Send,
+    R: Send,
+{
+    /// Waits until it was run elsewhere.
+    ///
+    /// # Safety
+    /// The caller is its owner, who has its job no more, and calls this once.
+    #[cold]
+    unsafe fn wait(&self, current: &Current) -> Outcome<R> {
+        self.completion.wait(current.inner(), current.index());
+        // SAFETY: it was waited for; the rest is passed on to the caller.
+        unsafe { self.outcome() }
+    }
+}
+
+/// The job of a guest.
+struct GuestJob<C, F, R, A>(*const Guest<C, F, R>, A);
+
+// SAFETY: the closure and its result are Send, the completion is made for the two threads, and the guest
+// outlives its job.
+unsafe impl<C: Completion, F: Send, R: Send, A: Account> Send for GuestJob<C, F, R, A> {}
+
+impl<C, F, R, A> Runnable for GuestJob<C, F, R, A>
+where
+    C: Completion,
     F: FnOnce() -> R + Send,
     R: Send,
     A: Account,
@@ -159,7 +179,7 @@ impl Inner {
         let Ok(Entry::Place) = admitted else {
             return f();
         };
-        let guest = Guest::new(self, None, f);
+        let guest = Guest::new(OfOther::new(), f);
         let job = GuestJob(ptr::from_ref(&guest), self.timing.stamp());
         // SAFETY: the guest stays in this frame until it is complete.
         let job = unsafe { Job::borrowing(job) };
@@ -170,63 +190,146 @@ impl Inner {
             self.queue.push_structured(job);
         }
         self.pushed(self.sleep.after_push());
-        // SAFETY: it is ours, and its job was pushed.
-        let outcome = unsafe { guest.wait(self) };
+        guest
+            .completion
+            .wait(self, || self.queue.take_stray_of(&guest));
+        // SAFETY: it is ours, and complete.
+        let outcome = unsafe { guest.outcome() };
         outcome.unwrap_or_else(|payload| resume_unwind(payload))
     }
+}
 
-    #[inline]
-    fn join_on<A, B, RA, RB>(&self, current: &Current, a: A, b: B) -> (RA, RB)
-    where
-        A: FnOnce() -> RA,
-        B: FnOnce() -> RB + Send,
-        RB: Send,
-    {
-        let Some(local) = current.local() else {
-            // In a piece of rayon's work there is nobody to come back to this deque.
-            return (a(), b());
-        };
-        let guest = Guest::new(self, Some(current), span::carried(b));
-        let mark = local.mark();
-        // SAFETY: the guest stays in this frame until the job is taken back here, or is complete.
-        unsafe { local.push_structured(GuestJob(ptr::from_ref(&guest), PartOfAnother)) };
-        let duty = self.sleep.after_offer();
-        self.fulfil(duty);
+/// A join on the thread of `current`, which has deques. Always inlined, with all of it that is done each time: called,
+/// it would be told of the halves by addresses of what they borrow, which costs a recursion an eighth more
+/// instructions. What is seldom done is not, so that it takes no registers from the rest.
+#[inline(always)]
+fn join_on<A, B, RA, RB>(current: &Current, a: A, b: B) -> (RA, RB)
+where
+    A: FnOnce() -> RA,
+    B: FnOnce() -> RB + Send,
+    RB: Send,
+{
+    let local = current.deques();
+    let Some(mark) = local.room() else {
+        return join_in_full_deque(current, a, b);
+    };
+    let half = Half::new(OfSeat::new(current.frame()), span::carried(b));
+    let job = GuestJob(ptr::from_ref(&half), PartOfAnother);
+    // SAFETY: the guest stays in this frame until the job is taken back, or is complete. There is room.
+    unsafe { local.push_structured_at(mark, job) };
+    current.enter_frame(ptr::from_ref(&half).cast());
+    let abandoned = Abandoned {
+        current,
+        half: &half,
+        mark,
+    };
+    if !current.inner().sleep.takes_no_offer(local.light()) {
+        offer(current.inner());
+    }
+    let ours = a();
+    mem::forget(abandoned);
+    // What `a` pushed above the mark it has waited for.
+    if !local.retract_structured_at_once(mark) {
+        return await_second(current, &half, mark, ours);
+    }
+    current.leave_frame(half.completion.outer());
+    run_second(&half, ours)
+}
 
-        let frame = ptr::from_ref(&guest).cast();
-        let ours = current.in_frame(frame, || catch_unwind(AssertUnwindSafe(a)));
-        // What `a` pushed above the mark it has waited for, so this is the other half, or nothing.
-        let is_here = local.retract_structured(mark);
-        match ours {
-            Ok(ours) => {
-                let ours = DroppedQuietly::new(ours);
-                let theirs = if is_here {
-                    // SAFETY: its job was taken back.
-                    let b = unsafe { guest.take() };
-                    b()
-                } else {
-                    // SAFETY: its job was pushed here, and is gone.
-                    let outcome = unsafe { guest.wait(self) };
-                    outcome.unwrap_or_else(|payload| resume_unwind(payload))
-                };
-                (ours.into_inner(), theirs)
-            }
-            Err(payload) => {
-                // A half that did not start is not begun any more.
-                if is_here {
-                    // SAFETY: its job was taken back.
-                    let b = unsafe { guest.take() };
-                    quietly(move || drop(b));
-                } else {
-                    // SAFETY: its job was pushed here, and is gone.
-                    match unsafe { guest.wait(self) } {
-                        Ok(theirs) => quietly(move || drop(theirs)),
-                        Err(second) => drop_payload(second),
-                    }
-                }
-                resume_unwind(payload)
-            }
-        }
+#[cold]
+#[inline(never)]
+fn join_in_full_deque<A, B, RA, RB>(current: &Current, a: A, b: B) -> (RA, RB)
+where
+    A: FnOnce() -> RA,
+    B: FnOnce() -> RB + Send,
+    RB: Send,
+{
+    current.deques().make_room();
+    join_on(current, a, b)
+}
+
+/// Wakes somebody for a second half, if need be. Not cold: it is called as long as not all workers run.
+#[inline(never)]
+fn offer(inner: &Inner) {
+    inner.fulfil(inner.sleep.after_offer());
+}
+
+/// Runs the second half, which was taken back.
+#[inline(always)]
+fn run_second<RA, B, RB>(half: &Half<B, RB>, ours: RA) -> (RA, RB)
+where
+    B: FnOnce() -> RB + Send,
+    RB: Send,
+{
+    let ours = DroppedQuietly::new(ours);
+    // SAFETY: its job was taken back.
+    let b = unsafe { half.take() };
+    let theirs = b();
+    (ours.into_inner(), theirs)
+}
+
+/// The second half was stolen, or may have been.
+#[cold]
+#[inline(never)]
+fn await_second<RA, B, RB>(current: &Current, half: &Half<B, RB>, mark: usize, ours: RA) -> (RA, RB)
+where
+    B: FnOnce() -> RB + Send,
+    RB: Send,
+{
+    current.leave_frame(half.completion.outer_meanwhile());
+    if current.deques().retract_structured(mark) {
+        return run_second(half, ours);
+    }
+    let ours = DroppedQuietly::new(ours);
+    // SAFETY: its job was pushed here, and is gone.
+    let outcome = unsafe { half.wait(current) };
+    let theirs = outcome.unwrap_or_else(|payload| resume_unwind(payload));
+    (ours.into_inner(), theirs)
+}
+
+/// What is dropped when the first half of a join panics: with it ends the second.
+struct Abandoned<'a, B, RB>
+where
+    B: FnOnce() -> RB + Send,
+    RB: Send,
+{
+    current: &'a Current,
+    half: &'a Half<B, RB>,
+    mark: usize,
+}
+
+impl<B, RB> Drop for Abandoned<'_, B, RB>
+where
+    B: FnOnce() -> RB + Send,
+    RB: Send,
+{
+    // Inlined, so that its fields need not lie in memory.
+    #[inline(always)]
+    fn drop(&mut self) {
+        abandon(self.current, self.half, self.mark);
+    }
+}
+
+/// The first half of a join has panicked, and is unwinding. To catch it would cost the joins that do not panic; so
+/// the second half, or its result, is dropped by a thread that is panicking, as other values are.
+#[cold]
+#[inline(never)]
+fn abandon<B, RB>(current: &Current, half: &Half<B, RB>, mark: usize)
+where
+    B: FnOnce() -> RB + Send,
+    RB: Send,
+{
+    current.leave_frame(half.completion.outer_meanwhile());
+    // A half that did not start is not begun any more.
+    if current.deques().retract_structured(mark) {
+        // SAFETY: its job was taken back.
+        let b = unsafe { half.take() };
+        return quietly(move || drop(b));
+    }
+    // SAFETY: its job was pushed here, and is gone.
+    match unsafe { half.wait(current) } {
+        Ok(theirs) => quietly(move || drop(theirs)),
+        Err(second) => drop_payload(second),
     }
 }
 
@@ -282,7 +385,7 @@ impl Pool {
     /// let numbers: Vec<u64> = (1..=10_000).collect();
     /// assert_eq!(sum(&pool, &numbers), 50_005_000);
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn join<A, B, RA, RB>(&self, a: A, b: B) -> (RA, RB)
     where
         A: FnOnce() -> RA + Send,
@@ -290,8 +393,24 @@ impl Pool {
         RA: Send,
         RB: Send,
     {
+        match worker::current_with_deques_of(&self.inner) {
+            Some(current) => join_on(current, a, b),
+            None => self.join_elsewhere(a, b),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn join_elsewhere<A, B, RA, RB>(&self, a: A, b: B) -> (RA, RB)
+    where
+        A: FnOnce() -> RA + Send,
+        B: FnOnce() -> RB + Send,
+        RA: Send,
+        RB: Send,
+    {
         match worker::current_of(&*self.inner) {
-            Some(current) => self.inner.join_on(current, a, b),
+            // In a piece of rayon's work there is nobody to come back to this deque.
+            Some(_) => (a(), b()),
             None => self.inner.install_from_outside(|| self.join_here(a, b)),
         }
     }
@@ -303,8 +422,8 @@ impl Pool {
         B: FnOnce() -> RB + Send,
         RB: Send,
     {
-        match worker::current_of(&*self.inner) {
-            Some(current) => self.inner.join_on(current, a, b),
+        match worker::current_with_deques_of(&self.inner) {
+            Some(current) => join_on(current, a, b),
             None => (a(), b()),
         }
     }

@@ -14,6 +14,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::{
     deque::{self, Owner, Theft, Thief},
+    fence::Light,
     job::{Job, Runnable},
     site::Site,
     sync::{
@@ -352,17 +353,54 @@ impl Local {
         }
     }
 
+    /// The mark of the next structured job, if there is room for one.
+    #[inline]
+    pub(crate) fn room(&self) -> Option<usize> {
+        self.structured.room()
+    }
+
+    /// The fence of who pushes there.
+    #[inline]
+    pub(crate) fn light(&self) -> Light {
+        self.structured.light
+    }
+
+    /// Makes room for one more structured job.
+    pub(crate) fn make_room(&self) {
+        self.structured.reserve(1);
+    }
+
+    /// As `push_structured`.
+    ///
+    /// # Safety
+    /// 1. As for [`Job::borrowing`].
+    /// 2. The mark is what `room` gives.
+    #[inline]
+    pub(crate) unsafe fn push_structured_at<R: Runnable>(&self, mark: usize, runnable: R) {
+        // SAFETY: the slot is a job's; the rest is passed on to the caller.
+        unsafe {
+            self.structured
+                .push_at(mark, |slot| Job::write(slot, runnable));
+        }
+    }
+
     /// The mark above which the structured jobs lie that are pushed from now on.
     #[inline]
     pub(crate) fn mark(&self) -> usize {
         self.structured.mark()
     }
 
-    /// Takes back, and forgets, the structured job that was pushed last, at this mark. False if it was
-    /// stolen.
-    #[inline]
+    /// Takes back, and forgets, the structured job that was pushed at this mark, and of those that are
+    /// there, last. False if it was stolen.
     pub(crate) fn retract_structured(&self, mark: usize) -> bool {
         self.structured.retract(mark)
+    }
+
+    /// As `retract_structured`, if that can be told at once. If not, false, and `retract_structured` is to be
+    /// called.
+    #[inline]
+    pub(crate) fn retract_structured_at_once(&self, mark: usize) -> bool {
+        self.structured.retract_at_once(mark)
     }
 
     /// Runs the structured job that was pushed last, if it was pushed above the mark and was not

@@ -71,7 +71,7 @@ use crossbeam_utils::CachePadded;
 #[cfg(all(test, not(any(loom, miri))))]
 pub(crate) use self::frozen::Frozen;
 use crate::{
-    fence,
+    fence::{self, Light},
     last_look::LastLook,
     sync::{self, AtomicBool, AtomicU64, AtomicUsize, Instant, Mutex, Ordering, lock, thread},
 };
@@ -289,6 +289,13 @@ impl Sleep {
         self.rouse()
     }
 
+    /// Whether `after_offer` would do nothing, if that can be told at once. False if it is to be called.
+    #[inline]
+    pub(crate) fn takes_no_offer(&self, light: Light) -> bool {
+        // As in `after_offer`.
+        light.is_free() && self.load() == Counts(0)
+    }
+
     /// As `after_push`, for a worker that pushes on its own deque a job that it will run itself if
     /// nobody else does: no `Duty::Discard` comes of it.
     #[inline]
@@ -298,7 +305,16 @@ impl Sleep {
             fence::light();
         }
         let counts = self.load();
-        if counts.all_run() || counts.rouse().is_none() {
+        if counts == Counts(0) {
+            return Duty::None;
+        }
+        self.after_offer_to(counts)
+    }
+
+    /// Not inlined: most offers are made when every worker runs.
+    #[inline(never)]
+    fn after_offer_to(&self, counts: Counts) -> Duty {
+        if counts.rouse().is_none() {
             return Duty::None;
         }
         self.rouse()

@@ -34,7 +34,7 @@
 //! one that is; and what a worker of another pool waits for, by that worker itself if there is neither: see
 //! `stuck.rs`. What users do to each other with locks, channels and handles is theirs.)
 
-use std::cell::Cell;
+use std::{cell::Cell, ptr};
 
 use crate::{
     countdown::{Ending, Tally},
@@ -74,47 +74,75 @@ impl Owner {
 }
 
 /// The end of one job, for the frame that waits for it.
-pub(crate) struct Completion {
-    owner: Owner,
+pub(crate) trait Completion {
+    /// The job has ended. After it, the frame may be gone.
+    fn end(&self, inner: &Inner);
+}
+
+/// For a frame of a thread of the pool. Which one is written only when it is about to block: most of these
+/// jobs are never stolen.
+pub(crate) struct OfSeat(Ending);
+
+impl OfSeat {
+    /// Within this frame.
+    #[inline]
+    pub(crate) fn new(outer: *const ()) -> Self {
+        Self(Ending::new(outer.addr()))
+    }
+
+    /// The frame that it is within. For the owner, when it has taken the job back.
+    #[inline]
+    pub(crate) fn outer(&self) -> *const () {
+        ptr::without_provenance(self.0.note())
+    }
+
+    /// The same for an owner that may have to wait, before it does.
+    pub(crate) fn outer_meanwhile(&self) -> *const () {
+        ptr::without_provenance(self.0.note_meanwhile())
+    }
+
+    /// Waits for the end, on the owner's thread, which has this seat.
+    #[cold]
+    pub(crate) fn wait(&self, inner: &Inner, seat: usize) {
+        spin(&self.0);
+        self.0.await_end(seat);
+        let has_ended = || self.0.has_ended();
+        // Only a thread of another pool is told that this one is stuck.
+        let end = stuck::block(inner, None, has_ended, || false);
+        debug_assert_eq!(end, Blocked::Done);
+    }
+}
+
+impl Completion for OfSeat {
+    fn end(&self, inner: &Inner) {
+        if let Some(seat) = self.0.end() {
+            inner.sleep.unpark(seat);
+        }
+    }
+}
+
+/// For a frame of another thread than the pool's.
+pub(crate) struct OfOther {
+    thread: Thread,
     ending: Ending,
 }
 
-impl Completion {
+impl OfOther {
     /// For a frame of the calling thread.
-    #[inline]
-    pub(crate) fn new(inner: &Inner, current: Option<&Current>) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            owner: Owner::new(inner, current),
-            ending: Ending::new(),
-        }
-    }
-
-    /// The job has ended. After it, the frame may be gone.
-    pub(crate) fn end(&self, inner: &Inner) {
-        match &self.owner {
-            &Owner::Seat(owner) => {
-                if let Some(owner) = self.ending.end(|| owner) {
-                    inner.sleep.unpark(owner);
-                }
-            }
-            Owner::Other { thread, .. } => {
-                if let Some(thread) = self.ending.end(|| thread.clone()) {
-                    thread.unpark();
-                }
-            }
+            thread: thread::current(),
+            ending: Ending::new(0),
         }
     }
 
     /// Waits for the end, on the owner's thread. If that is another pool's, and this one is stuck, it
     /// runs the job itself, if `take_back` still gives it.
-    #[cold]
     pub(crate) fn wait(&self, inner: &Inner, take_back: impl Fn() -> Option<Job>) {
+        spin(&self.ending);
+        // The frame tells who is to be woken.
+        self.ending.await_end(0);
         let has_ended = || self.ending.has_ended();
-        let backoff = Backoff::new();
-        while !has_ended() && !backoff.is_completed() {
-            backoff.snooze();
-        }
-        self.ending.await_end();
         let is_there = Cell::new(true);
         while stuck::block(inner, None, has_ended, || is_there.get()) == Blocked::Stuck {
             match take_back() {
@@ -126,6 +154,22 @@ impl Completion {
                 None => is_there.set(false),
             }
         }
+    }
+}
+
+impl Completion for OfOther {
+    fn end(&self, _: &Inner) {
+        if let Some(thread) = self.ending.end_telling(|| self.thread.clone()) {
+            thread.unpark();
+        }
+    }
+}
+
+/// Waits for the end for a short while.
+fn spin(ending: &Ending) {
+    let backoff = Backoff::new();
+    while !ending.has_ended() && !backoff.is_completed() {
+        backoff.snooze();
     }
 }
 

@@ -74,7 +74,8 @@ pub(crate) struct Current {
     base: usize,
     /// Whether it is a worker now, further down the stack.
     in_loop: Cell<bool>,
-    /// Whether what it runs now comes from our loop, so that it comes back to its deques after it.
+    /// Whether what it runs now comes from our loop, so that it comes back to its deques after it. Changed by
+    /// `set_has_deques`.
     has_deques: Cell<bool>,
     /// Whether it runs a part of a broadcast while it is with rayon.
     on_errand: Cell<bool>,
@@ -93,8 +94,31 @@ pub(crate) struct Current {
     full: Cell<u32>,
 }
 
+/// What is asked of the calling thread most often, by one comparison.
+#[derive(Clone, Copy)]
+struct Here {
+    /// Null on a thread that is no pool's.
+    current: *const Current,
+    /// The thread's pool: an address, not to be followed. Never null, so that who is equal to it need not look
+    /// whether there is one.
+    pool: *const Inner,
+    /// The same while the thread has deques.
+    deques_of: *const Inner,
+}
+
+impl Here {
+    const NOWHERE: Self = Self {
+        current: ptr::null(),
+        pool: NO_POOL,
+        deques_of: NO_POOL,
+    };
+}
+
+/// Where no pool can be.
+const NO_POOL: *const Inner = ptr::dangling();
+
 thread_local! {
-    static CURRENT: Cell<*const Current> = const { Cell::new(ptr::null()) };
+    static HERE: Cell<Here> = const { Cell::new(Here::NOWHERE) };
     /// The pool that the thread belongs to, to its very end: thread-local values may end the pool
     /// when they are dropped. An address, not to be followed.
     static HOME: Cell<*const Inner> = const { Cell::new(ptr::null()) };
@@ -118,15 +142,29 @@ pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
         full: Cell::new(0),
     };
     HOME.set(Arc::as_ptr(inner));
-    CURRENT.set(&current);
+    HERE.set(Here {
+        current: &current,
+        pool: Arc::as_ptr(inner),
+        deques_of: NO_POOL,
+    });
     f();
-    CURRENT.set(ptr::null());
+    HERE.set(Here::NOWHERE);
 }
 
 /// The calling thread's seat, if it is a thread of the pool at this address.
 #[inline]
 pub(crate) fn current_of<'a>(inner: *const Inner) -> Option<&'a Current> {
-    current().filter(|current| ptr::eq(Arc::as_ptr(&current.inner), inner))
+    let here = HERE.get();
+    // SAFETY: as in `current`; a pool is there.
+    ptr::eq(here.pool, inner).then(|| unsafe { &*here.current })
+}
+
+/// The same, if it has deques.
+#[inline]
+pub(crate) fn current_with_deques_of<'a>(inner: &Inner) -> Option<&'a Current> {
+    let here = HERE.get();
+    // SAFETY: as in `current_of`.
+    ptr::eq(here.deques_of, inner).then(|| unsafe { &*here.current })
 }
 
 /// The calling thread's seat, if it is a thread of any pool.
@@ -134,7 +172,7 @@ pub(crate) fn current_of<'a>(inner: *const Inner) -> Option<&'a Current> {
 pub(crate) fn current<'a>() -> Option<&'a Current> {
     // SAFETY: `with_seat` sets it while the value lives, on this thread's own stack, further down
     // than any caller. The reference does not leave the calling function's frame.
-    unsafe { CURRENT.get().as_ref() }
+    unsafe { HERE.get().current.as_ref() }
 }
 
 /// Whether the calling thread is one of some pool's.
@@ -178,6 +216,26 @@ impl Current {
     #[inline]
     pub(crate) fn local(&self) -> Option<&Local> {
         self.has_deques.get().then_some(&self.seat.local)
+    }
+
+    fn set_has_deques(&self, has: bool) {
+        self.has_deques.set(has);
+        let deques_of = if has {
+            Arc::as_ptr(&self.inner)
+        } else {
+            NO_POOL
+        };
+        HERE.set(Here {
+            deques_of,
+            ..HERE.get()
+        });
+    }
+
+    /// The deques of a thread that has them.
+    #[inline]
+    pub(crate) fn deques(&self) -> &Local {
+        debug_assert!(self.has_deques.get());
+        &self.seat.local
     }
 
     /// Runs a job that has no place, on top of the one that brought it. If there are many on top of
@@ -260,13 +318,25 @@ impl Current {
         self.frame.get()
     }
 
-    /// Runs `f` with this wait as the nearest one.
+    /// Runs `f`, which does not unwind, with this wait as the nearest one.
     #[inline]
     pub(crate) fn in_frame<R>(&self, frame: *const (), f: impl FnOnce() -> R) -> R {
         let outer = self.frame.replace(frame);
         let result = f();
         self.frame.set(outer);
         result
+    }
+
+    /// This wait is the nearest one from now on.
+    #[inline]
+    pub(crate) fn enter_frame(&self, frame: *const ()) {
+        self.frame.set(frame);
+    }
+
+    /// The wait is over, and that within which it was is the nearest one.
+    #[inline]
+    pub(crate) fn leave_frame(&self, outer: *const ()) {
+        self.frame.set(outer);
     }
 
     /// Back in service, after the place was given to others.
@@ -291,9 +361,9 @@ impl Current {
     /// Runs `f`, which runs what rayon has, out of service.
     fn take_gift<R>(&self, f: impl FnOnce() -> R) -> R {
         self.gift.set(self.gift.get() + 1);
-        self.has_deques.set(false);
+        self.set_has_deques(false);
         let result = f();
-        self.has_deques.set(true);
+        self.set_has_deques(true);
         self.gift.set(self.gift.get() + 1);
         self.come_back();
         result
@@ -429,11 +499,11 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
         inner.sleep.call_taken_up();
         let post = &inner.post;
         current.in_loop.set(true);
-        current.has_deques.set(true);
+        current.set_has_deques(true);
         post.set_in_loop(current.seat.index, true);
         run(current);
         post.set_in_loop(current.seat.index, false);
-        current.has_deques.set(false);
+        current.set_has_deques(false);
         current.in_loop.set(false);
         mail::read_beside_loop(current);
         return;

@@ -208,20 +208,53 @@ fn r3_a_worker_that_blocks_is_told_of_a_stray_of_its_frame() {
 #[test]
 fn r6_who_waits_for_one_job_sees_its_end() {
     explore(|| {
-        let stack = Stack::new(Ending::new());
+        let stack = Stack::new(Ending::new(0));
         let ending = &stack.frame().words;
         let job = {
             let stack = Arc::clone(&stack);
             spawn(move || {
                 stack.run(0);
-                let whom = stack.frame().words.end(|| stack.owner());
+                let whom = stack.frame().words.end_telling(|| stack.owner());
                 if let Some(owner) = whom {
                     owner.unpark();
                 }
             })
         };
         if !ending.has_ended() {
-            ending.await_end();
+            ending.await_end(0);
+            while !ending.has_ended() {
+                thread::park();
+            }
+        }
+        assert_eq!(stack.return_from_it(), 1);
+        job.join().unwrap();
+    });
+}
+
+/// R6: the same for a worker, whom the word itself tells of; until it waits, its note stands there. Kills
+/// `countdown_relaxed`, `ending_deaf`, `ending_raw_note` and `ending_torn`.
+#[test]
+fn r6_a_worker_waits_for_one_job_by_its_number() {
+    const SEAT: usize = 3;
+    const NOTE: usize = 8;
+    explore(|| {
+        let stack = Stack::new(Ending::new(NOTE));
+        let ending = &stack.frame().words;
+        assert_eq!(ending.note(), NOTE);
+        let owner = thread::current();
+        let job = {
+            let stack = Arc::clone(&stack);
+            spawn(move || {
+                stack.run(0);
+                if let Some(whom) = stack.frame().words.end() {
+                    assert_eq!(whom, SEAT);
+                    owner.unpark();
+                }
+            })
+        };
+        assert_eq!(ending.note_meanwhile(), NOTE);
+        if !ending.has_ended() {
+            ending.await_end(SEAT);
             while !ending.has_ended() {
                 thread::park();
             }
