@@ -438,6 +438,27 @@ mod tests {
         }
     }
 
+    /// What lies above a number can be missing, stolen, while `bottom` has not been set back yet.
+    #[test]
+    fn r1_what_is_taken_back_is_there_or_all_above_was_stolen() {
+        // So that it can be told at once.
+        fence::prepare();
+        for above in 0..3 {
+            for stolen in 0..=above + 1 {
+                let (owner, thief) = new();
+                let mark = owner.mark();
+                (0..=above).for_each(|value| owner.push(value));
+                (0..stolen).for_each(|value| assert_eq!(thief.steal(), Theft::Success(value)));
+                if stolen <= above {
+                    while owner.pop(mark + 1).is_some() {}
+                }
+                let is_here = owner.retract_at_once(mark) || owner.retract(mark);
+                assert_eq!((is_here, owner.mark()), (stolen == 0, mark));
+                assert!(thief.is_empty());
+            }
+        }
+    }
+
     /// What a thief takes fits into its own deque, however full that is; and what nobody takes is dropped.
     #[test]
     fn r1_what_is_stolen_into_a_full_deque_is_dropped_with_it() {
