@@ -125,6 +125,7 @@ impl<'scope, F: FnOnce(&Scope<'scope>) + Send> Runnable for ScopeJob<'scope, F> 
 }
 
 impl<'scope> Scope<'scope> {
+    #[inline]
     pub(crate) fn new(inner: &Inner, current: Option<&Current>) -> Self {
         Self {
             inner,
@@ -273,6 +274,10 @@ impl<'scope> Scope<'scope> {
                 // SAFETY: the scope waits for the job before 'scope ends; it is run even when the
                 // pool is emptied.
                 unsafe { local.push_structured(job) };
+                if inner.sleep.takes_no_offer(local.light()) {
+                    // Nobody searches, either.
+                    return inner.place_taken();
+                }
                 return inner.pushed(inner.sleep.after_offer());
             }
             _ if self.countdown.takes_strays() => {
@@ -318,6 +323,7 @@ impl<'scope> Scope<'scope> {
         }
     }
 
+    #[inline]
     pub(crate) fn has_panicked(&self) -> bool {
         self.panicked.load(Ordering::Relaxed)
     }

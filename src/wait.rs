@@ -221,8 +221,14 @@ impl Countdown {
     pub(crate) fn end(&self, inner: &Inner, seat: Option<usize>) {
         if self.is_of(seat) {
             self.tally.end_near();
-            return;
+        } else {
+            self.end_elsewhere(inner);
         }
+    }
+
+    /// The same on another thread than the owner's.
+    #[inline(never)]
+    fn end_elsewhere(&self, inner: &Inner) {
         match &self.owner {
             &Owner::Seat(owner) => {
                 if self.tally.end_far() {
