@@ -410,7 +410,7 @@ impl Admission {
 
     /// Takes a place (`None`), or joins the line.
     fn join_line(&self, joining: Joining) -> Result<Option<WaiterId>, Refusal> {
-        let held = joining.held;
+        let (held, eager) = (joining.held, joining.eager);
         self.at_desk(|desk, wakes| match self.take_in_turn(desk, wakes) {
             Ok(()) => {
                 desk.held += u64::from(held);
@@ -422,10 +422,13 @@ impl Admission {
                 let id = desk.line.push(joining, since);
                 // What was given back before this fence is in the sum that settling makes; who
                 // gives back after it sees the attention. Pairs with those in `release_from` and
-                // `release`.
+                // `release`. Who is patient looks again in a while, by `insist`, and does without: a heavy
+                // fence stops other cores, and costs more than a batch of tiny jobs.
                 self.set_attention(desk);
-                if cfg!(not(mutant = "admission_no_fence")) {
+                if eager && cfg!(not(mutant = "admission_no_fence")) {
                     fence::heavy();
+                } else {
+                    sync::fence(Ordering::SeqCst);
                 }
                 self.settle(desk, wakes, true);
                 Ok(Some(id))
