@@ -37,6 +37,7 @@ bell_no_fence_ring        bell::model::r2_who_waits_again_is_told_again
 bell_no_fence_ring        bell::model::r2_who_waits_for_a_result_is_told_of_it
 bell_no_fence_wait        bell::model::r2_who_waits_again_is_told_again
 bell_no_fence_wait        bell::model::r2_who_waits_for_a_result_is_told_of_it
+bell_take_back_late       bell::model::r2_who_waits_again_is_told_again
 chunk_keep_claim          chunk::model::a2_who_claims_the_rest_leaves_the_owner_what_it_has_begun
 chunk_keep_claim          chunk::model::r1_who_begins_and_who_claims_share_out_what_there_is
 chunk_keep_offer          chunk::model::r2_what_is_left_is_offered_again_by_who_takes_an_offer

@@ -1,7 +1,11 @@
 //! What a consumer waits at for the next result.
 //!
-//! Who leaves a result looks afterwards whether somebody waits; who is about to wait says so, and looks once
-//! more for a result. With a fence between the two on both sides, one of them sees the other.
+//! Who leaves a result looks afterwards whether somebody waits for it; who is about to wait says so, and looks once
+//! more for the result. With a fence between the two on both sides, one of them sees the other.
+//!
+//! Who wakes the consumer takes back what he has said: until he runs many items may end, and one wake-up is
+//! enough. If he finds nothing then, he says it again before he looks again. In order he waits for one
+//! result, and no other wakes him.
 
 #[cfg(all(test, loom))]
 mod model;
@@ -9,13 +13,22 @@ mod model;
 use crate::{
     fence,
     sync::{
-        AtomicBool, Mutex, Ordering, lock,
+        AtomicUsize, Mutex, Ordering, lock,
         thread::{self, Thread},
     },
 };
 
+/// A result's number among all that there are at a time: not one of those below.
+pub(crate) type Mark = usize;
+
+/// Nobody waits.
+const NONE: Mark = 0;
+/// Any result will do.
+pub(crate) const ANY: Mark = 1;
+
 pub(crate) struct Bell {
-    is_awaited: AtomicBool,
+    /// What is waited for.
+    awaited: AtomicUsize,
     /// Who waits, or was the last who did.
     waiter: Mutex<Option<Thread>>,
 }
@@ -23,43 +36,66 @@ pub(crate) struct Bell {
 impl Bell {
     pub(crate) fn new() -> Self {
         Self {
-            is_awaited: AtomicBool::new(false),
+            awaited: AtomicUsize::new(NONE),
             waiter: Mutex::new(None),
         }
     }
 
-    /// A result was left.
+    /// This result was left.
     #[inline]
-    pub(crate) fn ring(&self) {
-        // Pairs with the heavy fence in `wait`: we see that somebody waits, or he sees the result.
+    pub(crate) fn ring(&self, mark: Mark) {
+        // Pairs with the heavy fence in `say`: we see that somebody waits, or he sees the result.
         if cfg!(not(mutant = "bell_no_fence_ring")) {
             fence::light();
         }
-        if self.is_awaited.load(Ordering::Relaxed) {
-            self.wake();
+        let awaited = self.awaited.load(Ordering::Relaxed);
+        if awaited == mark || awaited == ANY {
+            self.wake(awaited);
         }
     }
 
     #[cold]
-    fn wake(&self) {
+    fn wake(&self, awaited: Mark) {
+        if cfg!(mutant = "bell_take_back_late") {
+            self.unpark();
+        }
+        // Whoever takes it back wakes him, and not before: what he says when he has looked again is to stay. If he
+        // has said the same again meanwhile, he is woken for nothing.
+        let taken_back =
+            self.awaited
+                .compare_exchange(awaited, NONE, Ordering::Relaxed, Ordering::Relaxed);
+        if taken_back.is_ok() && cfg!(not(mutant = "bell_take_back_late")) {
+            self.unpark();
+        }
+    }
+
+    fn unpark(&self) {
         if let Some(waiter) = &*lock(&self.waiter) {
             waiter.unpark();
         }
     }
 
-    /// Runs `park`, which looks for a result, and parks the calling thread until there is one, or for as
-    /// long as it likes. Who leaves one meanwhile unparks it. One thread waits at a bell.
-    pub(crate) fn wait<R>(&self, park: impl FnOnce() -> R) -> R {
+    /// Runs `park`, which parks the calling thread until the result of this mark is there, or for as long as it likes.
+    /// Before each look for it, it calls what it is given. Who leaves the result meanwhile unparks the thread.
+    /// One thread waits at a bell.
+    pub(crate) fn wait<R>(&self, mark: Mark, park: impl FnOnce(&dyn Fn()) -> R) -> R {
         *lock(&self.waiter) = Some(thread::current());
+        let result = park(&|| self.say(mark));
+        self.awaited.store(NONE, Ordering::Relaxed);
+        result
+    }
+
+    /// Says what is waited for, if that was not said or was taken back.
+    fn say(&self, mark: Mark) {
+        if self.awaited.load(Ordering::Relaxed) == mark {
+            return;
+        }
         if cfg!(not(mutant = "bell_deaf")) {
-            self.is_awaited.store(true, Ordering::Relaxed);
+            self.awaited.store(mark, Ordering::Relaxed);
         }
         // Pairs with the light fence in `ring`.
         if cfg!(not(mutant = "bell_no_fence_wait")) {
             fence::heavy();
         }
-        let result = park();
-        self.is_awaited.store(false, Ordering::Relaxed);
-        result
     }
 }

@@ -24,9 +24,13 @@
 #[cfg(all(test, loom))]
 mod model;
 
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::{
+    mem::{ManuallyDrop, MaybeUninit},
+    ptr,
+};
 
 use crate::{
+    bell::Mark,
     fence,
     sync::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering, UnsafeCell, lock},
     unwind::quietly,
@@ -288,6 +292,11 @@ impl<T, R> Chunk<T, R> {
             Ordering::Release
         };
         self.ended[number].store(1, order);
+    }
+
+    /// What tells the result of this slot from all others.
+    pub(crate) fn mark(&self, number: usize) -> Mark {
+        ptr::from_ref(self).addr() + 2 + number
     }
 
     /// Whether this slot has a result.

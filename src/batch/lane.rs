@@ -7,6 +7,7 @@ use super::{
     shared::{ChunkOf, Home, Item, Outcome},
 };
 use crate::{
+    bell::{self, Mark},
     chunk::Claimed,
     error::AdmissionError,
     inner::Inner,
@@ -57,9 +58,14 @@ impl<T, R> Part<T, R> {
         self.taken >> number & 1 == 1
     }
 
+    /// The first slot that was not taken.
+    fn next(&self) -> usize {
+        self.taken.trailing_ones() as usize
+    }
+
     /// The slot with the next result, if there is one. In order, it is the first that was not taken.
     fn ready(&self, is_ordered: bool) -> Option<usize> {
-        let next = self.taken.trailing_ones() as usize;
+        let next = self.next();
         if self.chunk.has_ended(next) {
             return Some(next);
         }
@@ -121,6 +127,14 @@ impl<'p, H, T, F, R> Lane<'p, H, T, F, R> {
             self.chunks.len()
         };
         self.chunks.iter().take(count)
+    }
+
+    /// What is waited for when no result is there.
+    fn awaited(&self) -> Mark {
+        match self.chunks.front() {
+            Some(part) if self.is_ordered => part.chunk.mark(part.next()),
+            _ => bell::ANY,
+        }
     }
 
     /// The result that is due, if it is there.
@@ -255,8 +269,14 @@ where
             }
         }
         let is_unbegun = || self.candidates().any(|part| part.chunk.may_be_begun());
-        let park = || stuck::block(self.inner(), None, is_ready, is_unbegun);
-        self.producer.shared.bell.wait(park)
+        let park = |say: &dyn Fn()| {
+            let is_ready = || {
+                say();
+                is_ready()
+            };
+            stuck::block(self.inner(), None, is_ready, is_unbegun)
+        };
+        self.producer.shared.bell.wait(self.awaited(), park)
     }
 
     /// Runs an item on the consumer's own stack.

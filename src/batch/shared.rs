@@ -364,7 +364,7 @@ fn serve<'a, H, T, F, R>(
         if let Some(outcome) = home.keep(outcome) {
             // SAFETY: the number was claimed just now.
             unsafe { chunk.end(number, outcome) };
-            shared.bell.ring();
+            shared.bell.ring(chunk.mark(number));
         }
     }
     // If it is the last of the batch, this is the end of what nobody has taken, and of the closure.

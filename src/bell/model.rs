@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Bell;
+use super::{ANY, Bell, Mark};
 use crate::{
     model::explore,
     sync::{
@@ -10,6 +10,18 @@ use crate::{
         thread::{park, spawn},
     },
 };
+
+const RESULT: Mark = 2;
+
+fn park_until(is_there: &AtomicBool, say: &dyn Fn()) {
+    loop {
+        say();
+        if is_there.load(Ordering::Relaxed) {
+            return;
+        }
+        park();
+    }
+}
 
 /// R2: who waits for a result is woken by who leaves it, or sees it. Kills `bell_no_fence_ring`,
 /// `bell_no_fence_wait` and `bell_deaf`.
@@ -21,19 +33,16 @@ fn r2_who_waits_for_a_result_is_told_of_it() {
         let leaves = spawn(move || {
             let (bell, is_there) = &*own;
             is_there.store(true, Ordering::Relaxed);
-            bell.ring();
+            bell.ring(RESULT);
         });
         let (bell, is_there) = &*shared;
-        bell.wait(|| {
-            while !is_there.load(Ordering::Relaxed) {
-                park();
-            }
-        });
+        bell.wait(RESULT, |say| park_until(is_there, say));
         leaves.join().unwrap();
     });
 }
 
-/// The same for one who waits twice, for two who leave one result each. Kills the same.
+/// The same for one who waits twice, for two who leave one result each, and may wake him for the other one. Kills the
+/// same, and `bell_take_back_late`.
 #[test]
 fn r2_who_waits_again_is_told_again() {
     explore(|| {
@@ -42,16 +51,12 @@ fn r2_who_waits_again_is_told_again() {
             let own = Arc::clone(&shared);
             spawn(move || {
                 own.1[number].store(true, Ordering::Relaxed);
-                own.0.ring();
+                own.0.ring(RESULT + number);
             })
         });
         let (bell, are_there) = &*shared;
         for is_there in are_there {
-            bell.wait(|| {
-                while !is_there.load(Ordering::Relaxed) {
-                    park();
-                }
-            });
+            bell.wait(ANY, |say| park_until(is_there, say));
         }
         for leave in leaves {
             leave.join().unwrap();
