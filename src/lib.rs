@@ -104,6 +104,8 @@ mod wait;
 mod worker;
 
 mod admission;
+#[cfg(any(test, not(loom)))]
+mod alike;
 mod bell;
 mod chunk;
 mod countdown;

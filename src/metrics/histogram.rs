@@ -9,16 +9,17 @@
 //! and maximum are exact. The buckets end at 2^42 ns, which is 73 minutes; what took longer lies in
 //! one more bucket, and a percentile that falls into it is reported as the maximum.
 //!
-//! A histogram is 1217 buckets of 8 bytes, 9.5 KiB on the heap, and 32 bytes in place. Jobs of like
+//! A histogram is 1217 buckets of 8 bytes, 9.5 KiB on the heap, and 72 bytes in place. Jobs of like
 //! length share a few cache lines of it. The buckets at both ends, which may share a line with
 //! something else, are the coldest: nothing takes less than 8 ns, and little takes an hour.
 //!
 //! # Writers and readers
 //!
-//! A worker writes its own histogram with plain loads and stores ([`Histogram::record`]); threads that
-//! are not the pool's share one, and add to it ([`Histogram::record_shared`]). A reader merges them
-//! ([`Histogram::merge_into`]), while they are written. There is no counter of all records: the count is
-//! the sum of the buckets, so percentiles and count are always of the same records. The writer stores
+//! A worker writes its own histogram with plain loads and stores ([`Histogram::record`]); what is recorded once more
+//! ([`Histogram::record_again`]) stands in a run, until something else is recorded: `alike.rs` tells
+//! how. Threads that are not the pool's share a histogram, and add to it ([`Histogram::record_shared`]). A reader merges
+//! all ([`Histogram::merge_into`]), while they are written. The count is the sum of the buckets and of the run, so percentiles and count are
+//! always of the same records. The writer stores
 //! maximum, bucket, sum, in this order, and the reader reads them the other way round. So what is summed
 //! has been counted, and what is counted is no more than the maximum: a mean that is read meanwhile may
 //! be a little low, and is never above the maximum. No counter ever goes backwards, and at rest all agree.
@@ -26,9 +27,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::OnceLock, time::Duration};
 
-use crate::sync::{AtomicU64, Ordering, bump};
+use crate::{
+    alike::Run,
+    sync::{AtomicU64, Ordering},
+};
 
 /// A power of two has `1 << SUB_BITS` buckets.
 const SUB_BITS: u32 = 5;
@@ -68,26 +72,19 @@ fn middle_of(index: usize) -> u64 {
     first + ((1 << shift) - 1) / 2
 }
 
+type Buckets = [AtomicU64; BUCKETS];
+
 /// What was recorded by one thread, or by those that share it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Histogram {
+    /// The last records, of one value: those in the buckets and the sum are the others.
+    run: Run,
+    /// Of the run, too.
     max: AtomicU64,
     low: AtomicU64,
     high: AtomicU64,
-    buckets: Box<[AtomicU64; BUCKETS]>,
-}
-
-impl Default for Histogram {
-    fn default() -> Self {
-        // Made on the heap: a thread of the pool may have a stack of 16 KiB.
-        let buckets: Box<[AtomicU64]> = (0..BUCKETS).map(|_| AtomicU64::new(0)).collect();
-        Self {
-            max: AtomicU64::new(0),
-            low: AtomicU64::new(0),
-            high: AtomicU64::new(0),
-            buckets: buckets.try_into().expect("as many as were made"),
-        }
-    }
+    /// Made before anything is recorded.
+    buckets: OnceLock<Box<Buckets>>,
 }
 
 /// Adds to a counter that only the calling thread writes.
@@ -99,36 +96,81 @@ fn add(counter: &AtomicU64, more: u64) {
 }
 
 impl Histogram {
+    /// One in which something will be recorded.
+    pub(crate) fn made() -> Self {
+        let histogram = Self::default();
+        histogram.make();
+        histogram
+    }
+
+    /// Something will be recorded here: then it must not allocate.
+    pub(crate) fn make(&self) {
+        self.buckets();
+    }
+
+    pub(crate) fn is_made(&self) -> bool {
+        self.buckets.get().is_some()
+    }
+
+    fn buckets(&self) -> &Buckets {
+        self.buckets.get_or_init(|| {
+            // Made on the heap: a thread of the pool may have a stack of 16 KiB.
+            let buckets: Box<[AtomicU64]> = (0..BUCKETS).map(|_| AtomicU64::new(0)).collect();
+            buckets.try_into().expect("as many as were made")
+        })
+    }
+
     /// Records, on the only thread that writes this histogram.
     #[inline]
     pub(crate) fn record(&self, nanos: u64) {
         if nanos > self.max.load(Ordering::Relaxed) {
             self.max.store(nanos, Ordering::Relaxed);
         }
-        // Its Release pairs with the Acquire in `merge_into`: who counts it reads a maximum that is no
-        // less.
-        bump(&self.buckets[index_of(nanos)]);
-        add(&self.low, nanos & LOW);
-        add(&self.high, nanos >> LOW_BITS);
+        // The Release in it pairs with the Acquire in `merge_into`: who counts it reads a maximum that is no less.
+        self.run.record(nanos, |nanos, times| {
+            add(&self.buckets()[index_of(nanos)], times);
+            add(&self.low, (nanos & LOW).wrapping_mul(times));
+            add(&self.high, (nanos >> LOW_BITS).wrapping_mul(times));
+        });
+    }
+
+    /// Records what was recorded last once more, or zero, on the same thread.
+    #[inline(always)]
+    pub(crate) fn record_again(&self) {
+        self.run.again();
     }
 
     /// Records, on any thread. Not to be mixed with [`record`](Self::record).
     pub(crate) fn record_shared(&self, nanos: u64) {
         // In the same order, and paired in the same way.
         self.max.fetch_max(nanos, Ordering::Relaxed);
-        self.buckets[index_of(nanos)].fetch_add(1, Ordering::Release);
+        self.buckets()[index_of(nanos)].fetch_add(1, Ordering::Release);
         self.low.fetch_add(nanos & LOW, Ordering::Release);
         self.high.fetch_add(nanos >> LOW_BITS, Ordering::Release);
     }
 
     /// Adds what was recorded up to now.
     pub(crate) fn merge_into(&self, merged: &mut Merged) {
+        let Some(buckets) = self.buckets.get() else {
+            return;
+        };
+        let records = |bucket: &AtomicU64| bucket.load(Ordering::Acquire);
         // In the reverse order of the writer: see the head of this file.
-        merged.sum += u128::from(self.high.load(Ordering::Acquire)) << LOW_BITS;
-        merged.sum += u128::from(self.low.load(Ordering::Acquire));
-        for (sum, bucket) in merged.buckets.iter_mut().zip(self.buckets.iter()) {
-            let records = bucket.load(Ordering::Acquire);
-            *sum += records;
+        let run = self.run.read(|nanos| {
+            let high = u128::from(self.high.load(Ordering::Acquire)) << LOW_BITS;
+            let sum = high + u128::from(self.low.load(Ordering::Acquire));
+            (sum, records(&buckets[index_of(nanos)]))
+        });
+        let (sum, in_bucket) = run.account;
+        merged.sum += sum + u128::from(run.value) * u128::from(run.times);
+        let with_run = index_of(run.value);
+        for (index, bucket) in buckets.iter().enumerate() {
+            let records = if index == with_run {
+                in_bucket + run.times
+            } else {
+                records(bucket)
+            };
+            merged.buckets[index] += records;
             merged.count += records;
         }
         merged.max = merged.max.max(self.max.load(Ordering::Relaxed));

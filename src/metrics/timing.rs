@@ -9,15 +9,13 @@
 //! **Short tasks.** What a pool's own thread spawns into a scope may be shorter than it takes to read a
 //! clock. So if the last job that was timed on that thread was shorter than [`SHORT`], only one in
 //! [`SAMPLE`] of those that it spawns is timed; the others are recorded as what was timed last on the
-//! thread that runs them, if that was short too. If it was not, or on a thread that is not the pool's, such
+//! thread that runs them, if that was short too: to count them is all that it takes. If it was not, or on a thread that is not the pool's, such
 //! a task is timed when it starts, and counts as one that has not waited. When one turns out to be longer,
 //! all are timed again.
 //!
 //! **Admission.** Who gets a place without waiting has waited no time, and is not timed. How many those are
 //! is a difference: of all places that were ever taken, and of those that were taken by who had to wait. A
 //! wait is counted before its place is taken, so the difference is never too large; see `unwaited`.
-
-use std::sync::OnceLock;
 
 use crossbeam_utils::CachePadded;
 
@@ -40,6 +38,19 @@ struct Times {
     run_time: Histogram,
 }
 
+impl Times {
+    fn made() -> Self {
+        let times = Self::default();
+        times.make();
+        times
+    }
+
+    fn make(&self) {
+        self.queue_wait.make();
+        self.run_time.make();
+    }
+}
+
 /// What the thread of one seat writes, with plain loads and stores.
 #[derive(Debug, Default)]
 struct Seat {
@@ -47,15 +58,12 @@ struct Seat {
     ended: AtomicU64,
     /// When the next job starts here, if nobody has to look at the clock for it.
     starts: AtomicU64,
-    /// The last times that were recorded, in ns.
-    last_wait: AtomicU64,
-    last_run: AtomicU64,
     /// Whether the last job that was timed was short.
     is_short: AtomicBool,
     /// How many tasks were spawned since then.
     spawned: AtomicU64,
     /// Made when the thread starts.
-    times: OnceLock<Times>,
+    times: Times,
 }
 
 /// The times of a pool's jobs.
@@ -124,8 +132,8 @@ impl Timing {
         Self {
             clock: latency_tracking.then(Clock::new),
             seats: (0..seats).map(|_| CachePadded::default()).collect(),
-            elsewhere: Times::default(),
-            admission_wait: Histogram::default(),
+            elsewhere: Times::made(),
+            admission_wait: Histogram::made(),
             waits: CachePadded::default(),
             waits_in_vain: AtomicU64::new(0),
             unwaited_told: AtomicU64::new(0),
@@ -135,8 +143,7 @@ impl Timing {
     /// The calling thread has this seat, and will record there.
     pub(crate) fn enroll(&self, seat: usize) {
         if self.clock.is_some() {
-            // A second call for one seat cannot be: a seat is one thread's for its life.
-            let _ = self.seats[seat].times.set(Times::default());
+            self.seats[seat].times.make();
         }
     }
 
@@ -213,10 +220,24 @@ impl Timing {
     /// A job starts, which has a place since then, if it has one. Returns when it does.
     #[inline]
     pub(crate) fn starts(&self, seat: Option<usize>, placed: bool, since: Stamp) -> Stamp {
+        match seat.map(|seat| &*self.seats[seat]) {
+            // Not alike what is long: that would be recorded several times.
+            Some(seat) if since == Stamp::ALIKE && seat.is_short.load(Ordering::Relaxed) => {
+                seat.starts.store(Stamp::NONE.raw(), Ordering::Relaxed);
+                if placed {
+                    seat.times.queue_wait.record_again();
+                }
+                Stamp::ALIKE
+            }
+            seat => self.starts_timed(seat, placed, since),
+        }
+    }
+
+    fn starts_timed(&self, seat: Option<&Seat>, placed: bool, since: Stamp) -> Stamp {
         let Some(clock) = &self.clock else {
             return Stamp::NONE;
         };
-        let Some(seat) = seat.map(|seat| &self.seats[seat]) else {
+        let Some(seat) = seat else {
             let now = clock.now();
             if placed {
                 let waits = &self.elsewhere.queue_wait;
@@ -226,23 +247,15 @@ impl Timing {
         };
         let follows = Stamp::from_raw(seat.starts.load(Ordering::Relaxed));
         seat.starts.store(Stamp::NONE.raw(), Ordering::Relaxed);
-        // Not alike what is long: that would be recorded several times.
-        let now = if since == Stamp::ALIKE && seat.is_short.load(Ordering::Relaxed) {
-            Stamp::ALIKE
-        } else if follows == Stamp::NONE {
+        let now = if follows == Stamp::NONE {
             clock.now()
         } else {
             // It may have come after that.
             follows.max(since)
         };
-        if let Some(times) = seat.times.get().filter(|_| placed) {
-            let nanos = if now == Stamp::ALIKE {
-                seat.last_wait.load(Ordering::Relaxed)
-            } else {
-                clock.nanos(since.or(now), now)
-            };
-            seat.last_wait.store(nanos, Ordering::Relaxed);
-            times.queue_wait.record(nanos);
+        if placed {
+            let nanos = clock.nanos(since.or(now), now);
+            seat.times.queue_wait.record(nanos);
         }
         now
     }
@@ -250,29 +263,28 @@ impl Timing {
     /// A job has run, which started then.
     #[inline]
     pub(crate) fn ended(&self, seat: Option<usize>, started: Stamp) {
+        match seat.map(|seat| &*self.seats[seat]) {
+            Some(seat) if started == Stamp::ALIKE => {
+                // What has run inside of it may have been timed, and ended before.
+                seat.ended.store(Stamp::NONE.raw(), Ordering::Relaxed);
+                seat.times.run_time.record_again();
+            }
+            seat => self.ended_timed(seat, started),
+        }
+    }
+
+    fn ended_timed(&self, seat: Option<&Seat>, started: Stamp) {
         let Some(clock) = &self.clock else {
             return;
         };
-        let Some(seat) = seat.map(|seat| &self.seats[seat]) else {
-            let nanos = clock.nanos(started, clock.now());
+        let now = clock.now();
+        let nanos = clock.nanos(started, now);
+        let Some(seat) = seat else {
             return self.elsewhere.run_time.record_shared(nanos);
         };
-        let nanos = if started == Stamp::ALIKE {
-            // What has run inside of it may have been timed, and ended before.
-            let none = Stamp::NONE.raw();
-            seat.ended.store(none, Ordering::Relaxed);
-            seat.last_run.load(Ordering::Relaxed)
-        } else {
-            let now = clock.now();
-            let nanos = clock.nanos(started, now);
-            seat.ended.store(now.raw(), Ordering::Relaxed);
-            seat.last_run.store(nanos, Ordering::Relaxed);
-            seat.is_short.store(nanos < SHORT, Ordering::Relaxed);
-            nanos
-        };
-        if let Some(times) = seat.times.get() {
-            times.run_time.record(nanos);
-        }
+        seat.ended.store(now.raw(), Ordering::Relaxed);
+        seat.is_short.store(nanos < SHORT, Ordering::Relaxed);
+        seat.times.run_time.record(nanos);
     }
 
     /// Somebody has to wait for a place. Returns since when.
@@ -302,10 +314,10 @@ impl Timing {
         let mut jobs = JobLatencies::of(&self.elsewhere);
         // One after another: a pool may have thousands of seats, most of which have no thread.
         let seats = self.seats.iter().map(|seat| {
-            let Some(times) = seat.times.get() else {
+            if !seat.times.run_time.is_made() {
                 return JobSummaries::default();
-            };
-            let own = JobLatencies::of(times);
+            }
+            let own = JobLatencies::of(&seat.times);
             jobs.add(&own);
             own.summaries()
         });
@@ -360,17 +372,18 @@ mod tests {
         assert_eq!(since, Stamp::ALIKE);
         assert_eq!(timing.starts(Some(0), true, since), Stamp::ALIKE);
         // The last one on this thread was not short; and who has no seat has none.
-        timing.seats[1].last_wait.store(1 << 40, Ordering::Relaxed);
-        timing.seats[1].last_run.store(1 << 40, Ordering::Relaxed);
+        let long = &timing.seats[1].times;
+        long.queue_wait.record(1 << 40);
+        long.run_time.record(1 << 40);
         for seat in [Some(1), None] {
             let started = timing.starts(seat, true, since);
             assert!(started > Stamp::ALIKE);
             timing.ended(seat, started);
         }
         let seen = timing.latencies(|| 0).jobs;
-        assert_eq!((seen.queue_wait.count, seen.queue_wait.max), (3, 0));
-        assert_eq!(seen.run_time.count, 2);
-        assert!(seen.run_time.max < 1 << 40);
+        assert_eq!((seen.queue_wait.count, seen.queue_wait.sum), (4, 1 << 40));
+        assert_eq!(seen.run_time.count, 3);
+        assert!(seen.run_time.sum < 2 << 40);
     }
 
     #[test]

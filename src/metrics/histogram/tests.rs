@@ -9,7 +9,7 @@ use super::*;
 const RANGE: u64 = 1 << RANGE_BITS;
 
 fn recorded(values: &[u64]) -> Histogram {
-    let histogram = Histogram::default();
+    let histogram = Histogram::made();
     values.iter().for_each(|&value| histogram.record(value));
     histogram
 }
@@ -49,14 +49,14 @@ fn m2_the_buckets_follow_each_other_without_gap_or_overlap() {
 
 #[test]
 fn m2_what_it_costs_in_memory_is_what_is_said() {
-    let histogram = Histogram::default();
-    assert_eq!(size_of_val(&histogram), 32);
-    assert_eq!((BUCKETS, size_of_val(&*histogram.buckets)), (1217, 9736));
+    let histogram = Histogram::made();
+    assert_eq!(size_of_val(&histogram), 72);
+    assert_eq!((BUCKETS, size_of_val(histogram.buckets())), (1217, 9736));
 }
 
 #[test]
 fn m2_nothing_recorded_is_all_zero() {
-    let merged = merged([&Histogram::default()]);
+    let merged = merged([&Histogram::made()]);
     assert_eq!(merged.summary(), LatencySummary::default());
     assert_eq!(merged.cumulative(&[0, 1, u64::MAX]), [0, 0, 0]);
 }
@@ -114,7 +114,7 @@ fn m2_what_is_over_the_range_is_told_by_the_maximum() {
 
 #[test]
 fn m2_the_sum_is_exact_where_one_word_would_overflow() {
-    let (own, shared) = (Histogram::default(), Histogram::default());
+    let (own, shared) = (Histogram::made(), Histogram::made());
     for value in [u64::MAX, u64::MAX, u64::MAX - 3, 1] {
         own.record(value);
         shared.record_shared(value);
@@ -146,7 +146,7 @@ fn recording(
     value: fn(u64) -> u64,
     watch: impl FnOnce(&Histogram),
 ) -> Merged {
-    let histogram = Histogram::default();
+    let histogram = Histogram::made();
     let start = Barrier::new(threads);
     thread::scope(|scope| {
         for _ in 0..threads {
@@ -186,6 +186,36 @@ fn m1_what_is_summed_has_been_counted() {
         );
         assert_eq!((at_rest.count, at_rest.sum), (RECORDS, RECORDS.into()));
     }
+}
+
+/// Runs of one value and of another: what stands in a run goes into its bucket while it is read.
+#[test]
+fn m1_what_goes_from_a_run_into_its_bucket_is_read_once() {
+    let at_rest = recording(
+        1,
+        Histogram::record,
+        |n| 1 + n / 3 % 2,
+        |histogram| {
+            let mut before = Merged::default();
+            while before.count < RECORDS {
+                let seen = merged([histogram]);
+                assert!(seen.count <= RECORDS && seen.sum >= before.sum);
+                let mut buckets = seen.buckets.iter().zip(&before.buckets);
+                assert!(buckets.all(|(seen, before)| seen >= before));
+                before = seen;
+            }
+        },
+    );
+    let each = RECORDS / 2;
+    assert!(
+        at_rest.buckets[1..=2]
+            .iter()
+            .all(|&records| records.abs_diff(each) <= 3)
+    );
+    assert_eq!(
+        at_rest.sum,
+        (1..=RECORDS).map(|n| u128::from(1 + n / 3 % 2)).sum()
+    );
 }
 
 /// What is over the range is in the last bucket that is read, and then the maximum is.
@@ -290,7 +320,7 @@ proptest! {
     #[test]
     fn m2_many_merged_are_as_one(values in values(), parts in 1..5usize) {
         let one = merged([&recorded(&values)]);
-        let many: Vec<Histogram> = (0..parts).map(|_| Histogram::default()).collect();
+        let many: Vec<Histogram> = (0..parts).map(|_| Histogram::made()).collect();
         for (at, &value) in values.iter().enumerate() {
             match at % parts {
                 0 => many[0].record_shared(value),
