@@ -59,32 +59,43 @@ impl<T, R> Part<T, R> {
     }
 
     /// The first slot that was not taken.
+    #[inline]
     fn next(&self) -> usize {
         self.taken.trailing_ones() as usize
     }
 
     /// The slot with the next result, if there is one. In order, it is the first that was not taken.
+    #[inline]
     fn ready(&self, is_ordered: bool) -> Option<usize> {
         let next = self.next();
         if self.chunk.has_ended(next) {
             return Some(next);
         }
+        if is_ordered {
+            return None;
+        }
+        self.ready_after(next)
+    }
+
+    fn ready_after(&self, next: usize) -> Option<usize> {
         // Most that are not closed have many items, and none of them has ended.
-        if is_ordered || !self.chunk.is_closed() {
+        if !self.chunk.is_closed() {
             return None;
         }
         (next..self.chunk.len())
             .find(|&number| self.chunk.has_ended(number) && !self.was_taken(number))
     }
 
+    #[inline]
     fn take(&mut self, number: usize) -> Outcome<R> {
         self.taken |= 1 << number;
         // SAFETY: it was ready, and is marked as taken.
         unsafe { self.chunk.take(number) }
     }
 
+    #[inline]
     fn is_used_up(&self) -> bool {
-        self.taken.count_ones() as usize == self.chunk.len()
+        self.next() == self.chunk.len()
     }
 }
 
@@ -113,6 +124,7 @@ impl<'p, H, T, F, R> Lane<'p, H, T, F, R> {
     }
 
     /// Whether a result is there without a look at everything.
+    #[inline]
     pub(super) fn is_ready(&self) -> bool {
         // In order, that stays 0.
         let part = self.chunks.get(self.cursor);
@@ -138,24 +150,46 @@ impl<'p, H, T, F, R> Lane<'p, H, T, F, R> {
     }
 
     /// The result that is due, if it is there.
+    #[inline]
     fn try_take(&mut self) -> Option<Outcome<R>> {
-        let count = self.candidates().count();
-        for step in 0..count {
-            let at = (self.cursor + step) % count;
-            let part = &mut self.chunks[at];
-            if let Some(number) = part.ready(self.is_ordered) {
-                let outcome = part.take(number);
-                self.cursor = at;
-                self.forget_if_used_up(at);
-                return Some(outcome);
-            }
+        let outcome = self.take_at(self.cursor);
+        // In order there is no other.
+        if outcome.is_some() || self.is_ordered {
+            return outcome;
         }
-        None
+        self.take_elsewhere()
+    }
+
+    fn take_elsewhere(&mut self) -> Option<Outcome<R>> {
+        let (cursor, count) = (self.cursor, self.chunks.len());
+        (cursor + 1..count)
+            .chain(0..cursor)
+            .find_map(|at| self.take_at(at))
+    }
+
+    /// The next result of one of the chunks, if it is there.
+    #[inline]
+    fn take_at(&mut self, at: usize) -> Option<Outcome<R>> {
+        let part = self.chunks.get_mut(at)?;
+        let number = part.ready(self.is_ordered)?;
+        let outcome = part.take(number);
+        self.cursor = at;
+        if part.is_used_up() {
+            self.forget(at);
+        }
+        Some(outcome)
     }
 
     fn forget_if_used_up(&mut self, at: usize) {
+        if self.chunks[at].is_used_up() {
+            self.forget(at);
+        }
+    }
+
+    /// Forgets a chunk that is used up.
+    fn forget(&mut self, at: usize) {
         // To the last more may be added.
-        if at + 1 < self.chunks.len() && self.chunks[at].is_used_up() {
+        if at + 1 < self.chunks.len() {
             self.chunks.remove(at);
             if self.cursor > at {
                 self.cursor -= 1;
