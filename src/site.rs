@@ -1,7 +1,11 @@
 //! Where a job runs: the pool, and the seat of the thread, if it is one of the pool's. What a job
 //! owes to the pool's books when it begins and ends goes through here.
 
-use crate::{inner::Inner, metrics::Stamp, worker};
+use crate::{
+    inner::Inner,
+    metrics::{Guest, GuestCell, Stamp},
+    worker,
+};
 
 /// The place where a job runs, or is dropped.
 pub(crate) struct Site<'a> {
@@ -59,5 +63,51 @@ impl Site<'_> {
         self.inner.recorder.cancelled();
         self.inner.admission.release();
         self.inner.look_if_drained();
+    }
+}
+
+/// A thread that is not the pool's, while it runs many jobs that have no places: it has books of its own, as the pool's
+/// threads have, so that none of them takes a locked instruction.
+pub(crate) struct Visit<'a> {
+    pub(crate) inner: &'a Inner,
+    cell: GuestCell,
+    times: Guest,
+}
+
+impl<'a> Visit<'a> {
+    pub(crate) fn new(inner: &'a Inner) -> Self {
+        Self {
+            inner,
+            cell: inner.recorder.welcome(),
+            times: inner.timing.welcome(),
+        }
+    }
+
+    /// Whether the last job that was timed was short.
+    pub(crate) fn is_short(&self) -> bool {
+        self.times.is_short()
+    }
+
+    /// A job starts. Returns when it does.
+    #[inline]
+    pub(crate) fn begin(&self) -> Stamp {
+        self.cell.inlined();
+        self.inner.timing.guest_starts(&self.times)
+    }
+
+    /// A job has run, which started then.
+    #[inline]
+    pub(crate) fn end(&self, started: Stamp, completed: bool) {
+        // In this order: who finds it counted finds it timed.
+        self.inner.timing.guest_ended(&self.times, started);
+        self.cell.ended(completed);
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        // In this order, too.
+        self.inner.timing.bid_farewell(&self.times);
+        self.inner.recorder.bid_farewell(&self.cell);
     }
 }

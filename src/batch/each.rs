@@ -9,7 +9,7 @@ use crate::{
     job::Runnable,
     pool::Pool,
     scope::{Scope, ScopeRef},
-    site::Site,
+    site::{Site, Visit},
     span::Origin,
     submit::{Entry, Wait},
     worker,
@@ -43,24 +43,98 @@ impl<'scope> Home<'scope> for Each<'scope> {
 
 type Feed<'p, 'scope, T, F> = Producer<'p, Each<'scope>, T, F, ()>;
 
+/// How many short items a caller that is not the pool's runs at most before it looks again whether the queue that was
+/// full still is: that costs a look at what every worker is writing.
+const LOOK_AGAIN: u64 = 16;
+
+/// Meanwhile all workers together begin at most this part of the queue's capacity, if they are as quick.
+const PART: u64 = 8;
+
+/// So many items it runs without books of its own, which would cost more than they spare.
+const FEW: u32 = 8;
+
+/// The calling thread, if it is not the pool's.
+struct Caller<'p> {
+    /// How many items it has run without a visit.
+    few: u32,
+    visit: Option<Visit<'p>>,
+    /// How many more it runs before it looks again.
+    unlooked: u64,
+}
+
+impl<'p> Caller<'p> {
+    fn new() -> Self {
+        Self {
+            few: 0,
+            visit: None,
+            unlooked: 0,
+        }
+    }
+
+    /// Its books, if it has some.
+    #[inline]
+    fn visit(&mut self, inner: &'p Inner) -> Option<&Visit<'p>> {
+        if self.visit.is_none() {
+            if self.few < FEW {
+                self.few += 1;
+                return None;
+            }
+            self.visit = Some(Visit::new(inner));
+        }
+        self.visit.as_ref()
+    }
+
+    /// Whether it has got a place. If not, it is to run the item.
+    #[inline]
+    fn admit(&mut self, inner: &Inner) -> bool {
+        if self.unlooked > 0 {
+            self.unlooked -= 1;
+            return inner.admission.try_acquire_uncollected().is_ok();
+        }
+        if let Ok(Entry::Place) = inner.admit_structured(Wait::Inline, None) {
+            return true;
+        }
+        if self.visit.as_ref().is_some_and(Visit::is_short) {
+            let workers = inner.sleep.in_service().max(1) as u64;
+            let few = inner.admission.capacity() / (PART * workers);
+            self.unlooked = few.clamp(1, LOOK_AGAIN) - 1;
+        }
+        false
+    }
+}
+
 /// Puts the item into the queue, or runs it here.
-fn feed<'scope, T, F>(scope: &Scope<'scope>, producer: &mut Feed<'_, 'scope, T, F>, item: T)
-where
+fn feed<'p, 'scope, T, F>(
+    scope: &Scope<'scope>,
+    producer: &mut Feed<'p, 'scope, T, F>,
+    caller: &mut Caller<'p>,
+    item: T,
+) where
     T: Send + 'scope,
     F: Fn(T) + Send + Sync + 'scope,
 {
-    let inner = scope.inner();
+    let inner = producer.inner;
     let current = worker::current_of(inner);
     let origin = Origin::here();
-    if let Ok(Entry::Place) = inner.admit_structured(Wait::Inline, current) {
+    let is_admitted = match current {
+        None => caller.admit(inner),
+        Some(_) => matches!(
+            inner.admit_structured(Wait::Inline, current),
+            Ok(Entry::Place)
+        ),
+    };
+    if is_admitted {
         producer.put(origin, item);
         return;
     }
-    let site = Site {
-        inner,
-        seat: current.map(worker::Current::index),
+    let shared = &producer.shared;
+    let seat = current.map(worker::Current::index);
+    let visit = seat.is_none().then(|| caller.visit(inner)).flatten();
+    let outcome = match visit {
+        Some(visit) => shared.run_on_visit(visit, item),
+        None => shared.run_inline(&Site { inner, seat }, item),
     };
-    if let Err(payload) = producer.shared.run_inline(&site, item) {
+    if let Err(payload) = outcome {
         scope.keep_panic(payload);
     }
     inner.look_if_drained();
@@ -70,7 +144,8 @@ where
 impl Pool {
     /// Applies `f` to every item, and returns when all are done. Both may borrow.
     ///
-    /// The items are pulled on the calling thread, which runs one itself whenever the queue is full.
+    /// The items are pulled on the calling thread, which runs one itself whenever the queue is full. If they are
+    /// short it looks at the queue once for several of them.
     ///
     /// # Panics
     /// With the first panic of `f`, after everything that was begun has ended. Once it was seen nothing
@@ -95,11 +170,12 @@ impl Pool {
         let f = &f;
         self.in_place_scope(|scope| {
             let mut producer = Producer::new(scope.inner(), Each(scope.address()), f);
+            let mut caller = Caller::new();
             for item in items {
                 if scope.has_panicked() {
                     break;
                 }
-                feed(scope, &mut producer, item);
+                feed(scope, &mut producer, &mut caller, item);
             }
         });
     }

@@ -36,7 +36,7 @@ use crate::{
     inner::Inner,
     job::Runnable,
     metrics::{BatchPlaces, Stamp},
-    site::Site,
+    site::{Site, Visit},
     span::Origin,
     sync::{AtomicBool, Mutex, Ordering, lock},
     unwind::quietly,
@@ -242,6 +242,14 @@ impl<T, F: Fn(T) -> R, R> Shared<T, F, R> {
         let started = site.begin(false, site.inner.timing.stamp_inline(site.seat));
         let outcome = catch_unwind(AssertUnwindSafe(|| (self.f)(item)));
         site.end(started, outcome.is_ok());
+        outcome
+    }
+
+    /// The same on a thread that is not the pool's.
+    pub(super) fn run_on_visit(&self, visit: &Visit<'_>, item: T) -> Outcome<R> {
+        let started = visit.begin();
+        let outcome = catch_unwind(AssertUnwindSafe(|| (self.f)(item)));
+        visit.end(started, outcome.is_ok());
         outcome
     }
 }

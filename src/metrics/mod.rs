@@ -11,8 +11,8 @@ mod timing;
 pub(crate) use self::{
     clock::Stamp,
     prometheus::PoolCollector,
-    recorder::{BatchPlaces, Recorder},
-    timing::Timing,
+    recorder::{BatchPlaces, GuestCell, Recorder},
+    timing::{Guest, Timing},
 };
 pub use self::{
     histogram::LatencySummary,

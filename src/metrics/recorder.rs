@@ -46,6 +46,28 @@ struct Account {
     is_closed: AtomicBool,
 }
 
+/// The counters of a thread that is not the pool's, and runs jobs without places. It counts here, by plain stores.
+#[derive(Debug)]
+pub(crate) struct GuestCell(Arc<CachePadded<Cell>>);
+
+impl GuestCell {
+    /// A job starts.
+    #[inline]
+    pub(crate) fn inlined(&self) {
+        bump(&self.0.inlined);
+    }
+
+    /// A job has run.
+    #[inline]
+    pub(crate) fn ended(&self, completed: bool) {
+        bump(if completed {
+            &self.0.completed
+        } else {
+            &self.0.panicked
+        });
+    }
+}
+
 /// The accounts of a pool's batches.
 #[derive(Debug, Default)]
 struct Accounts {
@@ -97,6 +119,7 @@ pub(crate) struct Recorder {
     /// that are read one after another; this keeps it from going backwards.
     admitted_told: AtomicU64,
     batches: Mutex<Accounts>,
+    guests: Mutex<Vec<Arc<CachePadded<Cell>>>>,
 }
 
 /// One moment's sums, read in the order of the fields: what has ended before what was begun, so that
@@ -134,6 +157,29 @@ impl Recorder {
             elsewhere: CachePadded::default(),
             admitted_told: AtomicU64::new(0),
             batches: Mutex::default(),
+            guests: Mutex::default(),
+        }
+    }
+
+    /// A thread that is not the pool's will run jobs.
+    pub(crate) fn welcome(&self) -> GuestCell {
+        let cell = Arc::<CachePadded<Cell>>::default();
+        lock(&self.guests).push(Arc::clone(&cell));
+        GuestCell(cell)
+    }
+
+    /// It runs no more.
+    pub(crate) fn bid_farewell(&self, GuestCell(cell): &GuestCell) {
+        let mut guests = lock(&self.guests);
+        guests.retain(|one| !Arc::ptr_eq(one, cell));
+        // Under the lock: who reads finds it here or there.
+        let elsewhere = &*self.elsewhere;
+        for (there, here) in [
+            (&elsewhere.inlined, &cell.inlined),
+            (&elsewhere.completed, &cell.completed),
+            (&elsewhere.panicked, &cell.panicked),
+        ] {
+            there.fetch_add(here.load(Ordering::Relaxed), Ordering::Release);
         }
     }
 
@@ -235,13 +281,24 @@ impl Recorder {
         };
         let here = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         let elsewhere = &*self.elsewhere;
+        let guests = lock(&self.guests);
+        let of_guests =
+            |of: fn(&Cell) -> &AtomicU64| -> u64 { guests.iter().map(|cell| here(of(cell))).sum() };
+        let completed = here(&elsewhere.completed) + of_guests(|cell| &cell.completed);
+        let panicked = here(&elsewhere.panicked) + of_guests(|cell| &cell.panicked);
+        let (completed, panicked) = (
+            sum(|cell| &cell.completed) + completed,
+            sum(|cell| &cell.panicked) + panicked,
+        );
+        let inlined = here(&elsewhere.inlined) + of_guests(|cell| &cell.inlined);
+        drop(guests);
         Sums {
-            completed: sum(|cell| &cell.completed) + here(&elsewhere.completed),
-            panicked: sum(|cell| &cell.panicked) + here(&elsewhere.panicked),
+            completed,
+            panicked,
             cancelled: here(&elsewhere.cancelled),
             dropped: here(&elsewhere.dropped),
-            inlined: sum(|cell| &cell.inlined) + here(&elsewhere.inlined),
-            started_elsewhere: here(&elsewhere.inlined) + here(&elsewhere.started),
+            inlined: sum(|cell| &cell.inlined) + inlined,
+            started_elsewhere: inlined + here(&elsewhere.started),
             steals: sum(|cell| &cell.steals),
             rejected_full: here(&elsewhere.rejected_full),
             rejected_timed_out: here(&elsewhere.rejected_timed_out),

@@ -13,9 +13,16 @@
 //! a task is timed when it starts, and counts as one that has not waited. When one turns out to be longer,
 //! all are timed again.
 //!
+//! **Guests.** A thread that is not the pool's shares its place here with all such threads, which takes locked
+//! instructions. If it runs many jobs, as the caller of a `for_each` does whose queue is full, it has a seat as the
+//! pool's own threads have, until it leaves ([`Guest`]). Then what it has recorded goes to the shared place,
+//! under the lock under which a reader reads both.
+//!
 //! **Admission.** Who gets a place without waiting has waited no time, and is not timed. How many those are
 //! is a difference: of all places that were ever taken, and of those that were taken by who had to wait. A
 //! wait is counted before its place is taken, so the difference is never too large; see `unwaited`.
+
+use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
@@ -23,7 +30,7 @@ use super::{
     clock::{Clock, Stamp},
     histogram::{Histogram, LatencySummary, Merged},
 };
-use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 
 /// In ns. By feel: what takes so long bears that the clock is read for it.
 const SHORT: u64 = 1_000;
@@ -66,14 +73,39 @@ struct Seat {
     times: Times,
 }
 
+impl Seat {
+    /// Whether the next task is taken to be as those before it.
+    #[inline]
+    fn is_alike(&self) -> bool {
+        self.is_short.load(Ordering::Relaxed) && {
+            let spawned = self.spawned.load(Ordering::Relaxed).wrapping_add(1);
+            self.spawned.store(spawned, Ordering::Relaxed);
+            spawned % SAMPLE != 0
+        }
+    }
+}
+
+/// The seat of a thread that is not the pool's. It runs jobs that have no place, in no other way.
+#[derive(Debug)]
+pub(crate) struct Guest(Arc<CachePadded<Seat>>);
+
+impl Guest {
+    /// Whether the next job is taken to be as the last one, which was short.
+    #[inline]
+    pub(crate) fn is_short(&self) -> bool {
+        self.0.is_short.load(Ordering::Relaxed)
+    }
+}
+
 /// The times of a pool's jobs.
 #[derive(Debug)]
 pub(crate) struct Timing {
     /// None if latencies are not tracked.
     clock: Option<Clock>,
     seats: Box<[CachePadded<Seat>]>,
-    /// Written by all threads that are not the pool's.
+    /// Written by all threads that are not the pool's and no guests.
     elsewhere: Times,
+    guests: Mutex<Vec<Arc<CachePadded<Seat>>>>,
     admission_wait: Histogram,
     /// Who had to wait for a place, or waits still.
     waits: CachePadded<AtomicU64>,
@@ -133,6 +165,7 @@ impl Timing {
             clock: latency_tracking.then(Clock::new),
             seats: (0..seats).map(|_| CachePadded::default()).collect(),
             elsewhere: Times::made(),
+            guests: Mutex::default(),
             admission_wait: Histogram::made(),
             waits: CachePadded::default(),
             waits_in_vain: AtomicU64::new(0),
@@ -186,13 +219,45 @@ impl Timing {
     /// Whether the next task that the thread of this seat spawns is taken to be as those before it.
     #[inline]
     fn is_alike(&self, seat: Option<usize>) -> bool {
-        let Some(seat) = seat.map(|seat| &self.seats[seat]) else {
-            return false;
-        };
-        seat.is_short.load(Ordering::Relaxed) && {
-            let spawned = seat.spawned.load(Ordering::Relaxed).wrapping_add(1);
-            seat.spawned.store(spawned, Ordering::Relaxed);
-            spawned % SAMPLE != 0
+        seat.is_some_and(|seat| self.seats[seat].is_alike())
+    }
+
+    /// A thread that is not the pool's will run jobs.
+    pub(crate) fn welcome(&self) -> Guest {
+        let guest = Arc::<CachePadded<Seat>>::default();
+        if self.clock.is_some() {
+            guest.times.run_time.make();
+            lock(&self.guests).push(Arc::clone(&guest));
+        }
+        Guest(guest)
+    }
+
+    /// It runs no more.
+    pub(crate) fn bid_farewell(&self, Guest(guest): &Guest) {
+        let mut guests = lock(&self.guests);
+        guests.retain(|one| !Arc::ptr_eq(one, guest));
+        // Under the lock: who reads finds it here or there.
+        let run_time = &self.elsewhere.run_time;
+        run_time.record_all_shared(&guest.times.run_time);
+    }
+
+    /// A job of a guest starts. Returns when it does.
+    #[inline]
+    pub(crate) fn guest_starts(&self, Guest(guest): &Guest) -> Stamp {
+        if guest.is_alike() {
+            Stamp::ALIKE
+        } else {
+            self.stamp()
+        }
+    }
+
+    /// A job of a guest has run, which started then.
+    #[inline]
+    pub(crate) fn guest_ended(&self, Guest(guest): &Guest, started: Stamp) {
+        if started == Stamp::ALIKE {
+            guest.times.run_time.record_again();
+        } else {
+            self.ended_timed(Some(guest), started);
         }
     }
 
@@ -311,7 +376,12 @@ impl Timing {
 
     /// The latencies of all threads, merged. `places` tells how many places were ever taken.
     pub(crate) fn latencies(&self, places: impl FnOnce() -> u64) -> Latencies {
+        let guests = lock(&self.guests);
         let mut jobs = JobLatencies::of(&self.elsewhere);
+        for guest in &*guests {
+            guest.times.run_time.merge_into(&mut jobs.run_time);
+        }
+        drop(guests);
         // One after another: a pool may have thousands of seats, most of which have no thread.
         let seats = self.seats.iter().map(|seat| {
             if !seat.times.run_time.is_made() {
