@@ -31,6 +31,7 @@ admission_no_hold         drain::model::d1_a_permit_that_is_kept_does_not_hold_u
 admission_stop_blind      drain::model::d2_the_job_of_a_permit_is_run_once_while_the_pool_ends
 admission_stop_twice      drain::model::d3_a_pool_that_two_close_stops_once
 admission_unused_first    drain::model::d1_a_permit_that_is_dropped_leaves_the_others_counted
+alike_keep_value          alike::model::m1_a_run_that_is_written_down_is_read_once
 alike_no_fence_change     alike::model::m1_a_run_that_is_written_down_is_read_once
 alike_no_fence_read       alike::model::m1_a_run_that_is_written_down_is_read_once
 alike_read_once           alike::model::m1_a_run_that_is_written_down_is_read_once

@@ -2,13 +2,13 @@
 //!
 //! # The protocol
 //!
-//! **The writer** is one thread. A record like the last adds one to `count`, and nothing else. When the value changes, the
-//! run that ends is written down, in the writer's own account of all values: `count - from` records. Meanwhile
-//! `turn` is odd. What has not been written down is the present run.
+//! **The writer** is one thread. A new value is written down at once, in the writer's own account of all values. Each
+//! record like it that follows adds one to `count`, and nothing else: these are the run. Before another
+//! value is written down the run is, in one go: `count - from` records. Meanwhile `turn` is odd.
 //!
-//! **A reader** reads the run, and the account of its value, between two looks at `turn`. If both find the same even number,
-//! what he has read is of one moment: nothing of the run was written down, and nothing was counted that
-//! belongs to the next. If not, he reads again: the writer is quick, and counts many records for one change.
+//! **A reader** reads the run, and the account of its value, between two looks at `turn` and at the value. If both find the same,
+//! and `turn` is even, what he has read is of one moment: nothing of the run was written down, and nothing was counted
+//! that belongs to the next. If not, he reads again: the writer is quick, and counts many records for one change.
 //!
 //! The accounts of other values are read after that. None of them lacks anything of a run that was over by
 //! then. So no record is read twice, and who reads later finds no fewer, in any account.
@@ -22,9 +22,9 @@ use crate::sync::{AtomicU64, Ordering, bump, fence, thread};
 pub(crate) struct Run {
     /// Odd while a run is written down.
     turn: AtomicU64,
-    /// Of each record of the run.
+    /// Of each record of the run, and of the one before it.
     value: AtomicU64,
-    /// All records that were ever counted; and those before the run.
+    /// All records that were ever in a run; and those before this one.
     count: AtomicU64,
     from: AtomicU64,
 }
@@ -44,29 +44,27 @@ impl Run {
         bump(&self.count);
     }
 
-    /// One more record, of this value. For the writer; `write_down` gets the value and the length of the run that ends, if one
-    /// does.
+    /// A record of this value. For the writer; `write_down` gets a value, and how often.
     #[inline]
-    pub(crate) fn record(&self, value: u64, write_down: impl FnOnce(u64, u64)) {
-        if value != self.value.load(Ordering::Relaxed) {
-            self.change(value, write_down);
+    pub(crate) fn record(&self, value: u64, write_down: impl Fn(u64, u64)) {
+        let count = self.count.load(Ordering::Relaxed);
+        if count != self.from.load(Ordering::Relaxed) {
+            self.end(count, &write_down);
         }
-        self.again();
+        write_down(value, 1);
+        // Release: who reads it sees the turn.
+        self.value.store(value, Ordering::Release);
     }
 
-    fn change(&self, value: u64, write_down: impl FnOnce(u64, u64)) {
-        let count = self.count.load(Ordering::Relaxed);
-        let times = count.wrapping_sub(self.from.load(Ordering::Relaxed));
+    fn end(&self, count: u64, write_down: &impl Fn(u64, u64)) {
         let turn = self.turn.load(Ordering::Relaxed);
         self.turn.store(turn.wrapping_add(1), Ordering::Relaxed);
         // Pairs with the fence in `read`: who has read anything of what follows sees the odd turn, or a later one.
         if cfg!(not(mutant = "alike_no_fence_change")) {
             fence(Ordering::Release);
         }
-        if times > 0 {
-            write_down(self.value.load(Ordering::Relaxed), times);
-        }
-        self.value.store(value, Ordering::Relaxed);
+        let times = count.wrapping_sub(self.from.load(Ordering::Relaxed));
+        write_down(self.value.load(Ordering::Relaxed), times);
         self.from.store(count, Ordering::Relaxed);
         let order = if cfg!(mutant = "alike_relaxed") {
             Ordering::Relaxed
@@ -84,11 +82,14 @@ impl Run {
             let account = look(value);
             let from = self.from.load(Ordering::Relaxed);
             let count = self.count.load(Ordering::Relaxed);
-            // Pairs with the fence in `change`, and for the count with the Release of `again`.
+            // Pairs with the fence in `end`, and for the count with the Release of `again`.
             if cfg!(not(mutant = "alike_no_fence_read")) {
                 fence(Ordering::Acquire);
             }
-            let is_one_moment = turn % 2 == 0 && self.turn.load(Ordering::Relaxed) == turn;
+            let is_same =
+                self.value.load(Ordering::Acquire) == value || cfg!(mutant = "alike_keep_value");
+            let is_one_moment =
+                is_same && turn % 2 == 0 && self.turn.load(Ordering::Relaxed) == turn;
             if is_one_moment || cfg!(mutant = "alike_read_once") {
                 return Seen {
                     value,
