@@ -64,7 +64,16 @@ const GIVE_BACK: Ordering = if cfg!(mutant = "deque_relaxed") {
     Ordering::Release
 };
 
-type Slot<T> = UnsafeCell<MaybeUninit<T>>;
+/// A cache line, so that no two values share one, and that a value's address takes no multiplication.
+#[repr(align(64))]
+struct Slot<T>(UnsafeCell<MaybeUninit<T>>);
+
+impl<T> Slot<T> {
+    #[inline]
+    fn with_mut<R>(&self, f: impl FnOnce(*mut MaybeUninit<T>) -> R) -> R {
+        self.0.with_mut(f)
+    }
+}
 
 /// What the owner and the thieves share.
 struct Shared<T> {
@@ -135,7 +144,7 @@ pub(crate) fn new<T: Send>() -> (Owner<T>, Thief<T>) {
 
 fn ring<T>(length: usize) -> Arc<[Slot<T>]> {
     (0..length)
-        .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
+        .map(|_| Slot(UnsafeCell::new(MaybeUninit::uninit())))
         .collect()
 }
 
