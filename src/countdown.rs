@@ -7,6 +7,8 @@
 #[cfg(all(test, loom))]
 mod model;
 
+use std::ops::Deref;
+
 use crate::sync::{AtomicU64, AtomicUsize, Ordering, fence};
 
 /// One job, in the units of `far`; the bit below says that the owner is about to block.
@@ -23,16 +25,30 @@ const END: Ordering = if cfg!(mutant = "countdown_relaxed") {
 /// How many jobs are left.
 pub(crate) struct Tally {
     /// What the owner itself began and ended. Written by the owner alone.
-    near: AtomicU64,
-    far: AtomicU64,
+    near: Line,
+    far: Line,
+}
+
+/// A word on a cache line of its own: else each job that the owner begins and ends would take the line away from
+/// those who end jobs elsewhere, and from all who read the frame.
+#[repr(align(64))]
+struct Line(AtomicU64);
+
+impl Deref for Line {
+    type Target = AtomicU64;
+
+    #[inline]
+    fn deref(&self) -> &AtomicU64 {
+        &self.0
+    }
 }
 
 impl Tally {
     #[inline]
     pub(crate) fn new() -> Self {
         Self {
-            near: AtomicU64::new(0),
-            far: AtomicU64::new(0),
+            near: Line(AtomicU64::new(0)),
+            far: Line(AtomicU64::new(0)),
         }
     }
 
@@ -244,8 +260,8 @@ mod tests {
             ops in prop::collection::vec(0u8..4, 0..60),
         ) {
             let tally = Tally {
-                near: AtomicU64::new(start.wrapping_mul(JOB)),
-                far: AtomicU64::new(start.wrapping_mul(JOB).wrapping_neg()),
+                near: Line(AtomicU64::new(start.wrapping_mul(JOB))),
+                far: Line(AtomicU64::new(start.wrapping_mul(JOB).wrapping_neg())),
             };
             let mut left = 0u64;
             for op in ops {

@@ -26,8 +26,8 @@ trait Words {
 
 impl Words for Tally {
     fn take_away(&mut self) {
-        self.near.with_mut(|_| ());
-        self.far.with_mut(|_| ());
+        self.near.0.with_mut(|_| ());
+        self.far.0.with_mut(|_| ());
     }
 }
 
