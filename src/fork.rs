@@ -369,7 +369,8 @@ impl Pool {
     ///
     /// # Panics
     /// With the panic of `a`, if it panicked, otherwise with that of `b`; after both have ended. When
-    /// `a` panics before `b` was begun, `b` is dropped.
+    /// `a` panics before `b` was begun, `b` is dropped, and else its result: while the panic unwinds, so that
+    /// `std::thread::panicking` is true.
     ///
     /// # Examples
     /// ```
