@@ -12,7 +12,7 @@ use std::{
 
 use loom::cell::UnsafeCell;
 
-use super::{Admission, Joining, Refusal};
+use super::{Admission, Refusal, waiters::Joining};
 use crate::{
     error::AdmissionError,
     latch::Wake,

@@ -28,10 +28,14 @@
 #[cfg(all(test, loom))]
 mod model;
 
+use super::{Admission, PLACE, Refusal};
 use crate::{
     fence,
     sync::{AtomicU64, Ordering},
 };
+
+/// The most places in the stock of one thread: with so many, the lock that filling it takes is nothing.
+const STOCK: u64 = 32;
 
 /// How many jobs go by after a stock could not be filled, until that is tried again.
 const PAUSE: u64 = if cfg!(any(loom, shuttle)) { 1 } else { 32 };
@@ -151,6 +155,97 @@ impl Stock {
         let put = self.put.load(Ordering::Acquire);
         let left = put.wrapping_sub(self.spent.load(Ordering::Relaxed));
         if (left as i64) < 0 { 0 } else { left }
+    }
+}
+
+impl Admission {
+    /// As `try_acquire`, on the thread of this seat: first from its stock, which is filled when there is room.
+    #[inline]
+    pub(crate) fn try_acquire_from(&self, seat: usize) -> Result<(), Refusal> {
+        let stock = &self.seats[seat].stock;
+        match stock.spend() {
+            Spending::Done => Ok(()),
+            found => self.try_acquire_beside(stock, found),
+        }
+    }
+
+    #[inline(never)]
+    fn try_acquire_beside(&self, stock: &Stock, found: Spending) -> Result<(), Refusal> {
+        if found == Spending::Announced && self.at_desk(|_, _| stock.is_ours()) {
+            return Ok(());
+        }
+        if stock.is_due() && self.fill(stock) {
+            return Ok(());
+        }
+        self.try_acquire()
+    }
+
+    /// Takes a place, and others for the stock of the calling thread, if then there is plenty left, and nobody
+    /// waits.
+    #[cold]
+    fn fill(&self, stock: &Stock) -> bool {
+        let (places, spared) = self.stock_sizes();
+        let is_filled = places > 1
+            && self.at_desk(|desk, wakes| {
+                if desk.line.len() > 0 {
+                    return false;
+                }
+                self.settle(desk, wakes, false);
+                let limit = self.gate.limit.load(Ordering::Relaxed);
+                // First, so that who sees the gate shut sees where the places are.
+                stock.put(places - 1);
+                let taken = self.take_some(limit.wrapping_sub(spared * PLACE), places);
+                if taken.is_err() {
+                    stock.take_out(places - 1);
+                }
+                taken.is_ok()
+            });
+        if !is_filled {
+            stock.pause();
+        }
+        is_filled
+    }
+
+    /// How many places are taken at once to fill a stock, and how many others must be free then. All stocks together have
+    /// at most a quarter of the capacity, and none is filled while more than half of that is taken: so it is seldom that
+    /// they have to be recalled.
+    fn stock_sizes(&self) -> (u64, u64) {
+        let capacity = self.capacity();
+        if cfg!(any(loom, shuttle)) {
+            return (capacity.min(2), 0);
+        }
+        let seats = self.seats.len() as u64;
+        ((capacity / (4 * seats)).min(STOCK), capacity / 2)
+    }
+
+    /// Under the lock: what lies in the stocks is free again. False if there was nothing.
+    pub(super) fn recall(&self) -> bool {
+        if cfg!(mutant = "stock_no_recall") {
+            return false;
+        }
+        let stocks = || self.seats.iter().map(|seat| &seat.stock);
+        let filled = stocks().filter(|stock| stock.lower()).count();
+        if filled == 0 {
+            return false;
+        }
+        // Pairs with the light fence of `Stock::spend`: we see what was spent, or they see the ceiling.
+        if cfg!(not(mutant = "stock_no_fence_recall")) {
+            fence::heavy();
+        }
+        let mut recalled = self.recalled.load(Ordering::Relaxed);
+        for stock in stocks() {
+            let rest = stock.rest();
+            recalled = recalled.wrapping_add(rest);
+            // In this order: see the head of this file.
+            self.recalled.store(recalled, Ordering::Release);
+            stock.take_out(rest);
+        }
+        true
+    }
+
+    /// How many places are in stocks.
+    pub(super) fn stocked(&self) -> u64 {
+        self.seats.iter().map(|seat| seat.stock.len()).sum()
     }
 }
 

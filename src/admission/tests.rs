@@ -1,12 +1,17 @@
 //! What the semaphore does when its counters wrap, and how many pass somebody who waits: on one thread, or with
 //! every place given out by one.
 
-use std::{sync::atomic::AtomicBool, thread::scope, time::Duration};
+use std::{
+    sync::atomic::AtomicBool,
+    task::{Context, Poll},
+    thread::{self, scope},
+    time::Duration,
+};
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::Pool;
+use super::{waiters::Joining, *};
+use crate::{Pool, latch::Wake};
 
 /// `gate` counts this many places, and begins again.
 const WRAP: u64 = u64::MAX / PLACE + 1;

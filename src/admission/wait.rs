@@ -1,0 +1,268 @@
+//! Waiting for a place: in the line, as a thread or as a task, and how a wait ends.
+
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use super::{
+    Admission, EAGER, Refusal, WaiterId,
+    waiters::{Joining, Standing},
+};
+use crate::{
+    error::AdmissionError,
+    fence,
+    latch::Wake,
+    sync::{self, Instant, Ordering, lock, thread},
+    unwind::quietly,
+};
+
+/// How long a blocked thread waits for a batch before it insists on the first place. It bounds both
+/// how late a freed place can be noticed and, at one needless wake-up each, what patience costs when
+/// jobs are long: about 1 % of a core at the worst.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+/// How often a submitter yields before it joins the line. `benches/submit.rs` is what it is for: tiny
+/// jobs come free while it yields.
+const YIELDS: u32 = if cfg!(loom) {
+    0
+} else if cfg!(shuttle) {
+    1
+} else {
+    8
+};
+
+impl Admission {
+    /// Takes a place, and waits for it until the deadline, or for ever. Also when its thread is unparked
+    /// and it `is_futile` to wait any longer, its time is up.
+    pub(crate) fn acquire(
+        &self,
+        deadline: Option<Instant>,
+        is_futile: &dyn Fn() -> bool,
+    ) -> Result<(), AdmissionError> {
+        self.acquire_by(deadline, is_futile, false, Self::try_acquire)
+    }
+
+    /// As `acquire`, for a place that is to be held.
+    pub(crate) fn acquire_held(
+        &self,
+        deadline: Option<Instant>,
+        is_futile: &dyn Fn() -> bool,
+    ) -> Result<(), AdmissionError> {
+        self.acquire_by(deadline, is_futile, true, Self::try_acquire_held)
+    }
+
+    fn acquire_by(
+        &self,
+        deadline: Option<Instant>,
+        is_futile: &dyn Fn() -> bool,
+        held: bool,
+        attempt: impl Fn(&Self) -> Result<(), Refusal>,
+    ) -> Result<(), AdmissionError> {
+        for round in 0..=YIELDS {
+            match attempt(self) {
+                Ok(()) => return Ok(()),
+                Err(Refusal::Closed) => return Err(AdmissionError::Closed),
+                Err(Refusal::Full) => {}
+            }
+            if round == 0 && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Err(AdmissionError::TimedOut);
+            }
+            if self.attention.level.load(Ordering::Relaxed) == EAGER {
+                break;
+            }
+            if round < YIELDS {
+                thread::yield_now();
+            }
+        }
+        let joining = Joining {
+            wake: Wake::Thread(thread::current()),
+            eager: false,
+            held,
+        };
+        match self.join_line(joining)? {
+            Some(id) => self.wait_in_line(id, deadline, is_futile),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a place (`None`), or joins the line.
+    pub(super) fn join_line(&self, joining: Joining) -> Result<Option<WaiterId>, Refusal> {
+        let (held, eager) = (joining.held, joining.eager);
+        self.at_desk(|desk, wakes| match self.take_in_turn(desk, wakes) {
+            Ok(()) => {
+                desk.held += u64::from(held);
+                Ok(None)
+            }
+            Err(Refusal::Closed) => Err(Refusal::Closed),
+            Err(Refusal::Full) => {
+                let since = self.gate.word.load(Ordering::Relaxed);
+                let id = desk.line.push(joining, since);
+                // What was given back before this fence is in the sum that settling makes; who
+                // gives back after it sees the attention. Pairs with those in `release_from` and
+                // `release`. Who is patient looks again in a while, by `insist`, and does without: a heavy
+                // fence stops other cores, and costs more than a batch of tiny jobs.
+                self.set_attention(desk);
+                if eager && cfg!(not(mutant = "admission_no_fence")) {
+                    fence::heavy();
+                } else {
+                    sync::fence(Ordering::SeqCst);
+                }
+                self.settle(desk, wakes, true);
+                Ok(Some(id))
+            }
+        })
+    }
+
+    #[cfg(not(loom))]
+    fn wait_in_line(
+        &self,
+        id: WaiterId,
+        deadline: Option<Instant>,
+        is_futile: &dyn Fn() -> bool,
+    ) -> Result<(), AdmissionError> {
+        let mut patience = Some(Instant::now() + PATIENCE);
+        loop {
+            if let Some(outcome) = self.outcome(&id) {
+                self.leave_line(id);
+                return outcome;
+            }
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| now >= deadline) || is_futile() {
+                return self.give_up(id);
+            }
+            if patience.is_some_and(|end| now >= end) {
+                patience = None;
+                self.insist(&id);
+                continue;
+            }
+            match [deadline, patience].into_iter().flatten().min() {
+                Some(end) => thread::park_timeout(end - now),
+                None => thread::park(),
+            }
+        }
+    }
+
+    /// loom has no timeouts: the waiter is eager at once, and giving up is the model's to call.
+    #[cfg(loom)]
+    fn wait_in_line(
+        &self,
+        id: WaiterId,
+        _: Option<Instant>,
+        _: &dyn Fn() -> bool,
+    ) -> Result<(), AdmissionError> {
+        self.insist(&id);
+        loop {
+            if let Some(outcome) = self.outcome(&id) {
+                self.leave_line(id);
+                return outcome;
+            }
+            thread::park();
+        }
+    }
+
+    /// How it ended for this waiter, if it did.
+    pub(super) fn outcome(&self, id: &WaiterId) -> Option<Result<(), AdmissionError>> {
+        match lock(&self.desk).line.standing(id) {
+            Standing::Patient | Standing::Eager => None,
+            Standing::Granted => Some(Ok(())),
+            Standing::Closed => Some(Err(AdmissionError::Closed)),
+        }
+    }
+
+    /// Frees the slot of a waiter whose outcome is known.
+    pub(super) fn leave_line(&self, id: WaiterId) {
+        let removed = lock(&self.desk).line.remove(id);
+        drop(removed);
+    }
+
+    /// From now on the waiter is owed the first place; there may be one already.
+    pub(super) fn insist(&self, id: &WaiterId) {
+        self.at_desk(|desk, wakes| {
+            desk.line.make_eager(id);
+            self.set_attention(desk);
+            // Pairs with the fence in `release_from`, as in `join_line`.
+            if cfg!(not(mutant = "admission_no_fence")) {
+                fence::heavy();
+            }
+            self.settle(desk, wakes, true);
+        });
+    }
+
+    /// Ends a wait whose time is up. If a place came at the last moment it is taken.
+    pub(super) fn give_up(&self, id: WaiterId) -> Result<(), AdmissionError> {
+        let (standing, wake) = self.at_desk(|desk, wakes| {
+            self.settle(desk, wakes, true);
+            let removed = desk.line.remove(id);
+            self.set_attention(desk);
+            removed
+        });
+        // A waker is the user's code. If it panics, that is nobody's.
+        quietly(move || drop(wake));
+        match standing {
+            Standing::Granted if cfg!(mutant = "admission_drop_grant") => {
+                Err(AdmissionError::TimedOut)
+            }
+            Standing::Granted => Ok(()),
+            Standing::Closed => Err(AdmissionError::Closed),
+            Standing::Patient | Standing::Eager => Err(AdmissionError::TimedOut),
+        }
+    }
+
+    /// Drives a task's wait; `id` is its place in the line, if it has one. The place that it is
+    /// ready with is held.
+    pub(crate) fn poll_acquire_held(
+        &self,
+        id: &mut Option<WaiterId>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), AdmissionError>> {
+        // A clone is the user's code: it is made before the lock is taken, and while `id` is whole.
+        let wake = Wake::Task(cx.waker().clone());
+        let Some(waiting) = id.take() else {
+            let joining = Joining {
+                wake,
+                eager: true,
+                held: true,
+            };
+            return match self.join_line(joining) {
+                Ok(None) => Poll::Ready(Ok(())),
+                Err(refusal) => Poll::Ready(Err(refusal.into())),
+                Ok(Some(waiting)) => self.poll_outcome(waiting, id),
+            };
+        };
+        let mut desk = lock(&self.desk);
+        let old = match desk.line.standing(&waiting) {
+            Standing::Patient | Standing::Eager => desk.line.rewake(&waiting, wake),
+            Standing::Granted | Standing::Closed => None,
+        };
+        drop(desk);
+        let polled = self.poll_outcome(waiting, id);
+        // The user's code again. What was granted meanwhile must not be lost by its panic.
+        quietly(move || drop(old));
+        polled
+    }
+
+    fn poll_outcome(
+        &self,
+        waiting: WaiterId,
+        id: &mut Option<WaiterId>,
+    ) -> Poll<Result<(), AdmissionError>> {
+        match self.outcome(&waiting) {
+            Some(outcome) => {
+                self.leave_line(waiting);
+                Poll::Ready(outcome)
+            }
+            None => {
+                *id = Some(waiting);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Ends the wait of a task that is dropped. A place that it was granted goes to the next.
+    pub(crate) fn forsake(&self, id: WaiterId) {
+        if self.give_up(id).is_ok() && cfg!(not(mutant = "admission_forsake_keeps")) {
+            self.release_held();
+        }
+    }
+}
