@@ -7,7 +7,8 @@
 //! 3. If there is no time for that, the pool *discards*: workers, those who still push, and the one
 //!    who shuts down drop what has not started.
 //! 4. Who sees the last job end *stops* the pool: workers leave their loops, rayon ends its threads.
-//! 5. Threads are joined, and the report is made, once, for all who ask.
+//! 5. Threads are joined, and the report is made, once, for all who ask. What is left in the queues are shells; they
+//!    are dropped.
 //!
 //! **Who sees the last job end.** A worker when it runs dry, or who drains: see `drain.rs`. A job that
 //! ends elsewhere (inline in a thread that is with rayon, or outside of the pool, or cancelled) is
@@ -199,6 +200,9 @@ impl Inner {
                 let report = self.report();
                 lock(&self.life.state).report = Some(report);
                 self.life.changed.notify_all();
+                // The shells that no worker has come to: those of batches hold the user's closure. Not before
+                // the report, since what is dropped with it may ask for that too.
+                self.discard_submitted();
                 return Ok(report);
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
