@@ -24,6 +24,7 @@ admission_no_fence_watch  admission::model::d4_who_watches_sees_a_place_given_ba
 stock_no_fence_spend      admission::stock::model::a1_a_place_in_a_stock_is_spent_or_recalled
 stock_no_fence_recall     admission::stock::model::a1_a_place_in_a_stock_is_spent_or_recalled
 stock_blind               admission::stock::model::a1_a_place_in_a_stock_is_spent_or_recalled
+stock_count_aloud         admission::stock::model::m1_a_place_that_is_recalled_is_not_counted_as_taken
 stock_unseen              admission::stock::model::a3_what_is_put_into_a_stock_is_not_hidden
 stock_no_recall           admission::stock::model::a5_who_waits_gets_what_lies_in_a_stock
 stock_open                admission::stock::model::d2_nothing_is_spent_after_the_end

@@ -12,7 +12,7 @@ impl Admission {
 
     pub(super) fn outstanding_at(&self, desk: &Desk, inlined: u64, ended: u64) -> u64 {
         let outstanding = self
-            .taken()
+            .taken_at_desk()
             .wrapping_add(inlined)
             .wrapping_sub(desk.unused)
             .wrapping_sub(desk.held)
@@ -25,7 +25,7 @@ impl Admission {
     /// The places that are taken by jobs, or by threads that are about to bring one.
     pub(crate) fn queued(&self) -> u64 {
         let desk = lock(&self.desk);
-        self.depth().saturating_sub(desk.held)
+        self.depth_at_desk().saturating_sub(desk.held)
     }
 
     /// All places that were ever taken, for jobs or for stocks.
@@ -33,8 +33,15 @@ impl Admission {
         self.gate.word.load(Ordering::Acquire) / PLACE
     }
 
-    /// All places that were ever taken for jobs.
+    /// All places that were ever taken for jobs, or fewer.
     pub(crate) fn taken(&self) -> u64 {
+        // An owner that a recall beats to a place has announced it, and takes that back.
+        let _desk = cfg!(not(mutant = "stock_count_aloud")).then(|| lock(&self.desk));
+        self.taken_at_desk()
+    }
+
+    /// The same, under the lock.
+    fn taken_at_desk(&self) -> u64 {
         // In this order: see `stock.rs`.
         let drawn = self.drawn();
         let stocked = self.stocked();
@@ -58,8 +65,14 @@ impl Admission {
 
     /// The places that are taken now. Never more than the capacity, unless that was lowered.
     pub(crate) fn depth(&self) -> u64 {
+        let _desk = lock(&self.desk);
+        self.depth_at_desk()
+    }
+
+    /// The same, under the lock.
+    fn depth_at_desk(&self) -> u64 {
         // In this order: what is given back in between makes it less, never more.
-        let taken = self.taken();
+        let taken = self.taken_at_desk();
         difference(taken, self.given_back())
     }
 

@@ -21,7 +21,8 @@
 //! owner, it leaves that place. This is the protocol of `deque.rs`, on numbers.
 //!
 //! **For readers.** What lies in a stock is no job's. It is `put - spent`, or nothing if that is below zero: an
-//! owner that has announced a place which it will not get. Who counts what is taken by jobs reads the gate first, the
+//! owner that has announced a place which it will not get. While a recall is under way it may be that place less, so who
+//! must not find one too many counts under the lock. Who counts what is taken by jobs reads the gate first, the
 //! stocks after it, and what was recalled last. Then it may find too few, and never too many: what was put
 //! in is in the gate later, and what was recalled is counted as that earlier, than it is in or out of the stock.
 

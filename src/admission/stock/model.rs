@@ -93,3 +93,25 @@ fn d2_nothing_is_spent_after_the_end() {
         }
     });
 }
+
+/// M1: what the owner of a stock announces, and does not get, was never taken, for who counts meanwhile neither. Kills
+/// `stock_count_aloud`.
+#[test]
+fn m1_a_place_that_is_recalled_is_not_counted_as_taken() {
+    explore(|| {
+        let admission = stocked();
+        let owner = {
+            let admission = Arc::clone(&admission);
+            spawn(move || admission.try_acquire_from(0).is_ok())
+        };
+        let closer = {
+            let admission = Arc::clone(&admission);
+            spawn(move || admission.close())
+        };
+        let seen = admission.taken();
+        let is_owner = owner.join().unwrap();
+        closer.join().unwrap();
+        assert_eq!(admission.taken(), 1 + u64::from(is_owner));
+        assert!(seen <= admission.taken(), "{seen} and {is_owner}");
+    });
+}
