@@ -22,6 +22,18 @@ struct Cell {
     left_batch: AtomicU64,
 }
 
+impl Cell {
+    /// A job has run. On the cell's thread.
+    #[inline]
+    fn ended(&self, completed: bool) {
+        bump(if completed {
+            &self.completed
+        } else {
+            &self.panicked
+        });
+    }
+}
+
 /// What is counted by threads that are not the pool's.
 #[derive(Debug, Default)]
 struct Elsewhere {
@@ -60,11 +72,7 @@ impl GuestCell {
     /// A job has run.
     #[inline]
     pub(crate) fn ended(&self, completed: bool) {
-        bump(if completed {
-            &self.0.completed
-        } else {
-            &self.0.panicked
-        });
+        self.0.ended(completed);
     }
 }
 
@@ -201,8 +209,7 @@ impl Recorder {
     #[inline]
     pub(crate) fn ended(&self, seat: Option<usize>, completed: bool) {
         match (seat, completed) {
-            (Some(seat), true) => bump(&self.cells[seat].completed),
-            (Some(seat), false) => bump(&self.cells[seat].panicked),
+            (Some(seat), completed) => self.cells[seat].ended(completed),
             (None, true) => add(&self.elsewhere.completed),
             (None, false) => add(&self.elsewhere.panicked),
         }
@@ -284,21 +291,20 @@ impl Recorder {
         let guests = lock(&self.guests);
         let of_guests =
             |of: fn(&Cell) -> &AtomicU64| -> u64 { guests.iter().map(|cell| here(of(cell))).sum() };
-        let completed = here(&elsewhere.completed) + of_guests(|cell| &cell.completed);
-        let panicked = here(&elsewhere.panicked) + of_guests(|cell| &cell.panicked);
-        let (completed, panicked) = (
-            sum(|cell| &cell.completed) + completed,
-            sum(|cell| &cell.panicked) + panicked,
-        );
-        let inlined = here(&elsewhere.inlined) + of_guests(|cell| &cell.inlined);
+        let all = |of: fn(&Cell) -> &AtomicU64, there| sum(of) + here(there) + of_guests(of);
+        // In the order of the fields, and until the lock is given back all that a guest may move.
+        let completed = all(|cell| &cell.completed, &elsewhere.completed);
+        let panicked = all(|cell| &cell.panicked, &elsewhere.panicked);
+        let (cancelled, dropped) = (here(&elsewhere.cancelled), here(&elsewhere.dropped));
+        let inlined_elsewhere = here(&elsewhere.inlined) + of_guests(|cell| &cell.inlined);
         drop(guests);
         Sums {
             completed,
             panicked,
-            cancelled: here(&elsewhere.cancelled),
-            dropped: here(&elsewhere.dropped),
-            inlined: sum(|cell| &cell.inlined) + inlined,
-            started_elsewhere: inlined + here(&elsewhere.started),
+            cancelled,
+            dropped,
+            inlined: sum(|cell| &cell.inlined) + inlined_elsewhere,
+            started_elsewhere: inlined_elsewhere + here(&elsewhere.started),
             steals: sum(|cell| &cell.steals),
             rejected_full: here(&elsewhere.rejected_full),
             rejected_timed_out: here(&elsewhere.rejected_timed_out),

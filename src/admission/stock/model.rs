@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use loom::thread::JoinHandle;
+
 use crate::{
     admission::{Admission, Refusal},
     model::{explore, explore_to},
@@ -16,16 +18,19 @@ fn stocked() -> Arc<Admission> {
     Arc::new(admission)
 }
 
+/// Its owner tries to take another, on a thread of its own. Returns whether it did.
+fn owner_tries(admission: &Arc<Admission>) -> JoinHandle<bool> {
+    let admission = Arc::clone(admission);
+    spawn(move || admission.try_acquire_from(0).is_ok())
+}
+
 /// A1, A3: who finds no place but in a stock has that, or its owner has it, and never both. Kills
 /// `stock_no_fence_spend`, `stock_no_fence_recall`, `stock_blind`.
 #[test]
 fn a1_a_place_in_a_stock_is_spent_or_recalled() {
     explore(|| {
         let admission = stocked();
-        let owner = {
-            let admission = Arc::clone(&admission);
-            spawn(move || admission.try_acquire_from(0).is_ok())
-        };
+        let owner = owner_tries(&admission);
         let is_other = admission.try_acquire().is_ok();
         let is_owner = owner.join().unwrap();
         assert!(is_owner != is_other, "{is_owner} {is_other}");
@@ -74,10 +79,7 @@ fn d2_nothing_is_spent_after_the_end() {
         assert_eq!(admission.try_acquire_from(0), Ok(()));
         admission.release_from(1);
         let admission = Arc::new(admission);
-        let owner = {
-            let admission = Arc::clone(&admission);
-            spawn(move || admission.try_acquire_from(0).is_ok())
-        };
+        let owner = owner_tries(&admission);
         let closer = {
             let admission = Arc::clone(&admission);
             spawn(move || admission.close())
@@ -100,10 +102,7 @@ fn d2_nothing_is_spent_after_the_end() {
 fn m1_a_place_that_is_recalled_is_not_counted_as_taken() {
     explore(|| {
         let admission = stocked();
-        let owner = {
-            let admission = Arc::clone(&admission);
-            spawn(move || admission.try_acquire_from(0).is_ok())
-        };
+        let owner = owner_tries(&admission);
         let closer = {
             let admission = Arc::clone(&admission);
             spawn(move || admission.close())
