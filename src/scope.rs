@@ -372,8 +372,7 @@ impl Inner {
     ) -> Result<Entry, AdmissionError> {
         let taken = match (current, wait) {
             (Some(current), Wait::Inline) => current.take_place(),
-            (Some(current), _) => self.admission.try_acquire_from(current.index()),
-            (None, _) => self.admission.try_acquire(),
+            _ => self.admission.try_acquire_here(current.map(Current::index)),
         };
         match taken {
             Ok(()) => Ok(Entry::Place),

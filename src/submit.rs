@@ -65,11 +65,7 @@ pub(crate) enum Entry {
 impl Inner {
     #[inline]
     pub(crate) fn admit(&self, wait: Wait) -> Result<Entry, AdmissionError> {
-        let taken = match worker::seat_in(self) {
-            Some(seat) => self.admission.try_acquire_from(seat),
-            None => self.admission.try_acquire(),
-        };
-        match taken {
+        match self.admission.try_acquire_here(worker::seat_in(self)) {
             Ok(()) => Ok(Entry::Place),
             Err(refusal) => self.admit_refused(refusal, wait, |deadline, is_futile| {
                 self.admission.acquire(deadline, is_futile)

@@ -160,6 +160,15 @@ impl Stock {
 }
 
 impl Admission {
+    /// As `try_acquire`, on the thread of this seat, if it is one of the pool's.
+    #[inline]
+    pub(crate) fn try_acquire_here(&self, seat: Option<usize>) -> Result<(), Refusal> {
+        match seat {
+            Some(seat) => self.try_acquire_from(seat),
+            None => self.try_acquire(),
+        }
+    }
+
     /// As `try_acquire`, on the thread of this seat: first from its stock, which is filled when there is room.
     #[inline]
     pub(crate) fn try_acquire_from(&self, seat: usize) -> Result<(), Refusal> {
