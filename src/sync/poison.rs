@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Pool, Workers};
+use crate::{AdmissionError::TimedOut, Pool, Workers};
 
 thread_local! {
     static POISONS: Cell<bool> = const { Cell::new(false) };
@@ -139,7 +139,7 @@ fn meets(pool: &Pool, jobs: usize) {
     assert_eq!(leaders.sum::<usize>(), 1);
 }
 
-/// The shells of cancelled jobs are swept out of the queue.
+/// The shells of cancelled jobs are swept out of the queue, and a full one is waited for.
 fn cancels(pool: &Pool) {
     let (held, go) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
     let both = (Arc::clone(&held), Arc::clone(&go));
@@ -153,6 +153,10 @@ fn cancels(pool: &Pool) {
         assert!(pool.submit(|| ()).unwrap().cancel());
     }
     assert!(pool.inner.queue.waiting() <= 300);
+    // And who finds no place waits in the line, until his time is up.
+    pool.spawn(|| ()).unwrap();
+    let late = pool.submit_timeout(Duration::from_millis(2), || ());
+    assert_eq!(late.unwrap_err().reason(), TimedOut);
     go.wait();
 }
 
