@@ -24,7 +24,7 @@ fi
 
 # What `.ci/run` has left, in seconds, if it is that which calls: a step that cannot be done in it is not begun.
 left="${CI_BUDGET_LEFT:-}"
-if [ -n "$left" ] && [ "$left" -lt 230 ]; then
+if [ -n "$left" ] && [ "$left" -lt 250 ]; then
     skip "takes four minutes, and $left s are left; run .ci/sanitizers.sh"
 fi
 
@@ -58,7 +58,7 @@ case "$mode" in
                 # Those that count, time and compare, over the same code: if there is time for them.
                 builder | idle | latencies | membarrier | metrics | reliability_page | scaling | \
                     stress | admission)
-                    if [ "${left:-1000}" -ge 320 ]; then
+                    if [ "${left:-1000}" -ge 340 ]; then
                         suites+=(--test "$suite")
                     fi
                     ;;
