@@ -45,6 +45,13 @@ const DOZE: Duration = Duration::from_millis(5);
 /// with twice as many a lone job costs more CPU. See `round-trip` and `idle` in the benches.
 const SEARCHES: u32 = if cfg!(shuttle) { 1 } else { 8 };
 
+/// The same after a doze that was long: nobody was just about to bring a job, and it is likely the same now.
+const FEW_SEARCHES: u32 = if cfg!(shuttle) { 1 } else { 2 };
+
+/// A doze of less than that might have been spared by searching on: most of it is what it takes a roused thread to
+/// run.
+const BRIEF: Duration = Duration::from_micros(100);
+
 /// How long a call is sent on before the thread that keeps getting it answers it. A sleeper that
 /// rayon wakes comes in a tenth of that.
 const HOPPING: Duration = Duration::from_micros(500);
@@ -92,6 +99,8 @@ pub(crate) struct Current {
     deferred: RefCell<VecDeque<Job>>,
     /// How many spawns in a row found the queue full.
     full: Cell<u32>,
+    /// How often it looks everywhere before it lies down.
+    searches: Cell<u32>,
 }
 
 /// What is asked of the calling thread most often, by one comparison.
@@ -140,6 +149,7 @@ pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
         inline_depth: Cell::new(0),
         deferred: RefCell::new(VecDeque::new()),
         full: Cell::new(0),
+        searches: Cell::new(SEARCHES),
     };
     HOME.set(Arc::as_ptr(inner));
     HERE.set(Here {
@@ -692,7 +702,7 @@ fn search(current: &Current) -> Next {
         inner.fulfil(duty);
         return Next::Leave;
     }
-    for _ in 0..SEARCHES {
+    for _ in 0..current.searches.get() {
         inner.sleep.looks();
         if let Some(job) = search_once(current) {
             let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
@@ -726,7 +736,12 @@ fn lie_down(current: &Current) -> Next {
     }
     // Whoever sees it counted as asleep, and calls for a thread, finds it gone from the workers.
     let fall_asleep = || inner.threads.fall_asleep(inner, index);
-    match inner.sleep.doze_for(index, DOZE, fall_asleep) {
+    let lain_down = Instant::now();
+    let end = inner.sleep.doze_for(index, DOZE, fall_asleep);
+    let is_brief = lain_down.elapsed() < BRIEF;
+    let searches = if is_brief { SEARCHES } else { FEW_SEARCHES };
+    current.searches.set(searches);
+    match end {
         DozeEnd::Asleep => {
             inner.look_again();
             inner.scaler.fell_asleep(inner, DOZE);
