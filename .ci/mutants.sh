@@ -100,6 +100,7 @@ sleep_no_fence_add        sleep::model::s2_a_place_that_is_added_is_filled_for_t
 sleep_no_fence_add        sleep::model::s1_two_changes_of_the_range_strand_no_job
 sleep_no_fence_again      roster::model::r2_a_spare_that_falls_asleep_is_called_in_place_of_who_cannot_come
 sleep_no_fence_again      roster::model::r2_who_voids_a_call_sees_the_job_that_counts_on_it
+sleep_no_fence_begin      sleep::model::r2_who_begins_to_offer_is_seen_or_sees_who_lies_down
 sleep_no_fence_discard    sleep::model::d4_a_job_that_meets_a_discard_is_dropped_by_one_of_the_two
 sleep_no_fence_doze       sleep::model::r2_a_job_that_meets_a_worker_on_its_way_to_sleep_is_run
 sleep_no_fence_found      sleep::model::r2_who_finds_a_job_rouses_another_for_the_next

@@ -96,7 +96,8 @@ pub(crate) struct Owner<T> {
     mask: Cell<usize>,
     /// The slots of the numbers below are free to be written.
     limit: Cell<usize>,
-    pub(crate) light: Light,
+    /// Its fence, if that is free at the moment.
+    pub(crate) light: Cell<Light>,
 }
 
 // SAFETY: the pointer is into what `shared` holds; the owner is one thread at a time.
@@ -130,7 +131,7 @@ pub(crate) fn new<T: Send>() -> (Owner<T>, Thief<T>) {
         slots: Cell::new(ptr::null()),
         mask: Cell::new(0),
         limit: Cell::new(0),
-        light: Light::new(),
+        light: Cell::new(Light::new()),
         shared: Arc::new(Shared {
             bottom: CachePadded::new(AtomicUsize::new(0)),
             top: CachePadded::new(AtomicUsize::new(0)),
@@ -282,7 +283,7 @@ impl<T> Owner<T> {
         let shared = &*self.shared;
         shared.bottom.store(number, Ordering::Release);
         // As in `claim_number`.
-        self.light.is_free() && shared.top.load(Ordering::Acquire) <= number
+        self.light.get().is_free() && shared.top.load(Ordering::Acquire) <= number
     }
 
     /// The number of the last value, which is the owner's now.

@@ -27,6 +27,8 @@ mod plain {
     pub(crate) struct Light;
 
     impl Light {
+        pub(crate) const NEVER: Self = Self;
+
         pub(crate) fn new() -> Self {
             Self
         }
@@ -63,6 +65,8 @@ mod linux {
     /// Whether the system does the fence for both. Set before the first light, if at all.
     static ASYMMETRIC: AtomicBool = AtomicBool::new(false);
 
+    static NEVER: AtomicBool = AtomicBool::new(false);
+
     /// Whether there may still be lights that are no fences: for a while longer than `ASYMMETRIC`.
     static ONE_SIDED: AtomicBool = AtomicBool::new(false);
 
@@ -91,6 +95,9 @@ mod linux {
     pub(crate) struct Light(&'static AtomicBool);
 
     impl Light {
+        /// One that is not free, whatever the system does.
+        pub(crate) const NEVER: Self = Self(&NEVER);
+
         pub(crate) fn new() -> Self {
             Self(&ASYMMETRIC)
         }

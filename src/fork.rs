@@ -224,7 +224,7 @@ where
         mark,
     };
     if !current.inner().sleep.takes_no_offer(local.light()) {
-        offer(current.inner());
+        offer(current);
     }
     let ours = a();
     mem::forget(abandoned);
@@ -250,8 +250,8 @@ where
 
 /// Wakes somebody for a second half, if need be. Not cold: it is called as long as not all workers run.
 #[inline(never)]
-fn offer(inner: &Inner) {
-    inner.fulfil(inner.sleep.after_offer());
+fn offer(current: &Current) {
+    current.inner().fulfil(current.offer());
 }
 
 /// Runs the second half, which was taken back.

@@ -149,11 +149,11 @@ impl Inner {
     /// something else.
     pub(crate) fn offer<J: Runnable + 'static>(&self, job: J) {
         let current = worker::current_of(self).filter(|current| current.frame().is_null());
-        let duty = match current.and_then(worker::Current::local) {
-            Some(local) => {
+        let duty = match current.and_then(|current| Some((current, current.local()?))) {
+            Some((current, local)) => {
                 // SAFETY: it borrows nothing.
                 unsafe { local.push_structured(job) };
-                self.sleep.after_offer()
+                current.offer()
             }
             None => {
                 self.queue.push_structured(Job::new(job));

@@ -362,7 +362,12 @@ impl Local {
     /// The fence of who pushes there.
     #[inline]
     pub(crate) fn light(&self) -> Light {
-        self.structured.light
+        self.structured.light.get()
+    }
+
+    /// From now on it is this one.
+    pub(crate) fn set_light(&self, light: Light) {
+        self.structured.light.set(light);
     }
 
     /// Makes room for one more structured job.

@@ -269,8 +269,8 @@ impl<'scope> Scope<'scope> {
     {
         let frame = current.map(Current::frame);
         let own = frame.is_some_and(|frame| frame.is_null() || ptr::eq(frame, self.frame()));
-        match current.and_then(Current::local) {
-            Some(local) if own => {
+        match current.and_then(|current| Some((current, current.local()?))) {
+            Some((current, local)) if own => {
                 // SAFETY: the scope waits for the job before 'scope ends; it is run even when the
                 // pool is emptied.
                 unsafe { local.push_structured(job) };
@@ -278,7 +278,7 @@ impl<'scope> Scope<'scope> {
                     // Nobody searches, either.
                     return inner.place_taken();
                 }
-                return inner.pushed(inner.sleep.after_offer());
+                return inner.pushed(current.offer());
             }
             _ if self.countdown.takes_strays() => {
                 // SAFETY: as above.

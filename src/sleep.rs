@@ -29,6 +29,14 @@
 //! counted as dozing, fences, and looks at the queues; if something is there, it rouses one, most
 //! likely itself, being the last in the list.
 //!
+//! **Who offers jobs** that are on its own deque may do so a hundred million times a second, and only those who stop
+//! searching have to pay for it: its fence is a light one, and theirs a heavy one, which interrupts all cores that run
+//! a thread of the process. So that they need not do it for nothing, a worker says that it is *offering* before the first
+//! light fence, by a count and a plain fence. Who stops searching has a plain fence, too, and a heavy one only if
+//! somebody is offering after that. If it finds nobody, then its plain fence came before that of each worker that offers since, which
+//! sees that it does not search. A worker takes itself out of the count before it looks for the last time whether to lie
+//! down, and says it again before its next offer.
+//!
 //! **Why no job is stranded (R2).** Take the fence of the one who pushed and the fence of the one
 //! who stopped searching. If the push comes first, the worker's look finds the job. If the fence of
 //! the worker comes first, the submitter's load finds nobody searching, and rouses. Between the two
@@ -177,6 +185,8 @@ pub(crate) struct Sleep {
     bells: Box<[CachePadded<Bell>]>,
     /// How many places in service there are. Changed by one thread at a time: see `scaler.rs`.
     in_service: AtomicUsize,
+    /// Workers that have said that they offer jobs, and so may do it with a light fence.
+    offering: CachePadded<AtomicUsize>,
     last_look: LastLook,
 }
 
@@ -187,6 +197,7 @@ impl Sleep {
             counts: CachePadded::new(AtomicU64::new(workers as u64 * ASLEEP)),
             surplus: CachePadded::new(AtomicUsize::new(0)),
             in_service: AtomicUsize::new(workers),
+            offering: CachePadded::new(AtomicUsize::new(0)),
             last_look: LastLook::new(),
             dozers: Mutex::new(Vec::with_capacity(threads)),
             bells: (0..threads)
@@ -241,14 +252,13 @@ impl Sleep {
 
     /// More places in service. Who runs without one fills one of them; the others are asleep.
     pub(crate) fn add_places(&self, places: usize, work: impl FnOnce() -> bool) -> Duty {
-        // Before the counts: who finds fewer idle than there are places fences for one that runs.
         self.in_service.fetch_add(places, Ordering::Relaxed);
         let asleep = (0..places).filter(|_| !self.take_surplus()).count();
         let added = asleep as u64 * ASLEEP;
-        let before = self.counts.fetch_add(added, Ordering::AcqRel);
+        self.counts.fetch_add(added, Ordering::AcqRel);
         // As in `doze`.
         if cfg!(not(mutant = "sleep_no_fence_add")) {
-            self.fence(Counts(before + added), 0);
+            self.fence();
         }
         if work() { self.rouse() } else { Duty::None }
     }
@@ -296,8 +306,8 @@ impl Sleep {
         light.is_free() && self.load() == Counts(0)
     }
 
-    /// As `after_push`, for a worker that pushes on its own deque a job that it will run itself if
-    /// nobody else does: no `Duty::Discard` comes of it.
+    /// As `after_push`, for a worker that offers jobs: one that it has pushed on its own deque, and will run itself if
+    /// nobody else does. No `Duty::Discard` comes of it.
     #[inline]
     pub(crate) fn after_offer(&self) -> Duty {
         // Pairs as in `after_push`, with those that are heavy.
@@ -439,7 +449,7 @@ impl Sleep {
         // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see that nobody
         // searches.
         if cfg!(not(mutant = "sleep_no_fence_found")) {
-            self.fence(now, 1);
+            self.fence();
         }
         if more() { self.rouse() } else { Duty::None }
     }
@@ -455,25 +465,36 @@ impl Sleep {
         let left = if self.take_surplus() { 0 } else { ASLEEP };
         let change = left.wrapping_sub(counted);
         // AcqRel: as in `stop_searching`.
-        let before = self.counts.fetch_add(change, Ordering::AcqRel);
+        self.counts.fetch_add(change, Ordering::AcqRel);
         // We see the job, or they see the place that is free.
         if fences {
-            self.fence(Counts(before.wrapping_add(change)), 0);
+            self.fence();
         }
         if work() { self.rouse() } else { Duty::None }
     }
 
-    /// The fence of one who does not search any more, of whom the counts say so `now`; `uncounted` is one
-    /// if they do not count him otherwise. Those who are running push with a light fence. If nobody else is
-    /// running, a plain one will do: who runs later has changed the counts before, after us.
-    fn fence(&self, now: Counts, uncounted: u64) {
-        let idle = now.idle();
-        // Pairs with the fence in `add_surplus`: we see it, or they see what we have changed.
+    /// The fence of one who does not search any more, or has changed the counts otherwise.
+    fn fence(&self) {
+        // Pairs with the fences in `after_push` and `begin_to_offer`.
         sync::fence(Ordering::SeqCst);
-        let somebody_runs = idle + uncounted < self.in_service() as u64 || self.has_surplus();
-        if somebody_runs {
+        if self.offering.load(Ordering::Relaxed) > 0 {
             fence::heavy();
         }
+    }
+
+    /// The calling worker, which has pushed a job on its own deque, will do that with a light fence from now on: first
+    /// of all, for that job, in `after_offer`.
+    pub(crate) fn begin_to_offer(&self) {
+        self.offering.fetch_add(1, Ordering::Relaxed);
+        // Pairs with the plain one in `fence`: they see that we offer, or we see what they have changed.
+        if cfg!(not(mutant = "sleep_no_fence_begin")) {
+            sync::fence(Ordering::SeqCst);
+        }
+    }
+
+    /// It will not, until it says so again. To be called before it looks whether there is any job left.
+    pub(crate) fn end_offers(&self) {
+        self.offering.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Lies down, not counted as searching any more; `work` looks for a reason not to sleep.
@@ -483,10 +504,10 @@ impl Sleep {
     pub(crate) fn doze(&self, index: usize, work: impl FnOnce() -> bool) -> Duty {
         lock(&self.dozers).push(index);
         // Release: who counts this dozer finds it in the list.
-        let before = self.counts.fetch_add(DOZING, Ordering::Release);
+        self.counts.fetch_add(DOZING, Ordering::Release);
         // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see us doze.
         if cfg!(not(mutant = "sleep_no_fence_doze")) {
-            self.fence(Counts(before + DOZING), 0);
+            self.fence();
         }
         if work() { self.rouse() } else { Duty::None }
     }
@@ -630,7 +651,7 @@ impl Sleep {
     pub(crate) fn look_again(&self, work: impl FnOnce() -> bool) -> Duty {
         // As in `doze`.
         if cfg!(not(mutant = "sleep_no_fence_again")) {
-            self.fence(self.load(), 0);
+            self.fence();
         }
         if work() { self.rouse() } else { Duty::None }
     }
@@ -638,7 +659,6 @@ impl Sleep {
     /// From now on there is one worker too many.
     pub(crate) fn add_surplus(&self) {
         self.surplus.fetch_add(1, Ordering::Relaxed);
-        sync::fence(Ordering::SeqCst);
     }
 
     /// Whether there are more workers than are to be in service.

@@ -26,6 +26,7 @@ use std::{
 
 use crate::{
     admission::Refusal,
+    fence::Light,
     inner::Inner,
     job::Job,
     mail::{self, Look},
@@ -101,6 +102,8 @@ pub(crate) struct Current {
     full: Cell<u32>,
     /// How often it looks everywhere before it lies down.
     searches: Cell<u32>,
+    /// Whether it is counted as offering.
+    offers: Cell<bool>,
 }
 
 /// What is asked of the calling thread most often, by one comparison.
@@ -150,7 +153,9 @@ pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
         deferred: RefCell::new(VecDeque::new()),
         full: Cell::new(0),
         searches: Cell::new(SEARCHES),
+        offers: Cell::new(false),
     };
+    current.seat.local.set_light(Light::NEVER);
     HOME.set(Arc::as_ptr(inner));
     HERE.set(Here {
         current: &current,
@@ -282,6 +287,24 @@ impl Current {
             }
         }
         self.inline_depth.set(depth);
+    }
+
+    /// To be called after the push of a job on the thread's own deque, unless `takes_no_offer`.
+    pub(crate) fn offer(&self) -> Duty {
+        let sleep = &self.inner.sleep;
+        if !self.offers.replace(true) {
+            sleep.begin_to_offer();
+            self.seat.local.set_light(Light::new());
+        }
+        sleep.after_offer()
+    }
+
+    /// The thread offers no more, until it does it again.
+    fn end_offers(&self) {
+        if self.offers.replace(false) {
+            self.seat.local.set_light(Light::NEVER);
+            self.inner.sleep.end_offers();
+        }
     }
 
     /// Takes a place for a job that can as well run inline. Whether the queue is still full is not
@@ -589,7 +612,7 @@ fn run(current: &Current) {
         next = match next {
             Next::Look => work(current),
             Next::Search => search(current),
-            Next::Leave => return,
+            Next::Leave => return current.end_offers(),
         };
     }
 }
@@ -712,6 +735,7 @@ fn search(current: &Current) -> Next {
         }
         thread::yield_now();
     }
+    current.end_offers();
     let duty = inner.sleep.search_in_vain(|| !inner.queue.is_empty());
     inner.fulfil(duty);
     let gift = current.take_gift(rayon_core::yield_now);
@@ -725,6 +749,7 @@ fn search(current: &Current) -> Next {
 fn lie_down(current: &Current) -> Next {
     let inner = &*current.inner;
     let index = current.seat.index;
+    current.end_offers();
     let duty = inner.sleep.doze(index, || !inner.queue.is_empty());
     inner.fulfil(duty);
     if inner.life.is_stopped() {

@@ -151,6 +151,47 @@ fn r2_a_fork_that_meets_a_worker_on_its_way_to_sleep_is_run() {
     });
 }
 
+/// R2, 1: a worker that lies down finds nobody who offers, and does without a heavy fence. So the light one of who begins
+/// to offer meanwhile, for his first job and the next, is none here. Kills `sleep_no_fence_begin`.
+#[test]
+fn r2_who_begins_to_offer_is_seen_or_sees_who_lies_down() {
+    explore(|| {
+        let sleep = Arc::new(Sleep::new(2, 2));
+        let jobs = Arc::new([0, 1].map(|_| Slots::<1>::new()));
+        // One runs, and the other searches.
+        sleep.call_one_in();
+        assert_eq!(sleep.stop_searching(|| false), Duty::None);
+        sleep.call_one_in();
+        let worker = {
+            let (sleep, jobs) = (Arc::clone(&sleep), Arc::clone(&jobs));
+            spawn(move || {
+                sleep.enroll(0);
+                assert_eq!(sleep.stop_searching(|| false), Duty::None);
+                let mut found = [false; 2];
+                let mut is_heavy = false;
+                let duty = sleep.doze(0, || {
+                    found = [0, 1].map(|job| jobs[job].has_work());
+                    is_heavy = sleep.offering.load(Ordering::Relaxed) > 0;
+                    false
+                });
+                assert_eq!(duty, Duty::None);
+                (found, is_heavy)
+            })
+        };
+        let is_left = [0, 1].map(|job| {
+            jobs[job].push(0);
+            if job == 0 {
+                sleep.begin_to_offer();
+            }
+            sleep.load().of(DOZING) == 0
+        });
+        let (found, is_heavy) = worker.join().unwrap();
+        for job in [0, 1] {
+            assert!(found[job] || !is_left[job] || is_heavy, "{job}");
+        }
+    });
+}
+
 /// R2, 2: whoever runs the first job stands still in it until the second is run, so one who stops
 /// searching must rouse the other. Kills `sleep_no_fence_found` and `sleep_no_fence_push`.
 #[test]

@@ -1,4 +1,4 @@
-//! The counts at their largest: none runs into its neighbour.
+//! The counts at their largest, where none runs into its neighbour; and who is counted as offering.
 
 use super::*;
 
@@ -36,4 +36,33 @@ fn s1_no_count_runs_into_the_next() {
     assert!(!sleep.return_to_service());
     assert_eq!(census(&sleep), [0; 4]);
     assert!(sleep.load().discarding() && sleep.all_run());
+}
+
+/// Else whoever lies down would interrupt all cores, for good.
+#[test]
+fn r2_a_worker_that_lies_down_offers_no_more() {
+    let pool = crate::Pool::builder().workers(2).build().unwrap();
+    let sleep = &pool.inner.sleep;
+    let offering = || sleep.offering.load(Ordering::Relaxed);
+    for round in 0..20 {
+        pool.install(|| {
+            pool.join(|| assert!(offering() > 0), || ());
+            pool.scope(|scope| {
+                scope.spawn(|_| ());
+                assert!(offering() > 0);
+            });
+        });
+        let end = Instant::now() + Duration::from_secs(20);
+        let lying = || {
+            let counts = Counts(sleep.counts.load(Ordering::Acquire));
+            counts.of(DOZING) + counts.of(ASLEEP)
+        };
+        while lying() < 2 {
+            assert!(Instant::now() < end, "{round}: {:?}", census(sleep));
+            thread::yield_now();
+        }
+        assert_eq!(offering(), 0, "{round}");
+    }
+    let report = pool.shutdown();
+    assert_eq!((report.completed, report.panicked), (40, 0));
 }
