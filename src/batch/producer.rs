@@ -6,6 +6,7 @@ use super::shared::{ChunkOf, Home, Item, Shared, Ticket};
 use crate::{
     chunk::{Chunk, MOST},
     inner::Inner,
+    metrics::Stamps,
     span::Origin,
 };
 
@@ -19,6 +20,7 @@ pub(super) struct Producer<'p, H, T, F, R> {
     /// How many items the next chunk has room for. It doubles when one gets full before anybody comes to it,
     /// and is halved when one is begun before it was half full: so slow items get chunks of their own.
     room: usize,
+    stamps: Stamps,
 }
 
 impl<'p, H, T, F, R> Producer<'p, H, T, F, R> {
@@ -29,6 +31,7 @@ impl<'p, H, T, F, R> Producer<'p, H, T, F, R> {
             shared: Shared::new(inner, f),
             open: None,
             room: 1,
+            stamps: Stamps::default(),
         }
     }
 
@@ -49,8 +52,9 @@ impl<'p, H, T, F, R> Producer<'p, H, T, F, R> {
         F: Fn(T) -> R + Send + Sync + 'a,
         R: Send + 'a,
     {
+        let are_short = self.shared.are_short();
         let mut item = Item {
-            since: self.inner.timing.stamp(),
+            since: self.inner.timing.stamp_item(&mut self.stamps, are_short),
             origin,
             item,
         };

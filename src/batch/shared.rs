@@ -85,6 +85,8 @@ pub(super) struct Shared<T, F, R> {
     is_left: AtomicBool,
     pub(super) bell: Bell,
     pub(super) places: BatchPlaces,
+    /// Whether the last item that was timed was short.
+    are_short: AtomicBool,
 }
 
 struct State<T, R> {
@@ -118,7 +120,14 @@ impl<T, F, R> Shared<T, F, R> {
             is_left: AtomicBool::new(false),
             bell: Bell::new(),
             places: inner.recorder.open_batch(),
+            are_short: AtomicBool::new(false),
         })
+    }
+
+    /// Whether the items are so short that not each is worth a look at the clock.
+    #[inline]
+    pub(super) fn are_short(&self) -> bool {
+        self.are_short.load(Ordering::Relaxed)
     }
 
     /// One more chunk, with an item in it. Returns whether it needs a ticket, which is counted already.
@@ -227,14 +236,26 @@ impl<T, F: Fn(T) -> R, R> Shared<T, F, R> {
             origin,
             item,
         } = item;
-        let since = site.inner.timing.since_of_item(site.seat, since);
         // In this order: see `BatchPlaces`.
         site.inner.recorder.left_batch(site.seat);
         let started = site.begin(placed, since);
         let run = || origin.enter(|| (self.f)(item));
         let outcome = catch_unwind(AssertUnwindSafe(run));
         site.end(started, outcome.is_ok());
+        if started != Stamp::ALIKE {
+            self.was_timed(site);
+        }
         outcome
+    }
+
+    /// An item was timed: those that are put in from now on are taken to be as long.
+    #[inline]
+    fn was_timed(&self, site: &Site<'_>) {
+        let Some(seat) = site.seat else { return };
+        let is_short = site.inner.timing.is_short(seat);
+        if self.are_short() != is_short {
+            self.are_short.store(is_short, Ordering::Relaxed);
+        }
     }
 
     /// Runs an item that was not put in, in the books of the pool too.

@@ -12,6 +12,19 @@ impl Stamp {
     /// In place of a moment: the clock was not read, and the job is as others before it.
     pub(crate) const ALIKE: Self = Self(1);
 
+    /// This moment, lent to a job for which the clock was not read, which is as others before it. It counts if it turns out that
+    /// it cannot be like them.
+    #[inline]
+    pub(crate) fn lent(self) -> Self {
+        Self(self.0 | Self::ALIKE.0)
+    }
+
+    /// Whether the clock was not read for the job.
+    #[inline]
+    pub(crate) fn is_alike(self) -> bool {
+        self.0 & Self::ALIKE.0 != 0
+    }
+
     /// This moment, or in place of one that is not known, the other.
     #[inline]
     pub(crate) fn or(self, other: Self) -> Self {
@@ -40,7 +53,8 @@ impl Clock {
 
     #[inline]
     pub(crate) fn now(&self) -> Stamp {
-        Stamp(self.0.raw())
+        // The last bit says whose it is.
+        Stamp(self.0.raw() & !Stamp::ALIKE.0)
     }
 
     /// From one moment to another, in ns. Zero if the other is not later: two cores may differ by a little.

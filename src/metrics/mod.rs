@@ -12,7 +12,7 @@ pub(crate) use self::{
     clock::Stamp,
     prometheus::PoolCollector,
     recorder::{BatchPlaces, GuestCell, Recorder},
-    timing::{Guest, Timing},
+    timing::{Guest, Stamps, Timing},
 };
 pub use self::{
     histogram::LatencySummary,

@@ -13,6 +13,11 @@
 //! a task is timed when it starts, and counts as one that has not waited. When one turns out to be longer,
 //! all are timed again.
 //!
+//! **Items of a batch** are stamped by its producer, who may be anybody: he goes by the last of them that was timed, on
+//! whichever thread. Between those that are stamped, while they are short, an item is lent the stamp of the one
+//! before it: that counts only on a thread whose last job was long, and makes the item's wait too
+//! long by the pauses of the iterator since then.
+//!
 //! **Guests.** A thread that is not the pool's shares its place here with all such threads, which takes locked
 //! instructions. If it runs many jobs, as the caller of a `for_each` does whose queue is full, it has a seat as the
 //! pool's own threads have, until it leaves ([`Guest`]). Then what it has recorded goes to the shared place,
@@ -95,6 +100,15 @@ impl Guest {
     pub(crate) fn is_short(&self) -> bool {
         self.0.is_short.load(Ordering::Relaxed)
     }
+}
+
+/// What the items of a batch are stamped with, by its one producer.
+#[derive(Debug, Default)]
+pub(crate) struct Stamps {
+    /// When the clock was read last.
+    last: Stamp,
+    /// How many items there were.
+    items: u64,
 }
 
 /// The times of a pool's jobs.
@@ -196,14 +210,21 @@ impl Timing {
         }
     }
 
-    /// Since when an item of a batch is taken to have waited that the thread of this seat begins; or `ALIKE`.
+    /// This moment, for an item of a batch; or while they are short, the one of an item before it.
     #[inline]
-    pub(crate) fn since_of_item(&self, seat: Option<usize>, since: Stamp) -> Stamp {
-        if self.is_alike(seat) {
-            Stamp::ALIKE
-        } else {
-            since
+    pub(crate) fn stamp_item(&self, stamps: &mut Stamps, are_short: bool) -> Stamp {
+        stamps.items = stamps.items.wrapping_add(1);
+        if are_short && stamps.items % SAMPLE != 0 {
+            return stamps.last.lent();
         }
+        stamps.last = self.stamp();
+        stamps.last
+    }
+
+    /// Whether the last job that was timed on this seat was short.
+    #[inline]
+    pub(crate) fn is_short(&self, seat: usize) -> bool {
+        self.seats[seat].is_short.load(Ordering::Relaxed)
     }
 
     /// The same as `stamp_task`, for a task that starts at once.
@@ -287,7 +308,7 @@ impl Timing {
     pub(crate) fn starts(&self, seat: Option<usize>, placed: bool, since: Stamp) -> Stamp {
         match seat.map(|seat| &*self.seats[seat]) {
             // Not alike what is long: that would be recorded several times.
-            Some(seat) if since == Stamp::ALIKE && seat.is_short.load(Ordering::Relaxed) => {
+            Some(seat) if since.is_alike() && seat.is_short.load(Ordering::Relaxed) => {
                 seat.starts.store(Stamp::NONE.raw(), Ordering::Relaxed);
                 if placed {
                     seat.times.queue_wait.record_again();
@@ -454,6 +475,30 @@ mod tests {
         assert_eq!((seen.queue_wait.count, seen.queue_wait.sum), (4, 1 << 40));
         assert_eq!(seen.run_time.count, 3);
         assert!(seen.run_time.sum < 2 << 40);
+    }
+
+    #[test]
+    fn m2_a_lent_stamp_counts_where_the_last_job_was_long() {
+        let timing = timing();
+        let mut stamps = Stamps::default();
+        let mut stamp = |are_short| timing.stamp_item(&mut stamps, are_short);
+        let own = stamp(false);
+        let lent: Vec<_> = (1..2 * SAMPLE).map(|_| stamp(true)).collect();
+        assert!(!own.is_alike() && lent[0] == own.lent());
+        assert_eq!(lent.iter().filter(|lent| !lent.is_alike()).count(), 2);
+        assert!(!stamp(false).is_alike());
+        // Where the last one was short it is as that one, and elsewhere it has waited since its stamp.
+        assert_eq!(timing.starts(Some(0), true, lent[0]), Stamp::ALIKE);
+        let began = std::time::Instant::now();
+        while began.elapsed() < std::time::Duration::from_micros(50) {
+            std::hint::spin_loop();
+        }
+        for (waits, seat) in [Some(1), None].into_iter().enumerate() {
+            assert!(timing.starts(seat, true, lent[0]) > own);
+            let seen = timing.latencies(|| 0).jobs.queue_wait;
+            assert_eq!(seen.count, 2 + waits as u64);
+            assert!(seen.sum >= 45_000 * (1 + waits as u128), "{}", seen.sum);
+        }
     }
 
     #[test]
