@@ -45,7 +45,7 @@ type Feed<'p, 'scope, T, F> = Producer<'p, Each<'scope>, T, F, ()>;
 
 /// How many short items a caller that is not the pool's runs at most before it looks again whether the queue that was
 /// full still is: that costs a look at what every worker is writing.
-const LOOK_AGAIN: u64 = 32;
+const LOOK_AGAIN: u64 = 128;
 
 /// Meanwhile all workers together begin at most this part of the queue's capacity, if they are as quick.
 const PART: u64 = 8;
