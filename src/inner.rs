@@ -148,14 +148,13 @@ impl Inner {
     /// Puts a job without a place where those find it who have nothing to do, for one who is about to do
     /// something else.
     pub(crate) fn offer<J: Runnable + 'static>(&self, job: J) {
-        let current = worker::current_of(self).filter(|current| current.frame().is_null());
-        let duty = match current.and_then(|current| Some((current, current.local()?))) {
-            Some((current, local)) => {
+        let duty = match worker::current_of(self) {
+            Some(current) if current.frame().is_null() && current.has_deques() => {
                 // SAFETY: it borrows nothing.
-                unsafe { local.push_structured(job) };
+                unsafe { current.deques().push_structured(job) };
                 current.offer()
             }
-            None => {
+            _ => {
                 self.queue.push_structured(Job::new(job));
                 self.sleep.after_push()
             }

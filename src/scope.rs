@@ -269,8 +269,9 @@ impl<'scope> Scope<'scope> {
     {
         let frame = current.map(Current::frame);
         let own = frame.is_some_and(|frame| frame.is_null() || ptr::eq(frame, self.frame()));
-        match current.and_then(|current| Some((current, current.local()?))) {
-            Some((current, local)) if own => {
+        match current {
+            Some(current) if own && current.has_deques() => {
+                let local = current.deques();
                 // SAFETY: the scope waits for the job before 'scope ends; it is run even when the
                 // pool is emptied.
                 unsafe { local.push_structured(job) };

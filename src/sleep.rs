@@ -29,13 +29,13 @@
 //! counted as dozing, fences, and looks at the queues; if something is there, it rouses one, most
 //! likely itself, being the last in the list.
 //!
-//! **Who offers jobs** that are on its own deque may do so a hundred million times a second, and only those who stop
-//! searching have to pay for it: its fence is a light one, and theirs a heavy one, which interrupts all cores that run
-//! a thread of the process. So that they need not do it for nothing, a worker says that it is *offering* before the first
-//! light fence, by a count and a plain fence. Who stops searching has a plain fence, too, and a heavy one only if
-//! somebody is offering after that. If it finds nobody, then its plain fence came before that of each worker that offers since, which
-//! sees that it does not search. A worker takes itself out of the count before it looks for the last time whether to lie
-//! down, and says it again before its next offer.
+//! **Who offers jobs** that are on its own deque may do so a hundred million times a second, and only those
+//! who stop searching are to pay for it: its fence is a light one, and theirs a heavy one, which interrupts all
+//! cores that run a thread of the process. So that they do not do it for nothing, a worker says that it is
+//! *offering* before its first light fence, by a count and a plain fence. Who stops searching has a plain fence,
+//! too, and a heavy one only if somebody is counted after that. If nobody is, then its plain fence came before
+//! those of all who offer later, and they see that it does not search. A worker takes itself out of
+//! the count before it looks for the last time whether to lie down, and says it again before its next offer.
 //!
 //! **Why no job is stranded (R2).** Take the fence of the one who pushed and the fence of the one
 //! who stopped searching. If the push comes first, the worker's look finds the job. If the fence of
@@ -478,12 +478,13 @@ impl Sleep {
         // Pairs with the fences in `after_push` and `begin_to_offer`.
         sync::fence(Ordering::SeqCst);
         if self.offering.load(Ordering::Relaxed) > 0 {
+            // With the one in `after_offer`.
             fence::heavy();
         }
     }
 
-    /// The calling worker, which has pushed a job on its own deque, will do that with a light fence from now on: first
-    /// of all, for that job, in `after_offer`.
+    /// The calling worker has pushed a job on its own deque, and will call `after_offer` for it and for those that
+    /// it pushes from now on.
     pub(crate) fn begin_to_offer(&self) {
         self.offering.fetch_add(1, Ordering::Relaxed);
         // Pairs with the plain one in `fence`: they see that we offer, or we see what they have changed.

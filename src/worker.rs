@@ -233,6 +233,12 @@ impl Current {
         self.has_deques.get().then_some(&self.seat.local)
     }
 
+    /// Whether it has, at the moment.
+    #[inline]
+    pub(crate) fn has_deques(&self) -> bool {
+        self.has_deques.get()
+    }
+
     fn set_has_deques(&self, has: bool) {
         self.has_deques.set(has);
         let deques_of = if has {

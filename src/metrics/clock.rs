@@ -12,8 +12,8 @@ impl Stamp {
     /// In place of a moment: the clock was not read, and the job is as others before it.
     pub(crate) const ALIKE: Self = Self(1);
 
-    /// This moment, lent to a job for which the clock was not read, which is as others before it. It counts if it turns out that
-    /// it cannot be like them.
+    /// This moment, lent to a job for which the clock was not read: it is as others before it, or if they were
+    /// long, has waited since then.
     #[inline]
     pub(crate) fn lent(self) -> Self {
         Self(self.0 | Self::ALIKE.0)

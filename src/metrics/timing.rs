@@ -13,10 +13,10 @@
 //! a task is timed when it starts, and counts as one that has not waited. When one turns out to be longer,
 //! all are timed again.
 //!
-//! **Items of a batch** are stamped by its producer, who may be anybody: he goes by the last of them that was timed, on
-//! whichever thread. Between those that are stamped, while they are short, an item is lent the stamp of the one
-//! before it: that counts only on a thread whose last job was long, and makes the item's wait too
-//! long by the pauses of the iterator since then.
+//! **Items of a batch** are stamped by its producer, who may be anybody: he goes by the last of them that was
+//! timed, on whichever thread. While they are short one in [`SAMPLE`] is stamped, and timed. The others are lent the
+//! stamp of the one before them, which counts only on a thread whose last job was long: there the wait may be too long
+//! by the pauses of the iterator since then.
 //!
 //! **Guests.** A thread that is not the pool's shares its place here with all such threads, which takes locked
 //! instructions. If it runs many jobs, as the caller of a `for_each` does whose queue is full, it has a seat as the
