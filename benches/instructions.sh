@@ -5,7 +5,7 @@
 #
 # Each way is run under callgrind with N jobs and with 3 N; the difference is divided by 2 N, so what
 # a pool costs once is not in it. valgrind runs one thread at a time, so who waits for whom is decided by
-# valgrind's scheduler: the figures repeat to within some per cent.
+# valgrind's scheduler: the figures repeat to within some per cent, and those of scopes to within a third.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
