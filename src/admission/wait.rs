@@ -40,7 +40,7 @@ impl Admission {
         deadline: Option<Instant>,
         is_futile: &dyn Fn() -> bool,
     ) -> Result<(), AdmissionError> {
-        self.acquire_by(deadline, is_futile, false, Self::try_acquire)
+        self.acquire_as(deadline, is_futile, false)
     }
 
     /// As `acquire`, for a place that is to be held.
@@ -49,18 +49,22 @@ impl Admission {
         deadline: Option<Instant>,
         is_futile: &dyn Fn() -> bool,
     ) -> Result<(), AdmissionError> {
-        self.acquire_by(deadline, is_futile, true, Self::try_acquire_held)
+        self.acquire_as(deadline, is_futile, true)
     }
 
-    fn acquire_by(
+    fn acquire_as(
         &self,
         deadline: Option<Instant>,
         is_futile: &dyn Fn() -> bool,
         held: bool,
-        attempt: impl Fn(&Self) -> Result<(), Refusal>,
     ) -> Result<(), AdmissionError> {
         for round in 0..=YIELDS {
-            match attempt(self) {
+            let taken = if held {
+                self.try_acquire_held()
+            } else {
+                self.try_acquire()
+            };
+            match taken {
                 Ok(()) => return Ok(()),
                 Err(Refusal::Closed) => return Err(AdmissionError::Closed),
                 Err(Refusal::Full) => {}
