@@ -131,7 +131,7 @@ pub(crate) fn new<T: Send>() -> (Owner<T>, Thief<T>) {
         slots: Cell::new(ptr::null()),
         mask: Cell::new(0),
         limit: Cell::new(0),
-        light: Cell::new(Light::new()),
+        light: Cell::new(Light::NEVER),
         shared: Arc::new(Shared {
             bottom: CachePadded::new(AtomicUsize::new(0)),
             top: CachePadded::new(AtomicUsize::new(0)),

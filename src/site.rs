@@ -69,7 +69,7 @@ impl Site<'_> {
 /// A thread that is not the pool's, while it runs many jobs that have no places: it has books of its own, as the pool's
 /// threads have, so that none of them takes a locked instruction.
 pub(crate) struct Visit<'a> {
-    pub(crate) inner: &'a Inner,
+    inner: &'a Inner,
     cell: GuestCell,
     times: Guest,
 }

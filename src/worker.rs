@@ -155,7 +155,6 @@ pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
         searches: Cell::new(SEARCHES),
         offers: Cell::new(false),
     };
-    current.seat.local.set_light(Light::NEVER);
     HOME.set(Arc::as_ptr(inner));
     HERE.set(Here {
         current: &current,

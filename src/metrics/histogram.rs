@@ -18,8 +18,8 @@
 //! A worker writes its own histogram with plain loads and stores ([`Histogram::record`]); what is recorded once more
 //! ([`Histogram::record_again`]) stands in a run, until something else is recorded: `alike.rs` tells
 //! how. Threads that are not the pool's share a histogram, and add to it ([`Histogram::record_shared`]). A reader merges
-//! all ([`Histogram::merge_into`]), while they are written. The count is the sum of the buckets and of the run, so percentiles and count are
-//! always of the same records. The writer stores
+//! all ([`Histogram::merge_into`]), while they are written. The count is the sum of the buckets and of the run, so
+//! percentiles and count are always of the same records. The writer stores
 //! maximum, bucket, sum, in this order, and the reader reads them the other way round. So what is summed
 //! has been counted, and what is counted is no more than the maximum: a mean that is read meanwhile may
 //! be a little low, and is never above the maximum. No counter ever goes backwards, and at rest all agree.

@@ -9,9 +9,9 @@
 //! **Short tasks.** What a pool's own thread spawns into a scope may be shorter than it takes to read a
 //! clock. So if the last job that was timed on that thread was shorter than [`SHORT`], only one in
 //! [`SAMPLE`] of those that it spawns is timed; the others are recorded as what was timed last on the
-//! thread that runs them, if that was short too: to count them is all that it takes. If it was not, or on a thread that is not the pool's, such
-//! a task is timed when it starts, and counts as one that has not waited. When one turns out to be longer,
-//! all are timed again.
+//! thread that runs them, if that was short too: to count them is all that it takes. If it was not, or on a
+//! thread that is not the pool's, such a task is timed when it starts, and counts as one that has not waited. When
+//! one turns out to be longer, all are timed again.
 //!
 //! **Items of a batch** are stamped by its producer, who may be anybody: he goes by the last of them that was
 //! timed, on whichever thread. While they are short one in [`SAMPLE`] is stamped, and timed. The others are lent the
