@@ -18,13 +18,15 @@ use crate::{
     },
 };
 
-/// A result's number among all that there are at a time: not one of those below.
+/// A result's number among all that there are at a time: [`FIRST`] or more.
 pub(crate) type Mark = usize;
 
 /// Nobody waits.
 const NONE: Mark = 0;
 /// Any result will do.
 pub(crate) const ANY: Mark = 1;
+/// The least that a result can have.
+pub(crate) const FIRST: Mark = 2;
 
 pub(crate) struct Bell {
     /// What is waited for.

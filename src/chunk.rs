@@ -30,7 +30,7 @@ use std::{
 };
 
 use crate::{
-    bell::Mark,
+    bell::{self, Mark},
     fence,
     sync::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering, UnsafeCell, lock},
     unwind::quietly,
@@ -296,7 +296,7 @@ impl<T, R> Chunk<T, R> {
 
     /// What tells the result of this slot from all others.
     pub(crate) fn mark(&self, number: usize) -> Mark {
-        ptr::from_ref(self).addr() + 2 + number
+        ptr::from_ref(self).addr() + bell::FIRST + number
     }
 
     /// Whether this slot has a result.

@@ -174,12 +174,11 @@ impl<'p, H, T, F, R> Lane<'p, H, T, F, R> {
         let number = part.ready(self.is_ordered)?;
         let outcome = part.take(number);
         self.cursor = at;
-        if part.is_used_up() {
-            self.forget(at);
-        }
+        self.forget_if_used_up(at);
         Some(outcome)
     }
 
+    #[inline]
     fn forget_if_used_up(&mut self, at: usize) {
         if self.chunks[at].is_used_up() {
             self.forget(at);
