@@ -11,7 +11,7 @@ use crate::{
     admission::Refusal,
     inner::Inner,
     job::{Job, Runnable},
-    metrics::Stamp,
+    metrics::{Stamp, Started},
     pool::Pool,
     site::Site,
     span,
@@ -24,17 +24,22 @@ use crate::{
 
 /// How a guest's job is booked.
 trait Account: Send {
-    fn begin(&self, site: &Site<'_>, placed: bool) -> Stamp;
-    fn end(&self, site: &Site<'_>, started: Stamp, completed: bool);
+    /// What the end has to know of the start.
+    type Started;
+
+    fn begin(&self, site: &Site<'_>, placed: bool) -> Self::Started;
+    fn end(&self, site: &Site<'_>, started: Self::Started, completed: bool);
 }
 
 /// An installed closure is a job, with a place since then.
 impl Account for Stamp {
-    fn begin(&self, site: &Site<'_>, placed: bool) -> Stamp {
+    type Started = Started;
+
+    fn begin(&self, site: &Site<'_>, placed: bool) -> Started {
         site.begin(placed, *self)
     }
 
-    fn end(&self, site: &Site<'_>, started: Stamp, completed: bool) {
+    fn end(&self, site: &Site<'_>, started: Started, completed: bool) {
         site.end(started, completed);
     }
 }
@@ -43,14 +48,15 @@ impl Account for Stamp {
 struct PartOfAnother;
 
 impl Account for PartOfAnother {
-    fn begin(&self, site: &Site<'_>, _: bool) -> Stamp {
+    type Started = ();
+
+    fn begin(&self, site: &Site<'_>, _: bool) {
         if let Some(seat) = site.seat {
             site.inner.timing.next_does_not_follow(seat);
         }
-        Stamp::NONE
     }
 
-    fn end(&self, site: &Site<'_>, _: Stamp, _: bool) {
+    fn end(&self, site: &Site<'_>, (): (), _: bool) {
         if let Some(seat) = site.seat {
             site.inner.timing.next_does_not_follow(seat);
         }

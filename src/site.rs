@@ -3,7 +3,7 @@
 
 use crate::{
     inner::Inner,
-    metrics::{Guest, GuestCell, Stamp},
+    metrics::{Guest, GuestCell, Stamp, Started},
     worker,
 };
 
@@ -25,7 +25,7 @@ impl<'a> Site<'a> {
 impl Site<'_> {
     /// A job starts. With a place, which it has since then, it gives it back. Returns when it starts.
     #[inline]
-    pub(crate) fn begin(&self, placed: bool, since: Stamp) -> Stamp {
+    pub(crate) fn begin(&self, placed: bool, since: Stamp) -> Started {
         match self.seat {
             Some(seat) if placed => {
                 if self.inner.admission.release_from(seat) {
@@ -43,7 +43,7 @@ impl Site<'_> {
 
     /// A job has run, which started then. Its handle must not say so before this was called.
     #[inline]
-    pub(crate) fn end(&self, started: Stamp, completed: bool) {
+    pub(crate) fn end(&self, started: Started, completed: bool) {
         // In this order: who finds it counted finds it timed.
         self.inner.timing.ended(self.seat, started);
         self.inner.recorder.ended(self.seat, completed);
@@ -90,14 +90,14 @@ impl<'a> Visit<'a> {
 
     /// A job starts. Returns when it does.
     #[inline]
-    pub(crate) fn begin(&self) -> Stamp {
+    pub(crate) fn begin(&self) -> Started {
         self.cell.inlined();
         self.inner.timing.guest_starts(&self.times)
     }
 
     /// A job has run, which started then.
     #[inline]
-    pub(crate) fn end(&self, started: Stamp, completed: bool) {
+    pub(crate) fn end(&self, started: Started, completed: bool) {
         // In this order: who finds it counted finds it timed.
         self.inner.timing.guest_ended(&self.times, started);
         self.cell.ended(completed);

@@ -242,7 +242,7 @@ impl<T, F: Fn(T) -> R, R> Shared<T, F, R> {
         let run = || origin.enter(|| (self.f)(item));
         let outcome = catch_unwind(AssertUnwindSafe(run));
         site.end(started, outcome.is_ok());
-        if started != Stamp::ALIKE {
+        if started.is_timed() {
             self.was_timed(site);
         }
         outcome

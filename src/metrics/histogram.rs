@@ -123,15 +123,30 @@ impl Histogram {
     /// Records, on the only thread that writes this histogram.
     #[inline]
     pub(crate) fn record(&self, nanos: u64) {
+        self.raise_max(nanos);
+        // The Release in it pairs with the Acquire in `merge_into`: who counts it reads a maximum that is no less.
+        self.run
+            .record(nanos, |nanos, times| self.write_down(nanos, times));
+    }
+
+    /// The same, but [`record_again`](Self::record_again) goes on with what was recorded before.
+    pub(crate) fn record_aside(&self, nanos: u64) {
+        self.raise_max(nanos);
+        self.write_down(nanos, 1);
+    }
+
+    #[inline(always)]
+    fn raise_max(&self, nanos: u64) {
         if nanos > self.max.load(Ordering::Relaxed) {
             self.max.store(nanos, Ordering::Relaxed);
         }
-        // The Release in it pairs with the Acquire in `merge_into`: who counts it reads a maximum that is no less.
-        self.run.record(nanos, |nanos, times| {
-            add(&self.buckets()[index_of(nanos)], times);
-            add(&self.low, (nanos & LOW).wrapping_mul(times));
-            add(&self.high, (nanos >> LOW_BITS).wrapping_mul(times));
-        });
+    }
+
+    #[inline(always)]
+    fn write_down(&self, nanos: u64, times: u64) {
+        add(&self.buckets()[index_of(nanos)], times);
+        add(&self.low, (nanos & LOW).wrapping_mul(times));
+        add(&self.high, (nanos >> LOW_BITS).wrapping_mul(times));
     }
 
     /// Records what was recorded last once more, or zero, on the same thread.

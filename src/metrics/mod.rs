@@ -12,7 +12,7 @@ pub(crate) use self::{
     clock::Stamp,
     prometheus::PoolCollector,
     recorder::{BatchPlaces, GuestCell, Recorder},
-    timing::{Guest, Stamps, Timing},
+    timing::{Guest, Stamps, Started, Timing},
 };
 pub use self::{
     histogram::LatencySummary,

@@ -13,6 +13,11 @@
 //! thread that is not the pool's, such a task is timed when it starts, and counts as one that has not waited. When
 //! one turns out to be longer, all are timed again.
 //!
+//! **Jobs inside of jobs.** A task that waits for a scope of its own runs others meanwhile, and takes as long as all
+//! of them. If most of the time was theirs it says nothing of how long the next one will take, and what comes after it is recorded
+//! as what was timed before it. If such a task is not timed itself, its length is the sum of what was recorded of those
+//! inside of it, and of the [`own`](Seat::own) part of the last that was timed. What others ran for it is missing there.
+//!
 //! **Items of a batch** are stamped by its producer, who may be anybody: he goes by the last of them that was
 //! timed, on whichever thread. While they are short one in [`SAMPLE`] is stamped, and timed. The others are lent the
 //! stamp of the one before them, which counts only on a thread whose last job was long: there the wait may be too long
@@ -70,10 +75,14 @@ struct Seat {
     ended: AtomicU64,
     /// When the next job starts here, if nobody has to look at the clock for it.
     starts: AtomicU64,
-    /// Whether the last job that was timed was short.
+    /// Whether the last job that was timed was short, and so are those that are taken to be as it was.
     is_short: AtomicBool,
     /// How many tasks were spawned since then.
     spawned: AtomicU64,
+    /// How long the last short job that was timed took without those that ran inside of it, in ns.
+    own: AtomicU64,
+    /// How long all jobs took that have ended here, each without those inside of it, in ns.
+    spent: AtomicU64,
     /// Made when the thread starts.
     times: Times,
 }
@@ -87,6 +96,68 @@ impl Seat {
             self.spawned.store(spawned, Ordering::Relaxed);
             spawned % SAMPLE != 0
         }
+    }
+
+    /// A job starts.
+    #[inline]
+    fn begin(&self, at: Stamp) -> Started {
+        let spent = self.spent.load(Ordering::Relaxed);
+        Started { at, spent }
+    }
+
+    /// A job has run that was not timed. Whatever ran inside of it, it took so much longer.
+    #[inline]
+    fn end_untimed(&self, started: Started) {
+        let spent = self.spent.load(Ordering::Relaxed);
+        let own = self.own.load(Ordering::Relaxed);
+        self.spent.store(spent.wrapping_add(own), Ordering::Relaxed);
+        let nanos = spent.wrapping_sub(started.spent).wrapping_add(own);
+        let run_time = &self.times.run_time;
+        if nanos < SHORT {
+            run_time.record_again();
+        } else {
+            run_time.record_aside(nanos);
+        }
+    }
+
+    /// A job has run that was timed, and took so long.
+    fn end(&self, started: Started, nanos: u64) {
+        let spent = self.spent.load(Ordering::Relaxed);
+        let inside = spent.wrapping_sub(started.spent);
+        let own = nanos.saturating_sub(inside);
+        self.spent
+            .store(started.spent.wrapping_add(nanos), Ordering::Relaxed);
+        let is_short = nanos < SHORT;
+        if is_short {
+            self.own.store(own, Ordering::Relaxed);
+        } else if own < inside {
+            // Nothing is known of the others by that: those inside of it may all be short, and be most of them.
+            return self.times.run_time.record_aside(nanos);
+        }
+        self.is_short.store(is_short, Ordering::Relaxed);
+        self.times.run_time.record(nanos);
+    }
+}
+
+/// That a job has started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Started {
+    /// When.
+    at: Stamp,
+    /// What the thread had spent on jobs by then.
+    spent: u64,
+}
+
+impl Started {
+    /// Where nobody keeps accounts of the time that is spent.
+    fn at(at: Stamp) -> Self {
+        Self { at, spent: 0 }
+    }
+
+    /// Whether the clock was read for it.
+    #[inline]
+    pub(crate) fn is_timed(self) -> bool {
+        self.at != Stamp::ALIKE
     }
 }
 
@@ -264,21 +335,21 @@ impl Timing {
 
     /// A job of a guest starts. Returns when it does.
     #[inline]
-    pub(crate) fn guest_starts(&self, Guest(guest): &Guest) -> Stamp {
-        if guest.is_alike() {
+    pub(crate) fn guest_starts(&self, Guest(guest): &Guest) -> Started {
+        guest.begin(if guest.is_alike() {
             Stamp::ALIKE
         } else {
             self.stamp()
-        }
+        })
     }
 
     /// A job of a guest has run, which started then.
     #[inline]
-    pub(crate) fn guest_ended(&self, Guest(guest): &Guest, started: Stamp) {
-        if started == Stamp::ALIKE {
-            guest.times.run_time.record_again();
-        } else {
+    pub(crate) fn guest_ended(&self, Guest(guest): &Guest, started: Started) {
+        if started.is_timed() {
             self.ended_timed(Some(guest), started);
+        } else {
+            guest.end_untimed(started);
         }
     }
 
@@ -305,7 +376,7 @@ impl Timing {
 
     /// A job starts, which has a place since then, if it has one. Returns when it does.
     #[inline]
-    pub(crate) fn starts(&self, seat: Option<usize>, placed: bool, since: Stamp) -> Stamp {
+    pub(crate) fn starts(&self, seat: Option<usize>, placed: bool, since: Stamp) -> Started {
         match seat.map(|seat| &*self.seats[seat]) {
             // Not alike what is long: that would be recorded several times.
             Some(seat) if since.is_alike() && seat.is_short.load(Ordering::Relaxed) => {
@@ -313,15 +384,15 @@ impl Timing {
                 if placed {
                     seat.times.queue_wait.record_again();
                 }
-                Stamp::ALIKE
+                seat.begin(Stamp::ALIKE)
             }
             seat => self.starts_timed(seat, placed, since),
         }
     }
 
-    fn starts_timed(&self, seat: Option<&Seat>, placed: bool, since: Stamp) -> Stamp {
+    fn starts_timed(&self, seat: Option<&Seat>, placed: bool, since: Stamp) -> Started {
         let Some(clock) = &self.clock else {
-            return Stamp::NONE;
+            return Started::at(Stamp::NONE);
         };
         let Some(seat) = seat else {
             let now = clock.now();
@@ -329,7 +400,7 @@ impl Timing {
                 let waits = &self.elsewhere.queue_wait;
                 waits.record_shared(clock.nanos(since.or(now), now));
             }
-            return now;
+            return Started::at(now);
         };
         let follows = Stamp::from_raw(seat.starts.load(Ordering::Relaxed));
         seat.starts.store(Stamp::NONE.raw(), Ordering::Relaxed);
@@ -343,34 +414,33 @@ impl Timing {
             let nanos = clock.nanos(since.or(now), now);
             seat.times.queue_wait.record(nanos);
         }
-        now
+        seat.begin(now)
     }
 
     /// A job has run, which started then.
     #[inline]
-    pub(crate) fn ended(&self, seat: Option<usize>, started: Stamp) {
+    pub(crate) fn ended(&self, seat: Option<usize>, started: Started) {
         match seat.map(|seat| &*self.seats[seat]) {
-            Some(seat) if started == Stamp::ALIKE => {
+            Some(seat) if !started.is_timed() => {
                 // What has run inside of it may have been timed, and ended before.
                 seat.ended.store(Stamp::NONE.raw(), Ordering::Relaxed);
-                seat.times.run_time.record_again();
+                seat.end_untimed(started);
             }
             seat => self.ended_timed(seat, started),
         }
     }
 
-    fn ended_timed(&self, seat: Option<&Seat>, started: Stamp) {
+    fn ended_timed(&self, seat: Option<&Seat>, started: Started) {
         let Some(clock) = &self.clock else {
             return;
         };
         let now = clock.now();
-        let nanos = clock.nanos(started, now);
+        let nanos = clock.nanos(started.at, now);
         let Some(seat) = seat else {
             return self.elsewhere.run_time.record_shared(nanos);
         };
         seat.ended.store(now.raw(), Ordering::Relaxed);
-        seat.is_short.store(nanos < SHORT, Ordering::Relaxed);
-        seat.times.run_time.record(nanos);
+        seat.end(started, nanos);
     }
 
     /// Somebody has to wait for a place. Returns since when.
@@ -461,14 +531,14 @@ mod tests {
         let timing = timing();
         let since = timing.stamp_task(Some(0));
         assert_eq!(since, Stamp::ALIKE);
-        assert_eq!(timing.starts(Some(0), true, since), Stamp::ALIKE);
+        assert!(!timing.starts(Some(0), true, since).is_timed());
         // The last one on this thread was not short; and who has no seat has none.
         let long = &timing.seats[1].times;
         long.queue_wait.record(1 << 40);
         long.run_time.record(1 << 40);
         for seat in [Some(1), None] {
             let started = timing.starts(seat, true, since);
-            assert!(started > Stamp::ALIKE);
+            assert!(started.is_timed());
             timing.ended(seat, started);
         }
         let seen = timing.latencies(|| 0).jobs;
@@ -488,17 +558,59 @@ mod tests {
         assert_eq!(lent.iter().filter(|lent| !lent.is_alike()).count(), 2);
         assert!(!stamp(false).is_alike());
         // Where the last one was short it is as that one, and elsewhere it has waited since its stamp.
-        assert_eq!(timing.starts(Some(0), true, lent[0]), Stamp::ALIKE);
+        assert!(!timing.starts(Some(0), true, lent[0]).is_timed());
         let began = std::time::Instant::now();
         while began.elapsed() < std::time::Duration::from_micros(50) {
             std::hint::spin_loop();
         }
         for (waits, seat) in [Some(1), None].into_iter().enumerate() {
-            assert!(timing.starts(seat, true, lent[0]) > own);
+            assert!(timing.starts(seat, true, lent[0]).is_timed());
             let seen = timing.latencies(|| 0).jobs.queue_wait;
             assert_eq!(seen.count, 2 + waits as u64);
             assert!(seen.sum >= 45_000 * (1 + waits as u128), "{}", seen.sum);
         }
+    }
+
+    /// Tasks of 40 ns, and one that has waited for ten of them: it is as long as they are, whether it was timed
+    /// or not, and says nothing of the next.
+    #[test]
+    fn m2_a_task_that_runs_short_ones_is_long_and_they_stay_short() {
+        let run_time = |run: &dyn Fn(&Seat)| {
+            let seat = Seat::default();
+            seat.times.make();
+            let end_short = || seat.end(seat.begin(Stamp::NONE), 40);
+            end_short();
+            run(&seat);
+            assert!(seat.is_short.load(Ordering::Relaxed));
+            seat.end_untimed(seat.begin(Stamp::ALIKE));
+            let times = JobLatencies::of(&seat.times).run_time;
+            (times.count, times.sum, times.max)
+        };
+        let inside = |seat: &Seat, tasks: u64| {
+            (0..tasks).for_each(|_| seat.end_untimed(seat.begin(Stamp::ALIKE)));
+        };
+        let timed = run_time(&|seat| {
+            let outer = seat.begin(Stamp::NONE);
+            inside(seat, 100);
+            seat.end(outer, 5_000);
+        });
+        assert_eq!(timed, (103, 5_000 + 102 * 40, 5_000));
+        let untimed = run_time(&|seat| {
+            let outermost = seat.begin(Stamp::ALIKE);
+            let outer = seat.begin(Stamp::ALIKE);
+            inside(seat, 100);
+            seat.end_untimed(outer);
+            seat.end_untimed(outermost);
+        });
+        assert_eq!(untimed, (104, 4_040 + 4_080 + 102 * 40, 4_080));
+        // As long by itself as all that ran inside of it: so may the next one be.
+        let seat = Seat::default();
+        seat.times.make();
+        seat.end(seat.begin(Stamp::NONE), 40);
+        let outer = seat.begin(Stamp::NONE);
+        inside(&seat, 100);
+        seat.end(outer, 8_001);
+        assert!(!seat.is_short.load(Ordering::Relaxed));
     }
 
     #[test]

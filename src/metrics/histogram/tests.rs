@@ -89,6 +89,20 @@ fn m2_one_record_is_every_percentile() {
 }
 
 #[test]
+fn m2_what_is_recorded_aside_is_not_what_is_recorded_again() {
+    let histogram = Histogram::made();
+    for value in [40, 41] {
+        histogram.record(value);
+        histogram.record_again();
+        histogram.record_aside(value + 5_000);
+        histogram.record_aside(value);
+        histogram.record_again();
+    }
+    let all = [40, 40, 40, 40, 5_040, 41, 41, 41, 41, 5_041];
+    assert_eq!(merged([&histogram]), merged([&recorded(&all)]));
+}
+
+#[test]
 fn m2_the_ranks_are_exact() {
     // Each value is a bucket of its own, and one in the number of its rank.
     let values: Vec<u64> = (1..=50).collect();
