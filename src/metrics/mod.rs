@@ -4,6 +4,7 @@ mod clock;
 mod histogram;
 mod prometheus;
 mod recorder;
+mod seat;
 mod snapshot;
 mod table;
 mod timing;
@@ -12,7 +13,8 @@ pub(crate) use self::{
     clock::Stamp,
     prometheus::PoolCollector,
     recorder::{BatchPlaces, GuestCell, Recorder},
-    timing::{Guest, Stamps, Started, Timing},
+    seat::Started,
+    timing::{Guest, Stamps, Timing},
 };
 pub use self::{
     histogram::LatencySummary,

@@ -4,19 +4,8 @@
 //!
 //! A job is stamped when it has its place, and the clock is read once more when it ends. Its start is the
 //! end of the job before it, if the worker came to it from there with nothing in between: the loop
-//! says so by `next_follows`. Otherwise the clock is read at its start too.
-//!
-//! **Short tasks.** What a pool's own thread spawns into a scope may be shorter than it takes to read a
-//! clock. So if the last job that was timed on that thread was shorter than [`SHORT`], only one in
-//! [`SAMPLE`] of those that it spawns is timed; the others are recorded as what was timed last on the
-//! thread that runs them, if that was short too: to count them is all that it takes. If it was not, or on a
-//! thread that is not the pool's, such a task is timed when it starts, and counts as one that has not waited. When
-//! one turns out to be longer, all are timed again.
-//!
-//! **Jobs inside of jobs.** A task that waits for a scope of its own runs others meanwhile, and takes as long as all
-//! of them. If most of the time was theirs it says nothing of how long the next one will take, and what comes after it is recorded
-//! as what was timed before it. If such a task is not timed itself, its length is the sum of what was recorded of those
-//! inside of it, and of the [`own`](Seat::own) part of the last that was timed. What others ran for it is missing there.
+//! says so by `next_follows`. Otherwise the clock is read at its start too. What may be too short for that, and so is not
+//! always timed, `seat.rs` tells.
 //!
 //! **Items of a batch** are stamped by its producer, who may be anybody: he goes by the last of them that was
 //! timed, on whichever thread. While they are short one in [`SAMPLE`] is stamped, and timed. The others are lent the
@@ -39,127 +28,9 @@ use crossbeam_utils::CachePadded;
 use super::{
     clock::{Clock, Stamp},
     histogram::{Histogram, LatencySummary, Merged},
+    seat::{SAMPLE, Seat, Started, Times},
 };
-use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
-
-/// In ns. By feel: what takes so long bears that the clock is read for it.
-const SHORT: u64 = 1_000;
-
-/// One in so many short tasks is timed. With that, the clock costs a few ns a task.
-const SAMPLE: u64 = 8;
-
-/// How long jobs took.
-#[derive(Debug, Default)]
-struct Times {
-    queue_wait: Histogram,
-    run_time: Histogram,
-}
-
-impl Times {
-    fn made() -> Self {
-        let times = Self::default();
-        times.make();
-        times
-    }
-
-    fn make(&self) {
-        self.queue_wait.make();
-        self.run_time.make();
-    }
-}
-
-/// What the thread of one seat writes, with plain loads and stores.
-#[derive(Debug, Default)]
-struct Seat {
-    /// When the last job ended here.
-    ended: AtomicU64,
-    /// When the next job starts here, if nobody has to look at the clock for it.
-    starts: AtomicU64,
-    /// Whether the last job that was timed was short, and so are those that are taken to be as it was.
-    is_short: AtomicBool,
-    /// How many tasks were spawned since then.
-    spawned: AtomicU64,
-    /// How long the last short job that was timed took without those that ran inside of it, in ns.
-    own: AtomicU64,
-    /// How long all jobs took that have ended here, each without those inside of it, in ns.
-    spent: AtomicU64,
-    /// Made when the thread starts.
-    times: Times,
-}
-
-impl Seat {
-    /// Whether the next task is taken to be as those before it.
-    #[inline]
-    fn is_alike(&self) -> bool {
-        self.is_short.load(Ordering::Relaxed) && {
-            let spawned = self.spawned.load(Ordering::Relaxed).wrapping_add(1);
-            self.spawned.store(spawned, Ordering::Relaxed);
-            spawned % SAMPLE != 0
-        }
-    }
-
-    /// A job starts.
-    #[inline]
-    fn begin(&self, at: Stamp) -> Started {
-        let spent = self.spent.load(Ordering::Relaxed);
-        Started { at, spent }
-    }
-
-    /// A job has run that was not timed. Whatever ran inside of it, it took so much longer.
-    #[inline]
-    fn end_untimed(&self, started: Started) {
-        let spent = self.spent.load(Ordering::Relaxed);
-        let own = self.own.load(Ordering::Relaxed);
-        self.spent.store(spent.wrapping_add(own), Ordering::Relaxed);
-        let nanos = spent.wrapping_sub(started.spent).wrapping_add(own);
-        let run_time = &self.times.run_time;
-        if nanos < SHORT {
-            run_time.record_again();
-        } else {
-            run_time.record_aside(nanos);
-        }
-    }
-
-    /// A job has run that was timed, and took so long.
-    fn end(&self, started: Started, nanos: u64) {
-        let spent = self.spent.load(Ordering::Relaxed);
-        let inside = spent.wrapping_sub(started.spent);
-        let own = nanos.saturating_sub(inside);
-        self.spent
-            .store(started.spent.wrapping_add(nanos), Ordering::Relaxed);
-        let is_short = nanos < SHORT;
-        if is_short {
-            self.own.store(own, Ordering::Relaxed);
-        } else if own < inside {
-            // Nothing is known of the others by that: those inside of it may all be short, and be most of them.
-            return self.times.run_time.record_aside(nanos);
-        }
-        self.is_short.store(is_short, Ordering::Relaxed);
-        self.times.run_time.record(nanos);
-    }
-}
-
-/// That a job has started.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Started {
-    /// When.
-    at: Stamp,
-    /// What the thread had spent on jobs by then.
-    spent: u64,
-}
-
-impl Started {
-    /// Where nobody keeps accounts of the time that is spent.
-    fn at(at: Stamp) -> Self {
-        Self { at, spent: 0 }
-    }
-
-    /// Whether the clock was read for it.
-    #[inline]
-    pub(crate) fn is_timed(self) -> bool {
-        self.at != Stamp::ALIKE
-    }
-}
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 /// The seat of a thread that is not the pool's. It runs jobs that have no place, in no other way.
 #[derive(Debug)]
@@ -169,7 +40,7 @@ impl Guest {
     /// Whether the next job is taken to be as the last one, which was short.
     #[inline]
     pub(crate) fn is_short(&self) -> bool {
-        self.0.is_short.load(Ordering::Relaxed)
+        self.0.is_short()
     }
 }
 
@@ -295,7 +166,7 @@ impl Timing {
     /// Whether the last job that was timed on this seat was short.
     #[inline]
     pub(crate) fn is_short(&self, seat: usize) -> bool {
-        self.seats[seat].is_short.load(Ordering::Relaxed)
+        self.seats[seat].is_short()
     }
 
     /// The same as `stamp_task`, for a task that starts at once.
@@ -349,7 +220,7 @@ impl Timing {
         if started.is_timed() {
             self.ended_timed(Some(guest), started);
         } else {
-            guest.end_untimed(started);
+            guest.end_alike(started);
         }
     }
 
@@ -357,10 +228,7 @@ impl Timing {
     #[inline]
     pub(crate) fn next_follows(&self, seat: usize) {
         if self.clock.is_some() {
-            let seat = &self.seats[seat];
-            let ended = seat.ended.load(Ordering::Relaxed);
-            seat.starts.store(ended, Ordering::Relaxed);
-            seat.ended.store(Stamp::NONE.raw(), Ordering::Relaxed);
+            self.seats[seat].next_follows();
         }
     }
 
@@ -368,9 +236,7 @@ impl Timing {
     #[inline]
     pub(crate) fn next_does_not_follow(&self, seat: usize) {
         if self.clock.is_some() {
-            let seat = &self.seats[seat];
-            seat.starts.store(Stamp::NONE.raw(), Ordering::Relaxed);
-            seat.ended.store(Stamp::NONE.raw(), Ordering::Relaxed);
+            self.seats[seat].next_does_not_follow();
         }
     }
 
@@ -379,13 +245,7 @@ impl Timing {
     pub(crate) fn starts(&self, seat: Option<usize>, placed: bool, since: Stamp) -> Started {
         match seat.map(|seat| &*self.seats[seat]) {
             // Not alike what is long: that would be recorded several times.
-            Some(seat) if since.is_alike() && seat.is_short.load(Ordering::Relaxed) => {
-                seat.starts.store(Stamp::NONE.raw(), Ordering::Relaxed);
-                if placed {
-                    seat.times.queue_wait.record_again();
-                }
-                seat.begin(Stamp::ALIKE)
-            }
+            Some(seat) if since.is_alike() && seat.is_short() => seat.begin_alike(placed),
             seat => self.starts_timed(seat, placed, since),
         }
     }
@@ -402,30 +262,14 @@ impl Timing {
             }
             return Started::at(now);
         };
-        let follows = Stamp::from_raw(seat.starts.load(Ordering::Relaxed));
-        seat.starts.store(Stamp::NONE.raw(), Ordering::Relaxed);
-        let now = if follows == Stamp::NONE {
-            clock.now()
-        } else {
-            // It may have come after that.
-            follows.max(since)
-        };
-        if placed {
-            let nanos = clock.nanos(since.or(now), now);
-            seat.times.queue_wait.record(nanos);
-        }
-        seat.begin(now)
+        seat.begin_timed(clock, placed, since)
     }
 
     /// A job has run, which started then.
     #[inline]
     pub(crate) fn ended(&self, seat: Option<usize>, started: Started) {
         match seat.map(|seat| &*self.seats[seat]) {
-            Some(seat) if !started.is_timed() => {
-                // What has run inside of it may have been timed, and ended before.
-                seat.ended.store(Stamp::NONE.raw(), Ordering::Relaxed);
-                seat.end_untimed(started);
-            }
+            Some(seat) if !started.is_timed() => seat.end_alike(started),
             seat => self.ended_timed(seat, started),
         }
     }
@@ -434,13 +278,13 @@ impl Timing {
         let Some(clock) = &self.clock else {
             return;
         };
-        let now = clock.now();
-        let nanos = clock.nanos(started.at, now);
-        let Some(seat) = seat else {
-            return self.elsewhere.run_time.record_shared(nanos);
-        };
-        seat.ended.store(now.raw(), Ordering::Relaxed);
-        seat.end(started, nanos);
+        match seat {
+            Some(seat) => seat.end_timed(clock, started),
+            None => {
+                let nanos = clock.nanos(started.at, clock.now());
+                self.elsewhere.run_time.record_shared(nanos);
+            }
+        }
     }
 
     /// Somebody has to wait for a place. Returns since when.
@@ -522,7 +366,7 @@ mod tests {
     fn timing() -> Timing {
         let timing = Timing::new(2, true);
         (0..2).for_each(|seat| timing.enroll(seat));
-        timing.seats[0].is_short.store(true, Ordering::Relaxed);
+        timing.seats[0].took(Started::at(Stamp::NONE), 40);
         timing
     }
 
@@ -532,7 +376,7 @@ mod tests {
         let since = timing.stamp_task(Some(0));
         assert_eq!(since, Stamp::ALIKE);
         assert!(!timing.starts(Some(0), true, since).is_timed());
-        // The last one on this thread was not short; and who has no seat has none.
+        // The last one on the other was not short; and who has no seat has none.
         let long = &timing.seats[1].times;
         long.queue_wait.record(1 << 40);
         long.run_time.record(1 << 40);
@@ -543,7 +387,7 @@ mod tests {
         }
         let seen = timing.latencies(|| 0).jobs;
         assert_eq!((seen.queue_wait.count, seen.queue_wait.sum), (4, 1 << 40));
-        assert_eq!(seen.run_time.count, 3);
+        assert_eq!(seen.run_time.count, 4);
         assert!(seen.run_time.sum < 2 << 40);
     }
 
@@ -569,63 +413,5 @@ mod tests {
             assert_eq!(seen.count, 2 + waits as u64);
             assert!(seen.sum >= 45_000 * (1 + waits as u128), "{}", seen.sum);
         }
-    }
-
-    /// Tasks of 40 ns, and one that has waited for ten of them: it is as long as they are, whether it was timed
-    /// or not, and says nothing of the next.
-    #[test]
-    fn m2_a_task_that_runs_short_ones_is_long_and_they_stay_short() {
-        let run_time = |run: &dyn Fn(&Seat)| {
-            let seat = Seat::default();
-            seat.times.make();
-            let end_short = || seat.end(seat.begin(Stamp::NONE), 40);
-            end_short();
-            run(&seat);
-            assert!(seat.is_short.load(Ordering::Relaxed));
-            seat.end_untimed(seat.begin(Stamp::ALIKE));
-            let times = JobLatencies::of(&seat.times).run_time;
-            (times.count, times.sum, times.max)
-        };
-        let inside = |seat: &Seat, tasks: u64| {
-            (0..tasks).for_each(|_| seat.end_untimed(seat.begin(Stamp::ALIKE)));
-        };
-        let timed = run_time(&|seat| {
-            let outer = seat.begin(Stamp::NONE);
-            inside(seat, 100);
-            seat.end(outer, 5_000);
-        });
-        assert_eq!(timed, (103, 5_000 + 102 * 40, 5_000));
-        let untimed = run_time(&|seat| {
-            let outermost = seat.begin(Stamp::ALIKE);
-            let outer = seat.begin(Stamp::ALIKE);
-            inside(seat, 100);
-            seat.end_untimed(outer);
-            seat.end_untimed(outermost);
-        });
-        assert_eq!(untimed, (104, 4_040 + 4_080 + 102 * 40, 4_080));
-        // As long by itself as all that ran inside of it: so may the next one be.
-        let seat = Seat::default();
-        seat.times.make();
-        seat.end(seat.begin(Stamp::NONE), 40);
-        let outer = seat.begin(Stamp::NONE);
-        inside(&seat, 100);
-        seat.end(outer, 8_001);
-        assert!(!seat.is_short.load(Ordering::Relaxed));
-    }
-
-    #[test]
-    fn m2_a_job_does_not_start_before_an_untimed_one_has_ended() {
-        let timing = timing();
-        let outer = timing.starts(Some(0), true, Stamp::ALIKE);
-        let inner = timing.starts(Some(0), false, Stamp::NONE);
-        timing.ended(Some(0), inner);
-        timing.next_follows(0);
-        let starts = &timing.seats[0].starts;
-        assert_ne!(starts.load(Ordering::Relaxed), Stamp::NONE.raw());
-        timing.starts(Some(0), false, Stamp::ALIKE);
-        timing.ended(Some(0), inner);
-        timing.ended(Some(0), outer);
-        timing.next_follows(0);
-        assert_eq!(starts.load(Ordering::Relaxed), Stamp::NONE.raw());
     }
 }
