@@ -125,16 +125,23 @@ fn r5_nor_does_a_job_that_spawns() {
 fn r5_a_handle_costs_one_allocation() {
     let _turn = turn();
     watched(|| {
-        let pool = pool(1, 64);
+        // Nobody is to be called: how often that takes an allocation depends on when the worker runs dry.
+        let pool = pool(1, JOBS as usize);
+        let mut handles = Vec::with_capacity(JOBS as usize);
         let made = allocations(|| {
+            let held = occupy(&pool);
             for n in 0..JOBS {
-                assert_eq!(pool.submit(move || n).unwrap().join().unwrap(), n);
+                handles.push(pool.submit(move || n).unwrap());
+            }
+            held.release();
+            for (n, handle) in (0..).zip(handles.drain(..)) {
+                assert_eq!(handle.join().unwrap(), n);
             }
         });
         println!("{made} for {JOBS} jobs");
         assert!(
-            // And the blocks of the injector, and a call through rayon now and then.
-            (JOBS..JOBS + JOBS / 25).contains(&made),
+            // And the blocks of the injector.
+            (JOBS..JOBS + JOBS / 50).contains(&made),
             "{made} for {JOBS}"
         );
     });
