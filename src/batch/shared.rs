@@ -267,6 +267,7 @@ impl<T, F: Fn(T) -> R, R> Shared<T, F, R> {
     }
 
     /// The same on a thread that is not the pool's.
+    #[inline]
     pub(super) fn run_on_visit(&self, visit: &Visit<'_>, item: T) -> Outcome<R> {
         let started = visit.begin();
         let outcome = catch_unwind(AssertUnwindSafe(|| (self.f)(item)));

@@ -158,7 +158,15 @@ impl Seat {
         let spent = self.spent.load(Ordering::Relaxed);
         let own = self.own.load(Ordering::Relaxed);
         self.spent.store(spent.wrapping_add(own), Ordering::Relaxed);
-        let nanos = spent.wrapping_sub(started.spent).wrapping_add(own);
+        if spent == started.spent {
+            self.times.run_time.record_again();
+        } else {
+            self.took_untimed(spent.wrapping_sub(started.spent).wrapping_add(own));
+        }
+    }
+
+    #[inline(never)]
+    fn took_untimed(&self, nanos: u64) {
         let run_time = &self.times.run_time;
         if nanos < SHORT {
             run_time.record_again();

@@ -163,6 +163,12 @@ impl Timing {
         stamps.last
     }
 
+    /// Whether latencies are tracked.
+    #[inline]
+    pub(crate) fn is_tracking(&self) -> bool {
+        self.clock.is_some()
+    }
+
     /// Whether the last job that was timed on this seat was short.
     #[inline]
     pub(crate) fn is_short(&self, seat: usize) -> bool {
@@ -220,7 +226,8 @@ impl Timing {
         if started.is_timed() {
             self.ended_timed(Some(guest), started);
         } else {
-            guest.end_alike(started);
+            // None runs inside of another.
+            guest.times.run_time.record_again();
         }
     }
 
