@@ -70,6 +70,8 @@ mod inner;
 mod job;
 mod last_look;
 #[cfg(not(loom))]
+mod looks;
+#[cfg(not(loom))]
 mod mail;
 #[cfg(not(loom))]
 mod metrics;

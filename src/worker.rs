@@ -29,6 +29,7 @@ use crate::{
     fence::Light,
     inner::Inner,
     job::Job,
+    looks::Looks,
     mail::{self, Look},
     queue::Local,
     site::Site,
@@ -65,9 +66,6 @@ const SAME_DEPTH: usize = 128;
 /// are what a stack has to be made for.
 pub(crate) const INLINE_DEPTH: usize = if cfg!(shuttle) { 2 } else { 16 };
 
-/// In how many spawns of a row that found the queue full one looks whether it still is.
-const LOOK_AGAIN: u32 = 16;
-
 /// What a thread has for its life.
 pub(crate) struct Seat {
     pub(crate) index: usize,
@@ -98,8 +96,7 @@ pub(crate) struct Current {
     inline_depth: Cell<usize>,
     /// Jobs that are to run inline when the outermost of those has returned.
     deferred: RefCell<VecDeque<Job>>,
-    /// How many spawns in a row found the queue full.
-    full: Cell<u32>,
+    looks: Looks,
     /// How often it looks everywhere before it lies down.
     searches: Cell<u32>,
     /// Whether it is counted as offering.
@@ -151,7 +148,7 @@ pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
         frame: Cell::new(ptr::null()),
         inline_depth: Cell::new(0),
         deferred: RefCell::new(VecDeque::new()),
-        full: Cell::new(0),
+        looks: Looks::default(),
         searches: Cell::new(SEARCHES),
         offers: Cell::new(false),
     };
@@ -312,22 +309,18 @@ impl Current {
         }
     }
 
-    /// Takes a place for a job that can as well run inline. Whether the queue is still full is not
-    /// looked at each time: that costs a look at every thread's counter.
+    /// Takes a place for a job that can as well run inline. Whether a full queue still is full is not looked at each
+    /// time.
     #[inline]
     pub(crate) fn take_place(&self) -> Result<(), Refusal> {
-        let full = self.full.get();
-        let admission = &self.inner.admission;
-        let taken = if full % LOOK_AGAIN == 0 {
-            admission.try_acquire_from(self.seat.index)
-        } else {
-            admission.try_acquire_uncollected()
-        };
-        self.full.set(if taken.is_err() {
-            full.wrapping_add(1)
-        } else {
-            0
-        });
+        let (inner, index) = (&*self.inner, self.seat.index);
+        if self.looks.is_spared() {
+            return inner.admission.try_acquire_uncollected();
+        }
+        let taken = inner.admission.try_acquire_from(index);
+        if taken.is_err() {
+            self.looks.found_full(inner, inner.timing.is_short(index));
+        }
         taken
     }
 

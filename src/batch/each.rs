@@ -7,6 +7,7 @@ use super::{
 use crate::{
     inner::Inner,
     job::Runnable,
+    looks::Looks,
     pool::Pool,
     scope::{Scope, ScopeRef},
     site::{Site, Visit},
@@ -43,13 +44,6 @@ impl<'scope> Home<'scope> for Each<'scope> {
 
 type Feed<'p, 'scope, T, F> = Producer<'p, Each<'scope>, T, F, ()>;
 
-/// How many short items a caller that is not the pool's runs at most before it looks again whether the queue that was
-/// full still is: that costs a look at what every worker is writing.
-const LOOK_AGAIN: u64 = 128;
-
-/// Meanwhile all workers together begin at most this part of the queue's capacity, if they are as quick.
-const PART: u64 = 8;
-
 /// So many items it runs without books of its own, which would cost more than they spare.
 const FEW: u32 = 8;
 
@@ -58,8 +52,7 @@ struct Caller<'p> {
     /// How many items it has run without a visit.
     few: u32,
     visit: Option<Visit<'p>>,
-    /// How many more it runs before it looks again.
-    unlooked: u64,
+    looks: Looks,
 }
 
 impl<'p> Caller<'p> {
@@ -67,7 +60,7 @@ impl<'p> Caller<'p> {
         Self {
             few: 0,
             visit: None,
-            unlooked: 0,
+            looks: Looks::default(),
         }
     }
 
@@ -86,19 +79,15 @@ impl<'p> Caller<'p> {
 
     /// Whether it has got a place. If not, it is to run the item.
     #[inline]
-    fn admit(&mut self, inner: &Inner) -> bool {
-        if self.unlooked > 0 {
-            self.unlooked -= 1;
+    fn admit(&self, inner: &Inner) -> bool {
+        if self.looks.is_spared() {
             return inner.admission.try_acquire_uncollected().is_ok();
         }
         if let Ok(Entry::Place) = inner.admit_structured(Wait::Inline, None) {
             return true;
         }
-        if self.visit.as_ref().is_some_and(Visit::is_short) {
-            let workers = inner.sleep.in_service().max(1) as u64;
-            let few = inner.admission.capacity() / (PART * workers);
-            self.unlooked = few.clamp(1, LOOK_AGAIN) - 1;
-        }
+        let is_short = self.visit.as_ref().is_some_and(Visit::is_short);
+        self.looks.found_full(inner, is_short);
         false
     }
 }

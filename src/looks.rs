@@ -1,0 +1,50 @@
+//! How often a thread that brings jobs, and runs them itself because the queue was full, looks whether it still is.
+//!
+//! A look is at what every worker is writing, which takes as long as several short jobs do. Meanwhile the queue may run
+//! dry, and the others with it. So after one that found it full, a thread whose jobs are short brings so many of them without a look that
+//! all workers together begin only a part of those that wait, if they are as quick; and after a long job it looks each
+//! time.
+
+use std::cell::Cell;
+
+use crate::inner::Inner;
+
+/// The most short jobs between two looks.
+const MOST: u64 = 128;
+
+/// The workers come to this part of the queue's capacity between two looks.
+const PART: u64 = 4;
+
+/// How many jobs there are between two looks if their times are not tracked.
+const UNKNOWN: u64 = 16;
+
+/// The looks of one thread.
+#[derive(Debug, Default)]
+pub(crate) struct Looks {
+    /// How many jobs it brings before the next.
+    spared: Cell<u64>,
+}
+
+impl Looks {
+    /// A job was brought: whether to do without a look.
+    #[inline]
+    pub(crate) fn is_spared(&self) -> bool {
+        let spared = self.spared.get();
+        self.spared.set(spared.saturating_sub(1));
+        spared > 0
+    }
+
+    /// A look has found the queue full; the thread's last job that was timed was short, or was not.
+    #[inline]
+    pub(crate) fn found_full(&self, inner: &Inner, is_short: bool) {
+        let between = if !inner.timing.is_tracking() {
+            UNKNOWN
+        } else if is_short {
+            let workers = inner.sleep.in_service().max(1) as u64;
+            (inner.admission.capacity() / (PART * workers)).clamp(1, MOST)
+        } else {
+            1
+        };
+        self.spared.set(between - 1);
+    }
+}
