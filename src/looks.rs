@@ -1,9 +1,9 @@
 //! How often a thread that brings jobs, and runs them itself because the queue was full, looks whether it still is.
 //!
 //! A look is at what every worker is writing, which takes as long as several short jobs do. Meanwhile the queue may run
-//! dry, and the others with it. So after one that found it full, a thread whose jobs are short brings so many of them without a look that
-//! all workers together begin only a part of those that wait, if they are as quick; and after a long job it looks each
-//! time.
+//! dry, and the others with it. So after one that found it full, a thread whose jobs are short brings so many of them
+//! without a look that all workers together begin only a part of those that wait, if they are as quick; and as soon as
+//! a job is known to have been long, it looks each time.
 
 use std::cell::Cell;
 
@@ -26,24 +26,24 @@ pub(crate) struct Looks {
 }
 
 impl Looks {
-    /// A job was brought: whether to do without a look.
+    /// A job was brought: whether to do without a look. The last one that was timed was short, or was not, or none is.
     #[inline]
-    pub(crate) fn is_spared(&self) -> bool {
+    pub(crate) fn is_spared(&self, is_short: Option<bool>) -> bool {
         let spared = self.spared.get();
         self.spared.set(spared.saturating_sub(1));
-        spared > 0
+        spared > 0 && is_short != Some(false)
     }
 
-    /// A look has found the queue full; the thread's last job that was timed was short, or was not.
+    /// A look has found the queue full.
     #[inline]
-    pub(crate) fn found_full(&self, inner: &Inner, is_short: bool) {
-        let between = if !inner.timing.is_tracking() {
-            UNKNOWN
-        } else if is_short {
-            let workers = inner.sleep.in_service().max(1) as u64;
-            (inner.admission.capacity() / (PART * workers)).clamp(1, MOST)
-        } else {
-            1
+    pub(crate) fn found_full(&self, inner: &Inner, is_short: Option<bool>) {
+        let between = match is_short {
+            Some(true) => {
+                let workers = inner.sleep.in_service().max(1) as u64;
+                (inner.admission.capacity() / (PART * workers)).clamp(1, MOST)
+            }
+            Some(false) => 1,
+            None => UNKNOWN,
         };
         self.spared.set(between - 1);
     }

@@ -83,9 +83,9 @@ impl<'a> Visit<'a> {
         }
     }
 
-    /// Whether the last job that was timed was short.
-    pub(crate) fn is_short(&self) -> bool {
-        self.times.is_short()
+    /// Whether the last job that was timed was short. None if none is.
+    pub(crate) fn is_short(&self) -> Option<bool> {
+        self.inner.timing.is_guest_short(&self.times)
     }
 
     /// A job starts. Returns when it does.

@@ -314,12 +314,13 @@ impl Current {
     #[inline]
     pub(crate) fn take_place(&self) -> Result<(), Refusal> {
         let (inner, index) = (&*self.inner, self.seat.index);
-        if self.looks.is_spared() {
+        let is_short = inner.timing.is_short(index);
+        if self.looks.is_spared(is_short) {
             return inner.admission.try_acquire_uncollected();
         }
         let taken = inner.admission.try_acquire_from(index);
         if taken.is_err() {
-            self.looks.found_full(inner, inner.timing.is_short(index));
+            self.looks.found_full(inner, is_short);
         }
         taken
     }

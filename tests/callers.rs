@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use adaptive_pool::Pool;
@@ -107,6 +108,34 @@ fn r2_a_caller_who_runs_short_items_looks_at_the_queue_again() {
                 drop(held.lock().unwrap().take());
             }
         });
+        assert_conserved(&pool);
+    });
+}
+
+/// Who has found the queue full, and whose jobs are short, does not look again for a hundred of them. If they turn out to be
+/// long meanwhile, he does; it takes eight to know that.
+#[test]
+fn r2_a_worker_whose_jobs_become_long_looks_at_the_queue_again() {
+    const CAPACITY: u64 = 1024;
+    watched(|| {
+        let builder = Pool::builder().workers(2).capacity(CAPACITY as usize);
+        let pool = builder.build().unwrap();
+        let spin = || {
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_micros(20) {}
+        };
+        for round in 0..20 {
+            let held = occupy(&pool);
+            pool.scope(|scope| {
+                (0..CAPACITY + ITEMS + 7 * round).for_each(|_| scope.spawn(|_| ()));
+                held.release();
+                wait_until(|| pool.metrics().depth == 0);
+                let before = pool.metrics().inlined;
+                (0..100).for_each(|_| scope.spawn(|_| spin()));
+                let inlined = pool.metrics().inlined - before;
+                assert!(inlined <= 8, "{inlined} in round {round}");
+            });
+        }
         assert_conserved(&pool);
     });
 }

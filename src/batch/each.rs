@@ -80,13 +80,16 @@ impl<'p> Caller<'p> {
     /// Whether it has got a place. If not, it is to run the item.
     #[inline]
     fn admit(&self, inner: &Inner) -> bool {
-        if self.looks.is_spared() {
+        let is_short = match &self.visit {
+            Some(visit) => visit.is_short(),
+            None => Some(false),
+        };
+        if self.looks.is_spared(is_short) {
             return inner.admission.try_acquire_uncollected().is_ok();
         }
         if let Ok(Entry::Place) = inner.admit_structured(Wait::Inline, None) {
             return true;
         }
-        let is_short = self.visit.as_ref().is_some_and(Visit::is_short);
         self.looks.found_full(inner, is_short);
         false
     }

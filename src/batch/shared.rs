@@ -252,7 +252,7 @@ impl<T, F: Fn(T) -> R, R> Shared<T, F, R> {
     #[inline]
     fn was_timed(&self, site: &Site<'_>) {
         let Some(seat) = site.seat else { return };
-        let is_short = site.inner.timing.is_short(seat);
+        let is_short = site.inner.timing.is_short(seat) == Some(true);
         if self.are_short() != is_short {
             self.are_short.store(is_short, Ordering::Relaxed);
         }

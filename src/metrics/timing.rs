@@ -36,14 +36,6 @@ use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 #[derive(Debug)]
 pub(crate) struct Guest(Arc<CachePadded<Seat>>);
 
-impl Guest {
-    /// Whether the next job is taken to be as the last one, which was short.
-    #[inline]
-    pub(crate) fn is_short(&self) -> bool {
-        self.0.is_short()
-    }
-}
-
 /// What the items of a batch are stamped with, by its one producer.
 #[derive(Debug, Default)]
 pub(crate) struct Stamps {
@@ -163,16 +155,18 @@ impl Timing {
         stamps.last
     }
 
-    /// Whether latencies are tracked.
+    /// Whether the last job that was timed on this seat was short. None if none is.
     #[inline]
-    pub(crate) fn is_tracking(&self) -> bool {
-        self.clock.is_some()
+    pub(crate) fn is_short(&self, seat: usize) -> Option<bool> {
+        self.clock.as_ref()?;
+        Some(self.seats[seat].is_short())
     }
 
-    /// Whether the last job that was timed on this seat was short.
+    /// The same of a guest's.
     #[inline]
-    pub(crate) fn is_short(&self, seat: usize) -> bool {
-        self.seats[seat].is_short()
+    pub(crate) fn is_guest_short(&self, Guest(guest): &Guest) -> Option<bool> {
+        self.clock.as_ref()?;
+        Some(guest.is_short())
     }
 
     /// The same as `stamp_task`, for a task that starts at once.
