@@ -33,7 +33,7 @@
 //! under way: who has put a letter sees `nudges` above zero only if that thread has not looked yet,
 //! since it counts the nudge as taken before it takes the lock. A nudge may be taken anywhere where
 //! rayon waits. To know whether this is the base, it spawns a *look* onto its own rayon queue, which takes the way of
-//! a call: for that way the depth of the base is known (see `worker.rs`). If another thread steals
+//! a call: for that way the depth of the base is known (see `worker/current.rs`). If another thread steals
 //! the look, it nudges once more.
 //!
 //! rayon does not let its threads end while one of them has such a closure in its queue, and one that was never

@@ -89,7 +89,7 @@ pub(crate) struct Inner {
     pub(crate) post: Post,
     pub(crate) settings: Settings,
     pub(crate) hooks: Hooks,
-    /// How deep in the stack a call is taken from rayon's main loop: see `worker.rs`.
+    /// How deep in the stack a call is taken from rayon's main loop: see `worker/current.rs`.
     pub(crate) base_depth: AtomicUsize,
     me: Weak<Inner>,
 }
@@ -177,6 +177,30 @@ impl Inner {
     pub(crate) fn place_taken(&self) {
         if self.scaler.is_due(self) {
             self.scaler.look(self);
+        }
+    }
+
+    /// Looks at the queues once more, after a call was taken back that kept others from being sent, or by one
+    /// who has fallen asleep.
+    pub(crate) fn look_again(&self) {
+        let duty = self.sleep.look_again(|| !self.queue.is_empty());
+        self.fulfil(duty);
+    }
+
+    /// Does what the sleep protocol left to the one who pushed a job.
+    #[inline]
+    pub(crate) fn fulfil(&self, duty: Duty) {
+        match duty {
+            Duty::None => {}
+            Duty::Call => {
+                self.scaler.was_called();
+                self.threads.call(&self.me());
+            }
+            Duty::Discard => {
+                self.discard_submitted();
+                let duty = self.sleep.rouse();
+                self.fulfil(duty);
+            }
         }
     }
 

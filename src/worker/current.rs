@@ -1,0 +1,460 @@
+//! The calling thread, as one of a pool's: its seat, what it has on its stack of ours, and the ways out of service
+//! and back.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    ptr,
+    sync::Arc,
+};
+
+use super::SEARCHES;
+use crate::{
+    admission::Refusal,
+    fence::Light,
+    inner::Inner,
+    job::Job,
+    looks::Looks,
+    queue::Local,
+    site::Site,
+    sleep::Duty,
+    sync::{Ordering, thread_local},
+};
+
+/// How much two depths of the stack may differ and be the same, in bytes: alignment. A wait inside of
+/// a rayon job adds several frames.
+const SAME_DEPTH: usize = 128;
+
+/// How many inline jobs may be on top of each other. By feel: with this many, the jobs' own frames
+/// are what a stack has to be made for.
+pub(crate) const INLINE_DEPTH: usize = if cfg!(shuttle) { 2 } else { 16 };
+
+/// What a thread has for its life.
+pub(crate) struct Seat {
+    pub(crate) index: usize,
+    pub(crate) local: Local,
+}
+
+/// The calling thread, as one of a pool's.
+pub(crate) struct Current {
+    pub(super) inner: Arc<Inner>,
+    pub(super) seat: Seat,
+    /// An address in the stack's first frames.
+    base: usize,
+    /// Whether it is a worker now, further down the stack.
+    pub(super) in_loop: Cell<bool>,
+    /// Whether what it runs now comes from our loop, so that it comes back to its deques after it. Changed by
+    /// `set_has_deques`.
+    has_deques: Cell<bool>,
+    /// Whether it runs a part of a broadcast while it is with rayon.
+    on_errand: Cell<bool>,
+    /// How many places in service it fills with jobs on top of waits inside rayon.
+    pub(super) hops: Cell<usize>,
+    /// Odd while it runs, as a worker and outside of any job, what rayon gave it.
+    gift: Cell<usize>,
+    /// The scope or join that waits, or will wait, nearest to the top of the stack: its address.
+    /// Null in a job that a worker runs for no wait.
+    frame: Cell<*const ()>,
+    /// How many jobs that run inline are on the stack.
+    inline_depth: Cell<usize>,
+    /// Jobs that are to run inline when the outermost of those has returned.
+    deferred: RefCell<VecDeque<Job>>,
+    looks: Looks,
+    /// How often it looks everywhere before it lies down.
+    pub(super) searches: Cell<u32>,
+    /// Whether it is counted as offering.
+    offers: Cell<bool>,
+}
+
+/// What is asked of the calling thread most often, by one comparison.
+#[derive(Clone, Copy)]
+struct Here {
+    /// Null on a thread that is no pool's.
+    current: *const Current,
+    /// The thread's pool: an address, not to be followed. Never null, so that who is equal to it need not look
+    /// whether there is one.
+    pool: *const Inner,
+    /// The same while the thread has deques.
+    deques_of: *const Inner,
+}
+
+impl Here {
+    const NOWHERE: Self = Self {
+        current: ptr::null(),
+        pool: NO_POOL,
+        deques_of: NO_POOL,
+    };
+}
+
+/// Where no pool can be.
+const NO_POOL: *const Inner = ptr::dangling();
+
+thread_local! {
+    static HERE: Cell<Here> = const { Cell::new(Here::NOWHERE) };
+    /// The pool that the thread belongs to, to its very end: thread-local values may end the pool
+    /// when they are dropped. An address, not to be followed.
+    static HOME: Cell<*const Inner> = const { Cell::new(ptr::null()) };
+}
+
+/// Seats the calling thread while `f` runs.
+pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
+    inner.sleep.enroll(seat.index);
+    let current = Current {
+        inner: Arc::clone(inner),
+        seat,
+        base: stack_pointer(),
+        in_loop: Cell::new(false),
+        has_deques: Cell::new(false),
+        on_errand: Cell::new(false),
+        hops: Cell::new(0),
+        gift: Cell::new(0),
+        frame: Cell::new(ptr::null()),
+        inline_depth: Cell::new(0),
+        deferred: RefCell::new(VecDeque::new()),
+        looks: Looks::default(),
+        searches: Cell::new(SEARCHES),
+        offers: Cell::new(false),
+    };
+    HOME.set(Arc::as_ptr(inner));
+    HERE.set(Here {
+        current: &current,
+        pool: Arc::as_ptr(inner),
+        deques_of: NO_POOL,
+    });
+    f();
+    HERE.set(Here::NOWHERE);
+}
+
+/// The calling thread's seat, if it is a thread of the pool at this address.
+#[inline]
+pub(crate) fn current_of<'a>(inner: *const Inner) -> Option<&'a Current> {
+    let here = HERE.get();
+    // SAFETY: as in `current`; a pool is there.
+    ptr::eq(here.pool, inner).then(|| unsafe { &*here.current })
+}
+
+/// The same, if it has deques.
+#[inline]
+pub(crate) fn current_with_deques_of<'a>(inner: &Inner) -> Option<&'a Current> {
+    let here = HERE.get();
+    // SAFETY: as in `current_of`.
+    ptr::eq(here.deques_of, inner).then(|| unsafe { &*here.current })
+}
+
+/// The calling thread's seat, if it is a thread of any pool.
+#[inline]
+pub(crate) fn current<'a>() -> Option<&'a Current> {
+    // SAFETY: `with_seat` sets it while the value lives, on this thread's own stack, further down
+    // than any caller. The reference does not leave the calling function's frame.
+    unsafe { HERE.get().current.as_ref() }
+}
+
+/// Whether the calling thread is one of some pool's.
+pub(crate) fn is_worker() -> bool {
+    current().is_some()
+}
+
+/// Whether the calling thread is one of another pool's than that at this address.
+pub(crate) fn is_of_another(inner: *const Inner) -> bool {
+    current().is_some_and(|current| !ptr::eq(Arc::as_ptr(&current.inner), inner))
+}
+
+/// The calling thread's index in this pool, if it is one of its threads.
+pub(crate) fn seat_in(inner: &Inner) -> Option<usize> {
+    current_of(inner).map(|current| current.seat.index)
+}
+
+/// Whether the calling thread is one of this pool's, even when it is about to end.
+pub(crate) fn is_home(inner: &Inner) -> bool {
+    ptr::eq(HOME.get(), inner)
+}
+
+impl Current {
+    pub(crate) fn site(&self) -> Site<'_> {
+        Site {
+            inner: &self.inner,
+            seat: Some(self.seat.index),
+        }
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
+    #[inline]
+    pub(crate) fn index(&self) -> usize {
+        self.seat.index
+    }
+
+    /// The thread's own deques, while it is a worker and so will come back to them.
+    #[inline]
+    pub(crate) fn local(&self) -> Option<&Local> {
+        self.has_deques.get().then_some(&self.seat.local)
+    }
+
+    /// Whether it has, at the moment.
+    #[inline]
+    pub(crate) fn has_deques(&self) -> bool {
+        self.has_deques.get()
+    }
+
+    pub(super) fn set_has_deques(&self, has: bool) {
+        self.has_deques.set(has);
+        let deques_of = if has {
+            Arc::as_ptr(&self.inner)
+        } else {
+            NO_POOL
+        };
+        HERE.set(Here {
+            deques_of,
+            ..HERE.get()
+        });
+    }
+
+    /// The deques of a thread that has them.
+    #[inline]
+    pub(crate) fn deques(&self) -> &Local {
+        debug_assert!(self.has_deques.get());
+        &self.seat.local
+    }
+
+    /// Runs a job that has no place, on top of the one that brought it. If there are many on top of
+    /// each other already, it is left for the outermost, so that a chain of jobs each of which brings
+    /// the next needs no more stack than that.
+    pub(crate) fn run_inline(&self, job: Job) {
+        if self.is_deep() {
+            self.deferred.borrow_mut().push_back(job);
+        } else {
+            self.nested(|| job.run(&self.site(), false));
+        }
+    }
+
+    /// Whether a job that runs inline is on the stack.
+    pub(crate) fn is_inline(&self) -> bool {
+        self.inline_depth.get() > 0
+    }
+
+    /// Whether a job that is to run inline is to be left for the outermost of those that do.
+    pub(crate) fn is_deep(&self) -> bool {
+        self.inline_depth.get() >= INLINE_DEPTH && self.deferred.borrow().len() < INLINE_DEPTH
+    }
+
+    /// Runs an inline job, and if it is the outermost, those that were left for it.
+    pub(crate) fn nested(&self, run: impl FnOnce()) {
+        let depth = self.inline_depth.get();
+        self.inline_depth.set(depth + 1);
+        run();
+        if depth == 0 {
+            loop {
+                let next = self.deferred.borrow_mut().pop_front();
+                let Some(job) = next else { break };
+                job.run(&self.site(), false);
+            }
+        }
+        self.inline_depth.set(depth);
+    }
+
+    /// To be called after the push of a job on the thread's own deque, unless `takes_no_offer`.
+    pub(crate) fn offer(&self) -> Duty {
+        let sleep = &self.inner.sleep;
+        if !self.offers.replace(true) {
+            sleep.begin_to_offer();
+            self.seat.local.set_light(Light::new());
+        }
+        sleep.after_offer()
+    }
+
+    /// The thread offers no more, until it does it again.
+    pub(super) fn end_offers(&self) {
+        if self.offers.replace(false) {
+            self.seat.local.set_light(Light::NEVER);
+            self.inner.sleep.end_offers();
+        }
+    }
+
+    /// Takes a place for a job that can as well run inline. Whether a full queue still is full is not looked at each
+    /// time.
+    #[inline]
+    pub(crate) fn take_place(&self) -> Result<(), Refusal> {
+        let (inner, index) = (&*self.inner, self.seat.index);
+        let is_short = inner.timing.is_short(index);
+        if self.looks.is_spared(is_short) {
+            return inner.admission.try_acquire_uncollected();
+        }
+        let taken = inner.admission.try_acquire_from(index);
+        if taken.is_err() {
+            self.looks.found_full(inner, is_short);
+        }
+        taken
+    }
+
+    /// Whether a rayon job that is running now was taken from rayon's main loop, and not while the
+    /// thread waits in another one further down the stack.
+    ///
+    /// rayon does not tell; the depth of the stack does. The very first call of a pool comes before
+    /// any job that could use rayon, so it is taken at the base, and each later one that is takes the
+    /// same way through rayon's code.
+    #[inline(never)]
+    pub(super) fn is_at_base(&self) -> bool {
+        let depth = self.base.abs_diff(stack_pointer());
+        match self
+            .inner
+            .base_depth
+            .compare_exchange(0, depth, Ordering::Relaxed, Ordering::Relaxed)
+        {
+            Ok(_) => true,
+            Err(base) => depth <= base + SAME_DEPTH,
+        }
+    }
+
+    /// The nearest wait on this stack.
+    #[inline]
+    pub(crate) fn frame(&self) -> *const () {
+        self.frame.get()
+    }
+
+    /// Runs `f`, which does not unwind, with this wait as the nearest one.
+    #[inline]
+    pub(crate) fn in_frame<R>(&self, frame: *const (), f: impl FnOnce() -> R) -> R {
+        let outer = self.frame.replace(frame);
+        let result = f();
+        self.frame.set(outer);
+        result
+    }
+
+    /// This wait is the nearest one from now on.
+    #[inline]
+    pub(crate) fn enter_frame(&self, frame: *const ()) {
+        self.frame.set(frame);
+    }
+
+    /// The wait is over, and that within which it was is the nearest one.
+    #[inline]
+    pub(crate) fn leave_frame(&self, outer: *const ()) {
+        self.frame.set(outer);
+    }
+
+    /// Back in service, after the place was given to others.
+    fn come_back(&self) {
+        let inner = &self.inner;
+        if !inner.sleep.return_to_service() && inner.threads.come_back(inner) {
+            inner.look_again();
+        }
+    }
+
+    /// Runs `f`, at the base of the loop, which runs what rayon has: it may take long, and may even wait for
+    /// a job of ours, so another thread may take the place.
+    pub(crate) fn give_way<R>(&self, f: impl FnOnce() -> R) -> R {
+        let duty = self
+            .inner
+            .sleep
+            .leave_service(|| !self.inner.queue.is_empty());
+        self.inner.fulfil(duty);
+        self.take_gift(f)
+    }
+
+    /// Runs `f`, which runs what rayon has, out of service.
+    pub(super) fn take_gift<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.gift.set(self.gift.get() + 1);
+        self.set_has_deques(false);
+        let result = f();
+        self.set_has_deques(true);
+        self.gift.set(self.gift.get() + 1);
+        self.come_back();
+        result
+    }
+
+    /// A number for each of rayon's gifts, and for each time between them.
+    pub(crate) fn gift(&self) -> usize {
+        self.gift.get()
+    }
+
+    /// Whether it is no worker now.
+    pub(crate) fn is_with_rayon(&self) -> bool {
+        !self.in_loop.get()
+    }
+
+    /// Whether what rayon gives it now comes within a job of ours, which waits, or gives way.
+    pub(crate) fn is_in_job(&self) -> bool {
+        self.has_deques.get()
+    }
+
+    /// Runs `f`, which the staff counts as busy while the thread is with rayon.
+    pub(crate) fn run_errand(&self, f: impl FnOnce()) {
+        self.inner.threads.begin_errand(&self.inner);
+        self.on_errand.set(true);
+        f();
+        self.on_errand.set(false);
+        self.inner.threads.end_errand();
+    }
+
+    /// Runs `f`, which blocks, with this worker out of service: another thread, maybe a spare one, may
+    /// take its place.
+    fn blocking<R>(&self, f: impl FnOnce() -> R) -> R {
+        let (inner, index) = (&self.inner, self.seat.index);
+        inner.post.begin_to_block(index);
+        let in_loop = self.in_loop.get();
+        let counts = if in_loop {
+            inner.threads.block(inner);
+            false
+        } else {
+            // It does not come back to rayon, where a call may count on it.
+            inner
+                .threads
+                .block_aside(inner, index, self.on_errand.get())
+        };
+        // What rayon gave it runs out of service already; a job on top of that does not.
+        let places = usize::from(self.has_deques.get()) + self.hops.get();
+        for _ in 0..places {
+            let duty = inner.sleep.block(|| !inner.queue.is_empty());
+            inner.fulfil(duty);
+        }
+        inner.threads.reroute(inner);
+        let result = f();
+        for _ in 0..places {
+            self.come_back();
+        }
+        if in_loop {
+            inner.threads.unblock(inner);
+        } else {
+            inner.threads.unblock_aside(inner, index, counts);
+        }
+        inner.post.end_blocking(index);
+        result
+    }
+}
+
+/// An address in the calling frame. Not that of a local, where it can be had otherwise: sanitizers
+/// put locals elsewhere.
+#[inline(always)]
+fn stack_pointer() -> usize {
+    #[cfg(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        let address;
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: it reads a register.
+        unsafe {
+            std::arch::asm!("mov {}, rsp", out(reg) address, options(nomem, nostack, preserves_flags));
+        }
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: it reads a register.
+        unsafe {
+            std::arch::asm!("mov {}, sp", out(reg) address, options(nomem, nostack, preserves_flags));
+        }
+        address
+    }
+    #[cfg(not(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64"))))]
+    {
+        let here = 0u8;
+        ptr::from_ref(&here).addr()
+    }
+}
+
+/// Runs `f`, which blocks: if the calling thread is some pool's worker, it is out of service
+/// meanwhile.
+pub(crate) fn blocking<R>(f: impl FnOnce() -> R) -> R {
+    match current() {
+        Some(current) => current.blocking(f),
+        None => f(),
+    }
+}
