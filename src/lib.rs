@@ -76,6 +76,8 @@ mod mail;
 #[cfg(not(loom))]
 mod metrics;
 #[cfg(not(loom))]
+mod permit;
+#[cfg(not(loom))]
 mod pool;
 #[cfg(not(loom))]
 mod queue;
@@ -133,9 +135,9 @@ pub use self::{
     builder::{PoolBuilder, Workers},
     handle::JobHandle,
     metrics::{LatencySummary, Snapshot, WorkerSnapshot},
+    permit::Permit,
     pool::Pool,
     scope::Scope,
-    submit::Permit,
 };
 
 /// The README's example is compiled and run with the doctests.

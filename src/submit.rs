@@ -1,24 +1,17 @@
-//! How a job gets in: reserve a place, or submit in one call.
+//! How a job gets in: the ways to submit one, and what becomes of who finds no room.
 
-use std::{
-    cell::Cell,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{cell::Cell, future::Future, sync::Arc, time::Duration};
 
 use crate::{
-    admission::{Refusal, WaiterId},
+    admission::Refusal,
     error::{AdmissionError, SubmitError},
     handle::{self, JobHandle},
     inner::Inner,
     job::{Detached, Job, Runnable},
-    metrics::Stamp,
+    permit::{Permit, ReserveAsync},
     pool::Pool,
     site::Site,
-    span::{self, Origin},
+    span::Origin,
     stuck::Watch,
     sync::Instant,
     worker,
@@ -75,7 +68,7 @@ impl Inner {
 
     /// What becomes of a caller who found no room. `acquire` waits for it.
     #[cold]
-    fn admit_refused(
+    pub(crate) fn admit_refused(
         &self,
         refusal: Refusal,
         wait: Wait,
@@ -119,7 +112,7 @@ impl Inner {
 
     /// Runs a job that has no place, here.
     #[cold]
-    fn run_inline<R: Runnable + 'static>(&self, runnable: R) {
+    pub(crate) fn run_inline<R: Runnable + 'static>(&self, runnable: R) {
         match worker::current_of(self) {
             Some(current) if R::DETACHED => current.run_inline(Job::new(runnable)),
             current => {
@@ -131,7 +124,7 @@ impl Inner {
     }
 
     #[inline]
-    fn put_in<R: Runnable + 'static>(&self, entry: Entry, runnable: R) {
+    pub(crate) fn put_in<R: Runnable + 'static>(&self, entry: Entry, runnable: R) {
         match entry {
             Entry::Place => self.enqueue(Job::new(runnable)),
             Entry::Inline => self.run_inline(runnable),
@@ -170,162 +163,6 @@ impl Inner {
             }
             Err(reason) => Err(SubmitError::new(reason, f)),
         }
-    }
-
-    fn reserve(self: &Arc<Self>, wait: Wait) -> Result<Permit<'_>, AdmissionError> {
-        let entry = match self.admission.try_acquire_held() {
-            Ok(()) => Ok(Entry::Place),
-            Err(refusal) => self.admit_refused(refusal, wait, |deadline, is_futile| {
-                self.admission.acquire_held(deadline, is_futile)
-            }),
-        };
-        entry.map(|entry| Permit {
-            inner: self,
-            placed: matches!(entry, Entry::Place),
-        })
-    }
-}
-
-/// A place in the queue, won before the job's data need exist.
-///
-/// Dropping it gives the place back. A shutdown does not wait for it: when the permit of a pool that
-/// has ended is used, its job runs at once on the calling thread, or, if the shutdown was one that
-/// drops what has not started, is dropped too.
-///
-/// # Examples
-/// ```
-/// let pool = adaptive_pool::Pool::new().unwrap();
-/// let permit = pool.reserve().unwrap(); // waits while the queue is full
-/// let data = vec![1u8; 1 << 20]; // only now the memory is needed
-/// let sum = permit.submit(move || data.iter().map(|&b| b as u64).sum::<u64>());
-/// assert_eq!(sum.join().unwrap(), 1 << 20);
-/// ```
-#[must_use = "a permit that is dropped gives its place back"]
-#[derive(Debug)]
-pub struct Permit<'p> {
-    inner: &'p Arc<Inner>,
-    /// Whether it holds a place. One that was granted on a full pool's own thread does not.
-    placed: bool,
-}
-
-impl Permit<'_> {
-    /// Submits the job. It cannot be refused, and does not wait.
-    ///
-    /// A permit that was granted on one of the pool's own threads while the queue was full holds no
-    /// place: its job runs here, before this returns.
-    pub fn submit<F, T>(self, f: F) -> JobHandle<T>
-    where
-        F: FnOnce() -> T + Send + 'static,
-        T: Send + 'static,
-    {
-        let (job, handle) = handle::pair(self.inner, span::carried(f));
-        self.put_in(job);
-        handle
-    }
-
-    /// Submits a job without a handle. It cannot be refused, and does not wait; see
-    /// [`submit`](Self::submit). A panic goes to the pool's panic handler.
-    pub fn spawn<F>(self, f: F)
-    where
-        F: FnOnce() + Send + 'static,
-    {
-        let since = self.inner.timing.stamp();
-        let f = span::carried(f);
-        self.put_in(Detached { since, f });
-    }
-
-    fn put_in<R: Runnable + 'static>(mut self, runnable: R) {
-        let inner = self.inner;
-        // From here on nothing is left for the drop to give back.
-        if !std::mem::take(&mut self.placed) {
-            return inner.run_inline(runnable);
-        }
-        if inner.admission.unhold() {
-            inner.put_in(Entry::Place, runnable);
-        } else if inner.life.is_discarding() {
-            runnable.discard(&Site::here(inner), true);
-        } else {
-            inner.admission.release_unused();
-            inner.run_inline(runnable);
-        }
-    }
-}
-
-impl Drop for Permit<'_> {
-    fn drop(&mut self) {
-        if self.placed {
-            self.inner.admission.release_held();
-            self.inner.look_if_drained();
-        }
-    }
-}
-
-/// The future of [`Pool::reserve_async`].
-struct ReserveAsync<'p> {
-    inner: &'p Arc<Inner>,
-    /// Its place in the line, while it waits.
-    waiting: Option<WaiterId>,
-    /// Since when it waits, as long as that is counted. It may be before it has its place in the line: a poll
-    /// calls the user's code, which may panic.
-    since: Option<Stamp>,
-}
-
-impl<'p> Future for ReserveAsync<'p> {
-    type Output = Result<Permit<'p>, AdmissionError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        let inner = this.inner;
-        let permit = |placed| Poll::Ready(Ok(Permit { inner, placed }));
-        if this.since.is_none() {
-            match inner.admission.try_acquire_held() {
-                Ok(()) => return permit(true),
-                // Before it joins the line: the recorder has to know of a wait first.
-                Err(Refusal::Full) => this.since = Some(inner.timing.begins_to_wait()),
-                Err(Refusal::Closed) => {
-                    inner.recorder.rejected(AdmissionError::Closed);
-                    return Poll::Ready(Err(AdmissionError::Closed));
-                }
-            }
-        }
-        let polled = inner.admission.poll_acquire_held(&mut this.waiting, cx);
-        if let Poll::Ready(outcome) = &polled {
-            if let Some(since) = this.since.take() {
-                inner.timing.has_waited(since, outcome.is_ok());
-            }
-        }
-        match polled {
-            Poll::Ready(Ok(())) => permit(true),
-            Poll::Ready(Err(reason)) => {
-                inner.recorder.rejected(reason);
-                Poll::Ready(Err(reason))
-            }
-            // Whoever blocks one of the pool's threads on this future might wait for itself.
-            Poll::Pending if worker::seat_in(inner).is_some() => {
-                this.leave();
-                permit(false)
-            }
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-impl ReserveAsync<'_> {
-    fn leave(&mut self) {
-        if let Some(waiting) = self.waiting.take() {
-            self.inner.admission.forsake(waiting);
-            self.inner.look_if_drained();
-        }
-        if self.since.take().is_some() {
-            self.inner.timing.waits_no_more();
-        }
-    }
-}
-
-impl Drop for ReserveAsync<'_> {
-    fn drop(&mut self) {
-        // What it was granted in the meantime goes to the next in the line.
-        self.leave();
     }
 }
 
@@ -388,11 +225,7 @@ impl Pool {
     pub fn reserve_async(
         &self,
     ) -> impl Future<Output = Result<Permit<'_>, AdmissionError>> + Send + Sync + Unpin {
-        ReserveAsync {
-            inner: &self.inner,
-            waiting: None,
-            since: None,
-        }
+        ReserveAsync::new(&self.inner)
     }
 
     /// Submits a job; waits while the queue is full.
