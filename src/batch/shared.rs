@@ -229,7 +229,8 @@ impl<T, F, R> Shared<T, F, R> {
 
 impl<T, F: Fn(T) -> R, R> Shared<T, F, R> {
     /// Runs an item, in the books of the pool too. Without `placed`, its place is left to a ticket, or it has
-    /// none.
+    /// none. Always inlined: called, it costs a batch of short items an eighth more.
+    #[inline(always)]
     pub(super) fn run(&self, site: &Site<'_>, placed: bool, item: Item<T>) -> Outcome<R> {
         let Item {
             since,
