@@ -236,6 +236,7 @@ fn r3_a_worker_that_waits_for_a_running_item_is_replaced() {
         for ordered in [true, false] {
             let (begun, wait) = mpsc::channel();
             let (wait, consumer) = (Mutex::new(wait), OnceLock::new());
+            let is_waited_for = AtomicBool::new(false);
             pool.scope(|s| {
                 consumer.set(thread::current().id()).unwrap();
                 let mut results = batch(s, ordered, 0..2, |n| {
@@ -245,6 +246,10 @@ fn r3_a_worker_that_waits_for_a_running_item_is_replaced() {
                         return n;
                     }
                     begun.send(()).unwrap();
+                    // The third thread may come to the other item before the stranger.
+                    if is_waited_for.swap(true, Ordering::SeqCst) {
+                        return n;
+                    }
                     // With both workers here, it takes a third thread.
                     let strange = pool.submit(|| ()).unwrap();
                     wait_until(|| strange.is_finished());
