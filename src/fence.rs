@@ -85,7 +85,9 @@ mod linux {
     #[inline(always)]
     pub(crate) fn light() {
         if !Light(&ASYMMETRIC).is_free() {
-            plain();
+            // Not in a function of its own, though it is nearly never called: every call of what is around it would
+            // save the registers for that.
+            fence(Ordering::SeqCst);
         }
     }
 
@@ -109,13 +111,6 @@ mod linux {
             compiler_fence(Ordering::SeqCst);
             is_free
         }
-    }
-
-    /// Not inlined: it is nearly never called.
-    #[cold]
-    #[inline(never)]
-    fn plain() {
-        fence(Ordering::SeqCst);
     }
 
     /// The side that happens seldom.
