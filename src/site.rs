@@ -28,15 +28,33 @@ impl Site<'_> {
     pub(crate) fn begin(&self, placed: bool, since: Stamp) -> Started {
         match self.seat {
             Some(seat) if placed => {
-                if self.inner.admission.release_from(seat) {
-                    self.inner.life.changed();
+                if self.inner.admission.release_unattended(seat) {
+                    self.inner.timing.starts(self.seat, true, since)
+                } else {
+                    self.begin_attended(seat, since)
                 }
             }
-            None if placed => {
-                self.inner.recorder.started_elsewhere();
-                self.inner.admission.release();
-            }
-            _ => self.inner.recorder.inlined(self.seat),
+            _ => self.begin_aside(placed, since),
+        }
+    }
+
+    /// The same when somebody waits for the place that was given back.
+    #[cold]
+    fn begin_attended(&self, seat: usize, since: Stamp) -> Started {
+        if self.inner.admission.attend(seat) {
+            self.inner.life.changed();
+        }
+        self.inner.timing.starts(self.seat, true, since)
+    }
+
+    /// The same without a place, or on a thread that is not the pool's.
+    #[inline(never)]
+    fn begin_aside(&self, placed: bool, since: Stamp) -> Started {
+        if placed {
+            self.inner.recorder.started_elsewhere();
+            self.inner.admission.release();
+        } else {
+            self.inner.recorder.inlined(self.seat);
         }
         self.inner.timing.starts(self.seat, placed, since)
     }

@@ -290,24 +290,25 @@ impl Admission {
 
     /// Gives back a place because its job starts on the thread of this seat.
     ///
-    /// Only that thread may call it. Returns whether [`Admission::watch`] was called.
+    /// Only that thread may call it. Returns whether nobody waits. If not, `attend` is to be called.
     #[inline]
-    pub(crate) fn release_from(&self, seat: usize) -> bool {
+    pub(crate) fn release_unattended(&self, seat: usize) -> bool {
         let seat = &self.seats[seat];
         bump(&seat.freed);
         // Pairs with the fences in `join_line`, `insist` and `watch`: we see the attention, or they
         // see the place.
         fence::light();
-        match self.attention.level.load(Ordering::Relaxed) {
-            NOBODY => false,
-            attention => self.answer(seat, attention),
-        }
+        self.attention.level.load(Ordering::Relaxed) == NOBODY
     }
 
+    /// Hands on what the thread of this seat gave back, if it is time for that. Returns whether [`Admission::watch`] was
+    /// called.
     #[cold]
-    fn answer(&self, seat: &Seat, attention: usize) -> bool {
-        if attention == WATCHED {
-            return true;
+    pub(crate) fn attend(&self, seat: usize) -> bool {
+        let seat = &self.seats[seat];
+        let attention = self.attention.level.load(Ordering::Relaxed);
+        if attention == NOBODY || attention == WATCHED {
+            return attention == WATCHED;
         }
         if attention == PATIENT {
             // A look at all seats, once in a part of a batch: others may have given back less, or nothing.
@@ -325,12 +326,18 @@ impl Admission {
         false
     }
 
+    /// Both.
+    #[cfg(test)]
+    pub(crate) fn release_from(&self, seat: usize) -> bool {
+        !self.release_unattended(seat) && self.attend(seat)
+    }
+
     /// From now on whoever gives a place back is told that it is watched for.
     pub(crate) fn watch(&self) {
         let mut desk = lock(&self.desk);
         desk.watched = true;
         self.set_attention(&desk);
-        // Pairs with the fence in `release_from`: they see the attention, or we see the place.
+        // Pairs with the fence in `release_unattended`: they see the attention, or we see the place.
         if cfg!(not(mutant = "admission_no_fence_watch")) {
             fence::heavy();
         }
@@ -339,7 +346,7 @@ impl Admission {
     /// Gives back a place from anywhere: its job was cancelled or dropped, or it was not used.
     pub(crate) fn release(&self) {
         self.elsewhere.fetch_add(1, Ordering::Release);
-        // Pairs with the fences in `join_line` and `insist`, as in `release_from`.
+        // Pairs with the fences in `join_line` and `insist`, as in `release_unattended`.
         sync::fence(Ordering::SeqCst);
         self.settle_if_awaited();
     }

@@ -103,7 +103,7 @@ impl Admission {
                 let since = self.gate.word.load(Ordering::Relaxed);
                 let id = desk.line.push(joining, since);
                 // What was given back before this fence is in the sum that settling makes; who
-                // gives back after it sees the attention. Pairs with those in `release_from` and
+                // gives back after it sees the attention. Pairs with those in `release_unattended` and
                 // `release`. Who is patient looks again in a while, by `insist`, and does without: a heavy
                 // fence stops other cores, and costs more than a batch of tiny jobs.
                 self.set_attention(desk);
@@ -186,7 +186,7 @@ impl Admission {
         self.at_desk(|desk, wakes| {
             desk.line.make_eager(id);
             self.set_attention(desk);
-            // Pairs with the fence in `release_from`, as in `join_line`.
+            // Pairs with the fence in `release_unattended`, as in `join_line`.
             if cfg!(not(mutant = "admission_no_fence")) {
                 fence::heavy();
             }
