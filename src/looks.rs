@@ -26,6 +26,12 @@ pub(crate) struct Looks {
 }
 
 impl Looks {
+    /// Whether the next job is not to do without a look, whatever the last one was.
+    #[inline]
+    pub(crate) fn are_due(&self) -> bool {
+        self.spared.get() == 0
+    }
+
     /// A job was brought: whether to do without a look. The last one that was timed was short, or was not, or none is.
     #[inline]
     pub(crate) fn is_spared(&self, is_short: Option<bool>) -> bool {

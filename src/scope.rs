@@ -150,13 +150,25 @@ impl<'scope> Scope<'scope> {
     /// spawner runs one.
     ///
     /// A panic in the job is re-raised by the scope, when all its jobs have ended.
+    #[inline]
     pub fn spawn<F>(&self, f: F)
     where
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
     {
-        if let Err(refused) = self.spawn_waiting(Wait::Inline, f) {
+        let (inner, origin) = (self.inner(), Origin::here());
+        match worker::current_with_deques_of(inner) {
+            Some(current) if self.is_nearest(current) => {
+                if current.take_place().is_ok() {
+                    let seat = Some(current.index());
+                    self.countdown.begin(seat);
+                    let since = inner.timing.stamp_task(seat);
+                    self.push_own(current, self.job(since, origin, f));
+                } else {
+                    self.run_refused(inner, Some(current), origin, f);
+                }
+            }
             // Neither full nor closed refuses a spawn that may run inline.
-            drop(refused);
+            _ => drop(self.spawn_aside(Wait::Inline, origin, f)),
         }
     }
 
@@ -189,33 +201,40 @@ impl<'scope> Scope<'scope> {
     where
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
     {
+        self.spawn_aside(wait, Origin::here(), f)
+    }
+
+    /// Spawns a job in any way.
+    #[inline(never)]
+    fn spawn_aside<F>(&self, wait: Wait, origin: Origin, f: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce(&Scope<'scope>) + Send + 'scope,
+    {
         let inner = self.inner();
         let current = worker::current_of(inner);
-        let origin = Origin::here();
         match inner.admit_structured(wait, current) {
             Ok(Entry::Place) => {
                 self.countdown.begin(current.map(Current::index));
-                let scope = ScopeRef(self);
                 let since = inner.timing.stamp_task(current.map(Current::index));
-                self.push(
-                    inner,
-                    current,
-                    ScopeJob {
-                        scope,
-                        since,
-                        origin,
-                        f,
-                    },
-                );
+                self.push(inner, current, self.job(since, origin, f));
                 Ok(())
             }
             Ok(Entry::Inline) => {
-                self.run_inline(inner, current, origin, f);
-                inner.look_if_drained();
+                self.run_refused(inner, current, origin, f);
                 Ok(())
             }
             Err(reason) => Err(SubmitError::new(reason, f)),
         }
+    }
+
+    /// Runs a job that has no place, on the calling thread.
+    #[inline(never)]
+    fn run_refused<F>(&self, inner: &Inner, current: Option<&Current>, origin: Origin, f: F)
+    where
+        F: FnOnce(&Scope<'scope>) + Send + 'scope,
+    {
+        self.run_inline(inner, current, origin, f);
+        inner.look_if_drained();
     }
 
     fn run_inline<F>(&self, inner: &Inner, current: Option<&Current>, origin: Origin, f: F)
@@ -227,16 +246,8 @@ impl<'scope> Scope<'scope> {
         match current {
             Some(current) if self.outermost && current.is_deep() => {
                 self.countdown.begin(seat);
-                let scope = ScopeRef(self);
                 // SAFETY: the scope waits for the job before 'scope ends.
-                let job = unsafe {
-                    Job::borrowing(ScopeJob {
-                        scope,
-                        since,
-                        origin,
-                        f,
-                    })
-                };
+                let job = unsafe { Job::borrowing(self.job(since, origin, f)) };
                 current.run_inline(job);
             }
             Some(current) => current.nested(|| self.run_job(&current.site(), false, since, f)),
@@ -245,6 +256,16 @@ impl<'scope> Scope<'scope> {
                 self.run_job(&Site { inner, seat }, false, since, f);
                 depth.set(depth.get() - 1);
             }),
+        }
+    }
+
+    #[inline]
+    fn job<F>(&self, since: Stamp, origin: Origin, f: F) -> ScopeJob<'scope, F> {
+        ScopeJob {
+            scope: ScopeRef(self),
+            since,
+            origin,
+            f,
         }
     }
 
@@ -267,22 +288,13 @@ impl<'scope> Scope<'scope> {
     where
         J: Runnable + 'scope,
     {
-        let frame = current.map(Current::frame);
-        let own = frame.is_some_and(|frame| frame.is_null() || ptr::eq(frame, self.frame()));
         match current {
-            Some(current) if own && current.has_deques() => {
-                let local = current.deques();
-                // SAFETY: the scope waits for the job before 'scope ends; it is run even when the
-                // pool is emptied.
-                unsafe { local.push_structured(job) };
-                if inner.sleep.takes_no_offer(local.light()) {
-                    // Nobody searches, either.
-                    return inner.place_taken();
-                }
-                return inner.pushed(current.offer());
+            Some(current) if current.has_deques() && self.is_nearest(current) => {
+                return self.push_own(current, job);
             }
             _ if self.countdown.takes_strays() => {
-                // SAFETY: as above.
+                // SAFETY: the scope waits for the job before 'scope ends; it is run even when the
+                // pool is emptied.
                 let job = unsafe { Job::borrowing(job) };
                 let countdown = &self.countdown;
                 inner
@@ -298,10 +310,35 @@ impl<'scope> Scope<'scope> {
         inner.pushed(inner.sleep.after_push());
     }
 
+    /// The same onto the calling thread's own deque. Always inlined, so that the closure is written where it is to lie.
+    #[inline(always)]
+    fn push_own<J>(&self, current: &Current, job: J)
+    where
+        J: Runnable + 'scope,
+    {
+        let (inner, local) = (self.inner(), current.deques());
+        // SAFETY: as in `push`.
+        unsafe { local.push_structured(job) };
+        if inner.sleep.takes_no_offer(local.light()) {
+            // Nobody searches, either.
+            return inner.place_taken();
+        }
+        inner.pushed(current.offer());
+    }
+
+    /// Whether the calling thread waits, or will wait, for no other frame before it waits for this one.
+    #[inline]
+    fn is_nearest(&self, current: &Current) -> bool {
+        let frame = current.frame();
+        frame.is_null() || ptr::eq(frame, self.frame())
+    }
+
     fn frame(&self) -> *const () {
         ptr::from_ref(self).cast()
     }
 
+    /// Always inlined: else the closure is copied for the call.
+    #[inline(always)]
     fn run_job(&self, site: &Site<'_>, placed: bool, since: Stamp, f: impl FnOnce(&Self)) {
         let started = site.begin(placed, since);
         let outcome = catch_unwind(AssertUnwindSafe(|| f(self)));
@@ -330,6 +367,7 @@ impl<'scope> Scope<'scope> {
     }
 
     /// Runs the body, waits for the jobs, and re-raises the first panic.
+    #[inline(always)]
     fn complete<R>(&self, current: Option<&Current>, body: impl FnOnce(&Self) -> R) -> R {
         let run = || {
             let own = current.and_then(|current| Some((current, current.local()?.mark())));

@@ -172,18 +172,32 @@ impl Admission {
     /// As `try_acquire`, on the thread of this seat: first from its stock, which is filled when there is room.
     #[inline]
     pub(crate) fn try_acquire_from(&self, seat: usize) -> Result<(), Refusal> {
-        let stock = &self.seats[seat].stock;
-        match stock.spend() {
-            Spending::Done => Ok(()),
-            found => self.try_acquire_beside(stock, found),
+        if self.try_acquire_stocked(seat) {
+            Ok(())
+        } else {
+            self.try_acquire_beside(&self.seats[seat].stock)
         }
     }
 
-    #[inline(never)]
-    fn try_acquire_beside(&self, stock: &Stock, found: Spending) -> Result<(), Refusal> {
-        if found == Spending::Announced && self.at_desk(|_, _| stock.is_ours()) {
-            return Ok(());
+    /// The same from the stock alone, as it is. False if it has none.
+    #[inline]
+    pub(crate) fn try_acquire_stocked(&self, seat: usize) -> bool {
+        let stock = &self.seats[seat].stock;
+        match stock.spend() {
+            Spending::Done => true,
+            Spending::Empty => false,
+            Spending::Announced => self.prevails(stock),
         }
+    }
+
+    /// Whether a place is the calling thread's own that it has announced during a recall.
+    #[cold]
+    fn prevails(&self, stock: &Stock) -> bool {
+        self.at_desk(|_, _| stock.is_ours())
+    }
+
+    #[inline(never)]
+    fn try_acquire_beside(&self, stock: &Stock) -> Result<(), Refusal> {
         if stock.is_due() && self.fill(stock) {
             return Ok(());
         }

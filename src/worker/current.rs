@@ -276,6 +276,14 @@ impl Current {
     /// time.
     #[inline]
     pub(crate) fn take_place(&self) -> Result<(), Refusal> {
+        if self.looks.are_due() && self.inner.admission.try_acquire_stocked(self.seat.index) {
+            return Ok(());
+        }
+        self.take_unstocked_place()
+    }
+
+    #[inline(never)]
+    fn take_unstocked_place(&self) -> Result<(), Refusal> {
         let (inner, index) = (&*self.inner, self.seat.index);
         let is_short = inner.timing.is_short(index);
         if self.looks.is_spared(is_short) {
