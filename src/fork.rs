@@ -51,14 +51,14 @@ impl Account for PartOfAnother {
     type Started = ();
 
     fn begin(&self, site: &Site<'_>, _: bool) {
-        if let Some(seat) = site.seat {
-            site.inner.timing.next_does_not_follow(seat);
+        if let Some(times) = site.times() {
+            site.inner.timing.next_does_not_follow(times);
         }
     }
 
     fn end(&self, site: &Site<'_>, (): (), _: bool) {
-        if let Some(seat) = site.seat {
-            site.inner.timing.next_does_not_follow(seat);
+        if let Some(times) = site.times() {
+            site.inner.timing.next_does_not_follow(times);
         }
     }
 }
@@ -299,7 +299,7 @@ where
     B: FnOnce() -> RB + Send,
     RB: Send,
 {
-    current: &'a Current,
+    current: &'a Current<'a>,
     half: &'a Half<B, RB>,
     mark: usize,
 }

@@ -383,10 +383,7 @@ impl<T: 'static> JobHandle<T> {
     fn run_here_if_stuck(&self) {
         if self.task.latch().claim() {
             let inner = self.keep_alive();
-            let site = Site {
-                inner: &inner,
-                seat: None,
-            };
+            let site = Site::elsewhere(&inner);
             // SAFETY: claimed.
             unsafe { self.task.run_here(&site) };
             inner.shell_left();
@@ -406,7 +403,7 @@ impl<T: 'static> JobHandle<T> {
         }
         let site = current.site();
         // SAFETY: claimed.
-        unsafe { self.task.run_here(&site) };
+        unsafe { self.task.run_here(site) };
         site.inner.shell_left();
         site.inner.look_if_drained();
         true

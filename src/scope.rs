@@ -111,7 +111,7 @@ impl<'scope, F: FnOnce(&Scope<'scope>) + Send> Runnable for ScopeJob<'scope, F> 
         let scope = unsafe { scope.get() };
         scope.run_job(site, placed, since, |scope| origin.enter(|| f(scope)));
         // The scope may be gone after this.
-        scope.countdown.end(site.inner, site.seat);
+        scope.countdown.end(site.inner, site.index());
     }
 
     fn frame(&self) -> *const () {
@@ -159,9 +159,9 @@ impl<'scope> Scope<'scope> {
         match worker::current_with_deques_of(inner) {
             Some(current) if self.is_nearest(current) => {
                 if current.take_place().is_ok() {
-                    let seat = Some(current.index());
-                    self.countdown.begin(seat);
-                    let since = inner.timing.stamp_task(seat);
+                    let books = current.books();
+                    self.countdown.begin(Some(books.index));
+                    let since = inner.timing.stamp_task(Some(books.times));
                     self.push_own(current, self.job(since, origin, f));
                 } else {
                     self.run_refused(inner, Some(current), origin, f);
@@ -215,7 +215,8 @@ impl<'scope> Scope<'scope> {
         match inner.admit_structured(wait, current) {
             Ok(Entry::Place) => {
                 self.countdown.begin(current.map(Current::index));
-                let since = inner.timing.stamp_task(current.map(Current::index));
+                let times = current.map(|current| current.books().times);
+                let since = inner.timing.stamp_task(times);
                 self.push(inner, current, self.job(since, origin, f));
                 Ok(())
             }
@@ -241,19 +242,19 @@ impl<'scope> Scope<'scope> {
     where
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
     {
-        let seat = current.map(Current::index);
-        let since = inner.timing.stamp_inline(seat);
+        let times = current.map(|current| current.books().times);
+        let since = inner.timing.stamp_inline(times);
         match current {
             Some(current) if self.outermost && current.is_deep() => {
-                self.countdown.begin(seat);
+                self.countdown.begin(Some(current.index()));
                 // SAFETY: the scope waits for the job before 'scope ends.
                 let job = unsafe { Job::borrowing(self.job(since, origin, f)) };
                 current.run_inline(job);
             }
-            Some(current) => current.nested(|| self.run_job(&current.site(), false, since, f)),
+            Some(current) => current.nested(|| self.run_job(current.site(), false, since, f)),
             None => OUTSIDE_DEPTH.with(|depth| {
                 depth.set(depth.get() + 1);
-                self.run_job(&Site { inner, seat }, false, since, f);
+                self.run_job(&Site::elsewhere(inner), false, since, f);
                 depth.set(depth.get() - 1);
             }),
         }
@@ -280,7 +281,7 @@ impl<'scope> Scope<'scope> {
 
     /// A job has ended. The scope may be gone after this.
     pub(crate) fn end_job(&self, site: &Site<'_>) {
-        self.countdown.end(site.inner, site.seat);
+        self.countdown.end(site.inner, site.index());
     }
 
     /// Puts a job into the queue that is counted already.
@@ -411,7 +412,9 @@ impl Inner {
     ) -> Result<Entry, AdmissionError> {
         let taken = match (current, wait) {
             (Some(current), Wait::Inline) => current.take_place(),
-            _ => self.admission.try_acquire_here(current.map(Current::index)),
+            _ => self
+                .admission
+                .try_acquire_here(current.map(|current| current.books().places)),
         };
         match taken {
             Ok(()) => Ok(Entry::Place),

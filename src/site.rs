@@ -2,23 +2,67 @@
 //! owes to the pool's books when it begins and ends goes through here.
 
 use crate::{
+    admission,
     inner::Inner,
-    metrics::{Guest, GuestCell, Stamp, Started},
+    metrics::{self, Guest, GuestCell, Stamp, Started},
     worker,
 };
 
+/// What one thread of the pool writes for each job: found once, and not for each.
+#[derive(Clone, Copy)]
+pub(crate) struct Books<'a> {
+    /// The thread's index.
+    pub(crate) index: usize,
+    pub(crate) places: &'a admission::Seat,
+    pub(crate) counts: &'a metrics::Cell,
+    pub(crate) times: &'a metrics::Seat,
+}
+
+impl<'a> Books<'a> {
+    /// Those of the thread of this index.
+    pub(crate) fn of(inner: &'a Inner, index: usize) -> Self {
+        Self {
+            index,
+            places: inner.admission.seat(index),
+            counts: inner.recorder.cell(index),
+            times: inner.timing.seat(index),
+        }
+    }
+}
+
 /// The place where a job runs, or is dropped.
+#[derive(Clone, Copy)]
 pub(crate) struct Site<'a> {
     pub(crate) inner: &'a Inner,
-    /// The calling thread's index, if it is one of the pool's.
-    pub(crate) seat: Option<usize>,
+    /// The calling thread's, if it is one of the pool's.
+    pub(crate) books: Option<Books<'a>>,
 }
 
 impl<'a> Site<'a> {
+    /// A thread that is not the pool's.
+    pub(crate) fn elsewhere(inner: &'a Inner) -> Self {
+        Self { inner, books: None }
+    }
+
     /// The calling thread.
     pub(crate) fn here(inner: &'a Inner) -> Self {
-        let seat = worker::seat_in(inner);
-        Self { inner, seat }
+        worker::current_of(inner).map_or(Self::elsewhere(inner), |current| *current.site())
+    }
+
+    /// The index of a thread of the pool.
+    #[inline]
+    pub(crate) fn index(&self) -> Option<usize> {
+        self.books.as_ref().map(|books| books.index)
+    }
+
+    #[inline]
+    pub(crate) fn counts(&self) -> Option<&'a metrics::Cell> {
+        self.books.as_ref().map(|books| books.counts)
+    }
+
+    #[inline]
+    pub(crate) fn times(&self) -> Option<&'a metrics::Seat> {
+        self.books.as_ref().map(|books| books.times)
     }
 }
 
@@ -26,12 +70,12 @@ impl Site<'_> {
     /// A job starts. With a place, which it has since then, it gives it back. Returns when it starts.
     #[inline]
     pub(crate) fn begin(&self, placed: bool, since: Stamp) -> Started {
-        match self.seat {
-            Some(seat) if placed => {
-                if self.inner.admission.release_unattended(seat) {
-                    self.inner.timing.starts(self.seat, true, since)
+        match &self.books {
+            Some(books) if placed => {
+                if self.inner.admission.release_unattended(books.places) {
+                    self.inner.timing.starts(Some(books.times), true, since)
                 } else {
-                    self.begin_attended(seat, since)
+                    self.begin_attended(books, since)
                 }
             }
             _ => self.begin_aside(placed, since),
@@ -40,11 +84,11 @@ impl Site<'_> {
 
     /// The same when somebody waits for the place that was given back.
     #[cold]
-    fn begin_attended(&self, seat: usize, since: Stamp) -> Started {
-        if self.inner.admission.attend(seat) {
+    fn begin_attended(&self, books: &Books<'_>, since: Stamp) -> Started {
+        if self.inner.admission.attend(books.places) {
             self.inner.life.changed();
         }
-        self.inner.timing.starts(self.seat, true, since)
+        self.inner.timing.starts(Some(books.times), true, since)
     }
 
     /// The same without a place, or on a thread that is not the pool's.
@@ -54,17 +98,17 @@ impl Site<'_> {
             self.inner.recorder.started_elsewhere();
             self.inner.admission.release();
         } else {
-            self.inner.recorder.inlined(self.seat);
+            self.inner.recorder.inlined(self.counts());
         }
-        self.inner.timing.starts(self.seat, placed, since)
+        self.inner.timing.starts(self.times(), placed, since)
     }
 
     /// A job has run, which started then. Its handle must not say so before this was called.
     #[inline]
     pub(crate) fn end(&self, started: Started, completed: bool) {
         // In this order: who finds it counted finds it timed.
-        self.inner.timing.ended(self.seat, started);
-        self.inner.recorder.ended(self.seat, completed);
+        self.inner.timing.ended(self.times(), started);
+        self.inner.recorder.ended(self.counts(), completed);
     }
 
     /// A job was dropped un-run. With a place, it gives it back.

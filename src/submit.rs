@@ -58,7 +58,11 @@ pub(crate) enum Entry {
 impl Inner {
     #[inline]
     pub(crate) fn admit(&self, wait: Wait) -> Result<Entry, AdmissionError> {
-        match self.admission.try_acquire_here(worker::seat_in(self)) {
+        let current = worker::current_of(self);
+        match self
+            .admission
+            .try_acquire_here(current.map(|current| current.books().places))
+        {
             Ok(()) => Ok(Entry::Place),
             Err(refusal) => self.admit_refused(refusal, wait, |deadline, is_futile| {
                 self.admission.acquire(deadline, is_futile)
@@ -115,10 +119,7 @@ impl Inner {
     pub(crate) fn run_inline<R: Runnable + 'static>(&self, runnable: R) {
         match worker::current_of(self) {
             Some(current) if R::DETACHED => current.run_inline(Job::new(runnable)),
-            current => {
-                let seat = current.map(worker::Current::index);
-                runnable.run(&Site { inner: self, seat }, false);
-            }
+            _ => runnable.run(&Site::here(self), false),
         }
         self.look_if_drained();
     }

@@ -147,7 +147,7 @@ impl OfOther {
         while stuck::block(inner, None, has_ended, || is_there.get()) == Blocked::Stuck {
             match take_back() {
                 Some(job) => {
-                    job.run(&Site { inner, seat: None }, true);
+                    job.run(&Site::elsewhere(inner), true);
                     // No worker of its pool runs dry after it.
                     inner.look_if_drained();
                 }
@@ -263,9 +263,9 @@ impl Countdown {
         while !self.tally.is_zero() {
             if let Some((current, _)) = own {
                 if follows {
-                    inner.timing.next_follows(current.index());
+                    inner.timing.next_follows(current.books().times);
                 } else {
-                    inner.timing.next_does_not_follow(current.index());
+                    inner.timing.next_does_not_follow(current.books().times);
                 }
             }
             follows = self.run_own(inner, own, is_stuck);
@@ -285,7 +285,7 @@ impl Countdown {
     fn run_own(&self, inner: &Inner, own: Option<(&Current, usize)>, is_stuck: bool) -> bool {
         if let Some((current, mark)) = own {
             let local = current.local();
-            if local.is_some_and(|local| local.run_structured(mark, &current.site())) {
+            if local.is_some_and(|local| local.run_structured(mark, current.site())) {
                 return true;
             }
         }

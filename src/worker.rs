@@ -130,20 +130,20 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
 
 #[inline]
 fn execute(current: &Current, job: Job) {
-    if current.inner.life.is_discarding() {
-        job.discard(&current.site(), true);
+    if current.inner().life.is_discarding() {
+        job.discard(current.site(), true);
     } else {
-        job.run(&current.site(), true);
+        job.run(current.site(), true);
     }
 }
 
 fn search_once(current: &Current) -> Option<Job> {
-    let found = current
-        .inner
+    let inner = current.inner();
+    let found = inner
         .queue
         .search(&current.seat.local, current.seat.index)?;
     if found.stolen {
-        current.inner.recorder.stole(current.seat.index);
+        inner.recorder.stole(current.seat.index);
     }
     Some(found.job)
 }
@@ -161,8 +161,8 @@ enum Next {
 /// The loop. Entered as a searcher.
 fn run(current: &Current) {
     // What it took last, when it was a worker before, may have been a shell, which does not start.
-    let inner = &*current.inner;
-    inner.timing.next_does_not_follow(current.seat.index);
+    let inner = current.inner();
+    inner.timing.next_does_not_follow(current.books().times);
     let mut next = Next::Search;
     loop {
         next = match next {
@@ -175,8 +175,8 @@ fn run(current: &Current) {
 
 /// Runs jobs for as long as there are some in the own deques and the injectors.
 fn work(current: &Current) -> Next {
-    let inner = &*current.inner;
-    inner.timing.next_does_not_follow(current.seat.index);
+    let inner = current.inner();
+    inner.timing.next_does_not_follow(current.books().times);
     loop {
         read_mail(current);
         if is_one_too_many(current) {
@@ -195,13 +195,13 @@ fn work(current: &Current) -> Next {
 /// Whether the worker has to leave: it is in the books already that it has.
 #[inline]
 fn is_one_too_many(current: &Current) -> bool {
-    let sleep = &current.inner.sleep;
+    let sleep = &current.inner().sleep;
     sleep.has_surplus() && sleep.take_surplus() && leave_as_surplus(current)
 }
 
 #[cold]
 fn leave_as_surplus(current: &Current) -> bool {
-    let inner = &*current.inner;
+    let inner = current.inner();
     let leaves = inner.threads.leave_as_surplus(inner, current.seat.index);
     if !leaves {
         inner.look_again();
@@ -211,16 +211,16 @@ fn leave_as_surplus(current: &Current) -> bool {
 
 #[inline]
 fn read_mail(current: &Current) {
-    if current.inner.post.has_mail(current.seat.index) {
+    if current.inner().post.has_mail(current.seat.index) {
         mail::read_in_loop(current);
-        let timing = &current.inner.timing;
-        timing.next_does_not_follow(current.seat.index);
+        let timing = &current.inner().timing;
+        timing.next_does_not_follow(current.books().times);
     }
 }
 
 /// The pool has stopped.
 fn leave_for_good(current: &Current) -> Next {
-    let inner = &*current.inner;
+    let inner = current.inner();
     inner.threads.end_work(inner, current.seat.index);
     Next::Leave
 }
@@ -228,15 +228,15 @@ fn leave_for_good(current: &Current) -> Next {
 /// Runs a job from the own deques or the injectors. False if there is none.
 #[inline]
 fn run_next(current: &Current) -> bool {
-    let inner = &*current.inner;
+    let inner = current.inner();
     let local = &current.seat.local;
-    inner.timing.next_follows(current.seat.index);
+    inner.timing.next_follows(current.books().times);
     if let Some(job) = inner.queue.take_in_turn(local) {
         execute(current, job);
         return true;
     }
     // Not `execute`: no structured job is ever discarded.
-    if local.run_structured(0, &current.site()) {
+    if local.run_structured(0, current.site()) {
         return true;
     }
     if let Some(job) = local.pop_submitted() {
@@ -258,8 +258,8 @@ fn run_next(current: &Current) -> bool {
 
 /// The own deques and the injectors are empty.
 fn idle(current: &Current) -> Next {
-    let inner = &*current.inner;
-    inner.timing.next_does_not_follow(current.seat.index);
+    let inner = current.inner();
+    inner.timing.next_does_not_follow(current.books().times);
     inner.scaler.ran_dry();
     inner.admission.settle_if_awaited();
     inner.look_if_drained();
@@ -275,7 +275,7 @@ fn idle(current: &Current) -> Next {
 
 /// Looks for a job, counted as searching, and runs it.
 fn search(current: &Current) -> Next {
-    let inner = &*current.inner;
+    let inner = current.inner();
     if is_one_too_many(current) {
         let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
         inner.fulfil(duty);
@@ -303,7 +303,7 @@ fn search(current: &Current) -> Next {
 
 /// Dozes until a job is there, or long enough.
 fn lie_down(current: &Current) -> Next {
-    let inner = &*current.inner;
+    let inner = current.inner();
     let index = current.seat.index;
     current.end_offers();
     let duty = inner.sleep.doze(index, || !inner.queue.is_empty());

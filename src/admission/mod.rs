@@ -55,7 +55,7 @@ impl From<Refusal> for AdmissionError {
 
 /// What one thread of the pool gave back, and what it has ahead. Nobody else writes here, but who recalls the stock.
 #[derive(Debug, Default)]
-struct Seat {
+pub(crate) struct Seat {
     freed: AtomicU64,
     /// Places given back while only patient waiters stood in the line, since this thread last
     /// looked whether a batch is free.
@@ -129,6 +129,11 @@ impl Admission {
             recalled: AtomicU64::new(0),
             seats: (0..seats).map(|_| CachePadded::default()).collect(),
         }
+    }
+
+    /// What the thread of this index writes.
+    pub(crate) fn seat(&self, index: usize) -> &Seat {
+        &self.seats[index]
     }
 
     /// Takes a place if there is one, without the lock and without collecting.
@@ -292,8 +297,7 @@ impl Admission {
     ///
     /// Only that thread may call it. Returns whether nobody waits. If not, `attend` is to be called.
     #[inline]
-    pub(crate) fn release_unattended(&self, seat: usize) -> bool {
-        let seat = &self.seats[seat];
+    pub(crate) fn release_unattended(&self, seat: &Seat) -> bool {
         bump(&seat.freed);
         // Pairs with the fences in `join_line`, `insist` and `watch`: we see the attention, or they
         // see the place.
@@ -304,8 +308,7 @@ impl Admission {
     /// Hands on what the thread of this seat gave back, if it is time for that. Returns whether [`Admission::watch`] was
     /// called.
     #[cold]
-    pub(crate) fn attend(&self, seat: usize) -> bool {
-        let seat = &self.seats[seat];
+    pub(crate) fn attend(&self, seat: &Seat) -> bool {
         let attention = self.attention.level.load(Ordering::Relaxed);
         if attention == NOBODY || attention == WATCHED {
             return attention == WATCHED;
@@ -329,6 +332,7 @@ impl Admission {
     /// Both.
     #[cfg(test)]
     pub(crate) fn release_from(&self, seat: usize) -> bool {
+        let seat = self.seat(seat);
         !self.release_unattended(seat) && self.attend(seat)
     }
 

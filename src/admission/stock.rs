@@ -29,7 +29,7 @@
 #[cfg(all(test, loom))]
 mod model;
 
-use super::{Admission, PLACE, Refusal};
+use super::{Admission, PLACE, Refusal, Seat};
 use crate::{
     fence,
     sync::{AtomicU64, Ordering},
@@ -162,7 +162,7 @@ impl Stock {
 impl Admission {
     /// As `try_acquire`, on the thread of this seat, if it is one of the pool's.
     #[inline]
-    pub(crate) fn try_acquire_here(&self, seat: Option<usize>) -> Result<(), Refusal> {
+    pub(crate) fn try_acquire_here(&self, seat: Option<&Seat>) -> Result<(), Refusal> {
         match seat {
             Some(seat) => self.try_acquire_from(seat),
             None => self.try_acquire(),
@@ -171,18 +171,18 @@ impl Admission {
 
     /// As `try_acquire`, on the thread of this seat: first from its stock, which is filled when there is room.
     #[inline]
-    pub(crate) fn try_acquire_from(&self, seat: usize) -> Result<(), Refusal> {
+    pub(crate) fn try_acquire_from(&self, seat: &Seat) -> Result<(), Refusal> {
         if self.try_acquire_stocked(seat) {
             Ok(())
         } else {
-            self.try_acquire_beside(&self.seats[seat].stock)
+            self.try_acquire_beside(&seat.stock)
         }
     }
 
     /// The same from the stock alone, as it is. False if it has none.
     #[inline]
-    pub(crate) fn try_acquire_stocked(&self, seat: usize) -> bool {
-        let stock = &self.seats[seat].stock;
+    pub(crate) fn try_acquire_stocked(&self, seat: &Seat) -> bool {
+        let stock = &seat.stock;
         match stock.spend() {
             Spending::Done => true,
             Spending::Empty => false,

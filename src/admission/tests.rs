@@ -146,7 +146,7 @@ proptest! {
                     queued += usize::from(is_taken);
                 }
                 0..=3 => {
-                    let is_taken = admission.try_acquire_from(seat).is_ok();
+                    let is_taken = admission.try_acquire_from(admission.seat(seat)).is_ok();
                     prop_assert_eq!(is_taken, queued < capacity);
                     queued += usize::from(is_taken);
                 }
@@ -168,7 +168,7 @@ proptest! {
         }
         admission.close();
         prop_assert_eq!(admission.stocked(), 0);
-        prop_assert_eq!(admission.try_acquire_from(0), Err(Refusal::Closed));
+        prop_assert_eq!(admission.try_acquire_from(admission.seat(0)), Err(Refusal::Closed));
         prop_assert_eq!(admission.outstanding(0, ended), queued as u64);
     }
 

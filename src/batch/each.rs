@@ -120,11 +120,10 @@ fn feed<'p, 'scope, T, F>(
         return;
     }
     let shared = &producer.shared;
-    let seat = current.map(worker::Current::index);
-    let visit = seat.is_none().then(|| caller.visit(inner)).flatten();
+    let visit = current.is_none().then(|| caller.visit(inner)).flatten();
     let outcome = match visit {
         Some(visit) => shared.run_on_visit(visit, item),
-        None => shared.run_inline(&Site { inner, seat }, item),
+        None => shared.run_inline(&Site::here(inner), item),
     };
     if let Err(payload) = outcome {
         scope.keep_panic(payload);

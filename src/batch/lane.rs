@@ -341,7 +341,7 @@ impl<H, T, F, R> Drop for Lane<'_, H, T, F, R> {
             let is_waiting = waiting.iter().any(|one| Arc::ptr_eq(one, &part.chunk));
             let left = usize::from(self.leaves_place && is_waiting);
             for n in 0..rest.len() {
-                inner.recorder.left_batch(site.seat);
+                inner.recorder.left_batch(site.counts());
                 if n >= left {
                     site.cancelled();
                 }

@@ -238,7 +238,7 @@ impl<T, F: Fn(T) -> R, R> Shared<T, F, R> {
             item,
         } = item;
         // In this order: see `BatchPlaces`.
-        site.inner.recorder.left_batch(site.seat);
+        site.inner.recorder.left_batch(site.counts());
         let started = site.begin(placed, since);
         let run = || origin.enter(|| (self.f)(item));
         let outcome = catch_unwind(AssertUnwindSafe(run));
@@ -252,8 +252,8 @@ impl<T, F: Fn(T) -> R, R> Shared<T, F, R> {
     /// An item was timed: those that are put in from now on are taken to be as long.
     #[inline]
     fn was_timed(&self, site: &Site<'_>) {
-        let Some(seat) = site.seat else { return };
-        let is_short = site.inner.timing.is_short(seat) == Some(true);
+        let Some(times) = site.times() else { return };
+        let is_short = site.inner.timing.is_short(times) == Some(true);
         if self.are_short() != is_short {
             self.are_short.store(is_short, Ordering::Relaxed);
         }
@@ -261,7 +261,7 @@ impl<T, F: Fn(T) -> R, R> Shared<T, F, R> {
 
     /// Runs an item that was not put in, in the books of the pool too.
     pub(super) fn run_inline(&self, site: &Site<'_>, item: T) -> Outcome<R> {
-        let started = site.begin(false, site.inner.timing.stamp_inline(site.seat));
+        let started = site.begin(false, site.inner.timing.stamp_inline(site.times()));
         let outcome = catch_unwind(AssertUnwindSafe(|| (self.f)(item)));
         site.end(started, outcome.is_ok());
         outcome
@@ -389,8 +389,8 @@ fn serve<'a, H, T, F, R>(
 {
     while let Some((number, item)) = next(&chunk) {
         let outcome = shared.run(site, true, item);
-        if let Some(seat) = site.seat {
-            site.inner.timing.next_follows(seat);
+        if let Some(times) = site.times() {
+            site.inner.timing.next_follows(times);
         }
         if let Some(outcome) = home.keep(outcome) {
             // SAFETY: the number was claimed just now.

@@ -12,8 +12,8 @@ mod timing;
 pub(crate) use self::{
     clock::Stamp,
     prometheus::PoolCollector,
-    recorder::{BatchPlaces, GuestCell, Recorder},
-    seat::Started,
+    recorder::{BatchPlaces, Cell, GuestCell, Recorder},
+    seat::{Seat, Started},
     timing::{Guest, Stamps, Timing},
 };
 pub use self::{

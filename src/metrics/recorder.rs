@@ -13,7 +13,7 @@ use crate::{
 
 /// What one thread counts.
 #[derive(Debug, Default)]
-struct Cell {
+pub(crate) struct Cell {
     inlined: AtomicU64,
     completed: AtomicU64,
     panicked: AtomicU64,
@@ -191,11 +191,16 @@ impl Recorder {
         }
     }
 
-    /// A job runs at once, without having been queued. `seat` is the calling thread's own, if it is
+    /// What the thread of this index counts.
+    pub(crate) fn cell(&self, index: usize) -> &Cell {
+        &self.cells[index]
+    }
+
+    /// A job runs at once, without having been queued. `cell` is the calling thread's own, if it is
     /// one of the pool's.
-    pub(crate) fn inlined(&self, seat: Option<usize>) {
-        match seat {
-            Some(seat) => bump(&self.cells[seat].inlined),
+    pub(crate) fn inlined(&self, cell: Option<&Cell>) {
+        match cell {
+            Some(cell) => bump(&cell.inlined),
             None => add(&self.elsewhere.inlined),
         }
     }
@@ -207,9 +212,9 @@ impl Recorder {
 
     /// A job has run.
     #[inline]
-    pub(crate) fn ended(&self, seat: Option<usize>, completed: bool) {
-        match (seat, completed) {
-            (Some(seat), completed) => self.cells[seat].ended(completed),
+    pub(crate) fn ended(&self, cell: Option<&Cell>, completed: bool) {
+        match (cell, completed) {
+            (Some(cell), completed) => cell.ended(completed),
             (None, true) => add(&self.elsewhere.completed),
             (None, false) => add(&self.elsewhere.panicked),
         }
@@ -229,9 +234,9 @@ impl Recorder {
 
     /// An item of a batch does not wait any more: it begins, or is dropped.
     #[inline]
-    pub(crate) fn left_batch(&self, seat: Option<usize>) {
-        match seat {
-            Some(seat) => bump(&self.cells[seat].left_batch),
+    pub(crate) fn left_batch(&self, cell: Option<&Cell>) {
+        match cell {
+            Some(cell) => bump(&cell.left_batch),
             None => add(&self.elsewhere.left_batch),
         }
     }

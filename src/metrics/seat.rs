@@ -45,8 +45,9 @@ impl Times {
     }
 }
 
+/// The times of one thread.
 #[derive(Debug, Default)]
-pub(super) struct Seat {
+pub(crate) struct Seat {
     /// When the last job ended here.
     ended: AtomicU64,
     /// When the next job starts here, if nobody has to look at the clock for it.

@@ -128,6 +128,11 @@ impl Timing {
         }
     }
 
+    /// What the thread of this index writes.
+    pub(crate) fn seat(&self, index: usize) -> &Seat {
+        &self.seats[index]
+    }
+
     /// This moment, if latencies are tracked.
     #[inline]
     pub(crate) fn stamp(&self) -> Stamp {
@@ -136,8 +141,8 @@ impl Timing {
 
     /// This moment, for a task that the thread of this seat spawns; or `ALIKE`.
     #[inline]
-    pub(crate) fn stamp_task(&self, seat: Option<usize>) -> Stamp {
-        if self.is_alike(seat) {
+    pub(crate) fn stamp_task(&self, seat: Option<&Seat>) -> Stamp {
+        if seat.is_some_and(Seat::is_alike) {
             Stamp::ALIKE
         } else {
             self.stamp()
@@ -157,32 +162,25 @@ impl Timing {
 
     /// Whether the last job that was timed on this seat was short. None if none is.
     #[inline]
-    pub(crate) fn is_short(&self, seat: usize) -> Option<bool> {
+    pub(crate) fn is_short(&self, seat: &Seat) -> Option<bool> {
         self.clock.as_ref()?;
-        Some(self.seats[seat].is_short())
+        Some(seat.is_short())
     }
 
     /// The same of a guest's.
     #[inline]
     pub(crate) fn is_guest_short(&self, Guest(guest): &Guest) -> Option<bool> {
-        self.clock.as_ref()?;
-        Some(guest.is_short())
+        self.is_short(guest)
     }
 
     /// The same as `stamp_task`, for a task that starts at once.
     #[inline]
-    pub(crate) fn stamp_inline(&self, seat: Option<usize>) -> Stamp {
-        if self.is_alike(seat) {
+    pub(crate) fn stamp_inline(&self, seat: Option<&Seat>) -> Stamp {
+        if seat.is_some_and(Seat::is_alike) {
             Stamp::ALIKE
         } else {
             Stamp::NONE
         }
-    }
-
-    /// Whether the next task that the thread of this seat spawns is taken to be as those before it.
-    #[inline]
-    fn is_alike(&self, seat: Option<usize>) -> bool {
-        seat.is_some_and(|seat| self.seats[seat].is_alike())
     }
 
     /// A thread that is not the pool's will run jobs.
@@ -227,24 +225,24 @@ impl Timing {
 
     /// The thread comes from its last job, if it was just running one, and goes on to the next.
     #[inline]
-    pub(crate) fn next_follows(&self, seat: usize) {
+    pub(crate) fn next_follows(&self, seat: &Seat) {
         if self.clock.is_some() {
-            self.seats[seat].next_follows();
+            seat.next_follows();
         }
     }
 
     /// The thread did something else since its last job.
     #[inline]
-    pub(crate) fn next_does_not_follow(&self, seat: usize) {
+    pub(crate) fn next_does_not_follow(&self, seat: &Seat) {
         if self.clock.is_some() {
-            self.seats[seat].next_does_not_follow();
+            seat.next_does_not_follow();
         }
     }
 
     /// A job starts, which has a place since then, if it has one. Returns when it does.
     #[inline]
-    pub(crate) fn starts(&self, seat: Option<usize>, placed: bool, since: Stamp) -> Started {
-        match seat.map(|seat| &*self.seats[seat]) {
+    pub(crate) fn starts(&self, seat: Option<&Seat>, placed: bool, since: Stamp) -> Started {
+        match seat {
             // Not alike what is long: that would be recorded several times.
             Some(seat) if since.is_alike() && seat.is_short() => seat.begin_alike(placed),
             seat => self.starts_timed(seat, placed, since),
@@ -268,8 +266,8 @@ impl Timing {
 
     /// A job has run, which started then.
     #[inline]
-    pub(crate) fn ended(&self, seat: Option<usize>, started: Started) {
-        match seat.map(|seat| &*self.seats[seat]) {
+    pub(crate) fn ended(&self, seat: Option<&Seat>, started: Started) {
+        match seat {
             Some(seat) if !started.is_timed() => seat.end_alike(started),
             seat => self.ended_timed(seat, started),
         }
@@ -374,14 +372,14 @@ mod tests {
     #[test]
     fn m2_a_short_task_is_not_taken_to_be_as_long_as_a_job_before_it() {
         let timing = timing();
-        let since = timing.stamp_task(Some(0));
+        let since = timing.stamp_task(Some(timing.seat(0)));
         assert_eq!(since, Stamp::ALIKE);
-        assert!(!timing.starts(Some(0), true, since).is_timed());
+        assert!(!timing.starts(Some(timing.seat(0)), true, since).is_timed());
         // The last one on the other was not short; and who has no seat has none.
         let long = &timing.seats[1].times;
         long.queue_wait.record(1 << 40);
         long.run_time.record(1 << 40);
-        for seat in [Some(1), None] {
+        for seat in [Some(timing.seat(1)), None] {
             let started = timing.starts(seat, true, since);
             assert!(started.is_timed());
             timing.ended(seat, started);
@@ -403,12 +401,16 @@ mod tests {
         assert_eq!(lent.iter().filter(|lent| !lent.is_alike()).count(), 2);
         assert!(!stamp(false).is_alike());
         // Where the last one was short it is as that one, and elsewhere it has waited since its stamp.
-        assert!(!timing.starts(Some(0), true, lent[0]).is_timed());
+        assert!(
+            !timing
+                .starts(Some(timing.seat(0)), true, lent[0])
+                .is_timed()
+        );
         let began = std::time::Instant::now();
         while began.elapsed() < std::time::Duration::from_micros(50) {
             std::hint::spin_loop();
         }
-        for (waits, seat) in [Some(1), None].into_iter().enumerate() {
+        for (waits, seat) in [Some(timing.seat(1)), None].into_iter().enumerate() {
             assert!(timing.starts(seat, true, lent[0]).is_timed());
             let seen = timing.latencies(|| 0).jobs.queue_wait;
             assert_eq!(seen.count, 2 + waits as u64);

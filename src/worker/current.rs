@@ -16,7 +16,7 @@ use crate::{
     job::Job,
     looks::Looks,
     queue::Local,
-    site::Site,
+    site::{Books, Site},
     sleep::Duty,
     sync::{Ordering, thread_local},
 };
@@ -36,8 +36,10 @@ pub(crate) struct Seat {
 }
 
 /// The calling thread, as one of a pool's.
-pub(crate) struct Current {
-    pub(super) inner: Arc<Inner>,
+pub(crate) struct Current<'p> {
+    inner: &'p Arc<Inner>,
+    books: Books<'p>,
+    site: Site<'p>,
     pub(super) seat: Seat,
     /// An address in the stack's first frames.
     base: usize,
@@ -70,7 +72,7 @@ pub(crate) struct Current {
 #[derive(Clone, Copy)]
 struct Here {
     /// Null on a thread that is no pool's.
-    current: *const Current,
+    current: *const Current<'static>,
     /// The thread's pool: an address, not to be followed. Never null, so that who is equal to it need not look
     /// whether there is one.
     pool: *const Inner,
@@ -99,8 +101,14 @@ thread_local! {
 /// Seats the calling thread while `f` runs.
 pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
     inner.sleep.enroll(seat.index);
+    let books = Books::of(inner, seat.index);
     let current = Current {
-        inner: Arc::clone(inner),
+        inner,
+        books,
+        site: Site {
+            inner,
+            books: Some(books),
+        },
         seat,
         base: stack_pointer(),
         in_loop: Cell::new(false),
@@ -117,7 +125,7 @@ pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
     };
     HOME.set(Arc::as_ptr(inner));
     HERE.set(Here {
-        current: &current,
+        current: ptr::from_ref(&current).cast(),
         pool: Arc::as_ptr(inner),
         deques_of: NO_POOL,
     });
@@ -127,7 +135,7 @@ pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
 
 /// The calling thread's seat, if it is a thread of the pool at this address.
 #[inline]
-pub(crate) fn current_of<'a>(inner: *const Inner) -> Option<&'a Current> {
+pub(crate) fn current_of<'a>(inner: *const Inner) -> Option<&'a Current<'a>> {
     let here = HERE.get();
     // SAFETY: as in `current`; a pool is there.
     ptr::eq(here.pool, inner).then(|| unsafe { &*here.current })
@@ -135,7 +143,7 @@ pub(crate) fn current_of<'a>(inner: *const Inner) -> Option<&'a Current> {
 
 /// The same, if it has deques.
 #[inline]
-pub(crate) fn current_with_deques_of<'a>(inner: &Inner) -> Option<&'a Current> {
+pub(crate) fn current_with_deques_of<'a>(inner: &Inner) -> Option<&'a Current<'a>> {
     let here = HERE.get();
     // SAFETY: as in `current_of`.
     ptr::eq(here.deques_of, inner).then(|| unsafe { &*here.current })
@@ -143,7 +151,7 @@ pub(crate) fn current_with_deques_of<'a>(inner: &Inner) -> Option<&'a Current> {
 
 /// The calling thread's seat, if it is a thread of any pool.
 #[inline]
-pub(crate) fn current<'a>() -> Option<&'a Current> {
+pub(crate) fn current<'a>() -> Option<&'a Current<'a>> {
     // SAFETY: `with_seat` sets it while the value lives, on this thread's own stack, further down
     // than any caller. The reference does not leave the calling function's frame.
     unsafe { HERE.get().current.as_ref() }
@@ -156,7 +164,7 @@ pub(crate) fn is_worker() -> bool {
 
 /// Whether the calling thread is one of another pool's than that at this address.
 pub(crate) fn is_of_another(inner: *const Inner) -> bool {
-    current().is_some_and(|current| !ptr::eq(Arc::as_ptr(&current.inner), inner))
+    current().is_some_and(|current| !ptr::eq(current.inner(), inner))
 }
 
 /// The calling thread's index in this pool, if it is one of its threads.
@@ -169,16 +177,19 @@ pub(crate) fn is_home(inner: &Inner) -> bool {
     ptr::eq(HOME.get(), inner)
 }
 
-impl Current {
-    pub(crate) fn site(&self) -> Site<'_> {
-        Site {
-            inner: &self.inner,
-            seat: Some(self.seat.index),
-        }
+impl<'p> Current<'p> {
+    #[inline]
+    pub(crate) fn site(&self) -> &Site<'p> {
+        &self.site
     }
 
-    pub(crate) fn inner(&self) -> &Inner {
-        &self.inner
+    #[inline]
+    pub(crate) fn books(&self) -> &Books<'p> {
+        &self.books
+    }
+
+    pub(crate) fn inner(&self) -> &'p Inner {
+        self.site.inner
     }
 
     #[inline]
@@ -200,11 +211,7 @@ impl Current {
 
     pub(super) fn set_has_deques(&self, has: bool) {
         self.has_deques.set(has);
-        let deques_of = if has {
-            Arc::as_ptr(&self.inner)
-        } else {
-            NO_POOL
-        };
+        let deques_of = if has { self.inner() } else { NO_POOL };
         HERE.set(Here {
             deques_of,
             ..HERE.get()
@@ -225,7 +232,7 @@ impl Current {
         if self.is_deep() {
             self.deferred.borrow_mut().push_back(job);
         } else {
-            self.nested(|| job.run(&self.site(), false));
+            self.nested(|| job.run(self.site(), false));
         }
     }
 
@@ -248,7 +255,7 @@ impl Current {
             loop {
                 let next = self.deferred.borrow_mut().pop_front();
                 let Some(job) = next else { break };
-                job.run(&self.site(), false);
+                job.run(self.site(), false);
             }
         }
         self.inline_depth.set(depth);
@@ -256,7 +263,7 @@ impl Current {
 
     /// To be called after the push of a job on the thread's own deque, unless `takes_no_offer`.
     pub(crate) fn offer(&self) -> Duty {
-        let sleep = &self.inner.sleep;
+        let sleep = &self.inner().sleep;
         if !self.offers.replace(true) {
             sleep.begin_to_offer();
             self.seat.local.set_light(Light::new());
@@ -276,7 +283,8 @@ impl Current {
     /// time.
     #[inline]
     pub(crate) fn take_place(&self) -> Result<(), Refusal> {
-        if self.looks.are_due() && self.inner.admission.try_acquire_stocked(self.seat.index) {
+        let admission = &self.inner().admission;
+        if self.looks.are_due() && admission.try_acquire_stocked(self.books.places) {
             return Ok(());
         }
         self.take_unstocked_place()
@@ -284,12 +292,12 @@ impl Current {
 
     #[inline(never)]
     fn take_unstocked_place(&self) -> Result<(), Refusal> {
-        let (inner, index) = (&*self.inner, self.seat.index);
-        let is_short = inner.timing.is_short(index);
+        let (inner, books) = (self.inner(), &self.books);
+        let is_short = inner.timing.is_short(books.times);
         if self.looks.is_spared(is_short) {
             return inner.admission.try_acquire_uncollected();
         }
-        let taken = inner.admission.try_acquire_from(index);
+        let taken = inner.admission.try_acquire_from(books.places);
         if taken.is_err() {
             self.looks.found_full(inner, is_short);
         }
@@ -344,7 +352,7 @@ impl Current {
 
     /// Back in service, after the place was given to others.
     fn come_back(&self) {
-        let inner = &self.inner;
+        let inner = self.inner;
         if !inner.sleep.return_to_service() && inner.threads.come_back(inner) {
             inner.look_again();
         }
@@ -389,7 +397,7 @@ impl Current {
 
     /// Runs `f`, which the staff counts as busy while the thread is with rayon.
     pub(crate) fn run_errand(&self, f: impl FnOnce()) {
-        self.inner.threads.begin_errand(&self.inner);
+        self.inner.threads.begin_errand(self.inner);
         self.on_errand.set(true);
         f();
         self.on_errand.set(false);
@@ -399,7 +407,7 @@ impl Current {
     /// Runs `f`, which blocks, with this worker out of service: another thread, maybe a spare one, may
     /// take its place.
     fn blocking<R>(&self, f: impl FnOnce() -> R) -> R {
-        let (inner, index) = (&self.inner, self.seat.index);
+        let (inner, index) = (self.inner, self.seat.index);
         inner.post.begin_to_block(index);
         let in_loop = self.in_loop.get();
         let counts = if in_loop {

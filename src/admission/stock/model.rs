@@ -13,7 +13,7 @@ use crate::{
 /// Two places, of which one is used, and one in the stock of seat 0.
 fn stocked() -> Arc<Admission> {
     let admission = Admission::new(2, 1);
-    assert_eq!(admission.try_acquire_from(0), Ok(()));
+    assert_eq!(admission.try_acquire_from(admission.seat(0)), Ok(()));
     assert_eq!((admission.depth(), admission.stocked()), (1, 1));
     Arc::new(admission)
 }
@@ -21,7 +21,7 @@ fn stocked() -> Arc<Admission> {
 /// Its owner tries to take another, on a thread of its own. Returns whether it did.
 fn owner_tries(admission: &Arc<Admission>) -> JoinHandle<bool> {
     let admission = Arc::clone(admission);
-    spawn(move || admission.try_acquire_from(0).is_ok())
+    spawn(move || admission.try_acquire_from(admission.seat(0)).is_ok())
 }
 
 /// A1, A3: who finds no place but in a stock has that, or its owner has it, and never both. Kills
@@ -47,7 +47,7 @@ fn a3_what_is_put_into_a_stock_is_not_hidden() {
         let admission = Arc::new(Admission::new(2, 1));
         let owner = {
             let admission = Arc::clone(&admission);
-            spawn(move || admission.try_acquire_from(0))
+            spawn(move || admission.try_acquire_from(admission.seat(0)))
         };
         assert_eq!(admission.try_acquire(), Ok(()));
         assert_eq!(owner.join().unwrap(), Ok(()));
@@ -62,7 +62,7 @@ fn a5_who_waits_gets_what_lies_in_a_stock() {
         let admission = Arc::new(Admission::new(2, 1));
         let owner = {
             let admission = Arc::clone(&admission);
-            spawn(move || assert_eq!(admission.try_acquire_from(0), Ok(())))
+            spawn(move || assert_eq!(admission.try_acquire_from(admission.seat(0)), Ok(())))
         };
         assert_eq!(admission.acquire(None, &|| false), Ok(()));
         owner.join().unwrap();
@@ -76,7 +76,7 @@ fn a5_who_waits_gets_what_lies_in_a_stock() {
 fn d2_nothing_is_spent_after_the_end() {
     explore(|| {
         let admission = Admission::new(2, 2);
-        assert_eq!(admission.try_acquire_from(0), Ok(()));
+        assert_eq!(admission.try_acquire_from(admission.seat(0)), Ok(()));
         admission.release_from(1);
         let admission = Arc::new(admission);
         let owner = owner_tries(&admission);
@@ -91,7 +91,10 @@ fn d2_nothing_is_spent_after_the_end() {
         assert!(!(is_owner && is_stopped), "a job came after the end");
         assert_eq!(admission.outstanding(0, 1), u64::from(is_owner));
         for _ in 0..2 {
-            assert_eq!(admission.try_acquire_from(0), Err(Refusal::Closed));
+            assert_eq!(
+                admission.try_acquire_from(admission.seat(0)),
+                Err(Refusal::Closed)
+            );
         }
     });
 }
