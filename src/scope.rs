@@ -156,6 +156,7 @@ impl<'scope> Scope<'scope> {
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
     {
         let (inner, origin) = (self.inner(), Origin::here());
+        // First what is common, and can be told by a few comparisons.
         match worker::current_with_deques_of(inner) {
             Some(current) if self.is_nearest(current) => {
                 if current.take_place().is_ok() {
@@ -367,7 +368,8 @@ impl<'scope> Scope<'scope> {
         self.panicked.load(Ordering::Relaxed)
     }
 
-    /// Runs the body, waits for the jobs, and re-raises the first panic.
+    /// Runs the body, waits for the jobs, and re-raises the first panic. Always inlined: a small scope takes a tenth more
+    /// otherwise.
     #[inline(always)]
     fn complete<R>(&self, current: Option<&Current>, body: impl FnOnce(&Self) -> R) -> R {
         let run = || {
