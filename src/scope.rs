@@ -21,7 +21,7 @@ use std::{
 };
 
 use crate::{
-    error::{AdmissionError, SubmitError},
+    error::SubmitError,
     inner::Inner,
     job::{Job, Runnable},
     metrics::Stamp,
@@ -43,7 +43,7 @@ thread_local! {
 /// Whether a thread that is not the pool's has run so many jobs inline, on top of each other, that it
 /// rather waits for a place: a chain of jobs each of which spawns the next needs no more stack then.
 /// It holds up nobody by that: no worker waits for it but those whose jobs wait for its scope.
-fn is_deep_outside() -> bool {
+pub(crate) fn is_deep_outside() -> bool {
     OUTSIDE_DEPTH.get() >= INLINE_DEPTH
 }
 
@@ -181,7 +181,7 @@ impl<'scope> Scope<'scope> {
     where
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
     {
-        self.spawn_waiting(Wait::Never, f)
+        self.spawn_aside(Wait::Never, Origin::here(), f)
     }
 
     /// Spawns a job into the scope; waits at most `timeout` while the queue is full.
@@ -195,14 +195,7 @@ impl<'scope> Scope<'scope> {
     where
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
     {
-        self.spawn_waiting(Wait::at_most(timeout), f)
-    }
-
-    pub(crate) fn spawn_waiting<F>(&self, wait: Wait, f: F) -> Result<(), SubmitError<F>>
-    where
-        F: FnOnce(&Scope<'scope>) + Send + 'scope,
-    {
-        self.spawn_aside(wait, Origin::here(), f)
+        self.spawn_aside(Wait::at_most(timeout), Origin::here(), f)
     }
 
     /// Spawns a job in any way.
@@ -401,48 +394,6 @@ impl fmt::Debug for Scope<'_> {
         f.debug_struct("Scope")
             .field("panicked", &self.has_panicked())
             .finish_non_exhaustive()
-    }
-}
-
-impl Inner {
-    /// How a structured job gets in. One that may wait or run inline is refused by nothing but its
-    /// timeout.
-    pub(crate) fn admit_structured(
-        &self,
-        wait: Wait,
-        current: Option<&Current>,
-    ) -> Result<Entry, AdmissionError> {
-        let taken = match (current, wait) {
-            (Some(current), Wait::Inline) => current.take_place(),
-            _ => self
-                .admission
-                .try_acquire_here(current.map(|current| current.books().places)),
-        };
-        match taken {
-            Ok(()) => Ok(Entry::Place),
-            Err(refusal) => match (AdmissionError::from(refusal), wait) {
-                (reason, Wait::Never) => {
-                    self.recorder.rejected(reason);
-                    Err(reason)
-                }
-                (AdmissionError::Full, Wait::Until(_) | Wait::Forever | Wait::Inline)
-                    if current.is_none() && (wait.may_block() || is_deep_outside()) =>
-                {
-                    let acquire = |deadline, is_futile: &dyn Fn() -> bool| {
-                        self.admission.acquire(deadline, is_futile)
-                    };
-                    match self.wait_for_place(wait.deadline(), acquire) {
-                        Ok(entry) => Ok(entry),
-                        Err(AdmissionError::Closed) => Ok(Entry::Inline),
-                        Err(reason) => {
-                            self.recorder.rejected(reason);
-                            Err(reason)
-                        }
-                    }
-                }
-                _ => Ok(Entry::Inline),
-            },
-        }
     }
 }
 

@@ -10,11 +10,12 @@ use crate::{
     job::{Detached, Job, Runnable},
     permit::{Permit, ReserveAsync},
     pool::Pool,
+    scope,
     site::Site,
     span::Origin,
     stuck::Watch,
     sync::Instant,
-    worker,
+    worker::{self, Current},
 };
 
 /// How long a submitter waits for a place.
@@ -58,15 +59,56 @@ pub(crate) enum Entry {
 impl Inner {
     #[inline]
     pub(crate) fn admit(&self, wait: Wait) -> Result<Entry, AdmissionError> {
-        let current = worker::current_of(self);
-        match self
-            .admission
-            .try_acquire_here(current.map(|current| current.books().places))
-        {
+        match self.try_acquire_by(worker::current_of(self)) {
             Ok(()) => Ok(Entry::Place),
             Err(refusal) => self.admit_refused(refusal, wait, |deadline, is_futile| {
                 self.admission.acquire(deadline, is_futile)
             }),
+        }
+    }
+
+    /// Takes a place if one is free, on the calling thread, which is this one of the pool's, or none.
+    #[inline]
+    fn try_acquire_by(&self, current: Option<&Current>) -> Result<(), Refusal> {
+        let places = current.map(|current| current.books().places);
+        self.admission.try_acquire_here(places)
+    }
+
+    /// How a structured job gets in. One that may wait or run inline is refused by nothing but its
+    /// timeout.
+    pub(crate) fn admit_structured(
+        &self,
+        wait: Wait,
+        current: Option<&Current>,
+    ) -> Result<Entry, AdmissionError> {
+        let taken = match (current, wait) {
+            (Some(current), Wait::Inline) => current.take_place(),
+            _ => self.try_acquire_by(current),
+        };
+        match taken {
+            Ok(()) => Ok(Entry::Place),
+            Err(refusal) => match (AdmissionError::from(refusal), wait) {
+                (reason, Wait::Never) => {
+                    self.recorder.rejected(reason);
+                    Err(reason)
+                }
+                (AdmissionError::Full, Wait::Until(_) | Wait::Forever | Wait::Inline)
+                    if current.is_none() && (wait.may_block() || scope::is_deep_outside()) =>
+                {
+                    let acquire = |deadline, is_futile: &dyn Fn() -> bool| {
+                        self.admission.acquire(deadline, is_futile)
+                    };
+                    match self.wait_for_place(wait.deadline(), acquire) {
+                        Ok(entry) => Ok(entry),
+                        Err(AdmissionError::Closed) => Ok(Entry::Inline),
+                        Err(reason) => {
+                            self.recorder.rejected(reason);
+                            Err(reason)
+                        }
+                    }
+                }
+                _ => Ok(Entry::Inline),
+            },
         }
     }
 
