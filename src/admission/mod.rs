@@ -103,6 +103,8 @@ struct Desk {
     stopped: bool,
     /// Somebody wants to know of every place that is given back: see [`Admission::watch`].
     watched: bool,
+    /// Stocks were recalled since one was last filled while half of the places were free.
+    recalls: bool,
 }
 
 impl Admission {
@@ -124,6 +126,7 @@ impl Admission {
                 unused: 0,
                 stopped: false,
                 watched: false,
+                recalls: false,
             })),
             elsewhere: CachePadded::new(AtomicU64::new(0)),
             recalled: AtomicU64::new(0),
@@ -232,7 +235,7 @@ impl Admission {
         }
         self.settle(desk, wakes, false);
         match self.take(self.gate.limit.load(Ordering::Relaxed)) {
-            Err(Refusal::Full) if self.recall() => {
+            Err(Refusal::Full) if self.recall(desk) => {
                 self.settle(desk, wakes, false);
                 self.take(self.gate.limit.load(Ordering::Relaxed))
             }
@@ -286,7 +289,7 @@ impl Admission {
         }
         // Whoever closed the door may not have come to it yet.
         if cfg!(not(mutant = "stock_open")) {
-            self.recall();
+            self.recall(&mut desk);
         }
         let (inlined, ended) = counts();
         desk.stopped = self.outstanding_at(&desk, inlined, ended) == 0;
@@ -382,7 +385,7 @@ impl Admission {
     /// batch was given back since the one in front came.
     fn settle(&self, desk: &mut Desk, wakes: &mut Wakes, all: bool) {
         if desk.line.len() > 0 {
-            self.recall();
+            self.recall(desk);
         }
         let limit = self.sum();
         while let Some(front) = desk.line.front() {
@@ -425,7 +428,7 @@ impl Admission {
             return;
         }
         self.at_desk(|desk, wakes| {
-            self.recall();
+            self.recall(desk);
             while let Some(wake) = desk.line.pop(Standing::Closed) {
                 wakes.push(wake);
             }
@@ -441,7 +444,7 @@ impl Admission {
     pub(crate) fn set_capacity(&self, capacity: usize) {
         self.at_desk(|desk, wakes| {
             self.capacity.store(capacity as u64, Ordering::Relaxed);
-            self.recall();
+            self.recall(desk);
             if cfg!(not(mutant = "admission_resize_silent")) {
                 self.settle(desk, wakes, true);
             }

@@ -29,7 +29,7 @@
 #[cfg(all(test, loom))]
 mod model;
 
-use super::{Admission, PLACE, Refusal, Seat};
+use super::{Admission, Desk, PLACE, Refusal, Seat};
 use crate::{
     fence,
     sync::{AtomicU64, Ordering},
@@ -204,11 +204,11 @@ impl Admission {
         self.try_acquire()
     }
 
-    /// Takes a place, and others for the stock of the calling thread, if then there is plenty left, and nobody
-    /// waits.
+    /// Takes a place, and others for the stock of the calling thread, if nobody waits, and it is not likely that they
+    /// will have to be recalled.
     #[cold]
-    fn fill(&self, stock: &Stock) -> bool {
-        let (places, spared) = self.stock_sizes();
+    pub(super) fn fill(&self, stock: &Stock) -> bool {
+        let (places, half) = self.stock_sizes();
         let is_filled = places > 1
             && self.at_desk(|desk, wakes| {
                 if desk.line.len() > 0 {
@@ -218,11 +218,15 @@ impl Admission {
                 let limit = self.gate.limit.load(Ordering::Relaxed);
                 // First, so that who sees the gate shut sees where the places are.
                 stock.put(places - 1);
-                let taken = self.take_some(limit.wrapping_sub(spared * PLACE), places);
-                if taken.is_err() {
+                let is_plenty = self
+                    .take_some(limit.wrapping_sub(half * PLACE), places)
+                    .is_ok();
+                desk.recalls &= !is_plenty;
+                let is_taken = is_plenty || !desk.recalls && self.take_some(limit, places).is_ok();
+                if !is_taken {
                     stock.take_out(places - 1);
                 }
-                taken.is_ok()
+                is_taken
             });
         if !is_filled {
             stock.pause();
@@ -230,9 +234,9 @@ impl Admission {
         is_filled
     }
 
-    /// How many places are taken at once to fill a stock, and how many others must be free then. All stocks together have
-    /// at most a quarter of the capacity, and none is filled while more than half of that is taken: so it is seldom that
-    /// they have to be recalled.
+    /// How many places are taken at once to fill a stock, and how many others must be free then once stocks were
+    /// recalled, until they are. All stocks together have at most a quarter of the capacity. So it is seldom that they have
+    /// to be recalled, which costs a heavy fence: once for each time that the queue runs full from half.
     fn stock_sizes(&self) -> (u64, u64) {
         let capacity = self.capacity();
         if cfg!(any(loom, shuttle)) {
@@ -243,7 +247,7 @@ impl Admission {
     }
 
     /// Under the lock: what lies in the stocks is free again. False if there was nothing.
-    pub(super) fn recall(&self) -> bool {
+    pub(super) fn recall(&self, desk: &mut Desk) -> bool {
         if cfg!(mutant = "stock_no_recall") {
             return false;
         }
@@ -252,6 +256,7 @@ impl Admission {
         if filled == 0 {
             return false;
         }
+        desk.recalls = true;
         // Pairs with the light fence of `Stock::spend`: we see what was spent, or they see the ceiling.
         if cfg!(not(mutant = "stock_no_fence_recall")) {
             fence::heavy();

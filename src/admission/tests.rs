@@ -240,6 +240,32 @@ fn a5_a_newcomer_serves_who_is_due_before_himself() {
     }
 }
 
+/// A stock is filled with what is there, up to the last place; but once others had to look for theirs in stocks, only
+/// while half of the capacity stays free, until it was.
+#[test]
+fn a3_stocks_that_were_recalled_are_filled_from_the_free_half() {
+    let admission = Admission::new(64, 2);
+    let seat = admission.seat(0);
+    let fill = || admission.fill(&seat.stock);
+    let spend = |places: u32| (0..places).all(|_| admission.try_acquire_from(seat).is_ok());
+    let give_back = |places: u32| assert!((0..places).all(|_| !admission.release_from(1)));
+    for _ in 0..8 {
+        assert!(fill() && spend(7));
+    }
+    assert!(!fill());
+
+    give_back(8);
+    assert!(fill());
+    assert_eq!((admission.depth(), admission.stocked()), (57, 7));
+    assert_eq!(admission.try_acquire(), Ok(()));
+    assert_eq!((admission.depth(), admission.stocked()), (58, 0));
+    give_back(33);
+    assert!(!fill(), "39 are free");
+    give_back(1);
+    assert!(fill() && spend(7), "40 are free");
+    assert!(fill() && spend(7), "32 are free");
+}
+
 /// Who finds the door open, and full, may find it closed when he has the lock.
 #[test]
 fn a6_nobody_joins_the_line_of_a_closed_door() {
