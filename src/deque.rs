@@ -49,7 +49,7 @@ use crate::{
 
 /// The most that a thief takes at once. A theft costs a heavy fence, some microseconds, so it should be worth it with
 /// jobs of some hundred nanoseconds.
-const BATCH: usize = if cfg!(any(loom, shuttle)) { 2 } else { 256 };
+const BATCH: usize = if cfg!(any(loom, shuttle)) { 2 } else { 512 };
 
 /// The length of a new ring: a thief has room for what it takes.
 const LENGTH: usize = if cfg!(any(loom, shuttle)) {
