@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::report::{Recorded, RecordedEntrant, median};
+use crate::report::{Recorded, RecordedEntrant, apart, median};
 
 const WIDTH: f64 = 860.0;
 const LEFT: f64 = 210.0;
@@ -54,6 +54,7 @@ pub fn markdown(answer: &Recorded) -> String {
         title,
         metrics,
         entrants,
+        distances,
     } = answer;
     let mut text = format!("### {name}\n\n{title}\n\n|  |");
     // Into memory: it cannot fail.
@@ -75,7 +76,8 @@ pub fn markdown(answer: &Recorded) -> String {
         }
         text.push('\n');
     }
-    let _ = write!(text, "\n![{title}](benchmarks/{name}.svg)\n\n");
+    let apart = apart(distances);
+    let _ = write!(text, "\n{apart}\n\n![{title}](benchmarks/{name}.svg)\n\n");
     text
 }
 
@@ -177,6 +179,7 @@ mod tests {
                 entrant("a & b", [Some(20.0), Some(80.0), Some(1000.0)]),
                 entrant("none", [None, Some(1.0), Some(1.0)]),
             ],
+            distances: vec![125.4, 560.0, 130.0],
         }
     }
 
@@ -186,6 +189,7 @@ mod tests {
         assert!(text.contains("| adaptive-pool | 20.0 | 1.00 |"), "{text}");
         assert!(text.contains("| a & b | 80.0 | 0.50 |"), "{text}");
         assert!(text.contains("| none | – | – |"), "{text}");
+        assert!(text.contains(" in 125, 560, 130 ns."), "{text}");
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! then. The questions about joins and scopes need no tally: these end when their work has.
 
 pub mod chart;
+mod distance;
 pub mod efficiency;
 mod fib;
 pub mod fib_join;

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::distance;
+
 /// One column.
 pub struct Metric {
     /// With its unit.
@@ -44,6 +46,8 @@ pub struct Question {
 pub struct Answer {
     question: Question,
     samples: Vec<Vec<Vec<f64>>>,
+    /// How far apart the cores were before each round, in ns.
+    distances: Vec<f64>,
 }
 
 impl Question {
@@ -52,7 +56,9 @@ impl Question {
     pub fn ask(self, rounds: usize) -> Answer {
         let entrants = self.entrants.len();
         let mut samples = vec![vec![Vec::with_capacity(rounds); self.metrics.len()]; entrants];
+        let mut distances = Vec::with_capacity(rounds);
         for round in 0..rounds {
+            distances.push(distance::round_trip());
             for turn in 0..entrants {
                 let who = (round + turn) % entrants;
                 let values = (self.entrants[who].measure)();
@@ -64,6 +70,7 @@ impl Question {
         Answer {
             question: self,
             samples,
+            distances,
         }
     }
 }
@@ -82,7 +89,11 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { question, samples } = self;
+        let Self {
+            question,
+            samples,
+            distances,
+        } = self;
         writeln!(f, "{}: {}", question.name, question.title)?;
         write!(f, "{:28}", "")?;
         for metric in question.metrics {
@@ -100,8 +111,17 @@ impl fmt::Display for Answer {
             }
             writeln!(f)?;
         }
-        Ok(())
+        writeln!(f, "{}", apart(distances))
     }
+}
+
+/// How far apart the cores were, in words.
+pub(crate) fn apart(distances: &[f64]) -> String {
+    let rounded: Vec<String> = distances.iter().map(|ns| format!("{ns:.0}")).collect();
+    format!(
+        "A word went from core to core and back, round by round, in {} ns.",
+        rounded.join(", ")
+    )
 }
 
 /// What is kept of answers in a file.
@@ -124,6 +144,8 @@ pub struct Recorded {
     pub metrics: Vec<String>,
     /// In the order of the table.
     pub entrants: Vec<RecordedEntrant>,
+    /// How long a word took from core to core and back before each round, in ns.
+    pub distances: Vec<f64>,
 }
 
 /// Who was measured.
@@ -160,6 +182,7 @@ impl Answer {
                     samples: samples.iter().map(some).collect(),
                 })
                 .collect(),
+            distances: self.distances.clone(),
         }
     }
 }
@@ -190,12 +213,14 @@ mod tests {
         let row = table.lines().find(|line| line.starts_with("theirs"));
         let row: Vec<&str> = row.into_iter().flat_map(str::split_whitespace).collect();
         assert_eq!(row, ["theirs", "4.0", "0.25"]);
+        assert!(table.contains("core to core"), "{table}");
     }
 
     #[test]
     fn a_record_holds_every_round() {
         let record = answer().record();
         assert_eq!(record.metrics, ["ns"]);
+        assert_eq!(record.distances.len(), 3);
         let theirs = &record.entrants[1];
         assert_eq!(theirs.name, "theirs");
         assert_eq!(theirs.samples, [[Some(4.0); 3]]);
