@@ -103,7 +103,7 @@ struct Desk {
     stopped: bool,
     /// Somebody wants to know of every place that is given back: see [`Admission::watch`].
     watched: bool,
-    /// Stocks were recalled since one was last filled while half of the places were free.
+    /// Stocks were recalled for who found no other place, since one was last filled while half of the places were free.
     recalls: bool,
 }
 
@@ -182,7 +182,7 @@ impl Admission {
         }
     }
 
-    /// As `try_acquire`, but may find no room where some was given back since anybody looked.
+    /// As `try_acquire`, but may find no room where some was given back since anybody looked, or lies in a stock.
     #[inline]
     pub(crate) fn try_acquire_uncollected(&self) -> Result<(), Refusal> {
         self.take(self.gate.limit.load(Ordering::Acquire))
@@ -235,7 +235,8 @@ impl Admission {
         }
         self.settle(desk, wakes, false);
         match self.take(self.gate.limit.load(Ordering::Relaxed)) {
-            Err(Refusal::Full) if self.recall(desk) => {
+            Err(Refusal::Full) if self.recall() => {
+                desk.recalls = true;
                 self.settle(desk, wakes, false);
                 self.take(self.gate.limit.load(Ordering::Relaxed))
             }
@@ -289,7 +290,7 @@ impl Admission {
         }
         // Whoever closed the door may not have come to it yet.
         if cfg!(not(mutant = "stock_open")) {
-            self.recall(&mut desk);
+            self.recall();
         }
         let (inlined, ended) = counts();
         desk.stopped = self.outstanding_at(&desk, inlined, ended) == 0;
@@ -385,7 +386,7 @@ impl Admission {
     /// batch was given back since the one in front came.
     fn settle(&self, desk: &mut Desk, wakes: &mut Wakes, all: bool) {
         if desk.line.len() > 0 {
-            self.recall(desk);
+            desk.recalls |= self.recall();
         }
         let limit = self.sum();
         while let Some(front) = desk.line.front() {
@@ -428,7 +429,7 @@ impl Admission {
             return;
         }
         self.at_desk(|desk, wakes| {
-            self.recall(desk);
+            self.recall();
             while let Some(wake) = desk.line.pop(Standing::Closed) {
                 wakes.push(wake);
             }
@@ -444,7 +445,7 @@ impl Admission {
     pub(crate) fn set_capacity(&self, capacity: usize) {
         self.at_desk(|desk, wakes| {
             self.capacity.store(capacity as u64, Ordering::Relaxed);
-            self.recall(desk);
+            self.recall();
             if cfg!(not(mutant = "admission_resize_silent")) {
                 self.settle(desk, wakes, true);
             }

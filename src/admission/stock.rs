@@ -38,6 +38,9 @@ use crate::{
 /// The most places in the stock of one thread: with so many, the lock that filling it takes is nothing.
 const STOCK: u64 = 32;
 
+/// Fewer are not worth a turn at the lock.
+const LEAST: u64 = if cfg!(any(loom, shuttle)) { 2 } else { 4 };
+
 /// How many jobs go by after a stock could not be filled, until that is tried again.
 const PAUSE: u64 = if cfg!(any(loom, shuttle)) { 1 } else { 32 };
 
@@ -209,29 +212,38 @@ impl Admission {
     #[cold]
     pub(super) fn fill(&self, stock: &Stock) -> bool {
         let (places, half) = self.stock_sizes();
-        let is_filled = places > 1
+        let is_filled = places >= LEAST
             && self.at_desk(|desk, wakes| {
                 if desk.line.len() > 0 {
                     return false;
                 }
-                self.settle(desk, wakes, false);
-                let limit = self.gate.limit.load(Ordering::Relaxed);
                 // First, so that who sees the gate shut sees where the places are.
                 stock.put(places - 1);
-                let is_plenty = self
-                    .take_some(limit.wrapping_sub(half * PLACE), places)
-                    .is_ok();
-                desk.recalls &= !is_plenty;
-                let is_taken = is_plenty || !desk.recalls && self.take_some(limit, places).is_ok();
-                if !is_taken {
+                let mut is_filled = self.take_for_stock(desk, places, half);
+                if !is_filled {
+                    self.settle(desk, wakes, false);
+                    is_filled = self.take_for_stock(desk, places, half);
+                }
+                if !is_filled {
                     stock.take_out(places - 1);
                 }
-                is_taken
+                is_filled
             });
         if !is_filled {
             stock.pause();
         }
         is_filled
+    }
+
+    /// Under the lock: takes so many places by what is published, if `half` stay free, or stocks were not recalled since
+    /// so many did.
+    fn take_for_stock(&self, desk: &mut Desk, places: u64, half: u64) -> bool {
+        let limit = self.gate.limit.load(Ordering::Relaxed);
+        let is_plenty = self
+            .take_some(limit.wrapping_sub(half * PLACE), places)
+            .is_ok();
+        desk.recalls &= !is_plenty;
+        is_plenty || !desk.recalls && self.take_some(limit, places).is_ok()
     }
 
     /// How many places are taken at once to fill a stock, and how many others must be free then once stocks were
@@ -247,7 +259,7 @@ impl Admission {
     }
 
     /// Under the lock: what lies in the stocks is free again. False if there was nothing.
-    pub(super) fn recall(&self, desk: &mut Desk) -> bool {
+    pub(super) fn recall(&self) -> bool {
         if cfg!(mutant = "stock_no_recall") {
             return false;
         }
@@ -256,7 +268,6 @@ impl Admission {
         if filled == 0 {
             return false;
         }
-        desk.recalls = true;
         // Pairs with the light fence of `Stock::spend`: we see what was spent, or they see the ceiling.
         if cfg!(not(mutant = "stock_no_fence_recall")) {
             fence::heavy();
