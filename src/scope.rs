@@ -12,7 +12,6 @@
 
 use std::{
     any::Any,
-    cell::Cell,
     fmt,
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -28,24 +27,12 @@ use crate::{
     pool::Pool,
     site::Site,
     span::Origin,
-    submit::{Entry, Wait},
-    sync::{AtomicBool, Mutex, Ordering, lock, thread_local},
+    submit::{self, Entry, Wait},
+    sync::{AtomicBool, Mutex, Ordering, lock},
     unwind::drop_payload,
     wait::Countdown,
-    worker::{self, Current, INLINE_DEPTH},
+    worker::{self, Current},
 };
-
-thread_local! {
-    /// How many jobs run inline on a thread that is not the pool's.
-    static OUTSIDE_DEPTH: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Whether a thread that is not the pool's has run so many jobs inline, on top of each other, that it
-/// rather waits for a place: a chain of jobs each of which spawns the next needs no more stack then.
-/// It holds up nobody by that: no worker waits for it but those whose jobs wait for its scope.
-pub(crate) fn is_deep_outside() -> bool {
-    OUTSIDE_DEPTH.get() >= INLINE_DEPTH
-}
 
 /// A scope in which jobs can be spawned that borrow from outside of it.
 ///
@@ -246,10 +233,8 @@ impl<'scope> Scope<'scope> {
                 current.run_inline(job);
             }
             Some(current) => current.nested(|| self.run_job(current.site(), false, since, f)),
-            None => OUTSIDE_DEPTH.with(|depth| {
-                depth.set(depth.get() + 1);
+            None => submit::nested_outside(|| {
                 self.run_job(&Site::elsewhere(inner), false, since, f);
-                depth.set(depth.get() - 1);
             }),
         }
     }
