@@ -44,7 +44,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::{
     fence::{self, Light},
-    sync::{AtomicUsize, Mutex, Ordering, UnsafeCell, lock, try_lock},
+    sync::{AtomicBool, AtomicUsize, Mutex, Ordering, UnsafeCell, lock, try_lock},
 };
 
 /// The most that a thief takes at once. A theft costs a heavy fence, some microseconds, so it should be worth it with
@@ -81,6 +81,8 @@ struct Shared<T> {
     top: CachePadded<AtomicUsize>,
     /// Its length is a power of two.
     ring: CachePadded<Mutex<Arc<[Slot<T>]>>>,
+    /// What the owner says of the values. It orders nothing.
+    brief: CachePadded<AtomicBool>,
 }
 
 // SAFETY: a value is handed from one thread to another by the protocol above, and never shared.
@@ -136,6 +138,7 @@ pub(crate) fn new<T: Send>() -> (Owner<T>, Thief<T>) {
             bottom: CachePadded::new(AtomicUsize::new(0)),
             top: CachePadded::new(AtomicUsize::new(0)),
             ring: CachePadded::new(Mutex::new(Arc::clone(&ring))),
+            brief: CachePadded::new(AtomicBool::new(false)),
         }),
     };
     owner.note(&ring, 0);
@@ -150,6 +153,11 @@ fn ring<T>(length: usize) -> Arc<[Slot<T>]> {
 }
 
 impl<T> Owner<T> {
+    /// Whether the owner will have used up soon what waits, or what comes from it.
+    pub(crate) fn set_brief(&self, is_brief: bool) {
+        self.shared.brief.store(is_brief, Ordering::Relaxed);
+    }
+
     /// Under the lock: the ring, and the number from which on its slots may be in use.
     fn note(&self, ring: &Arc<[Slot<T>]>, top: usize) {
         self.slots.set(Arc::as_ptr(ring).cast());
@@ -335,6 +343,11 @@ impl<T> Thief<T> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether the owner says that it will have used up soon what waits.
+    pub(crate) fn is_brief(&self) -> bool {
+        self.0.brief.load(Ordering::Relaxed)
     }
 
     /// Takes the oldest value, and with it, into the deque of the caller, up to half of those that

@@ -193,8 +193,9 @@ impl Queue {
         insist(|| self.submitted.steal_batch_and_pop(&local.submitted))
     }
 
-    /// Looks everywhere, for a thread whose own deques are empty and which waits for nothing.
-    pub(crate) fn search(&self, local: &Local, own: usize) -> Option<Found> {
+    /// Looks everywhere, for a thread whose own deques are empty and which waits for nothing. Who `is_patient` leaves
+    /// to their owner the structured jobs that are said to be brief.
+    pub(crate) fn search(&self, local: &Local, own: usize, is_patient: bool) -> Option<Found> {
         if let Some(job) = self.take_injected(local) {
             return Some(Found { job, stolen: false });
         }
@@ -207,9 +208,12 @@ impl Queue {
         for victim in victims {
             // Where another thief is busy, the search goes on elsewhere. What that one leaves is seen
             // by whoever stops searching.
-            let theft = victim
-                .structured
-                .steal_batch(&local.structured, Job::is_of_frame_of);
+            let structured = &victim.structured;
+            let theft = if is_patient && structured.is_brief() {
+                Theft::Empty
+            } else {
+                structured.steal_batch(&local.structured, Job::is_of_frame_of)
+            };
             let job = match theft {
                 Theft::Success(job) => Some(job),
                 _ => insist(|| victim.submitted.steal_batch_and_pop(&local.submitted)),
@@ -359,6 +363,12 @@ impl Local {
         self.structured.room()
     }
 
+    /// Whether the structured jobs that are here will be used up soon, so that who looks for one rather lets others
+    /// bring some first.
+    pub(crate) fn set_brief(&self, are_brief: bool) {
+        self.structured.set_brief(are_brief);
+    }
+
     /// The fence of who pushes there.
     #[inline]
     pub(crate) fn light(&self) -> Light {
@@ -458,6 +468,24 @@ mod tests {
         assert_eq!(insist(|| script.next().unwrap_or(Steal::Empty)), Some(7));
         let mut script = [Steal::<u8>::Retry, Steal::Empty].into_iter();
         assert_eq!(insist(|| script.next().unwrap_or(Steal::Empty)), None);
+    }
+
+    #[test]
+    fn who_is_patient_leaves_alone_what_is_brief() {
+        let (queue, locals) = Queue::new(2);
+        let (owner, thief) = (&locals[0], &locals[1]);
+        let search = |is_patient| queue.search(thief, 1, is_patient).map(|found| found.stolen);
+        let since = Stamp::NONE;
+        for is_brief in [true, false] {
+            owner.set_brief(is_brief);
+            // SAFETY: it borrows nothing.
+            unsafe { owner.push_structured(Detached { since, f: || () }) };
+            assert_eq!(search(true), (!is_brief).then_some(true));
+            assert_eq!(search(false), is_brief.then_some(true));
+        }
+        owner.set_brief(true);
+        owner.push(Job::new(Detached { since, f: || () }));
+        assert_eq!(search(true), Some(true), "it was submitted");
     }
 
     impl Queue {

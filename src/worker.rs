@@ -4,7 +4,8 @@
 //! counters. It is a *worker* while it is in [`run`]; otherwise it is with rayon, asleep or helping.
 //!
 //! A worker that runs dry first hands out what the admission holds back for a batch, and looks
-//! whether the pool has drained. Then it searches; then it gives rayon one chance
+//! whether the pool has drained. Then it searches, at first with patience for what others will have used up soon: to take
+//! that interrupts all cores, and who brings jobs may be just about to bring more. Then it gives rayon one chance
 //! (`rayon_core::yield_now`), not counted as searching, since what rayon gives it may take long; then
 //! it dozes; and after [`DOZE`] it leaves the loop, and rayon has its thread.
 //!
@@ -37,10 +38,10 @@ use crate::{
 /// dozes does not help a `par_iter`. By feel; `benches/src/idle.rs` shows the first half.
 const DOZE: Duration = Duration::from_millis(5);
 
-/// How often a worker that ran dry looks everywhere before it lies down, yielding its core in
+/// How often a worker that ran dry looks for a job before it lies down, yielding its core in
 /// between: to the producer, most likely. With half as many a round trip takes up to twice as long;
 /// with twice as many a lone job costs more CPU. See `round-trip` and `idle` in the benches.
-const SEARCHES: u32 = if cfg!(shuttle) { 1 } else { 8 };
+const SEARCHES: u32 = if cfg!(shuttle) { 2 } else { 8 };
 
 /// The same after a doze that was long: nobody was just about to bring a job, and it is likely the same now.
 const FEW_SEARCHES: u32 = if cfg!(shuttle) { 1 } else { 2 };
@@ -137,11 +138,10 @@ fn execute(current: &Current, job: Job) {
     }
 }
 
-fn search_once(current: &Current) -> Option<Job> {
+fn search_once(current: &Current, is_patient: bool) -> Option<Job> {
     let inner = current.inner();
-    let found = inner
-        .queue
-        .search(&current.seat.local, current.seat.index)?;
+    let seat = &current.seat;
+    let found = inner.queue.search(&seat.local, seat.index, is_patient)?;
     if found.stolen {
         inner.recorder.stole(current.seat.index);
     }
@@ -153,8 +153,10 @@ fn search_once(current: &Current) -> Option<Job> {
 enum Next {
     /// Look into the own deques and the injectors.
     Look,
-    /// Look everywhere; it is counted as searching.
-    Search,
+    /// Look everywhere; it is counted as searching. It ran dry just now, or was roused for a job.
+    Search {
+        ran_dry: bool,
+    },
     Leave,
 }
 
@@ -163,11 +165,11 @@ fn run(current: &Current) {
     // What it took last, when it was a worker before, may have been a shell, which does not start.
     let inner = current.inner();
     inner.timing.next_does_not_follow(current.books().times);
-    let mut next = Next::Search;
+    let mut next = Next::Search { ran_dry: false };
     loop {
         next = match next {
             Next::Look => work(current),
-            Next::Search => search(current),
+            Next::Search { ran_dry } => search(current, ran_dry),
             Next::Leave => return current.end_offers(),
         };
     }
@@ -267,23 +269,25 @@ fn idle(current: &Current) -> Next {
         return leave_for_good(current);
     }
     if inner.sleep.try_search() {
-        Next::Search
+        Next::Search { ran_dry: true }
     } else {
         lie_down(current)
     }
 }
 
 /// Looks for a job, counted as searching, and runs it.
-fn search(current: &Current) -> Next {
+fn search(current: &Current, ran_dry: bool) -> Next {
     let inner = current.inner();
     if is_one_too_many(current) {
         let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
         inner.fulfil(duty);
         return Next::Leave;
     }
-    for _ in 0..current.searches.get() {
+    let last = current.searches.get() - 1;
+    for look in 0..=last {
         inner.sleep.looks();
-        if let Some(job) = search_once(current) {
+        let is_patient = ran_dry && look == 0 && look < last;
+        if let Some(job) = search_once(current, is_patient) {
             let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
             inner.fulfil(duty);
             execute(current, job);
@@ -335,6 +339,6 @@ fn lie_down(current: &Current) -> Next {
             inner.fulfil(duty);
             Next::Look
         }
-        DozeEnd::Roused => Next::Search,
+        DozeEnd::Roused => Next::Search { ran_dry: false },
     }
 }

@@ -145,6 +145,7 @@ pub struct Recorded {
     /// In the order of the table.
     pub entrants: Vec<RecordedEntrant>,
     /// How long a word took from core to core and back before each round, in ns.
+    #[serde(default)]
     pub distances: Vec<f64>,
 }
 

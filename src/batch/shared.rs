@@ -40,6 +40,7 @@ use crate::{
     span::Origin,
     sync::{AtomicBool, Mutex, Ordering, lock},
     unwind::quietly,
+    worker::{self, Current},
 };
 
 /// What an item leaves: its result, or the payload of its panic.
@@ -314,14 +315,14 @@ where
         let Self { home, shared, .. } = self;
         let chunk = shared.begin_ticket(site, home.is_kept());
         match chunk {
-            Some(chunk) => {
+            Some(chunk) => briefly(site.inner, shared.are_short(), || {
                 // Of one item the rest is nothing.
                 if chunk.unbegun() > 1 && chunk.is_to_be_offered() {
                     Helper::push(site.inner, home, &shared, &chunk);
                 }
                 // SAFETY: the ticket that takes a chunk out of the list is its owner.
                 serve(site, home, shared, chunk, |chunk| unsafe { chunk.begin() });
-            }
+            }),
             // If it is the last of the batch, this is the end of the closure too.
             None => quietly(move || drop(shared)),
         }
@@ -359,18 +360,34 @@ where
         site.inner.queue.count_placeless(-1);
         chunk.offer_taken();
         let first = chunk.claim();
-        if chunk.is_to_be_offered() {
-            Self::push(site.inner, home, &shared, &chunk);
-        }
-        let first = Cell::new(first);
-        let next = |chunk: &ChunkOf<T, R>| first.take().or_else(|| chunk.claim());
-        serve(site, home, shared, chunk, next);
+        briefly(site.inner, shared.are_short(), || {
+            if chunk.is_to_be_offered() {
+                Self::push(site.inner, home, &shared, &chunk);
+            }
+            let first = Cell::new(first);
+            let next = |chunk: &ChunkOf<T, R>| first.take().or_else(|| chunk.claim());
+            serve(site, home, shared, chunk, next);
+        });
         home.ended(site);
     }
 
     fn discard(self, site: &Site<'_>, placed: bool) {
         self.run(site, placed);
         site.inner.look_if_drained();
+    }
+}
+
+/// Runs `f`, which offers items of a chunk, and serves it. If the items are short, there will be none soon; so workers
+/// that ran dry just now leave them alone at first.
+fn briefly(inner: &Inner, are_short: bool, f: impl FnOnce()) {
+    let local = worker::current_of(inner).and_then(Current::local);
+    match local {
+        Some(local) if are_short => {
+            local.set_brief(true);
+            f();
+            local.set_brief(false);
+        }
+        _ => f(),
     }
 }
 

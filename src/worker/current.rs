@@ -62,7 +62,7 @@ pub(crate) struct Current<'p> {
     /// Jobs that are to run inline when the outermost of those has returned.
     deferred: RefCell<VecDeque<Job>>,
     looks: Looks,
-    /// How often it looks everywhere before it lies down.
+    /// How often it looks for a job before it lies down.
     pub(super) searches: Cell<u32>,
     /// Whether it is counted as offering.
     offers: Cell<bool>,
