@@ -15,9 +15,6 @@ const MOST: u64 = 128;
 /// The workers come to this part of the queue's capacity between two looks.
 const PART: u64 = 4;
 
-/// How many jobs there are between two looks if their times are not tracked.
-const UNKNOWN: u64 = 16;
-
 /// The looks of one thread.
 #[derive(Debug, Default)]
 pub(crate) struct Looks {
@@ -32,7 +29,7 @@ impl Looks {
         self.spared.get() == 0
     }
 
-    /// A job was brought: whether to do without a look. The last one that was timed was short, or was not, or none is.
+    /// A job was brought: whether to do without a look. The last one that was timed was short, or was not, or none was.
     #[inline]
     pub(crate) fn is_spared(&self, is_short: Option<bool>) -> bool {
         let spared = self.spared.get();
@@ -48,8 +45,8 @@ impl Looks {
                 let workers = inner.sleep.in_service().max(1) as u64;
                 (inner.admission.capacity() / (PART * workers)).clamp(1, MOST)
             }
-            Some(false) => 1,
-            None => UNKNOWN,
+            // If times are not tracked, any may be long.
+            Some(false) | None => 1,
         };
         self.spared.set(between - 1);
     }

@@ -139,3 +139,24 @@ fn r2_a_worker_whose_jobs_become_long_looks_at_the_queue_again() {
         assert_conserved(&pool);
     });
 }
+
+/// If no times are tracked it knows nothing of its jobs.
+#[test]
+fn a3_a_worker_that_does_not_know_its_jobs_looks_at_the_queue_each_time() {
+    watched(|| {
+        let builder = Pool::builder().workers(2).capacity(16);
+        let pool = builder.latency_tracking(false).build().unwrap();
+        for round in 0..20 {
+            let held = occupy(&pool);
+            pool.scope(|scope| {
+                (0..16 + round).for_each(|_| scope.spawn(|_| ()));
+                held.release();
+                wait_until(|| pool.metrics().depth == 0);
+                let before = pool.metrics().inlined;
+                (0..8).for_each(|_| scope.spawn(|_| ()));
+                assert_eq!(pool.metrics().inlined, before);
+            });
+        }
+        assert_conserved(&pool);
+    });
+}
