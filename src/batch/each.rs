@@ -139,8 +139,8 @@ impl Pool {
     /// short it looks at the queue once for several of them.
     ///
     /// # Panics
-    /// With the first panic of `f`, after everything that was begun has ended. Once it was seen nothing
-    /// more is begun.
+    /// With the first panic of `f`, after all items that were pulled have ended. Once it is seen no more are
+    /// pulled; those that wait in the queue still run.
     ///
     /// # Examples
     /// ```
