@@ -53,6 +53,8 @@
 )]
 
 #[cfg(not(loom))]
+mod away;
+#[cfg(not(loom))]
 mod batch;
 #[cfg(not(loom))]
 mod broadcast;

@@ -23,6 +23,7 @@
 use std::time::Duration;
 
 use crate::{
+    away,
     drain::Drain,
     error::{ShutdownError, ShutdownReport},
     inner::Inner,
@@ -175,7 +176,7 @@ impl Inner {
 
     /// All steps, as far as there is time.
     pub(crate) fn shut_down(&self, grace: Grace) -> Result<ShutdownReport, ShutdownError> {
-        if worker::is_home(self) {
+        if worker::is_home(self) || away::is_in_job_of(self) {
             return Err(ShutdownError::InsideJob);
         }
         self.begin_drain();
@@ -187,10 +188,20 @@ impl Inner {
                 None
             }
         };
+        // The caller may be another pool's worker, whose place another thread fills meanwhile: it may be what a job of ours
+        // waits for.
+        match worker::blocking(|| self.await_end(deadline)) {
+            Some(report) => Ok(report),
+            None => Err(self.cut_short()),
+        }
+    }
+
+    /// What has become of the jobs, when all threads have ended; or none, if that takes too long.
+    fn await_end(&self, deadline: Option<Instant>) -> Option<ShutdownReport> {
         let mut state = lock(&self.life.state);
         loop {
             if let Some(report) = state.report {
-                return Ok(report);
+                return Some(report);
             }
             let ended = self.life.is_stopped() && state.exited == self.threads.started().all;
             if ended && !state.joining {
@@ -203,15 +214,13 @@ impl Inner {
                 // The shells that no worker has come to: those of batches hold the user's closure. Not before
                 // the report, since what is dropped with it may ask for that too.
                 self.discard_submitted();
-                return Ok(report);
+                return Some(report);
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                break;
+                return None;
             }
             state = self.life.wait(state, deadline);
         }
-        drop(state);
-        Err(self.cut_short())
     }
 
     /// The time is up: drops what has not started, and says what runs.

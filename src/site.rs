@@ -2,7 +2,7 @@
 //! owes to the pool's books when it begins and ends goes through here.
 
 use crate::{
-    admission,
+    admission, away,
     inner::Inner,
     metrics::{self, Guest, GuestCell, Stamp, Started},
     worker,
@@ -94,6 +94,9 @@ impl Site<'_> {
     /// The same without a place, or on a thread that is not the pool's.
     #[inline(never)]
     fn begin_aside(&self, placed: bool, since: Stamp) -> Started {
+        if self.books.is_none() {
+            away::begin(self.inner);
+        }
         if placed {
             self.inner.recorder.started_elsewhere();
             self.inner.admission.release();
@@ -109,6 +112,9 @@ impl Site<'_> {
         // In this order: who finds it counted finds it timed.
         self.inner.timing.ended(self.times(), started);
         self.inner.recorder.ended(self.counts(), completed);
+        if self.books.is_none() {
+            away::end();
+        }
     }
 
     /// A job was dropped un-run. With a place, it gives it back.
@@ -153,6 +159,7 @@ impl<'a> Visit<'a> {
     /// A job starts. Returns when it does.
     #[inline]
     pub(crate) fn begin(&self) -> Started {
+        away::begin(self.inner);
         self.cell.inlined();
         self.inner.timing.guest_starts(&self.times)
     }
@@ -163,6 +170,7 @@ impl<'a> Visit<'a> {
         // In this order: who finds it counted finds it timed.
         self.inner.timing.guest_ended(&self.times, started);
         self.cell.ended(completed);
+        away::end();
     }
 }
 

@@ -253,3 +253,20 @@ fn d1_a_pool_ends_whose_last_job_ran_in_another() {
         });
     }
 }
+
+/// Failure 12: a worker that shuts another pool down waits for jobs which may need its place.
+#[test]
+fn r3_a_worker_that_shuts_another_pool_down_is_replaced() {
+    watched(|| {
+        let one = Arc::new(Pool::builder().workers(1).capacity(1).build().unwrap());
+        let other = Pool::builder().workers(1).capacity(1).build().unwrap();
+        let own = Arc::clone(&one);
+        let report = one.install(move || {
+            other.spawn(move || own.install(|| ())).unwrap();
+            other.shutdown()
+        });
+        assert_eq!(report.completed, 1);
+        one.shutdown();
+        assert_conserved(&one);
+    });
+}

@@ -317,6 +317,62 @@ fn d5_a_shutdown_inside_a_job_does_not_hang() {
     });
 }
 
+/// Failure 15, where the job runs on the thread that brought it, which is not the pool's: since the queue is full, or
+/// the pool closed. Of a batch some run with books of that thread's own.
+#[test]
+fn d5_a_shutdown_inside_a_job_on_its_callers_thread_does_not_hang() {
+    watched(|| {
+        let inside = |pool: &Pool| {
+            let forms = [pool.shutdown_timeout(Duration::MAX), pool.shutdown_now()];
+            assert!(
+                forms
+                    .iter()
+                    .all(|end| *end == Err(ShutdownError::InsideJob))
+            );
+            pool.shutdown();
+        };
+        for is_closed in [true, false] {
+            for way in 0..3 {
+                let pool = pool(1, 1);
+                let other = Pool::builder().workers(1).capacity(1).build().unwrap();
+                other.close();
+                let gate = Gate::new();
+                let (started, is_busy) = mpsc::channel();
+                let held = gate.clone();
+                pool.spawn(move || {
+                    started.send(()).unwrap();
+                    held.pass();
+                })
+                .unwrap();
+                is_busy.recv().unwrap();
+                pool.spawn(|| ()).unwrap();
+                if is_closed {
+                    pool.close();
+                }
+                let ran = AtomicUsize::new(0);
+                let job = || {
+                    inside(&pool);
+                    ran.fetch_add(1, Ordering::Relaxed);
+                };
+                match way {
+                    0 => pool.in_place_scope(|s| s.spawn(|_| job())),
+                    1 => pool.for_each(0..20, |_| job()),
+                    // Beneath a job of another pool.
+                    _ => pool.in_place_scope(|s| {
+                        s.spawn(|_| other.in_place_scope(|s| s.spawn(|_| job())));
+                    }),
+                }
+                assert_eq!(ran.load(Ordering::Relaxed), if way == 1 { 20 } else { 1 });
+                gate.open();
+                // Outside of the job it waits.
+                let ended = pool.shutdown().total();
+                assert_eq!(ended, 2 + if way == 1 { 20 } else { 1 });
+                assert_conserved(&pool);
+            }
+        }
+    });
+}
+
 /// Failure 15. The threads end by themselves, and what is queued runs.
 #[test]
 fn d5_a_pool_that_is_dropped_in_its_own_job_ends_by_itself() {
