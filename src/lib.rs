@@ -78,6 +78,8 @@ mod mail;
 #[cfg(not(loom))]
 mod metrics;
 #[cfg(not(loom))]
+mod nesting;
+#[cfg(not(loom))]
 mod permit;
 #[cfg(not(loom))]
 mod pool;

@@ -24,15 +24,21 @@ use crate::{
     inner::Inner,
     job::{Job, Runnable},
     metrics::Stamp,
+    nesting::Nesting,
     pool::Pool,
     site::Site,
     span::Origin,
-    submit::{self, Entry, Wait},
-    sync::{AtomicBool, Mutex, Ordering, lock},
-    unwind::drop_payload,
+    submit::{Entry, Wait},
+    sync::{AtomicBool, Mutex, Ordering, lock, thread_local},
+    unwind::{drop_payload, quietly},
     wait::Countdown,
     worker::{self, Current},
 };
+
+thread_local! {
+    /// The inline jobs on the stack of a thread that is not the pool's.
+    static OUTSIDE: Nesting = const { Nesting::new() };
+}
 
 /// A scope in which jobs can be spawned that borrow from outside of it.
 ///
@@ -41,8 +47,6 @@ pub struct Scope<'scope> {
     /// Outlives the scope: whoever opened it borrows the pool.
     inner: *const Inner,
     countdown: Countdown,
-    /// Whether it was opened outside of every job that runs inline: then no such job waits for it.
-    outermost: bool,
     /// The first panic, and whether there was any.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     panicked: AtomicBool,
@@ -117,7 +121,6 @@ impl<'scope> Scope<'scope> {
         Self {
             inner,
             countdown: Countdown::new(inner, current),
-            outermost: current.is_none_or(|current| !current.is_inline()),
             panic: Mutex::new(None),
             panicked: AtomicBool::new(false),
             marker: PhantomData,
@@ -225,17 +228,25 @@ impl<'scope> Scope<'scope> {
     {
         let times = current.map(|current| current.books().times);
         let since = inner.timing.stamp_inline(times);
-        match current {
-            Some(current) if self.outermost && current.is_deep() => {
-                self.countdown.begin(Some(current.index()));
+        Self::on_nesting(current, |nesting| {
+            if nesting.is_deep() {
+                self.countdown.begin(current.map(Current::index));
                 // SAFETY: the scope waits for the job before 'scope ends.
-                let job = unsafe { Job::borrowing(self.job(since, origin, f)) };
-                current.run_inline(job);
+                nesting.leave(unsafe { Job::borrowing(self.job(since, origin, f)) });
+            } else {
+                let elsewhere = Site::elsewhere(inner);
+                let site = current.map_or(&elsewhere, Current::site);
+                nesting.run(site, || self.run_job(site, false, since, f));
             }
-            Some(current) => current.nested(|| self.run_job(current.site(), false, since, f)),
-            None => submit::nested_outside(|| {
-                self.run_job(&Site::elsewhere(inner), false, since, f);
-            }),
+        });
+    }
+
+    /// Calls `f` with the inline jobs of the calling thread.
+    #[inline(always)]
+    fn on_nesting<R>(current: Option<&Current>, f: impl FnOnce(&Nesting) -> R) -> R {
+        match current {
+            Some(current) => f(current.nesting()),
+            None => OUTSIDE.with(f),
         }
     }
 
@@ -357,10 +368,12 @@ impl<'scope> Scope<'scope> {
             self.countdown.wait(self.inner(), own);
             result
         };
-        let result = match current {
-            Some(current) => current.in_frame(self.frame(), run),
-            None => run(),
-        };
+        let result = Self::on_nesting(current, |nesting| {
+            nesting.level(|| match current {
+                Some(current) => current.in_frame(self.frame(), run),
+                None => run(),
+            })
+        });
         // The countdown has ended: what its jobs have written is seen.
         let first = self
             .has_panicked()
@@ -369,7 +382,11 @@ impl<'scope> Scope<'scope> {
         match (result, first) {
             (Ok(result), None) => result,
             // A body that panicked has left a panic.
-            (_, first) => resume_unwind(first.unwrap_or_else(|| Box::new("a scope panicked"))),
+            (result, first) => {
+                // While that unwinds, it must not panic.
+                quietly(move || drop(result));
+                resume_unwind(first.unwrap_or_else(|| Box::new("a scope panicked")))
+            }
         }
     }
 }

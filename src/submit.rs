@@ -13,29 +13,9 @@ use crate::{
     site::Site,
     span::Origin,
     stuck::Watch,
-    sync::{Instant, thread_local},
-    worker::{self, Current, INLINE_DEPTH},
+    sync::Instant,
+    worker::{self, Current},
 };
-
-thread_local! {
-    /// How many jobs run inline on a thread that is not the pool's.
-    static OUTSIDE_DEPTH: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Whether a thread that is not the pool's has run so many jobs inline, on top of each other, that it
-/// rather waits for a place: a chain of jobs each of which spawns the next needs no more stack then.
-/// It holds up nobody by that: no worker waits for it but those whose jobs wait for its scope.
-fn is_deep_outside() -> bool {
-    OUTSIDE_DEPTH.get() >= INLINE_DEPTH
-}
-
-/// Runs an inline job, which does not unwind, on a thread that is not the pool's.
-pub(crate) fn nested_outside(run: impl FnOnce()) {
-    let depth = OUTSIDE_DEPTH.get();
-    OUTSIDE_DEPTH.set(depth + 1);
-    run();
-    OUTSIDE_DEPTH.set(depth);
-}
 
 /// How long a submitter waits for a place.
 #[derive(Clone, Copy)]
@@ -48,10 +28,6 @@ pub(crate) enum Wait {
 }
 
 impl Wait {
-    pub(crate) fn may_block(self) -> bool {
-        matches!(self, Self::Until(_) | Self::Forever)
-    }
-
     pub(crate) fn deadline(self) -> Option<Instant> {
         match self {
             Self::Until(at) => Some(at),
@@ -111,9 +87,7 @@ impl Inner {
                     self.recorder.rejected(reason);
                     Err(reason)
                 }
-                (AdmissionError::Full, Wait::Until(_) | Wait::Forever | Wait::Inline)
-                    if current.is_none() && (wait.may_block() || is_deep_outside()) =>
-                {
+                (AdmissionError::Full, Wait::Until(_) | Wait::Forever) if current.is_none() => {
                     let acquire = |deadline, is_futile: &dyn Fn() -> bool| {
                         self.admission.acquire(deadline, is_futile)
                     };

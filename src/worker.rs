@@ -22,8 +22,8 @@ mod current;
 use std::{sync::Arc, time::Duration};
 
 pub(crate) use self::current::{
-    Current, INLINE_DEPTH, Seat, blocking, current, current_of, current_with_deques_of, is_home,
-    is_of_another, is_worker, seat_in, with_seat,
+    Current, Seat, blocking, current, current_of, current_with_deques_of, is_home, is_of_another,
+    is_worker, seat_in, with_seat,
 };
 use crate::{
     inner::Inner,

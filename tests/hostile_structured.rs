@@ -105,6 +105,36 @@ fn a8_everything_in_everything_with_one_worker_and_one_place() {
     });
 }
 
+/// The result of a scope's body has nobody to go to when a job has panicked.
+#[test]
+fn r4_a_scopes_result_that_panics_in_its_drop_while_a_job_panics() {
+    survives_in_child(
+        "r4_a_scopes_result_that_panics_in_its_drop_while_a_job_panics",
+        || {
+            watched(|| {
+                let pool = pool(2, 4);
+                for in_place in [false, true] {
+                    let body = |s: &adaptive_pool::Scope<'_>| {
+                        s.spawn(|_| panic!("the job"));
+                        on_drop(|| panic!("the drop"))
+                    };
+                    let run = || {
+                        drop(if in_place {
+                            pool.in_place_scope(body)
+                        } else {
+                            pool.scope(body)
+                        });
+                    };
+                    let payload = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
+                    assert_eq!(payload.downcast_ref(), Some(&"the job"));
+                }
+                pool.shutdown();
+                assert_conserved(&pool);
+            });
+        },
+    );
+}
+
 /// R4: the result of the first half is dropped while the panic of the second is on its way, and panics
 /// too. That must not end the process.
 #[test]

@@ -638,25 +638,94 @@ fn a1_a_million_jobs_of_one_scope_are_never_there_at_once() {
     });
 }
 
+const LINKS: usize = if cfg!(miri) { 100 } else { 10_000 };
+const SMALL_STACK: usize = 128 * 1024;
+
+fn chain<'a>(s: &Scope<'a>, ran: &'a AtomicUsize, left: usize) {
+    ran.fetch_add(1, Ordering::Relaxed);
+    if left > 0 {
+        s.spawn(move |s| chain(s, ran, left - 1));
+    }
+}
+
 /// Failure 27: each job spawns the next, on a small stack.
 #[test]
 fn a8_a_chain_of_spawns_does_not_grow_the_stack() {
-    fn chain<'a>(s: &Scope<'a>, ran: &'a AtomicUsize, left: usize) {
-        ran.fetch_add(1, Ordering::Relaxed);
-        if left > 0 {
-            s.spawn(move |s| chain(s, ran, left - 1));
-        }
-    }
     watched(|| {
-        let links = if cfg!(miri) { 100 } else { 10_000 };
         for (workers, capacity) in SIZES {
             let builder = Pool::builder().workers(workers).capacity(capacity);
-            let pool = builder.stack_size(128 * 1024).build().unwrap();
+            let pool = builder.stack_size(SMALL_STACK).build().unwrap();
             let ran = AtomicUsize::new(0);
-            pool.scope(|s| chain(s, &ran, links));
-            assert_eq!(ran.swap(0, Ordering::Relaxed), links + 1);
-            pool.in_place_scope(|s| (0..3).for_each(|_| s.spawn(|s| chain(s, &ran, links))));
-            assert_eq!(ran.load(Ordering::Relaxed), 3 * (links + 1));
+            pool.scope(|s| chain(s, &ran, LINKS));
+            assert_eq!(ran.swap(0, Ordering::Relaxed), LINKS + 1);
+            pool.in_place_scope(|s| (0..3).for_each(|_| s.spawn(|s| chain(s, &ran, LINKS))));
+            assert_eq!(ran.load(Ordering::Relaxed), 3 * (LINKS + 1));
+            pool.shutdown();
+            assert_conserved(&pool);
+        }
+    });
+}
+
+/// Failure 27, in a scope that a job opens which runs inline itself, and so waits for the chain.
+#[test]
+fn a8_a_chain_in_a_scope_of_an_inline_job_does_not_grow_the_stack() {
+    watched(|| {
+        let builder = Pool::builder().workers(1).capacity(1);
+        let pool = builder.stack_size(SMALL_STACK).build().unwrap();
+        let ran = AtomicUsize::new(0);
+        let in_a_scope = || pool.scope(|s| chain(s, &ran, LINKS));
+        pool.scope(|outer| {
+            // It has the place, and cannot run.
+            outer.spawn(|_| ());
+            (0..20).for_each(|depth| nested(outer, depth, &in_a_scope));
+        });
+        assert_eq!(ran.load(Ordering::Relaxed), 20 * (LINKS + 1));
+        pool.shutdown();
+        assert_conserved(&pool);
+    });
+}
+
+/// Calls `f` beneath so many jobs that spawn each other.
+fn nested<'a>(s: &Scope<'a>, depth: usize, f: &'a (impl Fn() + Sync)) {
+    if depth == 0 {
+        f();
+    } else {
+        s.spawn(move |s| nested(s, depth - 1, f));
+    }
+}
+
+/// Failure 27, on a thread that is not the pool's, when the pool is closed, or full.
+#[test]
+fn a8_a_chain_of_spawns_outside_does_not_grow_the_stack() {
+    watched(|| {
+        for is_closed in [true, false] {
+            let pool = pool(1, 1);
+            let gate = Gate::new();
+            let (started, is_busy) = mpsc::channel();
+            let held = gate.clone();
+            pool.spawn(move || {
+                started.send(()).unwrap();
+                held.pass();
+            })
+            .unwrap();
+            is_busy.recv().unwrap();
+            pool.spawn(|| ()).unwrap();
+            if is_closed {
+                pool.close();
+            }
+            thread::scope(|threads| {
+                let caller = thread::Builder::new().stack_size(SMALL_STACK);
+                let caller = caller.spawn_scoped(threads, || {
+                    let ran = AtomicUsize::new(0);
+                    pool.in_place_scope(|s| {
+                        chain(s, &ran, LINKS);
+                        s.spawn(|_| pool.in_place_scope(|s| chain(s, &ran, LINKS)));
+                    });
+                    assert_eq!(ran.load(Ordering::Relaxed), 2 * (LINKS + 1));
+                });
+                caller.unwrap().join().unwrap();
+            });
+            gate.open();
             pool.shutdown();
             assert_conserved(&pool);
         }

@@ -1,12 +1,7 @@
 //! The calling thread, as one of a pool's: its seat, what it has on its stack of ours, and the ways out of service
 //! and back.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::VecDeque,
-    ptr,
-    sync::Arc,
-};
+use std::{cell::Cell, ptr, sync::Arc};
 
 use super::SEARCHES;
 use crate::{
@@ -15,6 +10,7 @@ use crate::{
     inner::Inner,
     job::Job,
     looks::Looks,
+    nesting::Nesting,
     queue::Local,
     site::{Books, Site},
     sleep::Duty,
@@ -24,10 +20,6 @@ use crate::{
 /// How much two depths of the stack may differ and be the same, in bytes: alignment. A wait inside of
 /// a rayon job adds several frames.
 const SAME_DEPTH: usize = 128;
-
-/// How many inline jobs may be on top of each other. By feel: with this many, the jobs' own frames
-/// are what a stack has to be made for.
-pub(crate) const INLINE_DEPTH: usize = if cfg!(shuttle) { 2 } else { 16 };
 
 /// What a thread has for its life.
 pub(crate) struct Seat {
@@ -57,10 +49,7 @@ pub(crate) struct Current<'p> {
     /// The scope or join that waits, or will wait, nearest to the top of the stack: its address.
     /// Null in a job that a worker runs for no wait.
     frame: Cell<*const ()>,
-    /// How many jobs that run inline are on the stack.
-    inline_depth: Cell<usize>,
-    /// Jobs that are to run inline when the outermost of those has returned.
-    deferred: RefCell<VecDeque<Job>>,
+    nesting: Nesting,
     looks: Looks,
     /// How often it looks for a job before it lies down.
     pub(super) searches: Cell<u32>,
@@ -117,8 +106,7 @@ pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
         hops: Cell::new(0),
         gift: Cell::new(0),
         frame: Cell::new(ptr::null()),
-        inline_depth: Cell::new(0),
-        deferred: RefCell::new(VecDeque::new()),
+        nesting: Nesting::new(),
         looks: Looks::default(),
         searches: Cell::new(SEARCHES),
         offers: Cell::new(false),
@@ -225,40 +213,20 @@ impl<'p> Current<'p> {
         &self.seat.local
     }
 
-    /// Runs a job that has no place, on top of the one that brought it. If there are many on top of
-    /// each other already, it is left for the outermost, so that a chain of jobs each of which brings
-    /// the next needs no more stack than that.
+    /// The inline jobs on its stack.
+    #[inline]
+    pub(crate) fn nesting(&self) -> &Nesting {
+        &self.nesting
+    }
+
+    /// Runs a job that has no place, on top of the one that brought it, or leaves it for the outermost.
     pub(crate) fn run_inline(&self, job: Job) {
-        if self.is_deep() {
-            self.deferred.borrow_mut().push_back(job);
+        if self.nesting.is_deep() {
+            self.nesting.leave(job);
         } else {
-            self.nested(|| job.run(self.site(), false));
+            self.nesting
+                .run(self.site(), || job.run(self.site(), false));
         }
-    }
-
-    /// Whether a job that runs inline is on the stack.
-    pub(crate) fn is_inline(&self) -> bool {
-        self.inline_depth.get() > 0
-    }
-
-    /// Whether a job that is to run inline is to be left for the outermost of those that do.
-    pub(crate) fn is_deep(&self) -> bool {
-        self.inline_depth.get() >= INLINE_DEPTH && self.deferred.borrow().len() < INLINE_DEPTH
-    }
-
-    /// Runs an inline job, and if it is the outermost, those that were left for it.
-    pub(crate) fn nested(&self, run: impl FnOnce()) {
-        let depth = self.inline_depth.get();
-        self.inline_depth.set(depth + 1);
-        run();
-        if depth == 0 {
-            loop {
-                let next = self.deferred.borrow_mut().pop_front();
-                let Some(job) = next else { break };
-                job.run(self.site(), false);
-            }
-        }
-        self.inline_depth.set(depth);
     }
 
     /// To be called after the push of a job on the thread's own deque, unless `takes_no_offer`.
