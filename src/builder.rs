@@ -23,10 +23,10 @@ const MAX_CAPACITY: usize = usize::MAX >> 2;
 /// The smallest stack: below it a thread could not even start.
 const MIN_STACK: usize = 16 * 1024;
 
-/// How many workers a pool has in service: at least .. at most.
+/// How many workers a pool has in service: from the least to the most.
 ///
-/// Made from a number (`4`) or a range (`2..=8`, `2..9`, `2..`, `..=8`, `..9`). An open end is the
-/// number of cores.
+/// Made from a number (`4`) or a range (`2..=8`, `2..9`, `2..`, `..=8`, `..9`), which means the same as in Rust: `2..9` is two
+/// to eight. An open end is the number of cores.
 ///
 /// # Examples
 /// ```
@@ -200,7 +200,7 @@ impl Default for PoolBuilder {
 }
 
 impl PoolBuilder {
-    /// How many workers are in service: at least .. at most. A number fixes it.
+    /// How many workers are in service: from the least to the most, `min..=max`. A number fixes it.
     ///
     /// At least 1, at most 32767. Default: as many as there are cores, fixed.
     pub fn workers(mut self, workers: impl Into<Workers>) -> Self {
@@ -211,16 +211,18 @@ impl PoolBuilder {
     /// How many jobs may wait: admitted, and not started. At least 1. Default: 1024.
     ///
     /// With W workers, each of which runs one job, at most capacity + W jobs exist in the pool; a job
-    /// that waits for others of its own, and the spare thread in its place, come on top.
+    /// that waits for others of its own, the spare thread in its place, and what a thread outside runs itself of a scope
+    /// or a batch, come on top.
     pub fn capacity(mut self, jobs: usize) -> Self {
         self.capacity = jobs;
         self
     }
 
-    /// How many threads the pool may ever have, which is how far it can be resized.
+    /// How many workers can ever be in service, which is how far the pool can be resized.
     ///
-    /// Default: the larger of the workers' maximum and the number of cores. Spare threads, which take the
-    /// places of blocked workers, come on top. rayon's pool is as wide as the workers' maximum: in the job of a worker
+    /// Default: the larger of the workers' maximum and the number of cores. On top come spare threads, which take the
+    /// places of blocked workers (as many as the workers' maximum, but at least 4 and at most 16), and the pool's timer, which only
+    /// a pool with a range of workers starts. rayon's pool is as wide as the workers' maximum: in the job of a worker
     /// that is there because the pool was resized beyond that, a parallel iterator has one thread.
     pub fn max_threads(mut self, threads: usize) -> Self {
         self.max_threads = Some(threads);
@@ -263,7 +265,7 @@ impl PoolBuilder {
         self
     }
 
-    /// The pool's name: its threads are called "name-0", "name-1", and so on. Default:
+    /// The pool's name: its threads are called "name-0", "name-1", and so on, and its timer "name-keeper". Default:
     /// "adaptive-pool". It must not be empty, nor contain a NUL.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();

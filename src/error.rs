@@ -44,6 +44,9 @@ pub enum AdmissionError {
 
 /// A job that was not admitted, handed back un-run and un-dropped.
 ///
+/// It holds the job, so it is `Sync` only if what the job has captured is. Where an error has to be, as for `?` into
+/// `Box<dyn Error + Send + Sync>`, [`reason`](Self::reason) is.
+///
 /// # Examples
 /// ```
 /// use adaptive_pool::{AdmissionError, Pool, SubmitError};
@@ -188,7 +191,8 @@ fn message(payload: &(dyn Any + Send)) -> &str {
 
 /// What became of the jobs of a pool that was shut down.
 ///
-/// Every job that was admitted is in exactly one of the four counts.
+/// Every job that was admitted is in exactly one of the four counts. What runs on its caller's thread after the pool's
+/// end is only in [`Pool::metrics`](crate::Pool::metrics).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct ShutdownReport {
     /// Jobs that returned.

@@ -345,7 +345,7 @@ impl Pool {
     ///
     /// On a thread of the pool it runs at once, here. Elsewhere it is a job like others: the caller
     /// blocks for its admission and until it has ended. Parallel iterators and rayon's own functions
-    /// in `f` use this pool's workers.
+    /// in `f` use this pool's workers. On a closed pool it runs on the calling thread, and is in no count.
     ///
     /// # Panics
     /// With the panic of `f`.

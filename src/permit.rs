@@ -43,7 +43,8 @@ pub struct Permit<'p> {
 }
 
 impl Permit<'_> {
-    /// Submits the job. It cannot be refused, and does not wait.
+    /// Submits the job. It cannot be refused, and does not wait. A shutdown that drops what has not started may drop it,
+    /// as any other; on a pool that has ended otherwise it runs here, before this returns.
     ///
     /// A permit that was granted on one of the pool's own threads while the queue was full holds no
     /// place: its job runs here, before this returns.

@@ -20,7 +20,8 @@ use crate::{
 ///
 /// It is made with [`Pool::new`] or [`Pool::builder`], and shared by reference or in an [`Arc`].
 /// Dropping it is [`shutdown`](Self::shutdown): what was admitted is run, and the threads are
-/// joined.
+/// joined. **So a drop blocks** until all that was admitted has ended. In async code call `shutdown` on a thread that
+/// may block first.
 ///
 /// # Fork
 /// The threads of a pool do not exist in a forked child; there, a pool can neither be used nor shut
@@ -75,7 +76,8 @@ impl Pool {
 
     /// Closes the pool, waits until all that was admitted has run, and joins every thread.
     ///
-    /// After it, no thread of the pool exists and no job runs. Whoever else shuts the pool down, at
+    /// After it, no thread of the pool exists and no job of its queue runs. Permits are not waited for: see
+    /// [`Permit`](crate::Permit). Whoever else shuts the pool down, at
     /// the same time or later, gets the same report.
     ///
     /// **From inside one of the pool's own jobs** it cannot wait for that job. There it closes the
@@ -108,8 +110,8 @@ impl Pool {
     ///
     /// # Errors
     /// [`ShutdownError::TimedOut`] if the jobs and threads had not all ended in time. It counts what
-    /// still ran; what it says of the jobs that have ended stays true. A later shutdown of any kind
-    /// waits for the rest. [`ShutdownError::InsideJob`] from inside one of the pool's own jobs, with
+    /// still ran; what it says of the jobs that have ended stays true. A later shutdown of any kind, and so the drop of
+    /// the pool, waits for the rest: to go on without that, `std::mem::forget` the pool. [`ShutdownError::InsideJob`] from inside one of the pool's own jobs, with
     /// nothing changed.
     ///
     /// # Examples
@@ -164,7 +166,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Changes how many workers are in service, live: at least .. at most. A number fixes it.
+    /// Changes how many workers are in service, live: from the least to the most, `min..=max`. A number fixes it.
     ///
     /// If there are fewer than the new minimum, the missing are called in at once; if there are more than
     /// the new maximum, those above it are parked, the idle at once and the others when their jobs end.

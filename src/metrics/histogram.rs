@@ -310,7 +310,7 @@ impl Merged {
 /// pool.for_each(0..100, |i| drop((0..i).product::<u64>()));
 /// let run_time = pool.metrics().run_time;
 /// assert!(run_time.p50 <= run_time.p99 && run_time.p99 <= run_time.max);
-/// println!("{run_time}"); // count 2, mean 1.3µs, p50 ...
+/// println!("{run_time}"); // count 100, mean 1.3µs, p50 ...
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
