@@ -150,10 +150,10 @@ impl Scaler {
                 || !marks.is_timing.load(Ordering::Relaxed) && inner.sleep.all_run())
     }
 
-    /// A worker has found nothing in its deques and the injectors.
+    /// A worker has found nothing in its deques and the injectors. In those of others there may be hundreds of jobs.
     #[inline]
-    pub(crate) fn ran_dry(&self) {
-        if self.marks.is_timing.load(Ordering::Relaxed) {
+    pub(crate) fn ran_dry(&self, inner: &Inner) {
+        if self.marks.is_timing.load(Ordering::Relaxed) && inner.queue.is_empty() {
             self.marks.is_timing.store(false, Ordering::Relaxed);
         }
     }
@@ -228,6 +228,7 @@ impl Scaler {
         let verdict = state.policy.decide(&Measured {
             now,
             depth,
+            held: depth.saturating_sub(inner.admission.queued()),
             capacity,
             in_service,
             busy: in_service.saturating_sub(idle),

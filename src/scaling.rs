@@ -62,6 +62,8 @@ pub(crate) struct Measured<'a> {
     pub(crate) now: Duration,
     /// Places of the queue that are taken.
     pub(crate) depth: u64,
+    /// Of those, how many are held by permits that have no job yet.
+    pub(crate) held: u64,
     pub(crate) capacity: u64,
     /// Workers that are to be in service: a call that is still under way is counted, and so is not
     /// sent twice.
@@ -147,7 +149,7 @@ impl Policy {
         } else if seen.in_service > self.max {
             let surplus = seen.in_service - self.max;
             Some((Duration::ZERO, Decision::Park(surplus)))
-        } else if seen.depth > 0 || seen.waiting_since.is_some() {
+        } else if seen.depth > seen.held || seen.waiting_since.is_some() {
             self.next_call(seen)
         } else {
             self.next_park(seen)

@@ -93,6 +93,28 @@ fn s2_a_backlog_that_lasts_for_a_cooldown_calls_workers_in() {
     });
 }
 
+/// The backlog lies in the deque of the worker whose job has brought it. The other one takes a part at a time, and runs dry
+/// in between.
+#[test]
+fn s2_a_backlog_in_the_deque_of_one_worker_calls_others_in() {
+    const JOBS: u32 = 700;
+    const JOB: Duration = Duration::from_millis(2);
+    watched(|| {
+        let builder = Pool::builder().capacity(10_000).workers(2..=3);
+        let builder = builder.idle_timeout(NEVER).scale_cooldown(JOB * 120);
+        let pool = Arc::new(builder.build().unwrap());
+        let own = Arc::clone(&pool);
+        let spin = || {
+            let began = Instant::now();
+            while began.elapsed() < JOB {}
+        };
+        let brought = pool.submit(move || (0..JOBS).for_each(|_| own.spawn(spin).unwrap()));
+        brought.unwrap().join().unwrap();
+        wait_until(|| pool.metrics().depth == 0);
+        assert_eq!(pool.metrics().scale_ups, 1);
+    });
+}
+
 #[test]
 fn s2_a_pool_that_keeps_up_stays_as_it_is() {
     watched(|| {
@@ -150,6 +172,25 @@ fn s3_a_worker_that_runs_a_job_is_not_idle() {
         });
         drop(held);
         wait_until(|| in_service(&pool) == 1);
+    });
+}
+
+/// A place that is held and has no job is nothing to stay awake for, and who gives it back tells nobody.
+#[test]
+fn s3_idle_workers_are_parked_while_a_permit_is_kept() {
+    watched(|| {
+        let pool = eager()
+            .workers(1..=3)
+            .idle_timeout(Duration::from_millis(20));
+        let pool = pool.build().unwrap();
+        for is_given_back in [false, true] {
+            let held = fill_up(&pool, 3);
+            let permit = pool.reserve().unwrap();
+            drop(held);
+            let permit = (!is_given_back).then_some(permit);
+            wait_until(|| in_service(&pool) == 1);
+            assert_eq!(pool.metrics().depth, u64::from(permit.is_some()));
+        }
     });
 }
 

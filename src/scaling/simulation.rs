@@ -73,6 +73,7 @@ impl Pool {
             let verdict = self.policy.decide(&Measured {
                 now,
                 depth: self.queue.len() as u64,
+                held: 0,
                 capacity: self.capacity as u64,
                 in_service: self.in_service(),
                 busy: self.running.len(),
@@ -258,7 +259,7 @@ proptest! {
     fn s5_the_timer_is_set_to_the_first_moment_at_which_there_is_something_to_do(
         policy in policies(),
         now in 0..60u64,
-        (depth, capacity) in (0..6u64, 1..6u64),
+        (depth, held, capacity) in (0..6u64, 0..3u64, 1..6u64),
         (in_service, busy) in (0usize..20, 0usize..20),
         (waiting, waiting_since) in (any::<bool>(), 0..70u64),
         mut idle_since in prop::collection::vec(0..70u64, 0..12),
@@ -270,6 +271,7 @@ proptest! {
         let seen = Measured {
             now: ms(now),
             depth,
+            held,
             capacity,
             in_service,
             busy: busy.min(in_service),
@@ -315,6 +317,7 @@ proptest! {
         let mut seen = Measured {
             now: time(now),
             depth,
+            held: 0,
             capacity,
             in_service: size(in_service),
             busy: size(busy),

@@ -18,6 +18,7 @@ pub(super) const POLICY: Policy = Policy {
 const CALM: Measured<'static> = Measured {
     now: Duration::from_millis(1000),
     depth: 0,
+    held: 0,
     capacity: 10,
     in_service: 1,
     busy: 1,
@@ -215,6 +216,11 @@ fn s3_nobody_is_parked_while_anything_waits() {
     assert_eq!(POLICY.decide(&calm), verdict(Park(2), None));
     let place_taken = Measured { depth: 1, ..calm };
     assert_eq!(POLICY.decide(&place_taken), verdict(Nothing, None));
+    let permit_kept = Measured {
+        held: 1,
+        ..place_taken
+    };
+    assert_eq!(POLICY.decide(&permit_kept), verdict(Park(2), None));
     let queued = Measured {
         waiting_since: Some(CALM.now),
         ..calm
