@@ -7,14 +7,17 @@
 
 use std::{cell::Cell, collections::VecDeque, mem::ManuallyDrop};
 
-use crate::{job::Job, site::Site};
+use crate::{inner::Inner, job::Job, site::Site};
 
 /// How many inline jobs may be on top of each other. By feel: with this many, the jobs' own frames
 /// are what a stack has to be made for.
 const DEPTH: usize = if cfg!(shuttle) { 2 } else { 16 };
 
+/// A job, and its pool: on a thread that is no pool's, those of several may be on top of each other.
+type LeftJob = (*const Inner, Job);
+
 /// Not dropped with what it lies in, so that a thread's own can be asked for to its very end: the outermost job drops it.
-type Left = Option<ManuallyDrop<Box<VecDeque<Job>>>>;
+type Left = Option<ManuallyDrop<Box<VecDeque<LeftJob>>>>;
 
 /// The inline jobs on one thread's stack, as far as the innermost level.
 pub(crate) struct Nesting {
@@ -32,7 +35,7 @@ impl Nesting {
     }
 
     /// Calls `f` with what is left.
-    fn with_left<R>(&self, f: impl FnOnce(&mut VecDeque<Job>) -> R) -> R {
+    fn with_left<R>(&self, f: impl FnOnce(&mut VecDeque<LeftJob>) -> R) -> R {
         let mut left = self.left.take().unwrap_or_default();
         let result = f(&mut left);
         self.left.set(Some(left));
@@ -46,14 +49,16 @@ impl Nesting {
     }
 
     /// Leaves a job for the outermost. To be called when it `is_deep`.
-    pub(crate) fn leave(&self, job: Job) {
-        self.with_left(|left| left.push_back(job));
+    ///
+    /// # Safety
+    /// The pool, whose job it is, is there until it has run.
+    pub(crate) unsafe fn leave(&self, pool: &Inner, job: Job) {
+        self.with_left(|left| left.push_back((pool, job)));
     }
 
-    /// Runs an inline job, which does not unwind, on this thread, which is at this site. If it is the outermost, also those
-    /// that were left for it.
+    /// Runs an inline job, which does not unwind. If it is the outermost, also those that were left for it.
     #[inline]
-    pub(crate) fn run(&self, site: &Site<'_>, run: impl FnOnce()) {
+    pub(crate) fn run(&self, run: impl FnOnce()) {
         let depth = self.depth.get();
         self.depth.set(depth + 1);
         run();
@@ -61,16 +66,17 @@ impl Nesting {
             let left = self.left.take();
             if left.is_some() {
                 self.left.set(left);
-                self.run_left(site);
+                self.run_left();
             }
         }
         self.depth.set(depth);
     }
 
     #[cold]
-    fn run_left(&self, site: &Site<'_>) {
-        while let Some(job) = self.with_left(VecDeque::pop_front) {
-            job.run(site, false);
+    fn run_left(&self) {
+        while let Some((pool, job)) = self.with_left(VecDeque::pop_front) {
+            // SAFETY: who has left it sees to that.
+            job.run(&Site::here(unsafe { &*pool }), false);
         }
         drop(self.left.take().map(ManuallyDrop::into_inner));
     }

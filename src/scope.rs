@@ -231,12 +231,12 @@ impl<'scope> Scope<'scope> {
         Self::on_nesting(current, |nesting| {
             if nesting.is_deep() {
                 self.countdown.begin(current.map(Current::index));
-                // SAFETY: the scope waits for the job before 'scope ends.
-                nesting.leave(unsafe { Job::borrowing(self.job(since, origin, f)) });
+                // SAFETY: the scope waits for the job before 'scope ends, and so does who borrows the pool.
+                unsafe { nesting.leave(inner, Job::borrowing(self.job(since, origin, f))) };
             } else {
                 let elsewhere = Site::elsewhere(inner);
                 let site = current.map_or(&elsewhere, Current::site);
-                nesting.run(site, || self.run_job(site, false, since, f));
+                nesting.run(|| self.run_job(site, false, since, f));
             }
         });
     }

@@ -694,6 +694,39 @@ fn nested<'a>(s: &Scope<'a>, depth: usize, f: &'a (impl Fn() + Sync)) {
     }
 }
 
+/// Failure 27, with the jobs of two pools on top of each other: each is counted by its own.
+#[test]
+fn a8_a_chain_through_two_pools_does_not_grow_the_stack() {
+    fn chain<'a, 'b: 'a>(s: &Scope<'a>, outer: &'a Scope<'b>, ran: &'b AtomicUsize, left: usize) {
+        outer.spawn(|_| {
+            ran.fetch_add(1, Ordering::Relaxed);
+        });
+        if left > 0 {
+            s.spawn(move |s| chain(s, outer, ran, left - 1));
+        }
+    }
+    watched(|| {
+        let pools = [pool(1, 1), pool(1, 1)];
+        pools.iter().for_each(Pool::close);
+        let ran = AtomicUsize::new(0);
+        thread::scope(|threads| {
+            let caller = thread::Builder::new().stack_size(SMALL_STACK);
+            let caller = caller.spawn_scoped(threads, || {
+                pools[0].in_place_scope(|outer| {
+                    pools[1].in_place_scope(|s| chain(s, outer, &ran, LINKS));
+                });
+            });
+            caller.unwrap();
+        });
+        assert_eq!(ran.load(Ordering::Relaxed), LINKS + 1);
+        for (pool, jobs) in pools.iter().zip([LINKS + 1, LINKS]) {
+            pool.shutdown();
+            assert_eq!(pool.metrics().completed, jobs as u64);
+            assert_conserved(pool);
+        }
+    });
+}
+
 /// Failure 27, on a thread that is not the pool's, when the pool is closed, or full.
 #[test]
 fn a8_a_chain_of_spawns_outside_does_not_grow_the_stack() {

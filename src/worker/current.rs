@@ -222,10 +222,10 @@ impl<'p> Current<'p> {
     /// Runs a job that has no place, on top of the one that brought it, or leaves it for the outermost.
     pub(crate) fn run_inline(&self, job: Job) {
         if self.nesting.is_deep() {
-            self.nesting.leave(job);
+            // SAFETY: the pool is there as long as its thread is in it.
+            unsafe { self.nesting.leave(self.inner(), job) };
         } else {
-            self.nesting
-                .run(self.site(), || job.run(self.site(), false));
+            self.nesting.run(|| job.run(self.site(), false));
         }
     }
 
