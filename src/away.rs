@@ -23,7 +23,9 @@ pub(crate) fn end() {
 
 /// Whether a job of this pool is on the stack.
 pub(crate) fn is_in_job_of<P>(pool: &P) -> bool {
-    POOLS.try_with(|pools| pools.borrow().contains(&address(pool))) == Ok(true)
+    POOLS
+        .try_with(|pools| pools.borrow().contains(&address(pool)))
+        .unwrap_or(false)
 }
 
 fn address<P>(pool: &P) -> *const () {

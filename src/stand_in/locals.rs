@@ -1,14 +1,18 @@
-//! Thread-local cells, with the methods that std's have and shuttle's have not.
+//! Thread-local values, with the methods that std's have and shuttle's have not.
 
 use std::cell::Cell;
 
-use shuttle::thread::LocalKey;
+use shuttle::thread::{AccessError, LocalKey};
 
 pub(crate) struct Key<T: 'static>(pub(crate) LocalKey<T>);
 
 impl<T> Key<T> {
     pub(crate) fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
         self.0.with(f)
+    }
+
+    pub(crate) fn try_with<R>(&'static self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
+        self.0.try_with(f)
     }
 }
 
