@@ -139,6 +139,65 @@ fn no_more_is_pulled_ahead_than_capacity_and_workers() {
     });
 }
 
+/// Takes results slowly until as many are ahead as may be. Then the bound is lowered, and raised again.
+fn assert_bound_follows(pool: &Pool, [high, low]: [usize; 2], set: [&dyn Fn(); 2]) {
+    for ordered in [true, false] {
+        let (ahead, bound) = (AtomicUsize::new(0), AtomicUsize::new(high));
+        let items = (0..).inspect(|_| {
+            let pulled = 1 + ahead.fetch_add(1, Ordering::SeqCst);
+            let bound = bound.load(Ordering::SeqCst);
+            assert!(pulled <= bound, "{pulled} are ahead, {bound} may be");
+        });
+        let mut results: Box<dyn Iterator<Item = usize> + '_> = if ordered {
+            Box::new(pool.map(items, |n| n))
+        } else {
+            Box::new(pool.map_unordered(items, |n| n))
+        };
+        // With all results there, more than one is pulled for each that is taken.
+        let mut take = || {
+            results.next().unwrap();
+            wait_until(|| pool.metrics().depth == 0 && pool.metrics().workers_busy == 0);
+            ahead.fetch_sub(1, Ordering::SeqCst) - 1
+        };
+        while take() < high - 1 {}
+        set[1]();
+        bound.store(low, Ordering::SeqCst);
+        while take() >= low {}
+        (0..2 * high).for_each(|_| assert!(take() < low));
+        bound.store(high, Ordering::SeqCst);
+        set[0]();
+        while take() < high - 1 {}
+    }
+}
+
+#[test]
+fn the_bound_on_what_is_pulled_ahead_follows_the_capacity() {
+    watched(|| {
+        let capacity = if cfg!(miri) { 8 } else { 64 };
+        let pool = pool(2, capacity);
+        let set = |capacity| pool.set_capacity(capacity).unwrap();
+        let set: [&dyn Fn(); 2] = [&|| set(capacity), &|| set(4)];
+        assert_bound_follows(&pool, [capacity + 2, 4 + 2], set);
+        pool.shutdown();
+        assert_conserved(&pool);
+    });
+}
+
+#[test]
+fn the_bound_on_what_is_pulled_ahead_follows_the_workers() {
+    watched(|| {
+        let pool = pool(4, 2);
+        let resize = |workers| {
+            pool.resize(workers).unwrap();
+            wait_until(|| pool.metrics().workers_in_service == workers as u64);
+        };
+        let set: [&dyn Fn(); 2] = [&|| resize(4), &|| resize(1)];
+        assert_bound_follows(&pool, [4 + 2, 1 + 2], set);
+        pool.shutdown();
+        assert_conserved(&pool);
+    });
+}
+
 /// A slow consumer: the workers have ended all that was pulled, and nothing more comes.
 #[test]
 fn results_that_nobody_takes_hold_the_batch_back() {

@@ -34,6 +34,7 @@ const FULL: usize = 64;
 
 /// An iterator, and the lane that its items take.
 struct Stream<'p, I: Iterator, H, F, R> {
+    inner: &'p Inner,
     // Dropped first: what it cancels does not wait for the iterator's own drop.
     lane: Lane<'p, H, I::Item, F, R>,
     items: Fuse<I>,
@@ -41,8 +42,6 @@ struct Stream<'p, I: Iterator, H, F, R> {
     staged: Option<I::Item>,
     /// How many are in the lane: of these no result was yielded.
     due: usize,
-    /// How many items may have been pulled and not yielded.
-    ahead: usize,
     /// How many results that are there are to be yielded before the refused item is offered again.
     refused: usize,
 }
@@ -52,13 +51,12 @@ impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
     where
         H: Door<'a>,
     {
-        let capacity = usize::try_from(inner.admission.capacity()).unwrap_or(usize::MAX);
         Self {
+            inner,
             lane: Lane::new(inner, home, f, is_ordered),
             items: items.fuse(),
             staged: None,
             due: 0,
-            ahead: capacity.saturating_add(inner.sleep.in_service()),
             refused: 0,
         }
     }
@@ -71,14 +69,15 @@ impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
         R: Send + 'a,
     {
         let mut brought = 0;
-        while self.due < self.ahead && !(self.has_enough(brought) && self.lane.is_ready()) {
+        let mut ahead = self.ahead();
+        while self.due < ahead && !(self.has_enough(brought) && self.lane.is_ready()) {
             let Some(item) = self.staged.take().or_else(|| self.items.next()) else {
                 break;
             };
             if let Err(item) = self.lane.offer(item) {
                 if self.due > 0 {
                     self.staged = Some(item);
-                    self.refused = (self.ahead / FULL).min(MOST);
+                    self.refused = (ahead / FULL).min(MOST);
                     break;
                 }
                 if let Some(outcome) = self.lane.insist(item) {
@@ -87,6 +86,10 @@ impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
             }
             self.due += 1;
             brought += 1;
+            if brought >= AT_ONCE {
+                // Who has no result yet may bring in many.
+                ahead = self.ahead();
+            }
         }
         if self.due == 0 {
             return None;
@@ -94,6 +97,14 @@ impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
         let outcome = self.lane.take(self.due);
         self.due -= 1;
         Some(yielded(outcome))
+    }
+
+    /// How many items may have been pulled and not yielded, by the capacity and the workers of this moment: both may
+    /// change half way. What was pulled by more generous ones is yielded before another is pulled. Never 0.
+    #[inline]
+    fn ahead(&self) -> usize {
+        let capacity = usize::try_from(self.inner.admission.capacity()).unwrap_or(usize::MAX);
+        capacity.saturating_add(self.inner.sleep.in_service())
     }
 
     /// Whether those that were brought in are enough, if a result is there.

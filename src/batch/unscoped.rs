@@ -93,8 +93,8 @@ unwind_safe!(MapUnordered);
 ///
 /// A function over an iterator, in parallel, with back-pressure: what rayon's `par_bridge` does not
 /// have. The iterator is pulled on the consumer's thread, only as fast as jobs are admitted; what was
-/// pulled and not yet yielded is at most capacity + workers items. On a closed pool the function runs
-/// on the consumer's thread.
+/// pulled and not yet yielded is at most capacity + workers items. If there come to be fewer of either half way,
+/// nothing more is pulled until that holds again. On a closed pool the function runs on the consumer's thread.
 impl Pool {
     /// Applies `f` to every item; yields the results in the order of the items, as they come.
     ///
