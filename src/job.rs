@@ -1,7 +1,8 @@
 //! The erased closure: what lies in the queues.
 //!
 //! A job is seven words: a table of functions, and room for a closure of up to four words, its
-//! scope, and the moment at which it was admitted. A larger one is boxed. Whatever runs through here may panic: nothing unwinds out of it.
+//! scope, and the moment at which it was admitted. A larger one is boxed, and one that is aligned to more than a word,
+//! as by a captured `u128` or SIMD value. Whatever runs through here may panic: nothing unwinds out of it.
 
 use std::{
     mem::{self, MaybeUninit},

@@ -371,8 +371,8 @@ impl Pool {
 
     /// Submits a job without a handle; waits while the queue is full.
     ///
-    /// A closure of up to four words costs no allocation of its own. A panic in the job goes to the
-    /// pool's panic handler.
+    /// A closure of up to four words costs no allocation of its own, unless it is aligned to more than a word, as
+    /// by a captured `u128` or SIMD value. A panic in the job goes to the pool's panic handler.
     ///
     /// # Errors
     /// [`SubmitError::Closed`], with the job.
