@@ -299,8 +299,9 @@ impl Merged {
 
 /// How long something took, over all the times that it was measured.
 ///
-/// Count, mean and maximum are exact (but of the shortest tasks that a worker spawns in scopes, and items of batches, less
-/// than a microsecond each, one in eight is measured, and stands for the others). A percentile is within 1/64 (1.6 %) of the time that was measured
+/// The count is exact, and so are the mean and the maximum of what was measured. Of tasks that a worker spawns in scopes, and of
+/// items of batches, one in eight is measured while the last that was took less than a microsecond, and stands for the
+/// others: a single long one among them is mostly missed (see [`Snapshot::run_time`](crate::Snapshot::run_time)). A percentile is within 1/64 (1.6 %) of the time that was measured
 /// at its rank; one of more than 73 minutes is reported as the maximum. All are zero as long as nothing
 /// was measured. While the pool works, the mean may leave out what was measured just now.
 ///
