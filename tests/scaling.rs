@@ -3,11 +3,13 @@
 mod support;
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
+    task::{Context, Waker},
     thread,
     time::{Duration, Instant},
 };
@@ -191,6 +193,28 @@ fn s3_idle_workers_are_parked_while_a_permit_is_kept() {
             wait_until(|| in_service(&pool) == 1);
             assert_eq!(pool.metrics().depth, u64::from(permit.is_some()));
         }
+    });
+}
+
+/// The same of a place that was granted to a task which does not come for it.
+#[test]
+fn s3_idle_workers_are_parked_beside_a_grant_that_nobody_takes_up() {
+    watched(|| {
+        let pool = eager()
+            .workers(1..=2)
+            .capacity(1)
+            .idle_timeout(Duration::from_millis(50));
+        let pool = pool.build().unwrap();
+        let held = fill_up(&pool, 2);
+        let first = pool.reserve().unwrap();
+        let mut waits = pin!(pool.reserve_async());
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(waits.as_mut().poll(&mut context).is_pending());
+        drop(first);
+        drop(held);
+        wait_until(|| in_service(&pool) == 1);
+        assert_eq!(pool.metrics().depth, 1);
+        assert!(waits.as_mut().poll(&mut context).is_ready());
     });
 }
 
