@@ -74,6 +74,16 @@ fn s2_the_threshold_calls_in_at_once_and_then_once_a_cooldown() {
     );
 }
 
+/// A permit that is kept takes from the capacity as a job does.
+#[test]
+fn s2_held_places_count_as_depth_beside_a_job_that_waits() {
+    let beside_a_job = Measured {
+        held: 6,
+        ..waiting(7)
+    };
+    assert_eq!(POLICY.decide(&beside_a_job), verdict(CallIn(1), Some(1050)));
+}
+
 #[test]
 fn s2_a_quarter_is_called_in_rounded_up_and_never_past_max() {
     for (in_service, max, more) in [
