@@ -18,6 +18,8 @@
 //! capacity they are. Each job is in the queue for a moment; with a capacity of 1 that moment fills it,
 //! and a trickle of jobs would call in every worker, one in each cooldown, to park them again. If the
 //! idle do not take them, which would be a fault elsewhere, the queue stays non-empty, and that counts.
+//! A place that is held fills the capacity, but there is nothing to take: each job of a trickle beside many
+//! kept permits would call a worker in, to park it again.
 //!
 //! **For a cooldown, the parked count as idle.** What they would have taken was no pressure before, and
 //! is none now; more than that is a new load, and calls in at once. So under a constant load an idle
@@ -176,9 +178,11 @@ impl Policy {
         let idle = seen.in_service.saturating_sub(seen.busy) as u64;
         // A quotient, not a product: 7 of 100 is 0.07, but 0.07 * 100.0 is more than 7.
         let is_full = seen.depth as f64 / seen.capacity as f64 >= self.threshold;
-        let by_depth = if !is_full || seen.depth <= idle {
+        // An idle worker is there for a job, not for a place that has none.
+        let jobs = seen.depth.saturating_sub(seen.held);
+        let by_depth = if !is_full || jobs <= idle {
             None
-        } else if seen.depth - idle > seen.past.parked as u64 {
+        } else if jobs - idle > seen.past.parked as u64 {
             Some(Duration::ZERO)
         } else {
             end_of(seen.past.last_park?, self.cooldown)

@@ -84,6 +84,19 @@ fn s2_held_places_count_as_depth_beside_a_job_that_waits() {
     assert_eq!(POLICY.decide(&beside_a_job), verdict(CallIn(1), Some(1050)));
 }
 
+/// Else each job of a trickle beside kept permits calls a worker in, which idles and is parked.
+#[test]
+fn s2_a_job_beside_held_places_is_left_to_an_idle_worker() {
+    let seen = Measured {
+        held: 7,
+        in_service: 2,
+        ..waiting(8)
+    };
+    assert_eq!(POLICY.decide(&seen), verdict(Nothing, Some(1050)));
+    let busy = Measured { busy: 2, ..seen };
+    assert_eq!(POLICY.decide(&busy), verdict(CallIn(1), Some(1050)));
+}
+
 #[test]
 fn s2_a_quarter_is_called_in_rounded_up_and_never_past_max() {
     for (in_service, max, more) in [
