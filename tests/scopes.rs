@@ -733,16 +733,7 @@ fn a8_a_chain_of_spawns_outside_does_not_grow_the_stack() {
     watched(|| {
         for is_closed in [true, false] {
             let pool = pool(1, 1);
-            let gate = Gate::new();
-            let (started, is_busy) = mpsc::channel();
-            let held = gate.clone();
-            pool.spawn(move || {
-                started.send(()).unwrap();
-                held.pass();
-            })
-            .unwrap();
-            is_busy.recv().unwrap();
-            pool.spawn(|| ()).unwrap();
+            let held = fill(&pool, 1);
             if is_closed {
                 pool.close();
             }
@@ -758,7 +749,7 @@ fn a8_a_chain_of_spawns_outside_does_not_grow_the_stack() {
                 });
                 caller.unwrap().join().unwrap();
             });
-            gate.open();
+            drop(held);
             pool.shutdown();
             assert_conserved(&pool);
         }

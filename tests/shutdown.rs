@@ -336,16 +336,7 @@ fn d5_a_shutdown_inside_a_job_on_its_callers_thread_does_not_hang() {
                 let pool = pool(1, 1);
                 let other = Pool::builder().workers(1).capacity(1).build().unwrap();
                 other.close();
-                let gate = Gate::new();
-                let (started, is_busy) = mpsc::channel();
-                let held = gate.clone();
-                pool.spawn(move || {
-                    started.send(()).unwrap();
-                    held.pass();
-                })
-                .unwrap();
-                is_busy.recv().unwrap();
-                pool.spawn(|| ()).unwrap();
+                let held = fill(&pool, 1);
                 if is_closed {
                     pool.close();
                 }
@@ -363,7 +354,7 @@ fn d5_a_shutdown_inside_a_job_on_its_callers_thread_does_not_hang() {
                     }),
                 }
                 assert_eq!(ran.load(Ordering::Relaxed), if way == 1 { 20 } else { 1 });
-                gate.open();
+                drop(held);
                 // Outside of the job it waits.
                 let ended = pool.shutdown().total();
                 assert_eq!(ended, 2 + if way == 1 { 20 } else { 1 });
