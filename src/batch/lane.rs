@@ -119,7 +119,7 @@ impl<'p, H, T, F, R> Lane<'p, H, T, F, R> {
         }
     }
 
-    fn inner(&self) -> &'p Inner {
+    pub(super) fn inner(&self) -> &'p Inner {
         self.producer.inner
     }
 

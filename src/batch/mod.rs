@@ -34,7 +34,6 @@ const FULL: usize = 64;
 
 /// An iterator, and the lane that its items take.
 struct Stream<'p, I: Iterator, H, F, R> {
-    inner: &'p Inner,
     // Dropped first: what it cancels does not wait for the iterator's own drop.
     lane: Lane<'p, H, I::Item, F, R>,
     items: Fuse<I>,
@@ -52,7 +51,6 @@ impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
         H: Door<'a>,
     {
         Self {
-            inner,
             lane: Lane::new(inner, home, f, is_ordered),
             items: items.fuse(),
             staged: None,
@@ -103,8 +101,9 @@ impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
     /// change half way. What was pulled by more generous ones is yielded before another is pulled. Never 0.
     #[inline]
     fn ahead(&self) -> usize {
-        let capacity = usize::try_from(self.inner.admission.capacity()).unwrap_or(usize::MAX);
-        capacity.saturating_add(self.inner.sleep.in_service())
+        let inner = self.lane.inner();
+        let capacity = usize::try_from(inner.admission.capacity()).unwrap_or(usize::MAX);
+        capacity.saturating_add(inner.sleep.in_service())
     }
 
     /// Whether those that were brought in are enough, if a result is there.
