@@ -219,11 +219,10 @@ impl Admission {
                 }
                 // First, so that who sees the gate shut sees where the places are.
                 stock.put(places - 1);
-                let mut is_filled = self.take_for_stock(desk, places, half);
-                if !is_filled {
+                let is_filled = self.take_for_stock(desk, places, half) || {
                     self.settle(desk, wakes, false);
-                    is_filled = self.take_for_stock(desk, places, half);
-                }
+                    self.take_for_stock(desk, places, half)
+                };
                 if !is_filled {
                     stock.take_out(places - 1);
                 }
