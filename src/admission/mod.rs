@@ -195,7 +195,7 @@ impl Admission {
         // recalled, if the gate is seen to be shut by that.
         let word = self.gate.word.load(Ordering::Acquire);
         let is_stocked = self.stocked() > 0 && cfg!(not(mutant = "stock_unseen"));
-        if !is_stocked && (self.sum().wrapping_sub(word) as i64) <= 0 {
+        if !is_stocked && self.free_beside(word) == 0 {
             return if self.is_closed() {
                 Err(Refusal::Closed)
             } else {
@@ -378,6 +378,12 @@ impl Admission {
             .wrapping_add(self.given_back())
             .wrapping_add(self.recalled.load(Ordering::Acquire))
             .wrapping_mul(PLACE)
+    }
+
+    /// How many places are free, in the gate's units, beside those that the gate said were taken.
+    fn free_beside(&self, word: u64) -> u64 {
+        let free = self.sum().wrapping_sub(word) as i64;
+        u64::try_from(free).unwrap_or(0)
     }
 
     /// Collects, hands places to those who are due, and publishes what is left over.
