@@ -259,7 +259,7 @@ impl PoolBuilder {
     /// It costs two readings of a clock a job, which where the processor's counter can be used take some
     /// 15 ns each, and 20 KiB for each thread; of the shortest tasks that a worker spawns in scopes, and of such items of
     /// batches, only one in eight is measured. The process's first pool with it takes about a millisecond
-    /// longer to build, to calibrate that clock.
+    /// longer to build, to calibrate that clock; seldom, 200.
     pub fn latency_tracking(mut self, on: bool) -> Self {
         self.latency_tracking = on;
         self

@@ -42,7 +42,8 @@ impl Stamp {
     }
 }
 
-/// A clock. The process's first is calibrated, which takes about a millisecond.
+/// A clock. The process's first is calibrated, which takes about a millisecond; in one of 300 processes it took the
+/// 200 that `quanta` bounds it by.
 #[derive(Debug)]
 pub(crate) struct Clock(quanta::Clock);
 
