@@ -77,6 +77,17 @@ pub(crate) struct Found {
     pub(crate) job: Job,
     /// From another thread.
     pub(crate) stolen: bool,
+    /// It took a heavy fence, and its owner does not say that it is brief.
+    pub(crate) is_dear: bool,
+}
+
+/// Which structured jobs of others a search leaves to them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spared {
+    None,
+    /// Those that are said to be brief.
+    Brief,
+    All,
 }
 
 impl Queue {
@@ -193,11 +204,14 @@ impl Queue {
         insist(|| self.submitted.steal_batch_and_pop(&local.submitted))
     }
 
-    /// Looks everywhere, for a thread whose own deques are empty and which waits for nothing. Who `is_patient` leaves
-    /// to their owner the structured jobs that are said to be brief.
-    pub(crate) fn search(&self, local: &Local, own: usize, is_patient: bool) -> Option<Found> {
+    /// Looks everywhere, for a thread whose own deques are empty and which waits for nothing.
+    pub(crate) fn search(&self, local: &Local, own: usize, spared: Spared) -> Option<Found> {
         if let Some(job) = self.take_injected(local) {
-            return Some(Found { job, stolen: false });
+            return Some(Found {
+                job,
+                stolen: false,
+                is_dear: false,
+            });
         }
         let threads = self.stealers.len();
         let start = random_below(local, threads);
@@ -209,17 +223,30 @@ impl Queue {
             // Where another thief is busy, the search goes on elsewhere. What that one leaves is seen
             // by whoever stops searching.
             let structured = &victim.structured;
-            let theft = if is_patient && structured.is_brief() {
+            let is_brief = structured.is_brief();
+            let is_spared = match spared {
+                Spared::None => false,
+                Spared::Brief => is_brief,
+                Spared::All => true,
+            };
+            let theft = if is_spared {
                 Theft::Empty
             } else {
                 structured.steal_batch(&local.structured, Job::is_of_frame_of)
             };
-            let job = match theft {
-                Theft::Success(job) => Some(job),
-                _ => insist(|| victim.submitted.steal_batch_and_pop(&local.submitted)),
+            let (job, is_dear) = match theft {
+                Theft::Success(job) => (Some(job), !is_brief),
+                Theft::Empty | Theft::Busy => (
+                    insist(|| victim.submitted.steal_batch_and_pop(&local.submitted)),
+                    false,
+                ),
             };
             if let Some(job) = job {
-                return Some(Found { job, stolen: true });
+                return Some(Found {
+                    job,
+                    stolen: true,
+                    is_dear,
+                });
             }
         }
         None
@@ -471,21 +498,24 @@ mod tests {
     }
 
     #[test]
-    fn who_is_patient_leaves_alone_what_is_brief() {
+    fn a_search_leaves_alone_what_it_is_to_spare() {
         let (queue, locals) = Queue::new(2);
         let (owner, thief) = (&locals[0], &locals[1]);
-        let search = |is_patient| queue.search(thief, 1, is_patient).map(|found| found.stolen);
+        let search = |spared| queue.search(thief, 1, spared).map(|found| found.is_dear);
         let since = Stamp::NONE;
         for is_brief in [true, false] {
             owner.set_brief(is_brief);
             // SAFETY: it borrows nothing.
             unsafe { owner.push_structured(Detached { since, f: || () }) };
-            assert_eq!(search(true), (!is_brief).then_some(true));
-            assert_eq!(search(false), is_brief.then_some(true));
+            assert_eq!(search(Spared::All), None);
+            assert_eq!(search(Spared::Brief), (!is_brief).then_some(true));
+            assert_eq!(search(Spared::None), is_brief.then_some(false));
         }
         owner.set_brief(true);
-        owner.push(Job::new(Detached { since, f: || () }));
-        assert_eq!(search(true), Some(true), "it was submitted");
+        for spared in [Spared::None, Spared::Brief, Spared::All] {
+            owner.push(Job::new(Detached { since, f: || () }));
+            assert_eq!(search(spared), Some(false), "it was submitted");
+        }
     }
 
     impl Queue {

@@ -5,7 +5,8 @@
 //!
 //! A worker that runs dry first hands out what the admission holds back for a batch, and looks
 //! whether the pool has drained. Then it searches, at first with patience for what others will have used up soon: to take
-//! that interrupts all cores, and who brings jobs may be just about to bring more. Then it gives rayon one chance
+//! that interrupts all cores, and who brings jobs may be just about to bring more. If what it took from another last time
+//! was not worth that, it looks elsewhere for a moment before (`thefts.rs`). Then it gives rayon one chance
 //! (`rayon_core::yield_now`), not counted as searching, since what rayon gives it may take long; then
 //! it dozes; and after [`DOZE`] it leaves the loop, and rayon has its thread.
 //!
@@ -18,6 +19,7 @@
 //! at its wait again. So the job is not stranded, and the wait is not either.
 
 mod current;
+mod thefts;
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,6 +31,7 @@ use crate::{
     inner::Inner,
     job::Job,
     mail::{self, Look},
+    queue::Spared,
     sleep::DozeEnd,
     sync::{Instant, rayon_core, thread},
 };
@@ -138,12 +141,17 @@ fn execute(current: &Current, job: Job) {
     }
 }
 
-fn search_once(current: &Current, is_patient: bool) -> Option<Job> {
+fn search_once(current: &Current, spared: Spared) -> Option<Job> {
     let inner = current.inner();
     let seat = &current.seat;
-    let found = inner.queue.search(&seat.local, seat.index, is_patient)?;
+    inner.sleep.looks();
+    let began = Instant::now();
+    let found = inner.queue.search(&seat.local, seat.index, spared)?;
     if found.stolen {
-        inner.recorder.stole(current.seat.index);
+        inner.recorder.stole(seat.index);
+    }
+    if found.is_dear {
+        current.thefts.succeeded(began);
     }
     Some(found.job)
 }
@@ -283,17 +291,11 @@ fn search(current: &Current, ran_dry: bool) -> Next {
         inner.fulfil(duty);
         return Next::Leave;
     }
-    let last = current.searches.get() - 1;
-    for look in 0..=last {
-        inner.sleep.looks();
-        let is_patient = ran_dry && look == 0 && look < last;
-        if let Some(job) = search_once(current, is_patient) {
-            let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
-            inner.fulfil(duty);
-            execute(current, job);
-            return Next::Look;
-        }
-        thread::yield_now();
+    if let Some(job) = look_for_job(current, ran_dry) {
+        let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
+        inner.fulfil(duty);
+        execute(current, job);
+        return Next::Look;
     }
     current.end_offers();
     let duty = inner.sleep.search_in_vain(|| !inner.queue.is_empty());
@@ -303,6 +305,36 @@ fn search(current: &Current, ran_dry: bool) -> Next {
         return Next::Look;
     }
     lie_down(current)
+}
+
+/// Looks for a job some times, and yields in between.
+fn look_for_job(current: &Current, ran_dry: bool) -> Option<Job> {
+    let look = |spared| {
+        let found = search_once(current, spared);
+        if found.is_none() {
+            thread::yield_now();
+        }
+        found
+    };
+    if ran_dry {
+        if let Some(pause) = current.thefts.pause() {
+            let end = Instant::now() + pause;
+            while Instant::now() < end {
+                if let Some(job) = look(Spared::All) {
+                    return Some(job);
+                }
+            }
+        }
+    }
+    let last = current.searches.get() - 1;
+    (0..=last).find_map(|number| {
+        let is_patient = ran_dry && number == 0 && number < last;
+        look(if is_patient {
+            Spared::Brief
+        } else {
+            Spared::None
+        })
+    })
 }
 
 /// Dozes until a job is there, or long enough.

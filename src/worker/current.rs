@@ -3,7 +3,7 @@
 
 use std::{cell::Cell, ptr, sync::Arc};
 
-use super::SEARCHES;
+use super::{SEARCHES, thefts::Thefts};
 use crate::{
     admission::Refusal,
     fence::Light,
@@ -53,6 +53,7 @@ pub(crate) struct Current<'p> {
     looks: Looks,
     /// How often it looks for a job before it lies down.
     pub(super) searches: Cell<u32>,
+    pub(super) thefts: Thefts,
     /// Whether it is counted as offering.
     offers: Cell<bool>,
 }
@@ -109,6 +110,7 @@ pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
         nesting: Nesting::new(),
         looks: Looks::default(),
         searches: Cell::new(SEARCHES),
+        thefts: Thefts::default(),
         offers: Cell::new(false),
     };
     HOME.set(Arc::as_ptr(inner));
