@@ -221,6 +221,12 @@ impl<T> Owner<T> {
         shared.bottom.store(number + 1, Ordering::Release);
     }
 
+    /// Whether thieves have taken all that the owner has not.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shared.top.load(Ordering::Relaxed) >= self.mark()
+    }
+
     /// Finds out how many slots thieves have left; if there are fewer than that, widens the ring.
     #[cold]
     fn make_room(&self, values: usize) {

@@ -2,12 +2,13 @@
 //!
 //! A look is at what every worker is writing, which takes as long as several short jobs do. Meanwhile the queue may run
 //! dry, and the others with it. So after one that found it full, a thread whose jobs are short brings so many of them
-//! without a look that all workers together begin only a part of those that wait, if they are as quick; and as soon as
-//! a job is known to have been long, it looks each time.
+//! without a look that all workers together begin only a part of those that wait, if they are as quick. As soon as
+//! a job is known to have been long, it looks each time; and it looks again when a worker has run dry since, unless there
+//! are jobs of its own for that one.
 
 use std::cell::Cell;
 
-use crate::inner::Inner;
+use crate::{inner::Inner, last_look::Sight};
 
 /// The most short jobs between two looks.
 const MOST: u64 = 128;
@@ -20,6 +21,8 @@ const PART: u64 = 4;
 pub(crate) struct Looks {
     /// How many jobs it brings before the next.
     spared: Cell<u64>,
+    /// When a worker last looked for a job, before the queue was found full.
+    since: Cell<Sight>,
 }
 
 impl Looks {
@@ -37,9 +40,22 @@ impl Looks {
         spared > 0 && is_short != Some(false)
     }
 
-    /// A look has found the queue full.
+    /// The next job is not to do without one.
     #[inline]
-    pub(crate) fn found_full(&self, inner: &Inner, is_short: Option<bool>) {
+    pub(crate) fn end(&self) {
+        self.spared.set(0);
+    }
+
+    /// Whether no worker has run dry since the last.
+    #[inline]
+    pub(crate) fn are_recent(&self, inner: &Inner) -> bool {
+        self.since.get() == inner.sleep.last_look()
+    }
+
+    /// A look has found the queue full, after this.
+    #[inline]
+    pub(crate) fn found_full(&self, inner: &Inner, since: Sight, is_short: Option<bool>) {
+        self.since.set(since);
         let between = match is_short {
             Some(true) => {
                 let workers = inner.sleep.in_service().max(1) as u64;

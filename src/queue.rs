@@ -372,6 +372,12 @@ impl Local {
         !self.submitted.is_empty()
     }
 
+    /// Whether no structured jobs wait here.
+    #[inline]
+    pub(crate) fn has_no_structured(&self) -> bool {
+        self.structured.is_empty()
+    }
+
     /// A structured job, for this thread and those who steal from it.
     ///
     /// # Safety

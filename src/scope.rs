@@ -366,6 +366,9 @@ impl<'scope> Scope<'scope> {
             let result = catch_unwind(AssertUnwindSafe(|| body(self)));
             let result = result.map_err(|payload| self.keep_panic(payload));
             self.countdown.wait(self.inner(), own);
+            if let Some(current) = current {
+                current.scope_ended();
+            }
             result
         };
         let result = Self::on_nesting(current, |nesting| {

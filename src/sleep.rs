@@ -80,7 +80,7 @@ use crossbeam_utils::CachePadded;
 pub(crate) use self::frozen::Frozen;
 use crate::{
     fence::{self, Light},
-    last_look::LastLook,
+    last_look::{LastLook, Sight},
     sync::{self, AtomicBool, AtomicU64, AtomicUsize, Instant, Mutex, Ordering, lock, thread},
 };
 
@@ -333,6 +333,12 @@ impl Sleep {
     /// A worker that searches is about to look.
     pub(crate) fn looks(&self) {
         self.last_look.set();
+    }
+
+    /// Changes whenever one does.
+    #[inline]
+    pub(crate) fn last_look(&self) -> Sight {
+        self.last_look.get()
     }
 
     /// Whether who pushes a job wakes nobody for it, although one dozes, because another searches.

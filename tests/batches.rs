@@ -4,6 +4,7 @@ mod support;
 
 use std::{
     any::Any,
+    cell::Cell,
     num::ParseIntError,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
@@ -15,7 +16,7 @@ use std::{
     thread,
 };
 
-use adaptive_pool::{IteratorExt, Pool};
+use adaptive_pool::{IteratorExt, Pool, Snapshot};
 use support::*;
 
 const SIZES: [(usize, usize); 4] = [(1, 1), (2, 1), (2, 1024), (4, 16)];
@@ -490,6 +491,26 @@ fn for_each_borrows_its_items_and_its_closure() {
             assert!(numbers.into_iter().eq(1..1001));
             assert_eq!(ran.into_inner(), 1000);
             assert_conserved(&pool);
+        }
+    });
+}
+
+#[test]
+fn a3_who_found_the_queue_full_in_for_each_finds_the_room_that_came() {
+    watched(|| {
+        let (items, rounds) = if cfg!(miri) { (50, 1) } else { (20_000, 20) };
+        let pool = pool(2, 1024);
+        for _ in 0..rounds {
+            let inlined = Cell::new(0);
+            let pulled = (0..=items).inspect(|&n| {
+                if n == items {
+                    let is_idle = |seen: Snapshot| seen.depth == 0 && seen.workers_busy == 0;
+                    wait_until(|| is_idle(pool.metrics()));
+                    inlined.set(pool.metrics().inlined);
+                }
+            });
+            pool.for_each(pulled, |_| ());
+            assert_eq!(pool.metrics().inlined, inlined.get());
         }
     });
 }

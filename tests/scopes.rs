@@ -6,7 +6,7 @@ use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex,
+        Arc, Barrier, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use adaptive_pool::{Pool, Scope};
+use adaptive_pool::{Pool, Scope, Snapshot};
 use support::*;
 
 const SIZES: [(usize, usize); 4] = [(1, 1), (2, 1), (2, 1024), (4, 16)];
@@ -180,6 +180,27 @@ fn a8_a_spawn_from_outside_on_a_full_pool_runs_before_it_returns() {
 }
 
 #[test]
+fn a3_a_worker_that_found_the_queue_full_finds_the_room_that_came() {
+    watched(|| {
+        let (tasks, rounds) = if cfg!(miri) { (50, 1) } else { (20_000, 20) };
+        let pool = pool(2, 1024);
+        for _ in 0..rounds {
+            pool.install(|| {
+                pool.scope(|s| {
+                    (0..tasks).for_each(|_| s.spawn(|_| ()));
+                    // The other worker takes what waits, and runs dry.
+                    let is_idle = |seen: Snapshot| seen.depth == 0 && seen.workers_busy == 1;
+                    wait_until(|| is_idle(pool.metrics()));
+                    let before = pool.metrics().inlined;
+                    s.spawn(|_| ());
+                    assert_eq!(pool.metrics().inlined, before);
+                });
+            });
+        }
+    });
+}
+
+#[test]
 fn a4_try_spawn_hands_the_job_back() {
     watched(|| {
         let pool = pool(1, 1);
@@ -274,6 +295,29 @@ fn r3_a_nested_wait_does_not_run_a_job_of_the_outer_scope() {
 }
 
 /// A stray comes while the thread that waits for it is blocked.
+#[test]
+fn r2_a_worker_that_stole_in_vain_comes_back_for_a_long_job() {
+    watched(|| {
+        let (tasks, rounds) = if cfg!(miri) { (50, 1) } else { (20_000, 20) };
+        let pool = pool(2, 1024);
+        for _ in 0..rounds {
+            pool.install(|| {
+                // To steal these does not pay.
+                pool.scope(|s| (0..tasks).for_each(|_| s.spawn(|_| ())));
+                // Each of these waits for the other.
+                let both = Barrier::new(2);
+                pool.scope(|s| {
+                    for _ in 0..2 {
+                        s.spawn(|_| {
+                            both.wait();
+                        });
+                    }
+                });
+            });
+        }
+    });
+}
+
 #[test]
 fn r2_a_stray_finds_its_scope_when_the_owner_is_blocked() {
     watched(|| {

@@ -84,13 +84,17 @@ impl<'p> Caller<'p> {
             Some(visit) => visit.is_short(),
             None => Some(false),
         };
+        if !self.looks.are_recent(inner) {
+            self.looks.end();
+        }
         if self.looks.is_spared(is_short) {
             return inner.admission.try_acquire_uncollected().is_ok();
         }
+        let since = inner.sleep.last_look();
         if let Ok(Entry::Place) = inner.admit_structured(Wait::Inline, None) {
             return true;
         }
-        self.looks.found_full(inner, is_short);
+        self.looks.found_full(inner, since, is_short);
         false
     }
 }

@@ -263,15 +263,28 @@ impl<'p> Current<'p> {
     #[inline(never)]
     fn take_unstocked_place(&self) -> Result<(), Refusal> {
         let (inner, books) = (self.inner(), &self.books);
+        // In this order: whoever looks for jobs in vain writes that each time.
+        if self.seat.local.has_no_structured() && !self.looks.are_recent(inner) {
+            self.looks.end();
+        }
         let is_short = inner.timing.is_short(books.times);
         if self.looks.is_spared(is_short) {
             return inner.admission.try_acquire_uncollected();
         }
+        let since = inner.sleep.last_look();
         let taken = inner.admission.try_acquire_from(books.places);
         if taken.is_err() {
-            self.looks.found_full(inner, is_short);
+            self.looks.found_full(inner, since, is_short);
         }
         taken
+    }
+
+    /// A scope has ended on this thread, and with it all jobs that filled the queue, maybe.
+    #[inline]
+    pub(crate) fn scope_ended(&self) {
+        if !self.looks.are_due() && self.seat.local.has_no_structured() {
+            self.looks.end();
+        }
     }
 
     /// Whether a rayon job that is running now was taken from rayon's main loop, and not while the
