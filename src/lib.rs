@@ -110,6 +110,7 @@ mod threads;
 mod wait;
 #[cfg(not(loom))]
 mod worker;
+mod yielders;
 
 mod admission;
 #[cfg(any(test, not(loom)))]

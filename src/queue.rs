@@ -252,6 +252,11 @@ impl Queue {
         None
     }
 
+    /// How many submitted jobs and shells lie in the injector.
+    pub(crate) fn injected(&self) -> usize {
+        self.submitted.len()
+    }
+
     /// Whether no job waits anywhere. Between two fences of the sleep protocol, it is exact.
     pub(crate) fn is_empty(&self) -> bool {
         self.submitted.is_empty()
@@ -521,13 +526,6 @@ mod tests {
         for spared in [Spared::None, Spared::Brief, Spared::All] {
             owner.push(Job::new(Detached { since, f: || () }));
             assert_eq!(search(spared), Some(false), "it was submitted");
-        }
-    }
-
-    impl Queue {
-        /// How many submitted jobs and shells lie in the injector.
-        pub(crate) fn waiting(&self) -> usize {
-            self.submitted.len()
         }
     }
 

@@ -253,6 +253,7 @@ fn run_next(current: &Current) -> bool {
         execute(current, job);
         return true;
     }
+    inner.admission.give_way(|| inner.queue.injected());
     let Some(job) = inner.queue.take_injected(local) else {
         return false;
     };

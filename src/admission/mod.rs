@@ -24,6 +24,7 @@ use crate::{
     error::AdmissionError,
     fence,
     sync::{self, AtomicU64, AtomicUsize, Mutex, Ordering, bump, lock},
+    yielders::Yielders,
 };
 
 /// One taken place, in the units of `gate` and `limit`; the bit below is the closed flag.
@@ -88,6 +89,8 @@ pub(crate) struct Admission {
     elsewhere: CachePadded<AtomicU64>,
     /// Places that were put into stocks, and recalled. Written under the lock.
     recalled: AtomicU64,
+    /// Threads that wait for a place, and are not in the line.
+    yielders: Yielders,
 }
 
 /// What the lock protects.
@@ -130,6 +133,7 @@ impl Admission {
             })),
             elsewhere: CachePadded::new(AtomicU64::new(0)),
             recalled: AtomicU64::new(0),
+            yielders: Yielders::default(),
             seats: (0..seats).map(|_| CachePadded::default()).collect(),
         }
     }
@@ -370,6 +374,14 @@ impl Admission {
     #[cold]
     fn flush(&self) {
         self.at_desk(|desk, wakes| self.settle(desk, wakes, true));
+    }
+
+    /// By a worker that takes its next jobs from the queue, of which so many wait there: if a thread that wants to bring
+    /// more has yielded its core, it may get this one.
+    #[inline]
+    pub(crate) fn give_way(&self, waiting: impl FnOnce() -> usize) {
+        let is_little = || waiting() as u64 * PLACE <= self.batch();
+        self.yielders.give_way(is_little);
     }
 
     /// What `limit` is, if everything that was given back is collected.

@@ -104,7 +104,7 @@ impl Admission {
                 continue;
             }
             if round < YIELDS {
-                thread::yield_now();
+                self.yielders.yield_now();
             }
         }
         let joining = Joining {

@@ -15,7 +15,6 @@ use crate::{
     span::Origin,
     stuck::{self, Blocked},
     submit::Entry,
-    sync::thread,
     unwind::quietly,
     worker,
 };
@@ -296,7 +295,7 @@ where
         };
         let yields = if due < MANY { 0 } else { YIELDS };
         for _ in 0..yields {
-            thread::yield_now();
+            self.producer.shared.yielders.yield_now();
             if is_ready() {
                 return Blocked::Done;
             }

@@ -41,7 +41,11 @@ use crate::{
     sync::{AtomicBool, Mutex, Ordering, lock},
     unwind::quietly,
     worker::{self, Current},
+    yielders::Yielders,
 };
+
+/// With so many chunks that nobody serves, the consumer is to bring others soon.
+const FEW: usize = 4;
 
 /// What an item leaves: its result, or the payload of its panic.
 pub(super) type Outcome<R> = thread::Result<R>;
@@ -88,6 +92,8 @@ pub(super) struct Shared<T, F, R> {
     pub(super) places: BatchPlaces,
     /// Whether the last item that was timed was short.
     are_short: AtomicBool,
+    /// The consumer, while he waits for results without blocking.
+    pub(super) yielders: Yielders,
 }
 
 struct State<T, R> {
@@ -122,6 +128,7 @@ impl<T, F, R> Shared<T, F, R> {
             bell: Bell::new(),
             places: inner.recorder.open_batch(),
             are_short: AtomicBool::new(false),
+            yielders: Yielders::default(),
         })
     }
 
@@ -415,6 +422,8 @@ fn serve<'a, H, T, F, R>(
             shared.bell.ring(chunk.mark(number));
         }
     }
+    let are_few_left = || lock(&shared.state).waiting.len() <= FEW;
+    shared.yielders.give_way(are_few_left);
     // If it is the last of the batch, this is the end of what nobody has taken, and of the closure.
     quietly(move || drop(chunk));
     quietly(move || drop(shared));

@@ -152,7 +152,7 @@ fn cancels(pool: &Pool) {
     for _ in 0..1000 {
         assert!(pool.submit(|| ()).unwrap().cancel());
     }
-    assert!(pool.inner.queue.waiting() <= 300);
+    assert!(pool.inner.queue.injected() <= 300);
     // And who finds no place waits in the line, until his time is up.
     pool.spawn(|| ()).unwrap();
     let late = pool.submit_timeout(Duration::from_millis(2), || ());
