@@ -24,10 +24,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A look, and a yield to a core that nobody else wants, take a tenth of that.
 const OVERDUE: Duration = Duration::from_micros(20);
 
-/// What tells a worker's look from all others.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Sight(u64);
-
 #[derive(Debug)]
 pub(crate) struct LastLook {
     start: Instant,
@@ -48,12 +44,6 @@ impl LastLook {
         let due = self.start.elapsed() + OVERDUE;
         let nanos = u64::try_from(due.as_nanos()).unwrap_or(u64::MAX);
         self.due.store(nanos, Ordering::Relaxed);
-    }
-
-    /// The last one.
-    #[inline]
-    pub(crate) fn get(&self) -> Sight {
-        Sight(self.due.load(Ordering::Relaxed))
     }
 
     /// A worker is roused, and will look, but nobody is to count on that.

@@ -8,7 +8,7 @@
 
 use std::cell::Cell;
 
-use crate::{inner::Inner, last_look::Sight};
+use crate::inner::Inner;
 
 /// The most short jobs between two looks.
 const MOST: u64 = 128;
@@ -21,8 +21,8 @@ const PART: u64 = 4;
 pub(crate) struct Looks {
     /// How many jobs it brings before the next.
     spared: Cell<u64>,
-    /// When a worker last looked for a job, before the queue was found full.
-    since: Cell<Sight>,
+    /// How often workers had run dry before the queue was found full.
+    dry_spells: Cell<u64>,
 }
 
 impl Looks {
@@ -49,13 +49,13 @@ impl Looks {
     /// Whether no worker has run dry since the last.
     #[inline]
     pub(crate) fn are_recent(&self, inner: &Inner) -> bool {
-        self.since.get() == inner.sleep.last_look()
+        self.dry_spells.get() == inner.sleep.dry_spells()
     }
 
-    /// A look has found the queue full, after this.
+    /// A look has found the queue full; before it, workers had run dry so often.
     #[inline]
-    pub(crate) fn found_full(&self, inner: &Inner, since: Sight, is_short: Option<bool>) {
-        self.since.set(since);
+    pub(crate) fn found_full(&self, inner: &Inner, dry_spells: u64, is_short: Option<bool>) {
+        self.dry_spells.set(dry_spells);
         let between = match is_short {
             Some(true) => {
                 let workers = inner.sleep.in_service().max(1) as u64;

@@ -80,7 +80,7 @@ use crossbeam_utils::CachePadded;
 pub(crate) use self::frozen::Frozen;
 use crate::{
     fence::{self, Light},
-    last_look::{LastLook, Sight},
+    last_look::LastLook,
     sync::{self, AtomicBool, AtomicU64, AtomicUsize, Instant, Mutex, Ordering, lock, thread},
 };
 
@@ -188,6 +188,8 @@ pub(crate) struct Sleep {
     /// Workers that have said that they offer jobs, and so may do it with a light fence.
     offering: CachePadded<AtomicUsize>,
     last_look: LastLook,
+    /// How often a worker has run dry: see `looks.rs`.
+    dry_spells: CachePadded<AtomicU64>,
 }
 
 impl Sleep {
@@ -199,6 +201,7 @@ impl Sleep {
             in_service: AtomicUsize::new(workers),
             offering: CachePadded::new(AtomicUsize::new(0)),
             last_look: LastLook::new(),
+            dry_spells: CachePadded::new(AtomicU64::new(0)),
             dozers: Mutex::new(Vec::with_capacity(threads)),
             bells: (0..threads)
                 .map(|_| {
@@ -335,10 +338,15 @@ impl Sleep {
         self.last_look.set();
     }
 
-    /// Changes whenever one does.
+    /// A worker has run dry.
+    pub(crate) fn ran_dry(&self) {
+        self.dry_spells.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often one has.
     #[inline]
-    pub(crate) fn last_look(&self) -> Sight {
-        self.last_look.get()
+    pub(crate) fn dry_spells(&self) -> u64 {
+        self.dry_spells.load(Ordering::Relaxed)
     }
 
     /// Whether who pushes a job wakes nobody for it, although one dozes, because another searches.

@@ -271,6 +271,7 @@ fn run_next(current: &Current) -> bool {
 fn idle(current: &Current) -> Next {
     let inner = current.inner();
     inner.timing.next_does_not_follow(current.books().times);
+    inner.sleep.ran_dry();
     inner.scaler.ran_dry(inner);
     inner.admission.settle_if_awaited();
     inner.look_if_drained();

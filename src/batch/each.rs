@@ -90,11 +90,11 @@ impl<'p> Caller<'p> {
         if self.looks.is_spared(is_short) {
             return inner.admission.try_acquire_uncollected().is_ok();
         }
-        let since = inner.sleep.last_look();
+        let dry_spells = inner.sleep.dry_spells();
         if let Ok(Entry::Place) = inner.admit_structured(Wait::Inline, None) {
             return true;
         }
-        self.looks.found_full(inner, since, is_short);
+        self.looks.found_full(inner, dry_spells, is_short);
         false
     }
 }

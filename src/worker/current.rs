@@ -263,7 +263,7 @@ impl<'p> Current<'p> {
     #[inline(never)]
     fn take_unstocked_place(&self) -> Result<(), Refusal> {
         let (inner, books) = (self.inner(), &self.books);
-        // In this order: whoever looks for jobs in vain writes that each time.
+        // In this order: who finds jobs of ours to steal, and none else, writes that often.
         if self.seat.local.has_no_structured() && !self.looks.are_recent(inner) {
             self.looks.end();
         }
@@ -271,10 +271,10 @@ impl<'p> Current<'p> {
         if self.looks.is_spared(is_short) {
             return inner.admission.try_acquire_uncollected();
         }
-        let since = inner.sleep.last_look();
+        let dry_spells = inner.sleep.dry_spells();
         let taken = inner.admission.try_acquire_from(books.places);
         if taken.is_err() {
-            self.looks.found_full(inner, since, is_short);
+            self.looks.found_full(inner, dry_spells, is_short);
         }
         taken
     }
