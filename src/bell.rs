@@ -5,7 +5,7 @@
 //!
 //! Who wakes the consumer takes back what he has said: until he runs many items may end, and one wake-up is
 //! enough. If he finds nothing then, he says it again before he looks again. In order he waits for one
-//! result, and no other wakes him.
+//! result, and no other wakes him. Or he waits for few items to be left, which is rung for in the same way.
 
 #[cfg(all(test, loom))]
 mod model;
@@ -25,8 +25,10 @@ pub(crate) type Mark = usize;
 const NONE: Mark = 0;
 /// Any result will do.
 pub(crate) const ANY: Mark = 1;
+/// No result: that few items are left that nobody has come to.
+pub(crate) const FEW_LEFT: Mark = 2;
 /// The least that a result can have.
-pub(crate) const FIRST: Mark = 2;
+pub(crate) const FIRST: Mark = 3;
 
 pub(crate) struct Bell {
     /// What is waited for.
@@ -43,7 +45,7 @@ impl Bell {
         }
     }
 
-    /// This result was left.
+    /// This result was left, or few items are.
     #[inline]
     pub(crate) fn ring(&self, mark: Mark) {
         // Pairs with the heavy fence in `say`: we see that somebody waits, or he sees the result.

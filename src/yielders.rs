@@ -23,8 +23,13 @@ pub(crate) struct Yielders(CachePadded<AtomicUsize>);
 impl Yielders {
     /// Yields the core of the calling thread, which waits for workers.
     pub(crate) fn yield_now(&self) {
+        self.leave(thread::yield_now);
+    }
+
+    /// Runs `away`, which leaves that core in some way.
+    pub(crate) fn leave(&self, away: impl FnOnce()) {
         self.0.fetch_add(1, Ordering::Relaxed);
-        thread::yield_now();
+        away();
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 

@@ -474,6 +474,30 @@ fn batches_are_methods_of_every_iterator() {
     });
 }
 
+/// The consumer rests at times, if he has a core to himself, and does not wait for more than his next result.
+#[test]
+fn items_may_wait_for_what_the_consumer_does_between_results() {
+    const BEHIND: usize = 192;
+    watched(|| {
+        let pool = pool(2, 1024);
+        let items = if cfg!(miri) { 400 } else { 100_000 };
+        let received = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&received);
+        let wait = move |n| {
+            while seen.load(Ordering::Relaxed) + BEHIND < n {
+                thread::yield_now();
+            }
+        };
+        let receive = |()| {
+            received.fetch_add(1, Ordering::Relaxed);
+        };
+        pool.map(0..items, wait.clone()).for_each(receive);
+        assert_eq!(received.swap(0, Ordering::Relaxed), items);
+        pool.map_unordered(0..items, wait).for_each(receive);
+        assert_eq!(received.load(Ordering::Relaxed), items);
+    });
+}
+
 #[test]
 fn for_each_borrows_its_items_and_its_closure() {
     watched(|| {

@@ -1,10 +1,11 @@
 //! The consumer's end of a batch: what was put in, and comes out again.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{
     producer::Producer,
     shared::{ChunkOf, Home, Item, Outcome},
+    solitude::Solitude,
 };
 use crate::{
     bell::{self, Mark},
@@ -15,6 +16,7 @@ use crate::{
     span::Origin,
     stuck::{self, Blocked},
     submit::Entry,
+    sync::{Instant, thread},
     unwind::quietly,
     worker,
 };
@@ -25,6 +27,10 @@ const YIELDS: u32 = if cfg!(shuttle) { 1 } else { 8 };
 
 /// With fewer items under way he does not yield: the results would not be worth the milliseconds.
 const MANY: usize = if cfg!(shuttle) { 2 } else { 32 };
+
+/// How long he rests at most. The timer of most systems makes it some 50 us more, in which two workers come
+/// to the end of a thousand of the shortest items that it pays to hand in one by one.
+const REST: Duration = Duration::from_micros(20);
 
 /// How the consumer of a batch gets his items in.
 pub(super) trait Door<'a>: Home<'a> {
@@ -43,6 +49,7 @@ pub(super) struct Lane<'p, H, T, F, R> {
     chunks: VecDeque<Part<T, R>>,
     /// The one of `chunks` to look at first, without an order.
     cursor: usize,
+    solitude: Solitude,
 }
 
 /// A chunk, and how much of it was taken.
@@ -115,6 +122,7 @@ impl<'p, H, T, F, R> Lane<'p, H, T, F, R> {
             leaves_place: H::LEAVES_PLACE,
             chunks: VecDeque::new(),
             cursor: 0,
+            solitude: Solitude::new(),
         }
     }
 
@@ -295,11 +303,12 @@ where
         };
         let yields = if due < MANY { 0 } else { YIELDS };
         for _ in 0..yields {
-            self.producer.shared.yielders.yield_now();
+            self.leave_core();
             if is_ready() {
                 return Blocked::Done;
             }
         }
+        self.solitude.end();
         let is_unbegun = || self.candidates().any(|part| part.chunk.may_be_begun());
         let park = |say: &dyn Fn()| {
             let is_ready = || {
@@ -309,6 +318,25 @@ where
             stuck::block(self.inner(), None, is_ready, is_unbegun)
         };
         self.producer.shared.bell.wait(self.awaited(), park)
+    }
+
+    /// Yields, or rests.
+    fn leave_core(&self) {
+        let shared = &self.producer.shared;
+        if self.solitude.is_enough() {
+            let rest = |say: &dyn Fn()| {
+                say();
+                if !shared.are_few_left() {
+                    thread::park_timeout(REST);
+                }
+            };
+            let until_few_are_left = || shared.bell.wait(bell::FEW_LEFT, rest);
+            shared.yielders.leave(until_few_are_left);
+        } else {
+            let start = Instant::now();
+            shared.yielders.yield_now();
+            self.solitude.yielded(start.elapsed());
+        }
     }
 
     /// Runs an item on the consumer's own stack.

@@ -12,6 +12,7 @@ mod lane;
 mod producer;
 mod scoped;
 mod shared;
+mod solitude;
 mod unscoped;
 
 use std::{iter::Fuse, panic::resume_unwind};

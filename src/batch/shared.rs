@@ -31,7 +31,7 @@ use std::{
 };
 
 use crate::{
-    bell::Bell,
+    bell::{self, Bell},
     chunk::{Chunk, Claimed},
     inner::Inner,
     job::Runnable,
@@ -92,7 +92,7 @@ pub(super) struct Shared<T, F, R> {
     pub(super) places: BatchPlaces,
     /// Whether the last item that was timed was short.
     are_short: AtomicBool,
-    /// The consumer, while he waits for results without blocking.
+    /// The consumer, while he waits for results without blocking for one.
     pub(super) yielders: Yielders,
 }
 
@@ -145,6 +145,11 @@ impl<T, F, R> Shared<T, F, R> {
         let needs_ticket = state.waiting.len() > state.tickets;
         state.tickets += usize::from(needs_ticket);
         needs_ticket
+    }
+
+    /// Whether the workers come to an end of what was brought soon.
+    pub(super) fn are_few_left(&self) -> bool {
+        lock(&self.state).waiting.len() <= FEW
     }
 
     /// The next item of a chunk that is not served yet. For the consumer. If it is the last, a
@@ -422,8 +427,13 @@ fn serve<'a, H, T, F, R>(
             shared.bell.ring(chunk.mark(number));
         }
     }
-    let are_few_left = || lock(&shared.state).waiting.len() <= FEW;
-    shared.yielders.give_way(are_few_left);
+    shared.yielders.give_way(|| {
+        let are_few_left = shared.are_few_left();
+        if are_few_left {
+            shared.bell.ring(bell::FEW_LEFT);
+        }
+        are_few_left
+    });
     // If it is the last of the batch, this is the end of what nobody has taken, and of the closure.
     quietly(move || drop(chunk));
     quietly(move || drop(shared));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ANY, Bell, Mark};
+use super::{ANY, Bell, FIRST, Mark};
 use crate::{
     model::explore,
     sync::{
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-const RESULT: Mark = 2;
+const RESULT: Mark = FIRST;
 
 fn park_until(is_there: &AtomicBool, say: &dyn Fn()) {
     loop {
