@@ -43,7 +43,7 @@ use std::{cell::Cell, mem::MaybeUninit, ptr, sync::Arc};
 use crossbeam_utils::CachePadded;
 
 use crate::{
-    fence::{self, Light},
+    fence,
     sync::{AtomicBool, AtomicUsize, Mutex, Ordering, UnsafeCell, lock, try_lock},
 };
 
@@ -98,8 +98,6 @@ pub(crate) struct Owner<T> {
     mask: Cell<usize>,
     /// The slots of the numbers below are free to be written.
     limit: Cell<usize>,
-    /// Its fence, if that is free at the moment.
-    pub(crate) light: Cell<Light>,
 }
 
 // SAFETY: the pointer is into what `shared` holds; the owner is one thread at a time.
@@ -133,7 +131,6 @@ pub(crate) fn new<T: Send>() -> (Owner<T>, Thief<T>) {
         slots: Cell::new(ptr::null()),
         mask: Cell::new(0),
         limit: Cell::new(0),
-        light: Cell::new(Light::NEVER),
         shared: Arc::new(Shared {
             bottom: CachePadded::new(AtomicUsize::new(0)),
             top: CachePadded::new(AtomicUsize::new(0)),
@@ -289,15 +286,17 @@ impl<T> Owner<T> {
         self.claim_number(number, number)
     }
 
-    /// As `retract`, if that can be told at once. If not, false, and `retract` is to be called.
+    /// As `retract`, for a thread that has pledged to `fence.rs`, if it can be told at once. If not, false, and
+    /// `retract` is to be called.
     #[inline]
     pub(crate) fn retract_at_once(&self, number: usize) -> bool {
         // Above it, if what was pushed after it was stolen, and nobody has looked since. So was this one then.
         debug_assert!(self.mark() > number);
         let shared = &*self.shared;
         shared.bottom.store(number, Ordering::Release);
-        // As in `claim_number`.
-        self.light.get().is_free() && shared.top.load(Ordering::Acquire) <= number
+        // All as in `claim_number`.
+        fence::free();
+        shared.top.load(Ordering::Acquire) <= number
     }
 
     /// The number of the last value, which is the owner's now.

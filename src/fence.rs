@@ -8,13 +8,17 @@
 //! 0.3 to 2 microseconds, is the fence of both. A `heavy` is paired with lights, and with heavies;
 //! two lights are no pair.
 //!
+//! A process may take `membarrier` away from itself. So each light looks first whether it is to be a fence. A thread
+//! that has no time for that *pledges* to say when it is done with such lights, which are [`free`]. As long as
+//! one is pledged that came before the loss, every heavy waits until the stores have left their processors by themselves.
+//!
 //! Where `membarrier` is missing, and in models, both are plain fences. So no model can tell that two
 //! lights were taken for a pair; each use names its partner.
 
 #[cfg(all(target_os = "linux", not(any(loom, miri, shuttle))))]
-pub(crate) use self::linux::{Light, heavy, light, prepare};
+pub(crate) use self::linux::{end_pledge, free, heavy, light, pledge, prepare};
 #[cfg(any(not(target_os = "linux"), loom, miri, shuttle))]
-pub(crate) use self::plain::{Light, heavy, light, prepare};
+pub(crate) use self::plain::{end_pledge, free, heavy, light, pledge, prepare};
 
 #[cfg(any(not(target_os = "linux"), loom, miri, shuttle))]
 mod plain {
@@ -22,20 +26,15 @@ mod plain {
 
     pub(crate) fn prepare() {}
 
-    /// Never free.
-    #[derive(Clone, Copy)]
-    pub(crate) struct Light;
+    /// No light is free.
+    pub(crate) fn pledge() -> bool {
+        false
+    }
 
-    impl Light {
-        pub(crate) const NEVER: Self = Self;
+    pub(crate) fn end_pledge() {}
 
-        pub(crate) fn new() -> Self {
-            Self
-        }
-
-        pub(crate) fn is_free(self) -> bool {
-            false
-        }
+    pub(crate) fn free() {
+        light();
     }
 
     pub(crate) fn light() {
@@ -52,7 +51,7 @@ mod linux {
     use std::{
         sync::{
             Once,
-            atomic::{AtomicBool, Ordering, compiler_fence, fence},
+            atomic::{AtomicBool, AtomicUsize, Ordering, compiler_fence, fence},
         },
         thread,
         time::Duration,
@@ -65,10 +64,11 @@ mod linux {
     /// Whether the system does the fence for both. Set before the first light, if at all.
     static ASYMMETRIC: AtomicBool = AtomicBool::new(false);
 
-    static NEVER: AtomicBool = AtomicBool::new(false);
-
-    /// Whether there may still be lights that are no fences: for a while longer than `ASYMMETRIC`.
+    /// Whether there may still be lights that are no fences: for longer than `ASYMMETRIC`.
     static ONE_SIDED: AtomicBool = AtomicBool::new(false);
+
+    /// How many threads have pledged.
+    static PLEDGES: AtomicUsize = AtomicUsize::new(0);
 
     /// To be called before the threads are started that use these fences.
     pub(crate) fn prepare() {
@@ -84,33 +84,36 @@ mod linux {
     /// The side that happens often.
     #[inline(always)]
     pub(crate) fn light() {
-        if !Light(&ASYMMETRIC).is_free() {
+        if ASYMMETRIC.load(Ordering::Relaxed) {
+            free();
+        } else {
             // Not in a function of its own, though it is nearly never called: every call of what is around it would
             // save the registers for that.
             fence(Ordering::SeqCst);
         }
     }
 
-    /// The same, if it is free. Kept where a compiler does not see that it is always the same address: it would
-    /// hold that in a register from one fence to the next, which every call of a recursion had to save.
-    #[derive(Clone, Copy)]
-    pub(crate) struct Light(&'static AtomicBool);
+    /// The same for a thread that has pledged.
+    #[inline(always)]
+    pub(crate) fn free() {
+        compiler_fence(Ordering::SeqCst);
+    }
 
-    impl Light {
-        /// One that is not free, whatever the system does.
-        pub(crate) const NEVER: Self = Self(&NEVER);
-
-        pub(crate) fn new() -> Self {
-            Self(&ASYMMETRIC)
+    /// From now on, until `end_pledge`, the lights of the calling thread may be free. False if they may not.
+    pub(crate) fn pledge() -> bool {
+        // Pairs with `do_without`: we see that there are none any more, or it sees our pledge.
+        PLEDGES.fetch_add(1, Ordering::SeqCst);
+        let may_be_free = ASYMMETRIC.load(Ordering::SeqCst);
+        if !may_be_free {
+            end_pledge();
         }
+        may_be_free
+    }
 
-        /// A fence, if it costs nothing. If not, false, and there was none.
-        #[inline(always)]
-        pub(crate) fn is_free(self) -> bool {
-            let is_free = self.0.load(Ordering::Relaxed);
-            compiler_fence(Ordering::SeqCst);
-            is_free
-        }
+    /// The calling thread's lights are not free any more.
+    pub(crate) fn end_pledge() {
+        // Release: who counts it no more sees what came before its lights.
+        PLEDGES.fetch_sub(1, Ordering::Release);
     }
 
     /// The side that happens seldom.
@@ -123,14 +126,18 @@ mod linux {
     }
 
     /// The process has taken the call away from itself (a system call filter can do that). From now
-    /// on lights are fences. Those that are under way are not, and nothing orders them but time: a
-    /// store leaves its processor within a microsecond. Every heavy waits for that, until one has.
+    /// on lights are fences. Those that are under way are not, nor are those of who has pledged, and nothing orders
+    /// them but time: a store leaves its processor within a microsecond. Every heavy waits for that, until one
+    /// has when nobody was pledged.
     #[cold]
     fn do_without() {
         ASYMMETRIC.store(false, Ordering::SeqCst);
+        let pledges = PLEDGES.load(Ordering::SeqCst);
         thread::sleep(Duration::from_millis(1));
         fence(Ordering::SeqCst);
-        ONE_SIDED.store(false, Ordering::Release);
+        if pledges == 0 {
+            ONE_SIDED.store(false, Ordering::Release);
+        }
     }
 
     fn membarrier(command: libc::c_int) -> bool {

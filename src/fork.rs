@@ -205,11 +205,11 @@ impl Inner {
     }
 }
 
-/// A join on the thread of `current`, which has deques. Always inlined, with all of it that is done each time: called,
+/// A join on the thread of `current`, which has deques. Quick on one that is pledged. Always inlined, with all of it that is done each time: called,
 /// it would be told of the halves by addresses of what they borrow, which costs a recursion an eighth more
 /// instructions. What is seldom done is not, so that it takes no registers from the rest.
 #[inline(always)]
-fn join_on<A, B, RA, RB>(current: &Current, a: A, b: B) -> (RA, RB)
+fn join_on<const QUICK: bool, A, B, RA, RB>(current: &Current, a: A, b: B) -> (RA, RB)
 where
     A: FnOnce() -> RA,
     B: FnOnce() -> RB + Send,
@@ -217,7 +217,7 @@ where
 {
     let local = current.deques();
     let Some(mark) = local.room() else {
-        return join_in_full_deque(current, a, b);
+        return join_in_full_deque::<QUICK, _, _, _, _>(current, a, b);
     };
     let half = Half::new(OfSeat::new(current.frame()), span::carried(b));
     let job = GuestJob(ptr::from_ref(&half), PartOfAnother);
@@ -229,13 +229,13 @@ where
         half: &half,
         mark,
     };
-    if !current.inner().sleep.takes_no_offer(local.light()) {
+    if !QUICK || !current.inner().sleep.takes_no_offer() {
         offer(current);
     }
     let ours = a();
     mem::forget(abandoned);
     // What `a` pushed above the mark it has waited for.
-    if !local.retract_structured_at_once(mark) {
+    if !QUICK || !local.retract_structured_at_once(mark) {
         return await_second(current, &half, mark, ours);
     }
     current.leave_frame(half.completion.outer());
@@ -244,14 +244,14 @@ where
 
 #[cold]
 #[inline(never)]
-fn join_in_full_deque<A, B, RA, RB>(current: &Current, a: A, b: B) -> (RA, RB)
+fn join_in_full_deque<const QUICK: bool, A, B, RA, RB>(current: &Current, a: A, b: B) -> (RA, RB)
 where
     A: FnOnce() -> RA,
     B: FnOnce() -> RB + Send,
     RB: Send,
 {
     current.deques().make_room();
-    join_on(current, a, b)
+    join_on::<QUICK, _, _, _, _>(current, a, b)
 }
 
 /// Wakes somebody for a second half, if need be. Not cold: it is called as long as not all workers run.
@@ -400,13 +400,13 @@ impl Pool {
         RA: Send,
         RB: Send,
     {
-        match worker::current_with_deques_of(&self.inner) {
-            Some(current) => join_on(current, a, b),
+        match worker::current_pledged_to(&self.inner) {
+            Some(current) => join_on::<true, _, _, _, _>(current, a, b),
             None => self.join_elsewhere(a, b),
         }
     }
 
-    #[cold]
+    /// The first of a recursion, or any where no fence is free.
     #[inline(never)]
     fn join_elsewhere<A, B, RA, RB>(&self, a: A, b: B) -> (RA, RB)
     where
@@ -416,6 +416,7 @@ impl Pool {
         RB: Send,
     {
         match worker::current_of(&*self.inner) {
+            Some(current) if current.has_deques() => join_on::<false, _, _, _, _>(current, a, b),
             // In a piece of rayon's work there is nobody to come back to this deque.
             Some(_) => (a(), b()),
             None => self.inner.install_from_outside(|| self.join_here(a, b)),
@@ -430,7 +431,7 @@ impl Pool {
         RB: Send,
     {
         match worker::current_with_deques_of(&self.inner) {
-            Some(current) => join_on(current, a, b),
+            Some(current) => join_on::<false, _, _, _, _>(current, a, b),
             None => (a(), b()),
         }
     }

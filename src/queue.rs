@@ -14,7 +14,6 @@ use crossbeam_utils::CachePadded;
 
 use crate::{
     deque::{self, Owner, Theft, Thief},
-    fence::Light,
     job::{Job, Runnable},
     site::Site,
     sync::{
@@ -407,17 +406,6 @@ impl Local {
         self.structured.set_brief(are_brief);
     }
 
-    /// The fence of who pushes there.
-    #[inline]
-    pub(crate) fn light(&self) -> Light {
-        self.structured.light.get()
-    }
-
-    /// From now on it is this one.
-    pub(crate) fn set_light(&self, light: Light) {
-        self.structured.light.set(light);
-    }
-
     /// Makes room for one more structured job.
     pub(crate) fn make_room(&self) {
         self.structured.reserve(1);
@@ -449,8 +437,8 @@ impl Local {
         self.structured.retract(mark)
     }
 
-    /// As `retract_structured`, if that can be told at once. If not, false, and `retract_structured` is to be
-    /// called.
+    /// As `retract_structured`, for a thread that has pledged to `fence.rs`, if it can be told at once. If not, false,
+    /// and `retract_structured` is to be called.
     #[inline]
     pub(crate) fn retract_structured_at_once(&self, mark: usize) -> bool {
         self.structured.retract_at_once(mark)

@@ -310,7 +310,7 @@ impl<'scope> Scope<'scope> {
         let (inner, local) = (self.inner(), current.deques());
         // SAFETY: as in `push`.
         unsafe { local.push_structured(job) };
-        if inner.sleep.takes_no_offer(local.light()) {
+        if current.is_pledged() && inner.sleep.takes_no_offer() {
             // Nobody searches, either.
             return inner.place_taken();
         }

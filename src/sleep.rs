@@ -79,7 +79,7 @@ use crossbeam_utils::CachePadded;
 #[cfg(all(test, not(any(loom, miri))))]
 pub(crate) use self::frozen::Frozen;
 use crate::{
-    fence::{self, Light},
+    fence,
     last_look::LastLook,
     sync::{self, AtomicBool, AtomicU64, AtomicUsize, Instant, Mutex, Ordering, lock, thread},
 };
@@ -302,11 +302,13 @@ impl Sleep {
         self.rouse()
     }
 
-    /// Whether `after_offer` would do nothing, if that can be told at once. False if it is to be called.
+    /// Whether `after_offer` would do nothing, for a thread that has called it before, and has pledged to
+    /// `fence.rs`.
     #[inline]
-    pub(crate) fn takes_no_offer(&self, light: Light) -> bool {
+    pub(crate) fn takes_no_offer(&self) -> bool {
         // As in `after_offer`.
-        light.is_free() && self.load() == Counts(0)
+        fence::free();
+        self.load() == Counts(0)
     }
 
     /// As `after_push`, for a worker that offers jobs: one that it has pushed on its own deque, and will run itself if

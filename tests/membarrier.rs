@@ -133,6 +133,35 @@ fn r1_a_process_that_loses_membarrier() {
     });
 }
 
+/// The filter comes in the middle of a recursion, which goes on with fences of which it did not know.
+#[test]
+fn r1_a_recursion_that_loses_membarrier() {
+    survives_in_child("r1_a_recursion_that_loses_membarrier", || {
+        watched(|| {
+            let pool = pool();
+            let is_forbidden = pool.install(|| {
+                let parts = || {
+                    // Whoever joins has pledged by now, and does not ask for each fence.
+                    let (_, is_forbidden) = pool.join(
+                        || sum(&pool, 0, 20_000),
+                        || forbid(libc::EPERM, true) && failure().is_some(),
+                    );
+                    for to in 1..200 {
+                        assert_eq!(sum(&pool, 0, 100 * to), 100 * to * (100 * to - 1) / 2);
+                    }
+                    is_forbidden
+                };
+                pool.join(parts, || sum(&pool, 0, 20_000)).0
+            });
+            if !is_forbidden {
+                return println!("no filter to be had");
+            }
+            work(&pool);
+            end(&pool);
+        });
+    });
+}
+
 /// One worker alone takes the call away from itself.
 #[test]
 fn r1_a_worker_that_loses_membarrier() {

@@ -6,7 +6,7 @@ use std::{cell::Cell, ptr, sync::Arc};
 use super::{SEARCHES, thefts::Thefts};
 use crate::{
     admission::Refusal,
-    fence::Light,
+    fence,
     inner::Inner,
     job::Job,
     looks::Looks,
@@ -56,6 +56,8 @@ pub(crate) struct Current<'p> {
     pub(super) thefts: Thefts,
     /// Whether it is counted as offering.
     offers: Cell<bool>,
+    /// Whether it has pledged to `fence.rs` until it offers no more.
+    has_pledged: Cell<bool>,
 }
 
 /// What is asked of the calling thread most often, by one comparison.
@@ -68,6 +70,8 @@ struct Here {
     pool: *const Inner,
     /// The same while the thread has deques.
     deques_of: *const Inner,
+    /// The same while it has, is counted as offering, and has pledged to `fence.rs`.
+    pledged_to: *const Inner,
 }
 
 impl Here {
@@ -75,6 +79,7 @@ impl Here {
         current: ptr::null(),
         pool: NO_POOL,
         deques_of: NO_POOL,
+        pledged_to: NO_POOL,
     };
 }
 
@@ -112,12 +117,14 @@ pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
         searches: Cell::new(SEARCHES),
         thefts: Thefts::default(),
         offers: Cell::new(false),
+        has_pledged: Cell::new(false),
     };
     HOME.set(Arc::as_ptr(inner));
     HERE.set(Here {
         current: ptr::from_ref(&current).cast(),
         pool: Arc::as_ptr(inner),
         deques_of: NO_POOL,
+        pledged_to: NO_POOL,
     });
     f();
     HERE.set(Here::NOWHERE);
@@ -137,6 +144,14 @@ pub(crate) fn current_with_deques_of<'a>(inner: &Inner) -> Option<&'a Current<'a
     let here = HERE.get();
     // SAFETY: as in `current_of`.
     ptr::eq(here.deques_of, inner).then(|| unsafe { &*here.current })
+}
+
+/// The same, if it also is counted as offering, and has pledged to `fence.rs`.
+#[inline]
+pub(crate) fn current_pledged_to<'a>(inner: &Inner) -> Option<&'a Current<'a>> {
+    let here = HERE.get();
+    // SAFETY: as in `current_of`.
+    ptr::eq(here.pledged_to, inner).then(|| unsafe { &*here.current })
 }
 
 /// The calling thread's seat, if it is a thread of any pool.
@@ -201,11 +216,24 @@ impl<'p> Current<'p> {
 
     pub(super) fn set_has_deques(&self, has: bool) {
         self.has_deques.set(has);
-        let deques_of = if has { self.inner() } else { NO_POOL };
+        self.note_here();
+    }
+
+    /// Notes where the others look what is true of the calling thread.
+    fn note_here(&self) {
+        let pool_if = |is_so| if is_so { self.inner() } else { NO_POOL };
+        let has_deques = self.has_deques.get();
         HERE.set(Here {
-            deques_of,
+            deques_of: pool_if(has_deques),
+            pledged_to: pool_if(has_deques && self.has_pledged.get()),
             ..HERE.get()
         });
+    }
+
+    /// Whether a thread that has deques is counted as offering, and has pledged to `fence.rs`.
+    #[inline]
+    pub(crate) fn is_pledged(&self) -> bool {
+        self.has_pledged.get()
     }
 
     /// The deques of a thread that has them.
@@ -236,7 +264,8 @@ impl<'p> Current<'p> {
         let sleep = &self.inner().sleep;
         if !self.offers.replace(true) {
             sleep.begin_to_offer();
-            self.seat.local.set_light(Light::new());
+            self.has_pledged.set(fence::pledge());
+            self.note_here();
         }
         sleep.after_offer()
     }
@@ -244,7 +273,10 @@ impl<'p> Current<'p> {
     /// The thread offers no more, until it does it again.
     pub(super) fn end_offers(&self) {
         if self.offers.replace(false) {
-            self.seat.local.set_light(Light::NEVER);
+            if self.has_pledged.replace(false) {
+                fence::end_pledge();
+            }
+            self.note_here();
             self.inner.sleep.end_offers();
         }
     }
