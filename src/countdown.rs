@@ -165,15 +165,18 @@ impl Tally {
 ///
 /// Until then the word is the owner's, for a note; or it tells whom to wake, from when the owner is about to
 /// block. So it is written once for a job that nobody else runs.
+#[repr(align(8))]
 pub(crate) struct Ending(AtomicUsize);
 
 const ENDED: usize = 1;
 const AWAITED: usize = 2;
-/// Above those two: the note, or the number of whom to wake.
-const NUMBER: usize = 4;
+/// Somebody else has begun it, and has said who.
+const BEGUN: usize = 4;
+/// Above those three: the note, or the number of whom to wake.
+const NUMBER: usize = 8;
 
 impl Ending {
-    /// The note is the multiple of a power of two that leaves room for two bits: an address of words.
+    /// The note is the multiple of a power of two that leaves room for three bits: the address of what has one.
     #[inline]
     pub(crate) fn new(note: usize) -> Self {
         debug_assert_eq!(note % NUMBER, 0);
@@ -195,6 +198,20 @@ impl Ending {
             return word;
         }
         word - word % NUMBER
+    }
+
+    /// Somebody else has begun the job. The owner sees what he has written about it.
+    pub(crate) fn begin(&self) {
+        let order = if cfg!(mutant = "ending_relaxed_begin") {
+            Ordering::Relaxed
+        } else {
+            Ordering::Release
+        };
+        self.0.fetch_add(BEGUN, order);
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        self.0.load(Ordering::Acquire) & BEGUN != 0
     }
 
     /// The job has ended. After it, the frame may be gone. Returns whom to wake, if the owner is to be woken.
@@ -231,11 +248,10 @@ impl Ending {
         let awaited = whom * NUMBER + AWAITED;
         #[cfg(mutant = "ending_deaf")]
         return self.0.store(awaited, Ordering::Relaxed);
-        let note = self.note_meanwhile();
-        // Fails if it has ended.
+        let await_it = |word| (word & ENDED == 0).then_some(awaited + (word & BEGUN));
         let _ = self
             .0
-            .compare_exchange(note, awaited, Ordering::Relaxed, Ordering::Relaxed);
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, await_it);
     }
 }
 

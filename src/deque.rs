@@ -33,18 +33,18 @@
 //! then sets `top` and `bottom` back to the mark: nothing waits, so the numbers are free.
 //!
 //! A value can look taken while a thief that will give it back holds the lock. That thief is a
-//! searcher of the sleep protocol, and looks again when it stops being one.
+//! searcher of the sleep protocol, and looks again when it stops being one; or it is told, if it is none ([`Theft::Unwanted`]).
 
 #[cfg(all(test, loom))]
 mod model;
 
-use std::{cell::Cell, mem::MaybeUninit, ptr, sync::Arc};
+use std::{cell::Cell, hint, mem::MaybeUninit, ptr, sync::Arc};
 
 use crossbeam_utils::CachePadded;
 
 use crate::{
     fence,
-    sync::{AtomicBool, AtomicUsize, Mutex, Ordering, UnsafeCell, lock, try_lock},
+    sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, UnsafeCell, lock, try_lock},
 };
 
 /// The most that a thief takes at once. A theft costs a heavy fence, some microseconds, so it should be worth it with
@@ -57,6 +57,19 @@ const LENGTH: usize = if cfg!(any(loom, shuttle)) {
 } else {
     2 * BATCH
 };
+
+/// How often the owner looks whether a thief is through, before it blocks until that is so: for about as long as the
+/// thief's fence takes.
+const LOOKS: u32 = if cfg!(loom) {
+    0
+} else if cfg!(shuttle) {
+    1
+} else {
+    32
+};
+
+/// How long it spins in between.
+const SPINS: u32 = 20;
 
 const GIVE_BACK: Ordering = if cfg!(mutant = "deque_relaxed") {
     Ordering::Relaxed
@@ -111,6 +124,8 @@ pub(crate) struct Thief<T>(Arc<Shared<T>>);
 pub(crate) enum Theft<T> {
     Success(T),
     Empty,
+    /// It was the owner's again after it had looked as if it were taken: others may have missed it.
+    Unwanted,
     /// Another thief is there.
     Busy,
 }
@@ -119,7 +134,7 @@ impl<T> Theft<T> {
     pub(crate) fn success(self) -> Option<T> {
         match self {
             Theft::Success(value) => Some(value),
-            Theft::Empty | Theft::Busy => None,
+            Theft::Empty | Theft::Unwanted | Theft::Busy => None,
         }
     }
 }
@@ -147,6 +162,19 @@ fn ring<T>(length: usize) -> Arc<[Slot<T>]> {
     (0..length)
         .map(|_| Slot(UnsafeCell::new(MaybeUninit::uninit())))
         .collect()
+}
+
+impl<T> Shared<T> {
+    /// Takes the lock, which a thief may be about to leave.
+    fn lock(&self) -> MutexGuard<'_, Arc<[Slot<T>]>> {
+        for _ in 0..LOOKS {
+            if let Some(ring) = try_lock(&self.ring) {
+                return ring;
+            }
+            (0..SPINS).for_each(|_| hint::spin_loop());
+        }
+        lock(&self.ring)
+    }
 }
 
 impl<T> Owner<T> {
@@ -328,7 +356,7 @@ impl<T> Owner<T> {
     /// Whether the value is still there when no thief is under way. If not, nothing is.
     #[cold]
     fn prevails(&self, wanted: usize, mark: usize) -> bool {
-        let ring = lock(&self.shared.ring);
+        let ring = self.shared.lock();
         if self.shared.top.load(Ordering::Relaxed) <= wanted {
             return true;
         }
@@ -363,7 +391,17 @@ impl<T> Thief<T> {
         }
         // Before this deque's lock is taken: another thief may hold the caller's, and want this one.
         into.reserve(BATCH);
-        self.steal_alike(BATCH, alike, |value| into.push(value))
+        self.steal_alike(BATCH, |_, _| true, alike, |value| into.push(value))
+    }
+
+    /// Takes the oldest value, if it was pushed above the mark and `is_wanted` when it is claimed.
+    pub(crate) fn steal_above(&self, mark: usize, is_wanted: impl Fn(&T) -> bool) -> Theft<T> {
+        let top = self.0.top.load(Ordering::Relaxed);
+        if top < mark || self.is_empty() {
+            return Theft::Empty;
+        }
+        let is_wanted = |number, value: &T| number >= mark && is_wanted(value);
+        self.steal_alike(1, is_wanted, |_, _| false, drop)
     }
 
     /// Takes the oldest value.
@@ -371,12 +409,13 @@ impl<T> Thief<T> {
         if self.is_empty() {
             return Theft::Empty;
         }
-        self.steal_alike(1, |_, _| false, drop)
+        self.steal_alike(1, |_, _| true, |_, _| false, drop)
     }
 
     fn steal_alike(
         &self,
         most: usize,
+        is_wanted: impl Fn(usize, &T) -> bool,
         alike: impl Fn(&T, &T) -> bool,
         keep: impl Fn(T),
     ) -> Theft<T> {
@@ -406,8 +445,13 @@ impl<T> Thief<T> {
             // SAFETY: both values are ours, and not moved out yet.
             unsafe { alike(&*slot(top), &*slot(number)) }
         };
-        let alike = (top + 1..top + ours).take_while(is_alike).count();
-        let taken = ours.min(1 + alike);
+        // SAFETY: as above.
+        let is_wanted = ours > 0 && is_wanted(top, unsafe { &*slot(top) });
+        let taken = if is_wanted {
+            1 + (top + 1..top + ours).take_while(is_alike).count()
+        } else {
+            0
+        };
         // The rest is the owner's again. Release: we have looked at it.
         self.0.top.store(top + taken, GIVE_BACK);
         for number in top + 1..top + taken {
@@ -415,7 +459,11 @@ impl<T> Thief<T> {
             keep(unsafe { slot(number).read() });
         }
         if taken == 0 {
-            return Theft::Empty;
+            return if ours == 0 {
+                Theft::Empty
+            } else {
+                Theft::Unwanted
+            };
         }
         // SAFETY: as above.
         Theft::Success(unsafe { slot(top).read() })

@@ -24,6 +24,9 @@ use crate::{
 
 /// How a guest's job is booked.
 trait Account: Send {
+    /// Whether it is a half of a join.
+    const IS_HALF: bool = false;
+
     /// What the end has to know of the start.
     type Started;
 
@@ -48,6 +51,8 @@ impl Account for Stamp {
 struct PartOfAnother;
 
 impl Account for PartOfAnother {
+    const IS_HALF: bool = true;
+
     type Started = ();
 
     fn begin(&self, site: &Site<'_>, _: bool) {
@@ -123,7 +128,7 @@ where
     /// The caller is its owner, who has its job no more, and calls this once.
     #[cold]
     unsafe fn wait(&self, current: &Current) -> Outcome<R> {
-        self.completion.wait(current.inner(), current.index());
+        self.completion.wait(current, ptr::from_ref(self).cast());
         // SAFETY: it was waited for; the rest is passed on to the caller.
         unsafe { self.outcome() }
     }
@@ -143,9 +148,12 @@ where
     R: Send,
     A: Account,
 {
+    const IS_HALF: bool = A::IS_HALF;
+
     fn run(self, site: &Site<'_>, placed: bool) {
         // SAFETY: the guest's owner waits for its completion, below.
         let guest = unsafe { &*self.0 };
+        guest.completion.begin(site.inner);
         let started = self.1.begin(site, placed);
         // SAFETY: this is its one job.
         let f = unsafe { guest.take() };

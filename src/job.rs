@@ -17,6 +17,9 @@ pub(crate) trait Runnable: Send {
     /// Whether nobody can tell when it runs, so that inline it may also run a little later.
     const DETACHED: bool = false;
 
+    /// Whether it is a half of a join.
+    const IS_HALF: bool = false;
+
     /// Runs it. `placed` says that it holds a place, which is given back when it starts.
     fn run(self, site: &Site<'_>, placed: bool);
 
@@ -62,6 +65,7 @@ struct Table {
     /// # Safety
     /// As for `is_shell`.
     frame: unsafe fn(*const Words) -> *const (),
+    is_half: bool,
 }
 
 /// A closure without its type.
@@ -111,6 +115,7 @@ trait InWords: Runnable + Sized {
             let runnable = unsafe { &*words.cast::<Self>() };
             runnable.frame()
         },
+        is_half: Self::IS_HALF,
     };
 }
 
@@ -118,6 +123,8 @@ impl<R: Runnable> InWords for R {}
 
 /// A value that is too large for the words.
 impl<R: Runnable> Runnable for Box<R> {
+    const IS_HALF: bool = R::IS_HALF;
+
     fn run(self, site: &Site<'_>, placed: bool) {
         (*self).run(site, placed);
     }
@@ -185,6 +192,11 @@ impl Job {
         unsafe { (&raw mut (*place).table).write(&<R as InWords>::TABLE) };
         // SAFETY: as above, and an R fits into the words, in size and alignment.
         unsafe { (&raw mut (*place).words).cast::<R>().write(runnable) };
+    }
+
+    /// Whether it is a half of a join.
+    pub(crate) fn is_half(&self) -> bool {
+        self.table.is_half
     }
 
     #[inline]

@@ -235,7 +235,7 @@ impl Queue {
             };
             let (job, is_dear) = match theft {
                 Theft::Success(job) => (Some(job), !is_brief),
-                Theft::Empty | Theft::Busy => (
+                Theft::Empty | Theft::Unwanted | Theft::Busy => (
                     insist(|| victim.submitted.steal_batch_and_pop(&local.submitted)),
                     false,
                 ),
@@ -249,6 +249,20 @@ impl Queue {
             }
         }
         None
+    }
+
+    /// Takes the oldest structured job of a thread, if it is a half of a join that was pushed above this mark,
+    /// and `is_due` when it is claimed.
+    pub(crate) fn follow(
+        &self,
+        thread: usize,
+        mark: usize,
+        is_due: impl Fn() -> bool,
+    ) -> Theft<Job> {
+        let is_wanted = |job: &Job| job.is_half() && is_due();
+        self.stealers[thread]
+            .structured
+            .steal_above(mark, is_wanted)
     }
 
     /// How many submitted jobs and shells lie in the injector.

@@ -18,23 +18,38 @@
 //!
 //! A worker that waits in a frame runs the structured jobs that were pushed on its own deque since
 //! the frame began: they are the frame's own, or of a frame nested in it that has ended (a push for
-//! any other frame goes elsewhere: see `scope.rs`). It takes nothing else, so nothing it runs can
+//! any other frame goes elsewhere: see `scope.rs`). And if it waits for a half of a join that was stolen, it *follows*
+//! the thief: it takes what that half leaves to others, below. It takes nothing else, so nothing it runs can
 //! depend on what the waiting frame holds, unless the program's own nesting makes it so.
 //!
 //! Suppose that some workers are blocked for ever. Take one, X, blocked in a frame for a job k. As X
 //! has run what was on its own deque, k is running on another worker Y, or lies in Y's deque, below
 //! the mark of every frame on Y's stack (above it, Y would run it). In the second case Y had k
 //! before it began the job y that it runs now from its loop, since a worker that is inside of a job
-//! takes nothing from others (but strays of its own frame; and in rayon's waits, where this argument
-//! does not hold). In both cases y began after X began its own job x, of which k is a
-//! descendant. If y is blocked too, it waits for a descendant of its own, on a worker whose job began
+//! puts nothing of others into its deque (in rayon's waits this argument does not hold). In both cases the last job
+//! that Y has begun, at the top of its stack, began after the one at the top of X's, of which k is a
+//! descendant. If Y is blocked too, that job waits for a descendant of its own, on a worker whose last job began
 //! still later. A chain of ever later beginnings cannot come back to X, and it is finite; its last
 //! worker is not blocked in such a wait. So it runs on, and the chain unwinds. (What is in an
 //! injector or in the list of strays is taken by a worker that is blocked in nothing, or by a spare thread in the place of
 //! one that is; and what a worker of another pool waits for, by that worker itself if there is neither: see
 //! `stuck.rs`. What users do to each other with locks, channels and handles is theirs.)
+//!
+//! # Whom a worker follows
+//!
+//! Who begins a stolen half writes into its frame which thread he is, and his deque's mark. What lies above
+//! that mark was pushed since, on top of the half: it ends before the half does, and who waits for that
+//! waits for it too. (This is leapfrogging: Wagner and Calder, 1993.) Jobs of a scope may have been pushed there for one
+//! that is farther out, so halves alone are followed, each of which its own frame waits for. A half is taken
+//! only if the awaited one has not ended when it is claimed already: what that thread pushes
+//! later, for others, comes after the end, which is seen then. If it has ended, the claim is given back. Others may have
+//! missed the half meanwhile, as they do one that a searcher has claimed; but whoever follows is no searcher, and looks
+//! again for them.
+//!
+//! While it runs a half that it has followed, the frame that waits is still the nearest one: a scope farther out gets
+//! nothing on this deque.
 
-use std::{cell::Cell, ptr};
+use std::{cell::Cell, mem::MaybeUninit, ptr};
 
 use crate::{
     countdown::{Ending, Tally},
@@ -43,7 +58,7 @@ use crate::{
     site::Site,
     stuck::{self, Blocked},
     sync::{
-        AtomicUsize, Backoff, Ordering,
+        AtomicUsize, Backoff, Instant, Ordering, UnsafeCell,
         thread::{self, Thread},
     },
     worker::{self, Current},
@@ -75,47 +90,110 @@ impl Owner {
 
 /// The end of one job, for the frame that waits for it.
 pub(crate) trait Completion {
+    /// The job begins, on another thread than its frame's.
+    fn begin(&self, _: &Inner) {}
+
     /// The job has ended. After it, the frame may be gone.
     fn end(&self, inner: &Inner);
 }
 
 /// For a frame of a thread of the pool. Which one is written only when it is about to block: most of these
 /// jobs are never stolen.
-pub(crate) struct OfSeat(Ending);
+pub(crate) struct OfSeat {
+    ending: Ending,
+    /// Who runs it, when it has begun elsewhere.
+    runner: UnsafeCell<MaybeUninit<Runner>>,
+}
+
+/// Who runs a stolen job.
+#[derive(Clone, Copy)]
+pub(crate) struct Runner {
+    pub(crate) seat: usize,
+    /// What lies above it in his deque was pushed since he began.
+    pub(crate) mark: usize,
+}
 
 impl OfSeat {
     /// Within this frame.
     #[inline]
     pub(crate) fn new(outer: *const ()) -> Self {
-        Self(Ending::new(outer.addr()))
+        Self {
+            ending: Ending::new(outer.addr()),
+            runner: UnsafeCell::new(MaybeUninit::uninit()),
+        }
+    }
+
+    fn runner(&self) -> Option<Runner> {
+        // SAFETY: it was written before the job was said to have begun, and is not written again.
+        let read = |runner: *mut MaybeUninit<Runner>| unsafe { (*runner).assume_init() };
+        self.ending.has_begun().then(|| self.runner.with_mut(read))
     }
 
     /// The frame that it is within. For the owner, when it has taken the job back.
     #[inline]
     pub(crate) fn outer(&self) -> *const () {
-        ptr::without_provenance(self.0.note())
+        ptr::without_provenance(self.ending.note())
     }
 
     /// The same for an owner that may have to wait, before it does.
     pub(crate) fn outer_meanwhile(&self) -> *const () {
-        ptr::without_provenance(self.0.note_meanwhile())
+        ptr::without_provenance(self.ending.note_meanwhile())
     }
 
-    /// Waits for the end, on the owner's thread, which has this seat.
+    /// Waits for the end, on the owner's thread; `frame` is the one that waits.
     #[cold]
-    pub(crate) fn wait(&self, inner: &Inner, seat: usize) {
-        spin(&self.0);
-        self.0.await_end(seat);
-        let has_ended = || self.0.has_ended();
+    pub(crate) fn wait(&self, current: &Current, frame: *const ()) {
+        let inner = current.inner();
+        self.follow(current, frame);
+        self.ending.await_end(current.index());
+        let has_ended = || self.ending.has_ended();
         // Only a thread of another pool is told that this one is stuck.
         let end = stuck::block(inner, None, has_ended, || false);
         debug_assert_eq!(end, Blocked::Done);
     }
+
+    /// Runs halves that whoever runs the job leaves to others, until it has ended, or none has come for a short while.
+    fn follow(&self, current: &Current, frame: *const ()) {
+        let is_due = || !self.ending.has_ended();
+        let backoff = Backoff::new();
+        let mut rest = current.rest();
+        while is_due() {
+            let rests = rest.is_some_and(|end| Instant::now() < end);
+            let runner = if rests { None } else { self.runner() };
+            if let Some(job) = runner.and_then(|runner| current.follow(runner, is_due)) {
+                current.in_frame(frame, || job.run(current.site(), true));
+                rest = current.rest();
+                backoff.reset();
+            } else if !backoff.is_completed() {
+                backoff.snooze();
+            } else if rests {
+                // To block, and be woken, takes longer than that.
+                thread::yield_now();
+            } else {
+                return;
+            }
+        }
+    }
 }
 
 impl Completion for OfSeat {
+    fn begin(&self, inner: &Inner) {
+        let Some(current) = worker::current_of(inner) else {
+            return;
+        };
+        let runner = Runner {
+            seat: current.index(),
+            mark: current.mark(),
+        };
+        self.runner.with_mut(|own| {
+            // SAFETY: the job is ours, and nobody reads this before it is said to have begun.
+            unsafe { (*own).write(runner) };
+        });
+        self.ending.begin();
+    }
+
     fn end(&self, inner: &Inner) {
-        if let Some(seat) = self.0.end() {
+        if let Some(seat) = self.ending.end() {
             inner.sleep.unpark(seat);
         }
     }

@@ -319,8 +319,7 @@ fn look_for_job(current: &Current, ran_dry: bool) -> Option<Job> {
         found
     };
     if ran_dry {
-        if let Some(pause) = current.thefts.pause() {
-            let end = Instant::now() + pause;
+        if let Some(end) = current.rest() {
             while Instant::now() < end {
                 if let Some(job) = look(Spared::All) {
                     return Some(job);

@@ -202,6 +202,69 @@ fn r3_the_stack_follows_the_nesting_of_the_program() {
     }
 }
 
+/// The second half of the outer join is stolen, and joins two of its own that wait for each other. Who waits for it
+/// runs one of them.
+#[test]
+fn r3_a_worker_that_waits_for_a_stolen_half_runs_what_that_leaves_to_others() {
+    watched(|| {
+        let pool = pool(2, 8);
+        let [begun, ran] = [Gate::new(), Gate::new()];
+        let (waiting, running) = pool.install(|| {
+            pool.join(
+                || {
+                    begun.pass();
+                    thread::current().id()
+                },
+                || {
+                    let first = || {
+                        begun.open();
+                        ran.pass();
+                    };
+                    let second = || {
+                        ran.open();
+                        thread::current().id()
+                    };
+                    pool.join(first, second).1
+                },
+            )
+        });
+        assert_eq!(waiting, running);
+        pool.shutdown();
+        assert_conserved(&pool);
+    });
+}
+
+/// The second half of the join is stolen, and spawns into a scope farther out.
+#[test]
+fn r3_a_worker_that_waits_for_a_stolen_half_runs_no_job_of_an_outer_scope() {
+    watched(|| {
+        let pool = pool(2, 8);
+        let [begun, ran] = [Gate::new(), Gate::new()];
+        let stranger = Mutex::new(None);
+        let waiting = pool.scope(|s| {
+            let (waiting, ()) = pool.join(
+                || {
+                    begun.pass();
+                    thread::current().id()
+                },
+                || {
+                    s.spawn(|_| {
+                        *stranger.lock().unwrap() = Some(thread::current().id());
+                        ran.open();
+                    });
+                    begun.open();
+                    ran.pass();
+                },
+            );
+            waiting
+        });
+        // On a thread that has taken the place of the one that waits.
+        assert_ne!(stranger.into_inner().unwrap(), Some(waiting));
+        pool.shutdown();
+        assert_conserved(&pool);
+    });
+}
+
 /// One worker. B blocks in the handle of another pool's job, then A in the handle of B; C runs.
 #[test]
 fn r3_a_spare_thread_takes_the_place_of_a_blocked_worker() {

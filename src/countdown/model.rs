@@ -231,6 +231,42 @@ fn r6_who_waits_for_one_job_sees_its_end() {
     });
 }
 
+/// R3: who waits for a job sees who runs it as soon as it has begun, and is woken at its end all the same. Kills
+/// `ending_relaxed_begin` and `ending_deaf`.
+#[test]
+fn r3_who_waits_for_a_job_sees_who_runs_it() {
+    const SEAT: usize = 3;
+    const NOTE: usize = 8;
+    explore(|| {
+        let frame = Arc::new((Ending::new(NOTE), UnsafeCell::new(0)));
+        let owner = thread::current();
+        let job = {
+            let frame = Arc::clone(&frame);
+            spawn(move || {
+                let (ending, runner) = &*frame;
+                // SAFETY: it is not said to have begun.
+                runner.with_mut(|runner| unsafe { *runner = 1 });
+                ending.begin();
+                if let Some(whom) = ending.end() {
+                    assert_eq!(whom, SEAT);
+                    owner.unpark();
+                }
+            })
+        };
+        let (ending, runner) = &*frame;
+        // SAFETY: it is, and is not written again.
+        let runner = || runner.with(|runner| unsafe { *runner });
+        assert!(!ending.has_begun() || runner() == 1);
+        assert_eq!(ending.note_meanwhile(), NOTE);
+        ending.await_end(SEAT);
+        while !ending.has_ended() {
+            thread::park();
+        }
+        assert!(ending.has_begun() && runner() == 1);
+        job.join().unwrap();
+    });
+}
+
 /// R6: the same for a worker, whom the word itself tells of; until it waits, its note stands there. Kills
 /// `countdown_relaxed`, `ending_deaf`, `ending_raw_note` and `ending_torn`.
 #[test]

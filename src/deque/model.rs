@@ -35,7 +35,7 @@ fn r1_a_pop_and_a_theft_share_out_what_was_pushed() {
         owner.push(Token::new(2));
         let stealing = spawn(move || match thief.steal() {
             Theft::Success(token) => token.spend(),
-            Theft::Empty | Theft::Busy => 0,
+            Theft::Empty | Theft::Unwanted | Theft::Busy => 0,
         });
         let mut sum = 0;
         while let Some(token) = owner.pop(0) {
@@ -62,7 +62,7 @@ fn r1_what_a_thief_gives_back_is_there_again() {
                     assert!(own.pop(0).is_none());
                     token.spend()
                 }
-                Theft::Empty | Theft::Busy => 0,
+                Theft::Empty | Theft::Unwanted | Theft::Busy => 0,
             }
         });
         let mut sum = 0;
@@ -70,6 +70,27 @@ fn r1_what_a_thief_gives_back_is_there_again() {
             sum += token.spend();
         }
         assert_eq!(sum + stealing.join().unwrap(), 10);
+    });
+}
+
+/// R1: what a thief has claimed and does not want is the owner's again, and nobody's twice. Kills
+/// `deque_relaxed`.
+#[test]
+fn r1_what_a_thief_does_not_want_is_there_again() {
+    explore(|| {
+        let (owner, thief) = new();
+        owner.push(Token::new(1));
+        owner.push(Token::new(2));
+        let stealing = spawn(move || {
+            let theft = thief.steal_above(0, |token: &Token| token.0 > 1);
+            theft.success().map_or(0, Token::spend)
+        });
+        let mut sum = 0;
+        while let Some(token) = owner.pop(0) {
+            sum += token.spend();
+        }
+        // The second would be wanted, but is never the oldest: the first is popped last.
+        assert_eq!((sum, stealing.join().unwrap()), (3, 0));
     });
 }
 
@@ -113,7 +134,7 @@ fn r3_a_pop_stops_at_its_mark() {
             let thief = Arc::clone(&thief);
             spawn(move || match thief.steal() {
                 Theft::Success(token) => token.spend(),
-                Theft::Empty | Theft::Busy => 0,
+                Theft::Empty | Theft::Unwanted | Theft::Busy => 0,
             })
         };
         assert_eq!(owner.pop(mark).map(Token::spend), Some(2));

@@ -6,6 +6,7 @@ use std::{cell::Cell, ptr, sync::Arc};
 use super::{SEARCHES, thefts::Thefts};
 use crate::{
     admission::Refusal,
+    deque::Theft,
     fence,
     inner::Inner,
     job::Job,
@@ -14,7 +15,8 @@ use crate::{
     queue::Local,
     site::{Books, Site},
     sleep::Duty,
-    sync::{Ordering, thread_local},
+    sync::{Instant, Ordering, thread_local},
+    wait::Runner,
 };
 
 /// How much two depths of the stack may differ and be the same, in bytes: alignment. A wait inside of
@@ -336,6 +338,34 @@ impl<'p> Current<'p> {
             Ok(_) => true,
             Err(base) => depth <= base + SAME_DEPTH,
         }
+    }
+
+    /// Above it lies in the thread's own deque what is pushed from now on.
+    pub(crate) fn mark(&self) -> usize {
+        self.seat.local.mark()
+    }
+
+    /// Takes a half of a join that this runner has pushed meanwhile, if what he runs `is_due` even then.
+    pub(crate) fn follow(&self, runner: Runner, is_due: impl Fn() -> bool) -> Option<Job> {
+        let inner = self.inner();
+        let began = Instant::now();
+        match inner.queue.follow(runner.seat, runner.mark, is_due) {
+            Theft::Success(job) => {
+                inner.recorder.stole(self.seat.index);
+                self.thefts.succeeded(began);
+                Some(job)
+            }
+            Theft::Unwanted => {
+                inner.look_again();
+                None
+            }
+            Theft::Empty | Theft::Busy => None,
+        }
+    }
+
+    /// Until when the thread, which has nothing to do, is to leave the structured jobs of others alone, if it is.
+    pub(crate) fn rest(&self) -> Option<Instant> {
+        self.thefts.pause().map(|pause| Instant::now() + pause)
     }
 
     /// The nearest wait on this stack.
