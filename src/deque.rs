@@ -94,8 +94,14 @@ struct Shared<T> {
     top: CachePadded<AtomicUsize>,
     /// Its length is a power of two.
     ring: CachePadded<Mutex<Arc<[Slot<T>]>>>,
-    /// What the owner says of the values. It orders nothing.
-    brief: CachePadded<AtomicBool>,
+    says: CachePadded<Says>,
+}
+
+/// What the owner says of the values. It orders nothing.
+struct Says {
+    is_brief: AtomicBool,
+    /// What those were for that it has stolen last: an address, or 0.
+    purpose: AtomicUsize,
 }
 
 // SAFETY: a value is handed from one thread to another by the protocol above, and never shared.
@@ -150,7 +156,10 @@ pub(crate) fn new<T: Send>() -> (Owner<T>, Thief<T>) {
             bottom: CachePadded::new(AtomicUsize::new(0)),
             top: CachePadded::new(AtomicUsize::new(0)),
             ring: CachePadded::new(Mutex::new(Arc::clone(&ring))),
-            brief: CachePadded::new(AtomicBool::new(false)),
+            says: CachePadded::new(Says {
+                is_brief: AtomicBool::new(false),
+                purpose: AtomicUsize::new(0),
+            }),
         }),
     };
     owner.note(&ring, 0);
@@ -180,7 +189,15 @@ impl<T> Shared<T> {
 impl<T> Owner<T> {
     /// Whether the owner will have used up soon what waits, or what comes from it.
     pub(crate) fn set_brief(&self, is_brief: bool) {
-        self.shared.brief.store(is_brief, Ordering::Relaxed);
+        self.shared.says.is_brief.store(is_brief, Ordering::Relaxed);
+    }
+
+    /// What the values are for that the owner has just stolen: the address of what waits for them, or null.
+    pub(crate) fn set_purpose(&self, purpose: *const ()) {
+        self.shared
+            .says
+            .purpose
+            .store(purpose.addr(), Ordering::Relaxed);
     }
 
     /// Under the lock: the ring, and the number from which on its slots may be in use.
@@ -380,18 +397,48 @@ impl<T> Thief<T> {
 
     /// Whether the owner says that it will have used up soon what waits.
     pub(crate) fn is_brief(&self) -> bool {
-        self.0.brief.load(Ordering::Relaxed)
+        self.0.says.is_brief.load(Ordering::Relaxed)
+    }
+
+    /// Whether the owner has stolen values for this purpose last, and some are here.
+    pub(crate) fn may_have(&self, purpose: *const ()) -> bool {
+        self.0.says.purpose.load(Ordering::Relaxed) == purpose.addr() && !self.is_empty()
+    }
+
+    /// It has none for this purpose.
+    pub(crate) fn has_none(&self, purpose: *const ()) {
+        let _ = self.0.says.purpose.compare_exchange(
+            purpose.addr(),
+            0,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
     }
 
     /// Takes the oldest value, and with it, into the deque of the caller, up to half of those that
     /// wait, as long as they are `alike`.
     pub(crate) fn steal_batch(&self, into: &Owner<T>, alike: impl Fn(&T, &T) -> bool) -> Theft<T> {
+        self.steal_batch_if(into, |_| true, alike)
+    }
+
+    /// The same, if the oldest `is_wanted` when it is claimed.
+    pub(crate) fn steal_batch_if(
+        &self,
+        into: &Owner<T>,
+        is_wanted: impl Fn(&T) -> bool,
+        alike: impl Fn(&T, &T) -> bool,
+    ) -> Theft<T> {
         if self.is_empty() {
             return Theft::Empty;
         }
         // Before this deque's lock is taken: another thief may hold the caller's, and want this one.
         into.reserve(BATCH);
-        self.steal_alike(BATCH, |_, _| true, alike, |value| into.push(value))
+        self.steal_alike(
+            BATCH,
+            |_, value| is_wanted(value),
+            alike,
+            |value| into.push(value),
+        )
     }
 
     /// Takes the oldest value, if it was pushed above the mark and `is_wanted` when it is claimed.

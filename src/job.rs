@@ -236,9 +236,14 @@ impl Job {
 
     /// Whether both are jobs of one frame, of which a thief may take many at once.
     pub(crate) fn is_of_frame_of(&self, other: &Self) -> bool {
+        let frame = self.frame();
+        !frame.is_null() && ptr::eq(frame, other.frame())
+    }
+
+    /// The frame that waits for it, if it is a scope's.
+    pub(crate) fn frame(&self) -> *const () {
         // SAFETY: as in `is_shell`.
-        let [one, two] = [self, other].map(|job| unsafe { (job.table.frame)(&job.words) });
-        !one.is_null() && ptr::eq(one, two)
+        unsafe { (self.table.frame)(&self.words) }
     }
 }
 

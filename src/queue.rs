@@ -234,7 +234,10 @@ impl Queue {
                 structured.steal_batch(&local.structured, Job::is_of_frame_of)
             };
             let (job, is_dear) = match theft {
-                Theft::Success(job) => (Some(job), !is_brief),
+                Theft::Success(job) => {
+                    local.structured.set_purpose(job.frame());
+                    (Some(job), !is_brief)
+                }
                 Theft::Empty | Theft::Unwanted | Theft::Busy => (
                     insist(|| victim.submitted.steal_batch_and_pop(&local.submitted)),
                     false,
@@ -249,6 +252,26 @@ impl Queue {
             }
         }
         None
+    }
+
+    /// Takes jobs of this scope out of a thief's deque, for the thread that waits in it: the oldest, and others into its
+    /// own deque.
+    pub(crate) fn take_back(&self, local: &Local, scope: *const ()) -> Theft<Job> {
+        for victim in self.stealers.iter().map(|thread| &thread.structured) {
+            if !victim.may_have(scope) {
+                continue;
+            }
+            let is_wanted = |job: &Job| ptr::eq(job.frame(), scope);
+            match victim.steal_batch_if(&local.structured, is_wanted, Job::is_of_frame_of) {
+                Theft::Success(job) => return Theft::Success(job),
+                Theft::Unwanted => {
+                    victim.has_none(scope);
+                    return Theft::Unwanted;
+                }
+                Theft::Empty | Theft::Busy => {}
+            }
+        }
+        Theft::Empty
     }
 
     /// Takes the oldest structured job of a thread, if it is a half of a join that was pushed above this mark,

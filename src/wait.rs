@@ -19,14 +19,15 @@
 //! A worker that waits in a frame runs the structured jobs that were pushed on its own deque since
 //! the frame began: they are the frame's own, or of a frame nested in it that has ended (a push for
 //! any other frame goes elsewhere: see `scope.rs`). And if it waits for a half of a join that was stolen, it *follows*
-//! the thief: it takes what that half leaves to others, below. It takes nothing else, so nothing it runs can
+//! the thief: it takes what that half leaves to others, below. If it waits in a scope, it takes that scope's own
+//! jobs back out of the deques of thieves. It takes nothing else, so nothing it runs can
 //! depend on what the waiting frame holds, unless the program's own nesting makes it so.
 //!
 //! Suppose that some workers are blocked for ever. Take one, X, blocked in a frame for a job k. As X
 //! has run what was on its own deque, k is running on another worker Y, or lies in Y's deque, below
 //! the mark of every frame on Y's stack (above it, Y would run it). In the second case Y had k
 //! before it began the job y that it runs now from its loop, since a worker that is inside of a job
-//! puts nothing of others into its deque (in rayon's waits this argument does not hold). In both cases the last job
+//! puts nothing into its deque for which others wait (in rayon's waits this argument does not hold). In both cases the last job
 //! that Y has begun, at the top of its stack, began after the one at the top of X's, of which k is a
 //! descendant. If Y is blocked too, that job waits for a descendant of its own, on a worker whose last job began
 //! still later. A chain of ever later beginnings cannot come back to X, and it is finite; its last
@@ -156,18 +157,16 @@ impl OfSeat {
     fn follow(&self, current: &Current, frame: *const ()) {
         let is_due = || !self.ending.has_ended();
         let backoff = Backoff::new();
-        let mut rest = current.rest();
+        let mut rest = Rest::default();
         while is_due() {
-            let rests = rest.is_some_and(|end| Instant::now() < end);
-            let runner = if rests { None } else { self.runner() };
+            rest.begin(current);
+            let runner = if rest.is_due() { None } else { self.runner() };
             if let Some(job) = runner.and_then(|runner| current.follow(runner, is_due)) {
                 current.in_frame(frame, || job.run(current.site(), true));
-                rest = current.rest();
                 backoff.reset();
             } else if !backoff.is_completed() {
                 backoff.snooze();
-            } else if rests {
-                // To block, and be woken, takes longer than that.
+            } else if rest.is_due() {
                 thread::yield_now();
             } else {
                 return;
@@ -248,6 +247,22 @@ fn spin(ending: &Ending) {
     let backoff = Backoff::new();
     while !ending.has_ended() && !backoff.is_completed() {
         backoff.snooze();
+    }
+}
+
+/// A moment in which a waiting worker leaves the jobs of others alone, since its last theft did not pay. It does not
+/// block meanwhile: to be woken takes longer.
+#[derive(Default)]
+struct Rest(Option<Instant>);
+
+impl Rest {
+    /// The worker has nothing to do.
+    fn begin(&mut self, current: &Current) {
+        self.0 = current.rest().or(self.0);
+    }
+
+    fn is_due(&self) -> bool {
+        self.0.is_some_and(|end| Instant::now() < end)
     }
 }
 
@@ -338,6 +353,7 @@ impl Countdown {
         // What is its own is for the workers of this pool, unless there are none.
         let mut is_stuck = false;
         let mut follows = false;
+        let mut rest = Rest::default();
         while !self.tally.is_zero() {
             if let Some((current, _)) = own {
                 if follows {
@@ -346,16 +362,30 @@ impl Countdown {
                     inner.timing.next_does_not_follow(current.books().times);
                 }
             }
-            follows = self.run_own(inner, own, is_stuck);
+            follows = self.run_own(inner, own, is_stuck)
+                || own.is_some_and(|(current, _)| self.run_stolen(current, &mut rest));
             if follows {
                 backoff.reset();
-            } else if backoff.is_completed() {
+            } else if !backoff.is_completed() {
+                backoff.snooze();
+            } else if rest.is_due() {
+                thread::yield_now();
+            } else {
                 is_stuck = self.block(inner) == Blocked::Stuck;
                 backoff.reset();
-            } else {
-                backoff.snooze();
             }
         }
+    }
+
+    /// Runs one job of this frame that another thread has stolen, and has not come to.
+    #[cold]
+    fn run_stolen(&self, current: &Current, rest: &mut Rest) -> bool {
+        rest.begin(current);
+        if rest.is_due() {
+            return false;
+        }
+        let job = current.take_back(current.frame());
+        job.map(|job| job.run(current.site(), true)).is_some()
     }
 
     /// Runs one job that was pushed above the mark, or a stray.

@@ -234,6 +234,39 @@ fn r3_a_worker_that_waits_for_a_stolen_half_runs_what_that_leaves_to_others() {
     });
 }
 
+/// The other worker steals two of four jobs, and begins the first, which waits for the second.
+#[test]
+fn r3_a_worker_that_waits_in_a_scope_takes_back_what_was_stolen_and_not_begun() {
+    watched(|| {
+        let pool = pool(2, 8);
+        let [busy, free, begun, ran] = [(); 4].map(|()| Gate::new());
+        let second = Mutex::new(None);
+        let waiting = pool.scope(|s| {
+            s.spawn(|_| {
+                busy.open();
+                free.pass();
+            });
+            busy.pass();
+            s.spawn(|_| {
+                begun.open();
+                ran.pass();
+            });
+            s.spawn(|_| {
+                *second.lock().unwrap() = Some(thread::current().id());
+                ran.open();
+            });
+            s.spawn(|_| ());
+            s.spawn(|_| ());
+            free.open();
+            begun.pass();
+            thread::current().id()
+        });
+        assert_eq!(second.into_inner().unwrap(), Some(waiting));
+        pool.shutdown();
+        assert_conserved(&pool);
+    });
+}
+
 /// The second half of the join is stolen, and spawns into a scope farther out.
 #[test]
 fn r3_a_worker_that_waits_for_a_stolen_half_runs_no_job_of_an_outer_scope() {

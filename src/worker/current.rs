@@ -12,7 +12,7 @@ use crate::{
     job::Job,
     looks::Looks,
     nesting::Nesting,
-    queue::Local,
+    queue::{Local, Queue},
     site::{Books, Site},
     sleep::Duty,
     sync::{Instant, Ordering, thread_local},
@@ -347,9 +347,20 @@ impl<'p> Current<'p> {
 
     /// Takes a half of a join that this runner has pushed meanwhile, if what he runs `is_due` even then.
     pub(crate) fn follow(&self, runner: Runner, is_due: impl Fn() -> bool) -> Option<Job> {
+        self.steal(|queue| queue.follow(runner.seat, runner.mark, is_due))
+    }
+
+    /// Takes jobs of this scope out of a thief's deque, for the calling thread, which waits in it and has none left: the
+    /// oldest, and others into its own deque.
+    pub(crate) fn take_back(&self, scope: *const ()) -> Option<Job> {
+        self.steal(|queue| queue.take_back(&self.seat.local, scope))
+    }
+
+    /// Steals for a wait.
+    fn steal(&self, steal: impl FnOnce(&Queue) -> Theft<Job>) -> Option<Job> {
         let inner = self.inner();
         let began = Instant::now();
-        match inner.queue.follow(runner.seat, runner.mark, is_due) {
+        match steal(&inner.queue) {
             Theft::Success(job) => {
                 inner.recorder.stole(self.seat.index);
                 self.thefts.succeeded(began);
