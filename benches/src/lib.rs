@@ -33,6 +33,7 @@ pub mod rivals;
 pub mod round_trip;
 pub mod scale_up;
 pub mod small_jobs;
+pub mod sort;
 pub mod tally;
 pub mod tiny;
 mod work;

@@ -3,7 +3,7 @@
 
 use std::{env, fs, process::Command, time::Duration};
 
-use crate::{fib_join, fib_scope, million, paths};
+use crate::{fib_join, fib_scope, million, paths, sort};
 
 /// What makes a process of the `compare` program call [`once`].
 pub const FLAG: &str = "--once";
@@ -16,11 +16,12 @@ pub(crate) struct Way {
 }
 
 /// Which questions can be asked so.
-const QUESTIONS: [(&str, &[Way]); 4] = [
+const QUESTIONS: [(&str, &[Way]); 5] = [
     ("fib-join", fib_join::WAYS),
     ("fib-scope", fib_scope::WAYS),
     ("million", million::WAYS),
     ("paths", paths::WAYS),
+    ("sort", sort::WAYS),
 ];
 
 /// The process's peak of resident memory, in KiB. Linux alone tells it.

@@ -5,7 +5,7 @@ use std::{env, fs, process::ExitCode, thread};
 use adaptive_pool_benches::{
     efficiency, fib_join, fib_scope, flood, idle, million, once, poisson,
     report::{self, Question},
-    round_trip, scale_up, small_jobs, tiny,
+    round_trip, scale_up, small_jobs, sort, tiny,
 };
 
 const USAGE: &str = "\
@@ -22,6 +22,8 @@ compare --once QUESTION RIVAL SIZE WORKERS
   fib-join        joins that do next to nothing, beside the serial program
                   (the largest number of Fibonacci's up to the jobs: fib(30))
   fib-scope       the same by two spawns in a scope
+  sort            quicksort by joins and scopes, beside the serial program (as many numbers
+                  as jobs)
   million         empty tasks from one scope, and the peak of memory
   small-jobs      jobs of 200 ns in all ways to hand them in (twice the jobs)
   flood           jobs of 20 us into an idle pool that adapts, and into fixed ones (a 50th)
@@ -30,12 +32,12 @@ compare --once QUESTION RIVAL SIZE WORKERS
   --rounds N   each rival is measured once a round (11)
   --jobs N     tiny jobs in a measurement (1000000)
   --json FILE  write every measurement there
-  --once       run one rival of fib-join, fib-scope, million or paths once, as a profiler
+  --once       run one rival of fib-join, fib-scope, million, paths or sort once, as a profiler
                wants it; print nanoseconds and the peak of memory in KiB";
 
 type Ask = fn(&'static str, u64) -> Question;
 
-const QUESTIONS: [(&str, Ask); 13] = [
+const QUESTIONS: [(&str, Ask); 14] = [
     ("one-producer", |name, jobs| tiny::question(name, 1, jobs)),
     ("four-producers", |name, jobs| tiny::question(name, 4, jobs)),
     ("efficiency", efficiency::question),
@@ -45,6 +47,7 @@ const QUESTIONS: [(&str, Ask); 13] = [
     ("round-trip", round_trip::question),
     ("fib-join", fib_join::question),
     ("fib-scope", fib_scope::question),
+    ("sort", sort::question),
     ("million", million::question),
     ("small-jobs", small_jobs::question),
     ("flood", flood::question),
