@@ -33,7 +33,8 @@
 //! then sets `top` and `bottom` back to the mark: nothing waits, so the numbers are free.
 //!
 //! A value can look taken while a thief that will give it back holds the lock. That thief is a
-//! searcher of the sleep protocol, and looks again when it stops being one; or it is told, if it is none ([`Theft::Unwanted`]).
+//! searcher of the sleep protocol, and looks again when it stops being one. Who is none is told to look
+//! again ([`Theft::Unwanted`]).
 
 #[cfg(all(test, loom))]
 mod model;

@@ -213,9 +213,9 @@ impl Inner {
     }
 }
 
-/// A join on the thread of `current`, which has deques. Quick on one that is pledged. Always inlined, with all of it that is done each time: called,
-/// it would be told of the halves by addresses of what they borrow, which costs a recursion an eighth more
-/// instructions. What is seldom done is not, so that it takes no registers from the rest.
+/// A join on the thread of `current`, which has deques; `QUICK` if it is pledged. Always inlined, with all of it that is
+/// done each time: called, it would be told of the halves by addresses of what they borrow, which costs a recursion an
+/// eighth more instructions. What is seldom done is not, so that it takes no registers from the rest.
 #[inline(always)]
 fn join_on<const QUICK: bool, A, B, RA, RB>(current: &Current, a: A, b: B) -> (RA, RB)
 where

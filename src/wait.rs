@@ -27,9 +27,9 @@
 //! has run what was on its own deque, k is running on another worker Y, or lies in Y's deque, below
 //! the mark of every frame on Y's stack (above it, Y would run it). In the second case Y had k
 //! before it began the job y that it runs now from its loop, since a worker that is inside of a job
-//! puts nothing into its deque for which others wait (in rayon's waits this argument does not hold). In both cases the last job
-//! that Y has begun, at the top of its stack, began after the one at the top of X's, of which k is a
-//! descendant. If Y is blocked too, that job waits for a descendant of its own, on a worker whose last job began
+//! puts nothing into its deque for which others wait (in rayon's waits this argument does not hold). In both
+//! cases the last job that Y has begun, at the top of its stack, began after the one at the top of X's, of which k is
+//! a descendant. If Y is blocked too, that job waits for a descendant of its own, on a worker whose last job began
 //! still later. A chain of ever later beginnings cannot come back to X, and it is finite; its last
 //! worker is not blocked in such a wait. So it runs on, and the chain unwinds. (What is in an
 //! injector or in the list of strays is taken by a worker that is blocked in nothing, or by a spare thread in the place of
@@ -54,6 +54,7 @@ use std::{cell::Cell, mem::MaybeUninit, ptr};
 
 use crate::{
     countdown::{Ending, Tally},
+    deque::Theft,
     inner::Inner,
     job::Job,
     site::Site,
@@ -161,15 +162,16 @@ impl OfSeat {
         while is_due() {
             rest.begin(current);
             let runner = if rest.is_due() { None } else { self.runner() };
-            if let Some(job) = runner.and_then(|runner| current.follow(runner, is_due)) {
-                current.in_frame(frame, || job.run(current.site(), true));
-                backoff.reset();
-            } else if !backoff.is_completed() {
-                backoff.snooze();
-            } else if rest.is_due() {
-                thread::yield_now();
-            } else {
-                return;
+            match runner.map_or(Theft::Empty, |runner| current.follow(runner, is_due)) {
+                Theft::Success(job) => {
+                    current.in_frame(frame, || job.run(current.site(), true));
+                    backoff.reset();
+                }
+                // A scope's job lies in front of the halves. It would cost two fences each time.
+                Theft::Unwanted => return,
+                Theft::Empty | Theft::Busy if !backoff.is_completed() => backoff.snooze(),
+                Theft::Empty | Theft::Busy if rest.is_due() => thread::yield_now(),
+                Theft::Empty | Theft::Busy => return,
             }
         }
     }
@@ -384,7 +386,7 @@ impl Countdown {
         if rest.is_due() {
             return false;
         }
-        let job = current.take_back(current.frame());
+        let job = current.take_back(current.frame()).success();
         job.map(|job| job.run(current.site(), true)).is_some()
     }
 

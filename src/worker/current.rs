@@ -346,32 +346,30 @@ impl<'p> Current<'p> {
     }
 
     /// Takes a half of a join that this runner has pushed meanwhile, if what he runs `is_due` even then.
-    pub(crate) fn follow(&self, runner: Runner, is_due: impl Fn() -> bool) -> Option<Job> {
+    pub(crate) fn follow(&self, runner: Runner, is_due: impl Fn() -> bool) -> Theft<Job> {
         self.steal(|queue| queue.follow(runner.seat, runner.mark, is_due))
     }
 
     /// Takes jobs of this scope out of a thief's deque, for the calling thread, which waits in it and has none left: the
     /// oldest, and others into its own deque.
-    pub(crate) fn take_back(&self, scope: *const ()) -> Option<Job> {
+    pub(crate) fn take_back(&self, scope: *const ()) -> Theft<Job> {
         self.steal(|queue| queue.take_back(&self.seat.local, scope))
     }
 
     /// Steals for a wait.
-    fn steal(&self, steal: impl FnOnce(&Queue) -> Theft<Job>) -> Option<Job> {
+    fn steal(&self, steal: impl FnOnce(&Queue) -> Theft<Job>) -> Theft<Job> {
         let inner = self.inner();
         let began = Instant::now();
-        match steal(&inner.queue) {
-            Theft::Success(job) => {
+        let theft = steal(&inner.queue);
+        match theft {
+            Theft::Success(_) => {
                 inner.recorder.stole(self.seat.index);
                 self.thefts.succeeded(began);
-                Some(job)
             }
-            Theft::Unwanted => {
-                inner.look_again();
-                None
-            }
-            Theft::Empty | Theft::Busy => None,
+            Theft::Unwanted => inner.look_again(),
+            Theft::Empty | Theft::Busy => {}
         }
+        theft
     }
 
     /// Until when the thread, which has nothing to do, is to leave the structured jobs of others alone, if it is.
