@@ -148,6 +148,12 @@ impl<'p, H, T, F, R> Lane<'p, H, T, F, R> {
         self.chunks.iter().take(count)
     }
 
+    /// Whether a result is there that may be taken next.
+    fn is_any_ready(&self) -> bool {
+        self.candidates()
+            .any(|part| part.ready(self.is_ordered).is_some())
+    }
+
     /// What is waited for when no result is there.
     fn awaited(&self) -> Mark {
         match self.chunks.front() {
@@ -296,15 +302,11 @@ where
 
     /// Blocks until the result is there that is due. If the thread is another pool's, and this one is stuck,
     /// until there is an item to be claimed.
-    fn wait(&self, due: usize) -> Blocked {
-        let is_ready = || {
-            self.candidates()
-                .any(|part| part.ready(self.is_ordered).is_some())
-        };
+    fn wait(&mut self, due: usize) -> Blocked {
         let yields = if due < MANY { 0 } else { YIELDS };
         for _ in 0..yields {
             self.leave_core();
-            if is_ready() {
+            if self.is_any_ready() {
                 return Blocked::Done;
             }
         }
@@ -313,7 +315,7 @@ where
         let park = |say: &dyn Fn()| {
             let is_ready = || {
                 say();
-                is_ready()
+                self.is_any_ready()
             };
             stuck::block(self.inner(), None, is_ready, is_unbegun)
         };
@@ -321,7 +323,7 @@ where
     }
 
     /// Yields, or rests.
-    fn leave_core(&self) {
+    fn leave_core(&mut self) {
         let shared = &self.producer.shared;
         if self.solitude.is_enough() {
             let rest = |say: &dyn Fn()| {

@@ -7,7 +7,7 @@
 //!
 //! If no thread comes, because there is a core for each, he rests half as often each time.
 
-use std::{cell::Cell, time::Duration};
+use std::time::Duration;
 
 /// A yield that took as long gave the core to somebody.
 const SHARED: Duration = Duration::from_micros(5);
@@ -18,40 +18,40 @@ const LEAST: u32 = if cfg!(shuttle) { 1 } else { 64 };
 #[derive(Debug)]
 pub(super) struct Solitude {
     /// How many yields went to nobody, one after another.
-    alone: Cell<u32>,
+    alone: u32,
     /// With how many he rests.
-    enough: Cell<u32>,
+    enough: u32,
 }
 
 impl Solitude {
     pub(super) fn new() -> Self {
         Self {
-            alone: Cell::new(0),
-            enough: Cell::new(LEAST),
+            alone: 0,
+            enough: LEAST,
         }
     }
 
     /// He has yielded, and was away for so long.
-    pub(super) fn yielded(&self, away: Duration) {
+    pub(super) fn yielded(&mut self, away: Duration) {
         if away < SHARED {
-            self.alone.set(self.alone.get() + 1);
+            self.alone += 1;
         } else {
             self.end();
-            self.enough.set((self.enough.get() / 2).max(LEAST));
+            self.enough = (self.enough / 2).max(LEAST);
         }
     }
 
     /// He has left the core to itself.
-    pub(super) fn end(&self) {
-        self.alone.set(0);
+    pub(super) fn end(&mut self) {
+        self.alone = 0;
     }
 
     /// Whether he is to rest now.
-    pub(super) fn is_enough(&self) -> bool {
-        let is_enough = self.alone.get() >= self.enough.get();
+    pub(super) fn is_enough(&mut self) -> bool {
+        let is_enough = self.alone >= self.enough;
         if is_enough {
             self.end();
-            self.enough.set(self.enough.get().saturating_mul(2));
+            self.enough = self.enough.saturating_mul(2);
         }
         is_enough
     }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     /// How many yields of this length it takes.
-    fn until_enough(solitude: &Solitude, away: Duration) -> Option<u32> {
+    fn until_enough(solitude: &mut Solitude, away: Duration) -> Option<u32> {
         (1..=8 * LEAST).find(|_| {
             solitude.yielded(away);
             solitude.is_enough()
@@ -71,31 +71,31 @@ mod tests {
 
     #[test]
     fn who_yields_to_nobody_rests_half_as_often_each_time() {
-        let solitude = Solitude::new();
+        let mut solitude = Solitude::new();
         for often in [1, 2, 4, 8] {
-            let enough = until_enough(&solitude, Duration::ZERO);
+            let enough = until_enough(&mut solitude, Duration::ZERO);
             assert_eq!(enough, Some(often * LEAST));
         }
     }
 
     #[test]
     fn who_shares_his_core_does_not_rest_and_soon_does_when_he_is_alone() {
-        let solitude = Solitude::new();
-        while until_enough(&solitude, Duration::ZERO).is_some() {}
-        assert_eq!(until_enough(&solitude, SHARED), None);
-        assert_eq!(until_enough(&solitude, Duration::ZERO), Some(LEAST));
+        let mut solitude = Solitude::new();
+        while until_enough(&mut solitude, Duration::ZERO).is_some() {}
+        assert_eq!(until_enough(&mut solitude, SHARED), None);
+        assert_eq!(until_enough(&mut solitude, Duration::ZERO), Some(LEAST));
     }
 
     #[test]
     fn yields_to_nobody_count_one_after_another() {
-        let solitude = Solitude::new();
+        let mut solitude = Solitude::new();
         for _ in 0..LEAST {
-            assert_eq!((1..LEAST).find(|_| until_one(&solitude)), None);
+            assert_eq!((1..LEAST).find(|_| until_one(&mut solitude)), None);
             solitude.yielded(SHARED);
         }
     }
 
-    fn until_one(solitude: &Solitude) -> bool {
+    fn until_one(solitude: &mut Solitude) -> bool {
         solitude.yielded(Duration::ZERO);
         solitude.is_enough()
     }
