@@ -98,10 +98,10 @@ struct Shared<T> {
     says: CachePadded<Says>,
 }
 
-/// What the owner says of the values. It orders nothing.
+/// What the owner says of the values, before it pushes them. It orders nothing.
 struct Says {
     is_brief: AtomicBool,
-    /// What those were for that it has stolen last: an address, or 0.
+    /// What those were for that it has stolen last, as long as it runs nothing else from its loop: an address, or 0.
     purpose: AtomicUsize,
 }
 
@@ -193,12 +193,17 @@ impl<T> Owner<T> {
         self.shared.says.is_brief.store(is_brief, Ordering::Relaxed);
     }
 
-    /// What the values are for that the owner has just stolen: the address of what waits for them, or null.
+    /// What the owner runs from now on, and what its values are for: those that it has just stolen. The address of
+    /// what waits for them, or null.
     pub(crate) fn set_purpose(&self, purpose: *const ()) {
         self.shared
             .says
             .purpose
             .store(purpose.addr(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn purpose(&self) -> usize {
+        self.shared.says.purpose.load(Ordering::Relaxed)
     }
 
     /// Under the lock: the ring, and the number from which on its slots may be in use.
@@ -401,19 +406,9 @@ impl<T> Thief<T> {
         self.0.says.is_brief.load(Ordering::Relaxed)
     }
 
-    /// Whether the owner has stolen values for this purpose last, and some are here.
-    pub(crate) fn may_have(&self, purpose: *const ()) -> bool {
-        self.0.says.purpose.load(Ordering::Relaxed) == purpose.addr() && !self.is_empty()
-    }
-
-    /// It has none for this purpose.
-    pub(crate) fn has_none(&self, purpose: *const ()) {
-        let _ = self.0.says.purpose.compare_exchange(
-            purpose.addr(),
-            0,
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
+    /// Whether that is the owner's purpose: asked for a value that was claimed, when that was pushed or since.
+    pub(crate) fn serves(&self, purpose: *const ()) -> bool {
+        self.0.says.purpose.load(Ordering::Relaxed) == purpose.addr()
     }
 
     /// Takes the oldest value, and with it, into the deque of the caller, up to half of those that

@@ -148,8 +148,6 @@ where
     R: Send,
     A: Account,
 {
-    const IS_HALF: bool = A::IS_HALF;
-
     fn run(self, site: &Site<'_>, placed: bool) {
         // SAFETY: the guest's owner waits for its completion, below.
         let guest = unsafe { &*self.0 };
@@ -170,6 +168,10 @@ where
     /// Somebody waits for it in a frame of the stack, and cannot be told that it was dropped.
     fn discard(self, site: &Site<'_>, placed: bool) {
         self.run(site, placed);
+    }
+
+    fn is_of_seat(&self, _: usize) -> bool {
+        A::IS_HALF
     }
 }
 

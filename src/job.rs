@@ -17,9 +17,6 @@ pub(crate) trait Runnable: Send {
     /// Whether nobody can tell when it runs, so that inline it may also run a little later.
     const DETACHED: bool = false;
 
-    /// Whether it is a half of a join.
-    const IS_HALF: bool = false;
-
     /// Runs it. `placed` says that it holds a place, which is given back when it starts.
     fn run(self, site: &Site<'_>, placed: bool);
 
@@ -31,6 +28,11 @@ pub(crate) trait Runnable: Send {
     /// that has taken it may run those others first. Null if not.
     fn frame(&self) -> *const () {
         ptr::null()
+    }
+
+    /// Whether a frame on the stack of this thread waits for it, if it lies in that thread's deque.
+    fn is_of_seat(&self, _: usize) -> bool {
+        false
     }
 
     /// Whether it was taken back meanwhile, so that only its shell is left.
@@ -65,7 +67,9 @@ struct Table {
     /// # Safety
     /// As for `is_shell`.
     frame: unsafe fn(*const Words) -> *const (),
-    is_half: bool,
+    /// # Safety
+    /// As for `is_shell`.
+    is_of_seat: unsafe fn(*const Words, usize) -> bool,
 }
 
 /// A closure without its type.
@@ -115,7 +119,11 @@ trait InWords: Runnable + Sized {
             let runnable = unsafe { &*words.cast::<Self>() };
             runnable.frame()
         },
-        is_half: Self::IS_HALF,
+        is_of_seat: |words, seat| {
+            // SAFETY: the words hold a Self.
+            let runnable = unsafe { &*words.cast::<Self>() };
+            runnable.is_of_seat(seat)
+        },
     };
 }
 
@@ -123,8 +131,6 @@ impl<R: Runnable> InWords for R {}
 
 /// A value that is too large for the words.
 impl<R: Runnable> Runnable for Box<R> {
-    const IS_HALF: bool = R::IS_HALF;
-
     fn run(self, site: &Site<'_>, placed: bool) {
         (*self).run(site, placed);
     }
@@ -143,6 +149,10 @@ impl<R: Runnable> Runnable for Box<R> {
 
     fn frame(&self) -> *const () {
         (**self).frame()
+    }
+
+    fn is_of_seat(&self, seat: usize) -> bool {
+        (**self).is_of_seat(seat)
     }
 }
 
@@ -194,9 +204,10 @@ impl Job {
         unsafe { (&raw mut (*place).words).cast::<R>().write(runnable) };
     }
 
-    /// Whether it is a half of a join.
-    pub(crate) fn is_half(&self) -> bool {
-        self.table.is_half
+    /// Whether a frame on the stack of this thread waits for it, in whose deque it lies.
+    pub(crate) fn is_of_seat(&self, seat: usize) -> bool {
+        // SAFETY: as in `is_shell`.
+        unsafe { (self.table.is_of_seat)(&self.words, seat) }
     }
 
     #[inline]

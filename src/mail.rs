@@ -247,6 +247,7 @@ pub(crate) fn read_in_loop(current: &Current) {
     // and be all that a try takes out. The jobs are not run meanwhile.
     for _ in 0..=mailbox.nudges.load(Ordering::Relaxed) {
         while let Some(letter) = mailbox.take() {
+            current.serve_nobody();
             letter.open(index);
         }
         // One gift each, so that none of them looks as if it waited.

@@ -180,7 +180,7 @@ impl Queue {
         let tick = local.tick.get().wrapping_add(1);
         local.tick.set(tick);
         if tick % FAIRNESS == 0 {
-            insist(|| self.submitted.steal())
+            insist(|| self.submitted.steal()).inspect(|_| local.serve_nobody())
         } else {
             None
         }
@@ -188,6 +188,8 @@ impl Queue {
 
     /// A job that was left for all, and maybe a batch of others for the own deque.
     pub(crate) fn take_injected(&self, local: &Local) -> Option<Job> {
+        // Its own are used up.
+        local.serve_nobody();
         if !self.structured.is_empty() {
             let job = insist(|| self.structured.steal());
             if job.is_some() {
@@ -254,35 +256,36 @@ impl Queue {
         None
     }
 
-    /// Takes jobs of this scope out of a thief's deque, for the thread that waits in it: the oldest, and others into its
-    /// own deque.
+    /// Takes a job out of the deque of a thread that serves this scope, for the one that waits in it: the oldest, if it
+    /// is the scope's own, or is waited for on that thread. Others of the scope come into the caller's own deque.
     pub(crate) fn take_back(&self, local: &Local, scope: *const ()) -> Theft<Job> {
-        for victim in self.stealers.iter().map(|thread| &thread.structured) {
-            if !victim.may_have(scope) {
+        for (index, thread) in self.stealers.iter().enumerate() {
+            let victim = &thread.structured;
+            if !victim.serves(scope) {
                 continue;
             }
-            let is_wanted = |job: &Job| ptr::eq(job.frame(), scope);
-            match victim.steal_batch_if(&local.structured, is_wanted, Job::is_of_frame_of) {
-                Theft::Success(job) => return Theft::Success(job),
-                Theft::Unwanted => {
-                    victim.has_none(scope);
-                    return Theft::Unwanted;
-                }
+            let is_of_scope = |job: &Job| ptr::eq(job.frame(), scope);
+            // It may serve something else by now, and have pushed this job for that.
+            let is_wanted =
+                |job: &Job| victim.serves(scope) && (is_of_scope(job) || job.is_of_seat(index));
+            let alike = |one: &Job, other: &Job| is_of_scope(one) && is_of_scope(other);
+            match victim.steal_batch_if(&local.structured, is_wanted, alike) {
                 Theft::Empty | Theft::Busy => {}
+                theft => return theft,
             }
         }
         Theft::Empty
     }
 
-    /// Takes the oldest structured job of a thread, if it is a half of a join that was pushed above this mark,
-    /// and `is_due` when it is claimed.
+    /// Takes the oldest structured job of a thread, if it was pushed above this mark, a frame on that thread waits for
+    /// it, and `is_due` when it is claimed.
     pub(crate) fn follow(
         &self,
         thread: usize,
         mark: usize,
         is_due: impl Fn() -> bool,
     ) -> Theft<Job> {
-        let is_wanted = |job: &Job| job.is_half() && is_due();
+        let is_wanted = |job: &Job| job.is_of_seat(thread) && is_due();
         self.stealers[thread]
             .structured
             .steal_above(mark, is_wanted)
@@ -495,7 +498,19 @@ impl Local {
     /// The next of the thread's own submitted jobs.
     #[inline]
     pub(crate) fn pop_submitted(&self) -> Option<Job> {
-        self.submitted.pop()
+        self.submitted.pop().inspect(|_| self.serve_nobody())
+    }
+
+    /// What this thread runs next, from its loop, is for no scope of which it has stolen jobs.
+    pub(crate) fn serve_nobody(&self) {
+        self.structured.set_purpose(ptr::null());
+    }
+
+    /// Whether it may push a scope's jobs here, from its loop: if it serves a scope, all that lies here is for that.
+    #[inline]
+    pub(crate) fn may_push_for(&self, scope: *const ()) -> bool {
+        let purpose = self.structured.purpose();
+        purpose == 0 || purpose == scope.addr()
     }
 }
 

@@ -109,6 +109,11 @@ impl<'scope, F: FnOnce(&Scope<'scope>) + Send> Runnable for ScopeJob<'scope, F> 
         self.scope.0.cast()
     }
 
+    fn is_of_seat(&self, seat: usize) -> bool {
+        // SAFETY: this job is counted, since it has not run.
+        unsafe { self.scope.get() }.countdown.is_of(Some(seat))
+    }
+
     /// A scope waits for all its jobs, and has no way to say that one was dropped.
     fn discard(self, site: &Site<'_>, placed: bool) {
         self.run(site, placed);
@@ -321,7 +326,7 @@ impl<'scope> Scope<'scope> {
     #[inline]
     fn is_nearest(&self, current: &Current) -> bool {
         let frame = current.frame();
-        frame.is_null() || ptr::eq(frame, self.frame())
+        ptr::eq(frame, self.frame()) || frame.is_null() && current.may_push_for(self.frame())
     }
 
     fn frame(&self) -> *const () {

@@ -18,36 +18,41 @@
 //!
 //! A worker that waits in a frame runs the structured jobs that were pushed on its own deque since
 //! the frame began: they are the frame's own, or of a frame nested in it that has ended (a push for
-//! any other frame goes elsewhere: see `scope.rs`). And if it waits for a half of a join that was stolen, it *follows*
-//! the thief: it takes what that half leaves to others, below. If it waits in a scope, it takes that scope's own
-//! jobs back out of the deques of thieves. It takes nothing else, so nothing it runs can
-//! depend on what the waiting frame holds, unless the program's own nesting makes it so.
+//! any other frame goes elsewhere: see `scope.rs`). And it *follows* who has stolen what it waits for, below. It takes
+//! nothing else, so nothing it runs can depend on what the waiting frame holds, unless the program's own nesting
+//! makes it so.
 //!
 //! Suppose that some workers are blocked for ever. Take one, X, blocked in a frame for a job k. As X
 //! has run what was on its own deque, k is running on another worker Y, or lies in Y's deque, below
 //! the mark of every frame on Y's stack (above it, Y would run it). In the second case Y had k
 //! before it began the job y that it runs now from its loop, since a worker that is inside of a job
-//! puts nothing into its deque for which others wait (in rayon's waits this argument does not hold). In both
-//! cases the last job that Y has begun, at the top of its stack, began after the one at the top of X's, of which k is
-//! a descendant. If Y is blocked too, that job waits for a descendant of its own, on a worker whose last job began
-//! still later. A chain of ever later beginnings cannot come back to X, and it is finite; its last
-//! worker is not blocked in such a wait. So it runs on, and the chain unwinds. (What is in an
+//! takes nothing into its deque for which others wait (in rayon's waits this argument does not hold). In both cases the
+//! last job that Y has begun, at the top of its stack, began after the one at the top of X's, of which k is a descendant.
+//! If Y is blocked too, that job waits for a descendant of its own, on a worker whose last job began still later. A
+//! chain of ever later beginnings cannot come back to X, and it is finite; its last worker is not blocked in such a wait.
+//! So it runs on, and the chain unwinds. (What is in an
 //! injector or in the list of strays is taken by a worker that is blocked in nothing, or by a spare thread in the place of
 //! one that is; and what a worker of another pool waits for, by that worker itself if there is neither: see
 //! `stuck.rs`. What users do to each other with locks, channels and handles is theirs.)
 //!
 //! # Whom a worker follows
 //!
-//! Who begins a stolen half writes into its frame which thread he is, and his deque's mark. What lies above
-//! that mark was pushed since, on top of the half: it ends before the half does, and who waits for that
-//! waits for it too. (This is leapfrogging: Wagner and Calder, 1993.) Jobs of a scope may have been pushed there for one
-//! that is farther out, so halves alone are followed, each of which its own frame waits for. A half is taken
-//! only if the awaited one has not ended when it is claimed already: what that thread pushes
-//! later, for others, comes after the end, which is seen then. If it has ended, the claim is given back. Others may have
-//! missed the half meanwhile, as they do one that a searcher has claimed; but whoever follows is no searcher, and looks
-//! again for them.
+//! Who waits for what another thread runs takes work from that one, for the same end. (This is leapfrogging: Wagner and
+//! Calder, 1993.) It takes only jobs for which a frame on that thread waits, on top of what is waited for itself: they
+//! end before that does. What is not wanted when it is claimed is given back. Others may have missed it meanwhile, as
+//! they do what a searcher has claimed; but whoever follows is no searcher, and looks again for them.
 //!
-//! While it runs a half that it has followed, the frame that waits is still the nearest one: a scope farther out gets
+//! **A half of a join.** Who begins it writes into its frame which thread he is, and his deque's mark. What lies above
+//! that mark was pushed since, on top of the half. It is taken only if the half has not ended when it is claimed already:
+//! what that thread pushes later, for others, comes after the end, which is seen then.
+//!
+//! **A scope.** Who has stolen jobs of it, when he had none of his own, says in his deque that he *serves* it, and takes
+//! that back before his loop runs anything else than what lies in that deque. Meanwhile he pushes there jobs of this
+//! scope, and of frames on his own stack, on top of one of them; those of scopes farther out go elsewhere. A job
+//! is taken only if he serves the scope when it is claimed already: what he pushes for others comes after he has taken
+//! that back. The scope's own jobs need no such proof, and come in batches.
+//!
+//! While a worker runs what it has taken so, the frame that waits is still its nearest one: a scope farther out gets
 //! nothing on this deque.
 
 use std::{cell::Cell, mem::MaybeUninit, ptr};
@@ -154,7 +159,7 @@ impl OfSeat {
         debug_assert_eq!(end, Blocked::Done);
     }
 
-    /// Runs halves that whoever runs the job leaves to others, until it has ended, or none has come for a short while.
+    /// Runs what whoever runs the job leaves to others, until it has ended, or nothing has come for a short while.
     fn follow(&self, current: &Current, frame: *const ()) {
         let is_due = || !self.ending.has_ended();
         let backoff = Backoff::new();
@@ -167,7 +172,7 @@ impl OfSeat {
                     current.in_frame(frame, || job.run(current.site(), true));
                     backoff.reset();
                 }
-                // A scope's job lies in front of the halves. It would cost two fences each time.
+                // A job of a scope farther out lies in front. It would cost two fences each time.
                 Theft::Unwanted => return,
                 Theft::Empty | Theft::Busy if !backoff.is_completed() => backoff.snooze(),
                 Theft::Empty | Theft::Busy if rest.is_due() => thread::yield_now(),
@@ -356,6 +361,8 @@ impl Countdown {
         let mut is_stuck = false;
         let mut follows = false;
         let mut rest = Rest::default();
+        // Whether to look into the deques of others. If what was claimed was not wanted, it would be for nothing again.
+        let mut looks = true;
         while !self.tally.is_zero() {
             if let Some((current, _)) = own {
                 if follows {
@@ -364,8 +371,20 @@ impl Countdown {
                     inner.timing.next_does_not_follow(current.books().times);
                 }
             }
-            follows = self.run_own(inner, own, is_stuck)
-                || own.is_some_and(|(current, _)| self.run_stolen(current, &mut rest));
+            follows = self.run_own(inner, own, is_stuck);
+            if let (Some((current, _)), false) = (own, follows) {
+                rest.begin(current);
+                if looks && !rest.is_due() {
+                    match current.take_back(current.frame()) {
+                        Theft::Success(job) => {
+                            job.run(current.site(), true);
+                            follows = true;
+                        }
+                        Theft::Unwanted => looks = false,
+                        Theft::Empty | Theft::Busy => {}
+                    }
+                }
+            }
             if follows {
                 backoff.reset();
             } else if !backoff.is_completed() {
@@ -374,20 +393,10 @@ impl Countdown {
                 thread::yield_now();
             } else {
                 is_stuck = self.block(inner) == Blocked::Stuck;
+                looks = true;
                 backoff.reset();
             }
         }
-    }
-
-    /// Runs one job of this frame that another thread has stolen, and has not come to.
-    #[cold]
-    fn run_stolen(&self, current: &Current, rest: &mut Rest) -> bool {
-        rest.begin(current);
-        if rest.is_due() {
-            return false;
-        }
-        let job = current.take_back(current.frame()).success();
-        job.map(|job| job.run(current.site(), true)).is_some()
     }
 
     /// Runs one job that was pushed above the mark, or a stray.

@@ -267,6 +267,60 @@ fn r3_a_worker_that_waits_in_a_scope_takes_back_what_was_stolen_and_not_begun() 
     });
 }
 
+/// The scope's job is stolen, and opens another scope, whose job it waits for.
+#[test]
+fn r3_a_worker_that_waits_in_a_scope_runs_jobs_of_a_scope_within_it() {
+    watched(|| {
+        let pool = pool(2, 8);
+        let [begun, ran] = [Gate::new(), Gate::new()];
+        let inner = Mutex::new(None);
+        let waiting = pool.scope(|s| {
+            s.spawn(|_| {
+                pool.scope(|s| {
+                    s.spawn(|_| {
+                        *inner.lock().unwrap() = Some(thread::current().id());
+                        ran.open();
+                    });
+                    begun.open();
+                    ran.pass();
+                });
+            });
+            begun.pass();
+            thread::current().id()
+        });
+        assert_eq!(inner.into_inner().unwrap(), Some(waiting));
+        pool.shutdown();
+        assert_conserved(&pool);
+    });
+}
+
+/// The inner scope's job is stolen, and spawns into the outer one.
+#[test]
+fn r3_a_worker_that_waits_in_a_scope_runs_no_job_of_an_outer_one() {
+    watched(|| {
+        let pool = pool(2, 8);
+        let [begun, ran] = [Gate::new(), Gate::new()];
+        let stranger = Mutex::new(None);
+        let waiting = pool.scope(|outer| {
+            pool.scope(|s| {
+                s.spawn(|_| {
+                    outer.spawn(|_| {
+                        *stranger.lock().unwrap() = Some(thread::current().id());
+                        ran.open();
+                    });
+                    begun.open();
+                    ran.pass();
+                });
+                begun.pass();
+                thread::current().id()
+            })
+        });
+        assert_ne!(stranger.into_inner().unwrap(), Some(waiting));
+        pool.shutdown();
+        assert_conserved(&pool);
+    });
+}
+
 /// The second half of the join is stolen, and spawns into a scope farther out.
 #[test]
 fn r3_a_worker_that_waits_for_a_stolen_half_runs_no_job_of_an_outer_scope() {

@@ -345,7 +345,18 @@ impl<'p> Current<'p> {
         self.seat.local.mark()
     }
 
-    /// Takes a half of a join that this runner has pushed meanwhile, if what he runs `is_due` even then.
+    /// What the thread runs next, from its loop, is for no scope of which it has stolen jobs.
+    pub(crate) fn serve_nobody(&self) {
+        self.seat.local.serve_nobody();
+    }
+
+    /// Whether a job of the loop may push jobs of this scope on the own deque.
+    #[inline]
+    pub(crate) fn may_push_for(&self, scope: *const ()) -> bool {
+        self.seat.local.may_push_for(scope)
+    }
+
+    /// Takes a job that this runner has pushed meanwhile, and waits for, if what he runs `is_due` even then.
     pub(crate) fn follow(&self, runner: Runner, is_due: impl Fn() -> bool) -> Theft<Job> {
         self.steal(|queue| queue.follow(runner.seat, runner.mark, is_due))
     }
