@@ -80,6 +80,8 @@ mod metrics;
 #[cfg(not(loom))]
 mod nesting;
 #[cfg(not(loom))]
+mod pace;
+#[cfg(not(loom))]
 mod permit;
 #[cfg(not(loom))]
 mod pool;

@@ -15,6 +15,7 @@ use crossbeam_utils::CachePadded;
 use crate::{
     deque::{self, Owner, Theft, Thief},
     job::{Job, Runnable},
+    pace::Pace,
     site::Site,
     sync::{
         AtomicI64, AtomicUsize, Mutex, Ordering,
@@ -67,6 +68,7 @@ pub(crate) struct Local {
     submitted: Worker<Job>,
     /// Last in, first out.
     structured: Owner<Job>,
+    pace: Pace,
     tick: Cell<u32>,
     random: Cell<u32>,
 }
@@ -103,6 +105,7 @@ impl Queue {
                 let local = Local {
                     submitted,
                     structured,
+                    pace: Pace::default(),
                     tick: Cell::new(0),
                     random: Cell::new(0x9e37_79b9 ^ (index as u32 + 1)),
                 };
@@ -186,10 +189,11 @@ impl Queue {
         }
     }
 
-    /// A job that was left for all, and maybe a batch of others for the own deque.
+    /// A job that was left for all, and maybe a batch of others for the own deque. Waits until it is time to look.
     pub(crate) fn take_injected(&self, local: &Local) -> Option<Job> {
         // Its own are used up.
         local.serve_nobody();
+        local.pace.keep();
         if !self.structured.is_empty() {
             let job = insist(|| self.structured.steal());
             if job.is_some() {
@@ -202,7 +206,9 @@ impl Queue {
         if self.submitted.is_empty() {
             return None;
         }
-        insist(|| self.submitted.steal_batch_and_pop(&local.submitted))
+        let job = insist(|| self.submitted.steal_batch_and_pop(&local.submitted))?;
+        local.pace.found(1 + local.submitted.len());
+        Some(job)
     }
 
     /// Looks everywhere, for a thread whose own deques are empty and which waits for nothing.

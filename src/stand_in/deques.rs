@@ -104,6 +104,10 @@ impl<T> Worker<T> {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.at(|line| line.is_empty())
     }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.at(|line| line.len())
+    }
 }
 
 pub(crate) struct Stealer<T>(Arc<Line<T>>);
