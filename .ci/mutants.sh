@@ -120,6 +120,9 @@ sleep_stop_rings_one      sleep::model::d1_a_stop_reaches_a_worker_that_lies_dow
 sleep_torn_fall           sleep::model::r2_a_waker_meets_a_worker_that_falls_asleep
 sleep_torn_surplus        sleep::model::s1_a_place_that_is_added_meets_a_worker_that_falls_asleep
 sleep_torn_surplus        sleep::model::s3_a_place_that_is_removed_strands_no_job
+twin_relaxed_leave        twin::model::r1_the_last_of_two_owners_drops_the_value
+twin_relaxed_look         twin::model::r1_the_last_of_two_owners_drops_the_value
+twin_torn_leave           twin::model::r1_the_last_of_two_owners_drops_the_value
 '
 
 export RUSTFLAGS="--cfg loom"

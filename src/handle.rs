@@ -7,7 +7,7 @@
 use std::{
     fmt,
     future::Future,
-    mem::ManuallyDrop,
+    mem::{self, ManuallyDrop},
     panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
@@ -24,21 +24,27 @@ use crate::{
     site::Site,
     stuck::{self, Blocked},
     sync::{Instant, UnsafeCell, thread},
+    twin::Twin,
     unwind::quietly,
     worker,
 };
 
-/// A job, its closure, and its result.
+/// A job: its closure, and then its result.
 struct Task<F, T> {
     latch: Latch,
     /// Alive while the job is unclaimed: the pool's threads hold it until every job has ended.
     inner: *const Inner,
-    /// Owned by the one who claimed.
-    body: UnsafeCell<Option<F>>,
-    /// Written by the one who claimed, before the latch is done; read by the handle, after it.
-    result: UnsafeCell<Option<Result<T, JobError>>>,
+    /// Of the one who claimed, until the latch is done; of the handle, after it.
+    content: UnsafeCell<Content<F, T>>,
     /// Since when it has its place.
     since: Stamp,
+}
+
+enum Content<F, T> {
+    Body(F),
+    Result(Result<T, JobError>),
+    /// What was there is taken.
+    Taken,
 }
 
 // SAFETY: the body and the result change threads, so they are Send; nobody has a reference to
@@ -55,15 +61,22 @@ where
     /// # Safety
     /// The caller has won the claim, and calls this once.
     unsafe fn take_body(&self) -> Option<F> {
-        // SAFETY: the winner of the claim is the only one to touch the body.
-        self.body.with_mut(|body| unsafe { (*body).take() })
+        self.content.with_mut(|content| {
+            // SAFETY: until the latch is done, the winner of the claim is the only one to touch it.
+            match mem::replace(unsafe { &mut *content }, Content::Taken) {
+                Content::Body(body) => Some(body),
+                Content::Result(_) | Content::Taken => None,
+            }
+        })
     }
 
     /// # Safety
     /// The caller has won the claim, and calls this once.
     unsafe fn finish(&self, result: Result<T, JobError>) {
-        // SAFETY: until the latch is done, the winner of the claim is the only one to touch it.
-        self.result.with_mut(|slot| unsafe { *slot = Some(result) });
+        self.content.with_mut(|content| {
+            // SAFETY: as in `take_body`.
+            unsafe { *content = Content::Result(result) }
+        });
         self.latch.finish();
     }
 
@@ -98,7 +111,7 @@ where
 }
 
 /// The queue's end of a task.
-pub(crate) struct Shared<F, T>(ManuallyDrop<Arc<Task<F, T>>>)
+pub(crate) struct Shared<F, T>(ManuallyDrop<Twin<Task<F, T>>>)
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static;
@@ -108,7 +121,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    fn into_task(self) -> Arc<Task<F, T>> {
+    fn into_task(self) -> Twin<Task<F, T>> {
         let mut this = ManuallyDrop::new(self);
         // SAFETY: `this` is not used again, and not dropped.
         unsafe { ManuallyDrop::take(&mut this.0) }
@@ -201,8 +214,13 @@ where
     }
 
     unsafe fn take_result(&self) -> Option<Result<T, JobError>> {
-        // SAFETY: the latch is done, so its writer is gone, and the caller is the only reader.
-        self.result.with_mut(|slot| unsafe { (*slot).take() })
+        self.content.with_mut(|content| {
+            // SAFETY: the latch is done, so its writer is gone, and the caller is the only reader.
+            match mem::replace(unsafe { &mut *content }, Content::Taken) {
+                Content::Result(result) => Some(result),
+                Content::Body(_) | Content::Taken => None,
+            }
+        })
     }
 }
 
@@ -212,15 +230,16 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let task = Arc::new(Task {
+    let (task, awaited) = Twin::new(Task {
         latch: Latch::new(),
         inner: Arc::as_ptr(inner),
-        body: UnsafeCell::new(Some(f)),
-        result: UnsafeCell::new(None),
+        content: UnsafeCell::new(Content::Body(f)),
         since: inner.timing.stamp(),
     });
+    // SAFETY: it is coerced.
+    let awaited = unsafe { awaited.coerce::<dyn Joinable<T>>(|shared| shared) };
     let handle = JobHandle {
-        task: ManuallyDrop::new(Arc::clone(&task) as Arc<dyn Joinable<T>>),
+        task: ManuallyDrop::new(awaited),
         cancel_on_drop: false,
     };
     (Shared(ManuallyDrop::new(task)), handle)
@@ -241,7 +260,7 @@ where
 /// ```
 #[must_use = "dropping a handle detaches its job; `spawn` submits one without a handle"]
 pub struct JobHandle<T: 'static> {
-    task: ManuallyDrop<Arc<dyn Joinable<T>>>,
+    task: ManuallyDrop<Twin<dyn Joinable<T>>>,
     cancel_on_drop: bool,
 }
 

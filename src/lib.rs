@@ -130,6 +130,7 @@ mod model;
 mod roster;
 mod sleep;
 mod sync;
+mod twin;
 mod unwind;
 
 pub use self::error::{
