@@ -72,6 +72,8 @@ mod inner;
 mod job;
 mod last_look;
 #[cfg(not(loom))]
+mod linger;
+#[cfg(not(loom))]
 mod looks;
 #[cfg(not(loom))]
 mod mail;

@@ -62,6 +62,7 @@ use crate::{
     deque::Theft,
     inner::Inner,
     job::Job,
+    linger::{Lingered, linger},
     site::Site,
     stuck::{self, Blocked},
     sync::{
@@ -223,7 +224,9 @@ impl OfOther {
     /// Waits for the end, on the owner's thread. If that is another pool's, and this one is stuck, it
     /// runs the job itself, if `take_back` still gives it.
     pub(crate) fn wait(&self, inner: &Inner, take_back: impl Fn() -> Option<Job>) {
-        spin(&self.ending);
+        if linger(None, || self.ending.has_ended()) == Lingered::Not {
+            spin(&self.ending);
+        }
         // The frame tells who is to be woken.
         self.ending.await_end(0);
         let has_ended = || self.ending.has_ended();
@@ -356,6 +359,12 @@ impl Countdown {
     /// Waits until no job is left, on the owner's thread. `own` says where its own jobs are, if it
     /// is a worker.
     pub(crate) fn wait(&self, inner: &Inner, own: Option<(&Current, usize)>) {
+        // A worker looks for jobs that it may run meanwhile.
+        let lingered = match own {
+            None => linger(None, || self.tally.is_zero()),
+            Some(_) => Lingered::Not,
+        };
+        let snoozes = lingered != Lingered::ToBlock;
         let backoff = Backoff::new();
         // What is its own is for the workers of this pool, unless there are none.
         let mut is_stuck = false;
@@ -387,7 +396,7 @@ impl Countdown {
             }
             if follows {
                 backoff.reset();
-            } else if !backoff.is_completed() {
+            } else if snoozes && !backoff.is_completed() {
                 backoff.snooze();
             } else if rest.is_due() {
                 thread::yield_now();

@@ -12,6 +12,7 @@ use crate::{
     chunk::Claimed,
     error::AdmissionError,
     inner::Inner,
+    linger::{Lingered, linger},
     site::Site,
     span::Origin,
     stuck::{self, Blocked},
@@ -309,6 +310,9 @@ where
             if self.is_any_ready() {
                 return Blocked::Done;
             }
+        }
+        if linger(None, || self.is_any_ready()) == Lingered::Found {
+            return Blocked::Done;
         }
         self.solitude.end();
         let is_unbegun = || self.candidates().any(|part| part.chunk.may_be_begun());
