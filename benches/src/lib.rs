@@ -32,6 +32,7 @@ pub mod report;
 pub mod rivals;
 pub mod round_trip;
 pub mod scale_up;
+pub mod sections;
 pub mod small_jobs;
 pub mod sort;
 pub mod tally;

@@ -5,7 +5,7 @@ use std::{env, fs, process::ExitCode, thread};
 use adaptive_pool_benches::{
     efficiency, fib_join, fib_scope, flood, idle, million, once, poisson,
     report::{self, Question},
-    round_trip, scale_up, small_jobs, sort, tiny,
+    round_trip, scale_up, sections, small_jobs, sort, tiny,
 };
 
 const USAGE: &str = "\
@@ -19,6 +19,7 @@ compare --once QUESTION RIVAL SIZE WORKERS
   poisson-50      jobs of 50 us at random, half of the workers' time: the wait (a 50th)
   poisson-80      the same for 80 per cent
   round-trip      submit and wait for the result (a 50th)
+  sections        a scope of four tasks from outside, and an installed closure (a 50th)
   fib-join        joins that do next to nothing, beside the serial program
                   (the largest number of Fibonacci's up to the jobs: fib(30))
   fib-scope       the same by two spawns in a scope
@@ -37,7 +38,7 @@ compare --once QUESTION RIVAL SIZE WORKERS
 
 type Ask = fn(&'static str, u64) -> Question;
 
-const QUESTIONS: [(&str, Ask); 14] = [
+const QUESTIONS: [(&str, Ask); 15] = [
     ("one-producer", |name, jobs| tiny::question(name, 1, jobs)),
     ("four-producers", |name, jobs| tiny::question(name, 4, jobs)),
     ("efficiency", efficiency::question),
@@ -45,6 +46,7 @@ const QUESTIONS: [(&str, Ask); 14] = [
     ("poisson-50", |name, jobs| poisson::question(name, 50, jobs)),
     ("poisson-80", |name, jobs| poisson::question(name, 80, jobs)),
     ("round-trip", round_trip::question),
+    ("sections", sections::question),
     ("fib-join", fib_join::question),
     ("fib-scope", fib_scope::question),
     ("sort", sort::question),
