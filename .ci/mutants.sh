@@ -68,6 +68,10 @@ countdown_torn_end        countdown::model::r6_a_stranger_waits_until_its_jobs_h
 deque_keep_claim          deque::model::r1_a_pop_and_a_theft_share_out_what_was_pushed
 deque_no_fence_pop        deque::model::r1_a_pop_and_a_theft_share_out_what_was_pushed
 deque_no_fence_steal      deque::model::r1_a_pop_and_a_theft_share_out_what_was_pushed
+deque_no_fence_fenced     deque::model::r1_a_fenced_pop_and_a_theft_share_out_what_was_pushed
+deque_no_fence_steal_fenced deque::model::r1_a_fenced_pop_and_a_theft_share_out_what_was_pushed
+deque_keep_claim          deque::model::r1_an_owner_gives_up_its_fences_between_two_thefts
+deque_keep_claim          deque::model::r1_an_owner_is_asked_for_fences_between_two_thefts
 deque_no_lock_for_room    deque::model::r1_the_owner_goes_round_the_ring_under_a_thief
 deque_relaxed             deque::model::r1_what_a_thief_gives_back_is_there_again
 deque_relaxed             deque::model::r1_what_a_thief_does_not_want_is_there_again

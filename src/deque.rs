@@ -22,7 +22,8 @@
 //! So each of the two announces before it looks, with a fence between: one of them, at least, sees
 //! the other. If the owner sees the thief, it waits for the lock. If only the thief sees the owner, it
 //! keeps its hands off that value. The owner's is the light fence of [`crate::fence`], the thief's the heavy one.
-//! This is Cilk's THE protocol (Frigo, Leiserson, Randall, 1998), with a fence for the thief alone.
+//! This is Cilk's THE protocol (Frigo, Leiserson, Randall, 1998), with a fence for the thief alone. Where that costs
+//! too much, both have a plain one for a while: see `deque/fencing.rs`.
 //!
 //! A thief copies values out only when they are its own, under the lock, and the owner writes into a
 //! slot that thieves have used only after it was under the lock itself. So no slot is read while it
@@ -36,16 +37,22 @@
 //! searcher of the sleep protocol, and looks again when it stops being one. Who is none is told to look
 //! again ([`Theft::Unwanted`]).
 
+mod fencing;
 #[cfg(all(test, loom))]
 mod model;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 use std::{cell::Cell, hint, mem::MaybeUninit, ptr, sync::Arc};
 
 use crossbeam_utils::CachePadded;
 
+use self::fencing::{Fencing, Top};
 use crate::{
     fence,
-    sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, UnsafeCell, lock, try_lock},
+    sync::{
+        self, AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, UnsafeCell, lock, try_lock,
+    },
 };
 
 /// The most that a thief takes at once. A theft costs a heavy fence, some microseconds, so it should be worth it with
@@ -92,6 +99,7 @@ impl<T> Slot<T> {
 /// What the owner and the thieves share.
 struct Shared<T> {
     bottom: CachePadded<AtomicUsize>,
+    /// A [`Top`].
     top: CachePadded<AtomicUsize>,
     /// Its length is a power of two.
     ring: CachePadded<Mutex<Arc<[Slot<T>]>>>,
@@ -118,6 +126,7 @@ pub(crate) struct Owner<T> {
     mask: Cell<usize>,
     /// The slots of the numbers below are free to be written.
     limit: Cell<usize>,
+    fencing: Fencing,
 }
 
 // SAFETY: the pointer is into what `shared` holds; the owner is one thread at a time.
@@ -153,6 +162,7 @@ pub(crate) fn new<T: Send>() -> (Owner<T>, Thief<T>) {
         slots: Cell::new(ptr::null()),
         mask: Cell::new(0),
         limit: Cell::new(0),
+        fencing: Fencing::default(),
         shared: Arc::new(Shared {
             bottom: CachePadded::new(AtomicUsize::new(0)),
             top: CachePadded::new(AtomicUsize::new(0)),
@@ -175,6 +185,10 @@ fn ring<T>(length: usize) -> Arc<[Slot<T>]> {
 }
 
 impl<T> Shared<T> {
+    fn top(&self) -> Top {
+        Top(self.top.load(Ordering::Relaxed))
+    }
+
     /// Takes the lock, which a thief may be about to leave.
     fn lock(&self) -> MutexGuard<'_, Arc<[Slot<T>]>> {
         for _ in 0..LOOKS {
@@ -272,7 +286,7 @@ impl<T> Owner<T> {
     /// Whether thieves have taken all that the owner has not.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.shared.top.load(Ordering::Relaxed) >= self.mark()
+        self.shared.top().number() >= self.mark()
     }
 
     /// Finds out how many slots thieves have left; if there are fewer than that, widens the ring.
@@ -283,7 +297,7 @@ impl<T> Owner<T> {
         }
         let mut slots = lock(&self.shared.ring);
         let bottom = self.mark();
-        let top = self.shared.top.load(Ordering::Relaxed);
+        let top = self.shared.top().number();
         let needed = bottom - top + values;
         if needed > slots.len() {
             let wider = ring::<T>(needed.next_power_of_two());
@@ -367,33 +381,52 @@ impl<T> Owner<T> {
         let shared = &*self.shared;
         // Release: as in `push`, for all below.
         shared.bottom.store(wanted, Ordering::Release);
+        if self.fencing.is_on() {
+            return self.claim_fenced(wanted, mark);
+        }
         // Pairs with the heavy fence in `steal_alike`: we see the thief's claim, or it sees ours.
         if cfg!(not(mutant = "deque_no_fence_pop")) {
             fence::light();
         }
-        // Acquire: of what a thief gave back, it has taken its eyes off.
+        // Acquire: of what a thief gave back, it has taken its eyes off. One who asks for fences has claimed
+        // all, as it looks.
         let claimed = shared.top.load(Ordering::Acquire) > wanted;
         !claimed || self.prevails(wanted, mark)
+    }
+
+    /// The same with a fence.
+    #[inline(never)]
+    fn claim_fenced(&self, wanted: usize, mark: usize) -> bool {
+        // Pairs with the plain fence in `steal_alike`, as the light one with the heavy one.
+        if cfg!(not(mutant = "deque_no_fence_fenced")) {
+            sync::fence(Ordering::SeqCst);
+        }
+        let top = Top(self.shared.top.load(Ordering::Acquire));
+        let goes_on = self.fencing.goes_on(top);
+        (goes_on && top.number() <= wanted) || self.prevails(wanted, mark)
     }
 
     /// Whether the value is still there when no thief is under way. If not, nothing is.
     #[cold]
     fn prevails(&self, wanted: usize, mark: usize) -> bool {
         let ring = self.shared.lock();
-        if self.shared.top.load(Ordering::Relaxed) <= wanted {
-            return true;
+        let top = self.shared.top();
+        let is_there = top.number() <= wanted;
+        let number = if is_there { top.number() } else { mark };
+        let settled = self.fencing.settle(top, number);
+        self.shared.top.store(settled.0, Ordering::Relaxed);
+        if !is_there {
+            self.shared.bottom.store(mark, Ordering::Release);
+            self.note(&ring, mark);
         }
-        self.shared.top.store(mark, Ordering::Relaxed);
-        self.shared.bottom.store(mark, Ordering::Release);
-        self.note(&ring, mark);
-        false
+        is_there
     }
 }
 
 impl<T> Thief<T> {
     /// How many values wait, or did a moment ago.
     pub(crate) fn len(&self) -> usize {
-        let top = self.0.top.load(Ordering::Relaxed);
+        let top = self.0.top().number();
         self.0.bottom.load(Ordering::Relaxed).saturating_sub(top)
     }
 
@@ -439,8 +472,7 @@ impl<T> Thief<T> {
 
     /// Takes the oldest value, if it was pushed above the mark and `is_wanted` when it is claimed.
     pub(crate) fn steal_above(&self, mark: usize, is_wanted: impl Fn(&T) -> bool) -> Theft<T> {
-        let top = self.0.top.load(Ordering::Relaxed);
-        if top < mark || self.is_empty() {
+        if self.0.top().number() < mark || self.is_empty() {
             return Theft::Empty;
         }
         let is_wanted = |number, value: &T| number >= mark && is_wanted(value);
@@ -465,16 +497,20 @@ impl<T> Thief<T> {
         let Some(slots) = try_lock(&self.0.ring) else {
             return Theft::Busy;
         };
-        let top = self.0.top.load(Ordering::Relaxed);
+        let found = self.0.top();
+        let top = found.number();
         let waiting = self.0.bottom.load(Ordering::Relaxed).saturating_sub(top);
         let wanted = waiting.div_ceil(2).min(most);
         if wanted == 0 {
             return Theft::Empty;
         }
-        self.0.top.store(top + wanted, Ordering::Relaxed);
-        // Pairs with the light fence in `claim`.
-        if cfg!(not(mutant = "deque_no_fence_steal")) {
-            fence::heavy();
+        let claim = found.at(top + wanted);
+        self.0.top.store(claim.0, Ordering::Relaxed);
+        // Pairs with the light fence in `claim_number`, or with the plain one in `claim_fenced`.
+        let is_dear =
+            cfg!(not(mutant = "deque_no_fence_steal")) && !found.is_fenced() && fence::heavy();
+        if found.is_fenced() && cfg!(not(mutant = "deque_no_fence_steal_fenced")) {
+            sync::fence(Ordering::SeqCst);
         }
         // Acquire: we see the values.
         let bottom = self.0.bottom.load(Ordering::Acquire);
@@ -496,7 +532,13 @@ impl<T> Thief<T> {
             0
         };
         // The rest is the owner's again. Release: we have looked at it.
-        self.0.top.store(top + taken, GIVE_BACK);
+        let left = found.at(top + taken);
+        let left = if is_dear {
+            left.after_dear_theft(taken)
+        } else {
+            left
+        };
+        self.0.top.store(left.0, GIVE_BACK);
         for number in top + 1..top + taken {
             // SAFETY: it is ours, and read once.
             keep(unsafe { slot(number).read() });
@@ -515,85 +557,13 @@ impl<T> Thief<T> {
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
-        let top = self.top.load(Ordering::Relaxed);
+        let top = self.top().number();
         let bottom = self.bottom.load(Ordering::Relaxed);
         let slots = lock(&self.ring);
         for number in top..bottom {
             slots[number & (slots.len() - 1)]
                 // SAFETY: the value waits, and nobody else is left to take it.
                 .with_mut(|slot| unsafe { (*slot).assume_init_drop() });
-        }
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    /// Failure 29: the numbers do not grow for ever. Whatever was stolen, when nothing is left they are what they
-    /// were at the mark.
-    #[test]
-    fn r1_the_numbers_go_back_to_the_mark() {
-        for below in [0, 1, 200] {
-            let (owner, thief) = new();
-            for value in 0..below {
-                owner.push(value);
-            }
-            let mark = owner.mark();
-            for round in 0..1000 {
-                for value in 0..1 + round % 7 {
-                    owner.push(value);
-                }
-                // Of those below the mark too: they come first.
-                let (mut own, mut stolen) = (0, 0);
-                while round % 2 == 0 && thief.steal().success().is_some() {
-                    stolen += 1;
-                }
-                while owner.pop(mark).is_some() {
-                    own += 1;
-                }
-                assert_eq!(owner.mark(), mark, "{own} popped, {stolen} stolen");
-            }
-        }
-    }
-
-    /// What lies above a number can be missing, stolen, while `bottom` has not been set back yet.
-    #[test]
-    fn r1_what_is_taken_back_is_there_or_all_above_was_stolen() {
-        // So that it can be told at once.
-        fence::prepare();
-        for above in 0..3 {
-            for stolen in 0..=above + 1 {
-                let (owner, thief) = new();
-                let mark = owner.mark();
-                (0..=above).for_each(|value| owner.push(value));
-                (0..stolen).for_each(|value| assert_eq!(thief.steal(), Theft::Success(value)));
-                if stolen <= above {
-                    while owner.pop(mark + 1).is_some() {}
-                }
-                let is_here = owner.retract_at_once(mark) || owner.retract(mark);
-                assert_eq!((is_here, owner.mark()), (stolen == 0, mark));
-                assert!(thief.is_empty());
-            }
-        }
-    }
-
-    /// What a thief takes fits into its own deque, however full that is; and what nobody takes is dropped.
-    #[test]
-    fn r1_what_is_stolen_into_a_full_deque_is_dropped_with_it() {
-        let value = Arc::new(());
-        for own in [0, 1, LENGTH - BATCH, LENGTH - 1, LENGTH] {
-            let (owner, thief) = new();
-            let (into, _) = new();
-            (0..3 * LENGTH).for_each(|_| owner.push(Arc::clone(&value)));
-            (0..own).for_each(|_| into.push(Arc::clone(&value)));
-            let first = thief.steal_batch(&into, |_, _| true).success();
-            assert!(first.is_some());
-            assert_eq!(into.mark(), own + BATCH - 1);
-            assert_eq!(thief.len(), 3 * LENGTH - BATCH);
-            assert_eq!(Arc::strong_count(&value), 1 + 3 * LENGTH + own);
-            drop((owner, thief, into, first));
-            assert_eq!(Arc::strong_count(&value), 1);
         }
     }
 }

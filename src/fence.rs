@@ -41,8 +41,10 @@ mod plain {
         fence(Ordering::SeqCst);
     }
 
-    pub(crate) fn heavy() {
+    /// Dear in models alone, so that they do what is done where it is.
+    pub(crate) fn heavy() -> bool {
         fence(Ordering::SeqCst);
+        cfg!(any(loom, shuttle))
     }
 }
 
@@ -116,13 +118,15 @@ mod linux {
         PLEDGES.fetch_sub(1, Ordering::Release);
     }
 
-    /// The side that happens seldom.
-    pub(crate) fn heavy() {
+    /// The side that happens seldom. Returns whether it was dear, more than a fence.
+    pub(crate) fn heavy() -> bool {
         fence(Ordering::SeqCst);
         // Acquire: who sees that there are none any more comes after the time that `do_without` waits.
-        if ONE_SIDED.load(Ordering::Acquire) && !membarrier(PRIVATE_EXPEDITED) {
+        let is_dear = ONE_SIDED.load(Ordering::Acquire);
+        if is_dear && !membarrier(PRIVATE_EXPEDITED) {
             do_without();
         }
+        is_dear
     }
 
     /// The process has taken the call away from itself (a system call filter can do that). From now

@@ -5,7 +5,7 @@
 //!
 //! A worker that runs dry first hands out what the admission holds back for a batch, and looks
 //! whether the pool has drained. Then it searches, at first with patience for what others will have used up soon: to take
-//! that interrupts all cores, and who brings jobs may be just about to bring more. If what it took from another last time
+//! that may interrupt all cores, and who brings jobs may be just about to bring more. If what it took from another last time
 //! was not worth that, it looks elsewhere for a moment before (`thefts.rs`). Then it gives rayon one chance
 //! (`rayon_core::yield_now`), not counted as searching, since what rayon gives it may take long; then
 //! it dozes; and after [`DOZE`] it leaves the loop, and rayon has its thread.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Theft, new};
+use super::{Owner, Theft, Thief, fencing::POPS, new};
 use crate::{model::explore, sync::thread::spawn};
 
 /// A value that loom sees being touched: two who have it would race.
@@ -45,12 +45,74 @@ fn r1_a_pop_and_a_theft_share_out_what_was_pushed() {
     });
 }
 
+/// R1: the same while the owner's pops have fences. Kills `deque_no_fence_fenced` and
+/// `deque_no_fence_steal_fenced`.
+#[test]
+fn r1_a_fenced_pop_and_a_theft_share_out_what_was_pushed() {
+    explore(|| share_out_fenced(POPS - 1, 1));
+}
+
+/// R1: the same while the owner gives its fences up. Kills `deque_keep_claim`.
+#[test]
+fn r1_an_owner_gives_up_its_fences_between_two_thefts() {
+    explore(|| share_out_fenced(1, 2));
+}
+
+/// An owner that will have so many more pops with fences, and so many thefts.
+fn share_out_fenced(left: u32, thefts: usize) {
+    let (owner, thief) = fenced();
+    for _ in left..POPS {
+        owner.push(Token::new(0));
+        assert!(owner.pop(0).is_some());
+    }
+    owner.push(Token::new(1));
+    owner.push(Token::new(2));
+    let stealing = spawn(move || {
+        let steal = |_| thief.steal().success().map_or(0, Token::spend);
+        (0..thefts).map(steal).sum::<usize>()
+    });
+    let mut sum = 0;
+    while let Some(token) = owner.pop(0) {
+        sum += token.spend();
+    }
+    assert_eq!(sum + stealing.join().unwrap(), 3);
+}
+
+/// An empty deque whose owner was asked for fences, and has them.
+fn fenced() -> (Owner<Token>, Thief<Token>) {
+    let (owner, thief) = new();
+    owner.push(Token::new(0));
+    assert!(thief.steal().success().is_some());
+    assert!(owner.pop(0).is_none());
+    (owner, thief)
+}
+
+/// R1: a thief asks for fences while the owner pops, and the next one steals while it answers. Kills
+/// `deque_keep_claim`.
+#[test]
+fn r1_an_owner_is_asked_for_fences_between_two_thefts() {
+    explore(|| {
+        let (owner, thief) = new();
+        (1..=3).for_each(|number| owner.push(Token::new(number)));
+        let stealing = spawn(move || {
+            let steal = || thief.steal().success().map_or(0, Token::spend);
+            steal() + steal()
+        });
+        let mut sum = 0;
+        while let Some(token) = owner.pop(0) {
+            sum += token.spend();
+        }
+        assert_eq!(sum + stealing.join().unwrap(), 6);
+    });
+}
+
 /// R1: a thief takes many, as far as they are alike, and gives the others back, while the owner takes
 /// from the other end. Kills `deque_relaxed`.
 #[test]
 fn r1_what_a_thief_gives_back_is_there_again() {
     explore(|| {
-        let (owner, thief) = new();
+        // So that it does not ask for fences, and thereby have the owner take the lock.
+        let (owner, thief) = fenced();
         for number in 1..=4 {
             owner.push(Token::new(number));
         }

@@ -1,6 +1,6 @@
 //! Whether it pays to take structured jobs from others.
 //!
-//! To take some interrupts all cores for their fence, and takes the deque's cache lines from under its owner's hands.
+//! To take some may interrupt all cores for their fence, and takes the deque's cache lines from under its owner's hands.
 //! With tiny jobs that costs more than it brings, and the owner would have run them himself meanwhile. So a
 //! worker whose theft took longer than all that it did until it ran dry again leaves such deques alone for a
 //! moment, and for twice as long each time that this happens again. The longest is bounded, since whoever
