@@ -444,12 +444,12 @@ impl Sleep {
         }
     }
 
-    /// Begins to search, if fewer than half of those in service do: more would be in each
-    /// other's way.
-    pub(crate) fn try_search(&self) -> bool {
+    /// Begins to search, if fewer than half of those in service do, since more would be in each
+    /// other's way; or `anyway`.
+    pub(crate) fn try_search(&self, anyway: bool) -> bool {
         let in_service = self.in_service() as u64;
         self.change(Ordering::Relaxed, |counts| {
-            (counts.of(SEARCHING) * 2 < in_service).then(|| counts.0 + SEARCHING)
+            (anyway || counts.of(SEARCHING) * 2 < in_service).then(|| counts.0 + SEARCHING)
         })
     }
 

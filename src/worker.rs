@@ -278,7 +278,9 @@ fn idle(current: &Current) -> Next {
     if inner.life.is_stopped() {
         return leave_for_good(current);
     }
-    if inner.sleep.try_search() {
+    // A worker whose last doze was brief would not sleep through the time until the next job.
+    let anyway = current.searches.get() == SEARCHES;
+    if inner.sleep.try_search(anyway) {
         Next::Search { ran_dry: true }
     } else {
         lie_down(current)

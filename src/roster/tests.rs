@@ -303,6 +303,8 @@ impl World {
                     steps.extend((thread.has_deques && self.waiting > 0).then_some((index, 3)));
                 }
                 At::Blocked => steps.push((index, 0)),
+                // Whose last doze was brief searches anyway.
+                At::Look if self.waiting == 0 => steps.push((index, 1)),
                 At::Doze if !self.sleep.has_rung(index) => steps.push((index, 0)),
                 _ => {}
             }
@@ -382,7 +384,7 @@ impl World {
                 self.waiting -= 1;
                 At::Busy
             }
-            At::Look if sleep.try_search() => At::Search,
+            At::Look if sleep.try_search(choice == 1) => At::Search,
             At::Look => At::LieDown,
             At::Search if sleep.take_surplus() => At::LeaveSearch,
             At::Search if work() => {
