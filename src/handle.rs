@@ -20,7 +20,7 @@ use crate::{
     inner::Inner,
     job::Runnable,
     latch::{Latch, Wake},
-    linger::{Lingered, linger},
+    linger::linger,
     metrics::Stamp,
     site::Site,
     stuck::{self, Blocked},
@@ -269,8 +269,8 @@ impl<T: 'static> JobHandle<T> {
     /// Waits until the job has ended, and returns its result.
     ///
     /// On a thread of the same pool, a job that has not started is run at once, here; no other job
-    /// is run while it waits. Elsewhere it blocks the thread; if its last waits were short, it looks for the result
-    /// for up to 5 us before. What the job did is visible afterwards. A job that joins its own handle waits for
+    /// is run while it waits. Elsewhere it blocks the thread; before, it looks for the result for up to 5 us if
+    /// the thread's last waits were that short, and yields a few times if not. What the job did is visible afterwards. A job that joins its own handle waits for
     /// itself, for ever.
     ///
     /// # Errors
@@ -387,7 +387,7 @@ impl<T: 'static> JobHandle<T> {
         if self.run_here_if_own() {
             return true;
         }
-        if linger(deadline, || latch.is_done()) == Lingered::Found {
+        if linger(deadline, || latch.is_done()) {
             return true;
         }
         if latch.awaits(Wake::Thread(thread::current())) {

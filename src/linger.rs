@@ -6,12 +6,12 @@
 //! has looked in vain it does not the next time, then the next three times, and so on; until a look pays again.
 //! It is the thread's own: nobody else reads it, and whatever it waits for, most is of one kind.
 //!
-//! A look can pay only if the workers are awake when the jobs come. So the waits right before it block at once, where
-//! others yield first: who is woken by a worker comes back while that one still searches.
+//! Where it does not look it yields some times: a worker that was woken on its core comes to run at once, and may bring
+//! what it waits for before it has to block.
 
 use std::{cell::Cell, hint::spin_loop, time::Duration};
 
-use crate::sync::{Instant, thread_local};
+use crate::sync::{Instant, thread, thread_local};
 
 /// As long as it takes, about, to block and to be woken.
 const LOOK: Duration = Duration::from_micros(5);
@@ -19,8 +19,8 @@ const LOOK: Duration = Duration::from_micros(5);
 /// So often the waits without a look are doubled.
 const DOUBLINGS: u32 = 5;
 
-/// So many waits before a look block at once.
-const PRELUDE: u32 = 3;
+/// How often a thread that does not look yields before it blocks.
+const YIELDS: u32 = if cfg!(shuttle) { 1 } else { 8 };
 
 /// What a thread has met.
 #[derive(Clone, Copy)]
@@ -35,42 +35,36 @@ thread_local! {
     static PAST: Cell<Past> = const { Cell::new(Past::PAID) };
 }
 
-/// What came of it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Lingered {
-    /// It is there.
-    Found,
-    /// The thread is to block at once.
-    ToBlock,
-    /// It may do first what it likes.
-    Not,
-}
-
-/// Looks for it, if that is worth while, and not beyond the deadline.
-pub(crate) fn linger(deadline: Option<Instant>, is_there: impl Fn() -> bool) -> Lingered {
+/// To be called before the thread blocks until it is there: whether it is, after a look if that is worth while, and not
+/// beyond the deadline.
+pub(crate) fn linger(deadline: Option<Instant>, is_there: impl Fn() -> bool) -> bool {
     if is_there() {
-        return Lingered::Found;
+        return true;
     }
     let past = PAST.get();
     if let Some(skips) = past.skips.checked_sub(1) {
         PAST.set(Past { skips, ..past });
-        return if skips < PRELUDE {
-            Lingered::ToBlock
-        } else {
-            Lingered::Not
-        };
+        return leave_core_until(deadline, is_there);
     }
     let end = Instant::now() + LOOK;
     if deadline.is_some_and(|deadline| deadline < end) {
-        return Lingered::Not;
+        return false;
     }
-    if look_until(end, is_there) {
-        PAST.set(Past::PAID);
-        Lingered::Found
-    } else {
-        PAST.set(past.in_vain());
-        Lingered::Not
-    }
+    let pays = look_until(end, is_there);
+    PAST.set(if pays { Past::PAID } else { past.in_vain() });
+    pays
+}
+
+/// Lets others have the core, if they want it.
+fn leave_core_until(deadline: Option<Instant>, is_there: impl Fn() -> bool) -> bool {
+    let is_late = || deadline.is_some_and(|deadline| deadline <= Instant::now());
+    (0..YIELDS).any(|_| {
+        if is_late() {
+            return false;
+        }
+        thread::yield_now();
+        is_there()
+    })
 }
 
 fn look_until(end: Instant, is_there: impl Fn() -> bool) -> bool {
@@ -106,52 +100,65 @@ impl Past {
 mod tests {
     use super::*;
 
-    /// What comes of a wait, and whether it has a look, in which it ends or does not.
-    fn wait(ends: bool) -> (Lingered, bool) {
-        let has_looked = Cell::new(false);
-        let is_first = Cell::new(true);
-        let lingered = linger(None, || {
-            let looks = !is_first.replace(false);
-            has_looked.set(looks);
-            looks && ends
-        });
-        (lingered, has_looked.get())
+    /// Waits for what is there when it looks for the `times`th time, beside the first. Returns whether it was, and how
+    /// often it looked beside the first.
+    fn wait(deadline: Option<Instant>, times: u32) -> (bool, u32) {
+        let looks = Cell::new(0);
+        let is_there = linger(deadline, || looks.replace(looks.get() + 1) == times);
+        (is_there, looks.get() - 1)
+    }
+
+    fn is_to_look() -> bool {
+        PAST.get().skips == 0
+    }
+
+    fn look_in_vain() {
+        assert!(is_to_look());
+        assert!(!wait(None, u32::MAX).0);
     }
 
     #[test]
     fn who_looks_in_vain_looks_ever_more_seldom_until_it_pays() {
         for skips in [0, 1, 3, 7, 15, 31, 31] {
-            for left in (0..skips).rev() {
-                let expected = if left < 3 {
-                    Lingered::ToBlock
-                } else {
-                    Lingered::Not
-                };
-                assert_eq!(wait(true), (expected, false), "{left} of {skips}");
+            for _ in 0..skips {
+                assert!(!is_to_look());
+                assert_eq!(wait(None, u32::MAX), (false, YIELDS));
             }
-            assert_eq!(wait(false), (Lingered::Not, true), "after {skips}");
+            look_in_vain();
         }
-        (0..31).for_each(|_| assert!(!wait(true).1));
-        (0..100).for_each(|_| assert_eq!(wait(true), (Lingered::Found, true)));
-        assert_eq!(wait(false), (Lingered::Not, true));
-        assert_eq!(wait(true), (Lingered::ToBlock, false));
-        assert_eq!(wait(true), (Lingered::Found, true));
+        (0..31).for_each(|_| assert_eq!(wait(None, u32::MAX), (false, YIELDS)));
+        for _ in 0..100 {
+            assert!(is_to_look());
+            assert_eq!(wait(None, 1), (true, 1));
+        }
+        look_in_vain();
+        assert_eq!(wait(None, u32::MAX), (false, YIELDS));
+        assert!(is_to_look());
+    }
+
+    #[test]
+    fn what_comes_while_a_thread_yields_is_found() {
+        look_in_vain();
+        assert_eq!(wait(None, YIELDS), (true, YIELDS));
+        look_in_vain();
+        // It says nothing of how long it would have taken.
+        (0..3).for_each(|_| assert_eq!(wait(None, 1), (true, 1)));
+        look_in_vain();
     }
 
     #[test]
     fn nobody_looks_beyond_his_deadline() {
-        let looks = Cell::new(0);
-        let is_there = || looks.replace(looks.get() + 1) > 0;
-        assert_eq!(linger(Some(Instant::now()), is_there), Lingered::Not);
-        assert_eq!(looks.get(), 1);
+        let soon = Some(Instant::now());
+        assert_eq!(wait(soon, 1), (false, 0));
         // It says nothing of the next.
-        assert_eq!(wait(true), (Lingered::Found, true));
+        look_in_vain();
+        assert_eq!(wait(soon, 1), (false, 0), "no yields, either");
     }
 
     #[test]
     fn what_is_there_at_once_says_nothing_of_the_next() {
-        assert_eq!(wait(false), (Lingered::Not, true));
-        assert_eq!(linger(None, || true), Lingered::Found);
-        assert_eq!(wait(true), (Lingered::ToBlock, false));
+        look_in_vain();
+        assert!(linger(None, || true));
+        assert!(!is_to_look());
     }
 }

@@ -62,7 +62,7 @@ use crate::{
     deque::Theft,
     inner::Inner,
     job::Job,
-    linger::{Lingered, linger},
+    linger::linger,
     site::Site,
     stuck::{self, Blocked},
     sync::{
@@ -224,9 +224,7 @@ impl OfOther {
     /// Waits for the end, on the owner's thread. If that is another pool's, and this one is stuck, it
     /// runs the job itself, if `take_back` still gives it.
     pub(crate) fn wait(&self, inner: &Inner, take_back: impl Fn() -> Option<Job>) {
-        if linger(None, || self.ending.has_ended()) == Lingered::Not {
-            spin(&self.ending);
-        }
+        linger(None, || self.ending.has_ended());
         // The frame tells who is to be woken.
         self.ending.await_end(0);
         let has_ended = || self.ending.has_ended();
@@ -249,14 +247,6 @@ impl Completion for OfOther {
         if let Some(thread) = self.ending.end_telling(|| self.thread.clone()) {
             thread.unpark();
         }
-    }
-}
-
-/// Waits for the end for a short while.
-fn spin(ending: &Ending) {
-    let backoff = Backoff::new();
-    while !ending.has_ended() && !backoff.is_completed() {
-        backoff.snooze();
     }
 }
 
@@ -360,11 +350,9 @@ impl Countdown {
     /// is a worker.
     pub(crate) fn wait(&self, inner: &Inner, own: Option<(&Current, usize)>) {
         // A worker looks for jobs that it may run meanwhile.
-        let lingered = match own {
-            None => linger(None, || self.tally.is_zero()),
-            Some(_) => Lingered::Not,
-        };
-        let snoozes = lingered != Lingered::ToBlock;
+        if own.is_none() {
+            linger(None, || self.tally.is_zero());
+        }
         let backoff = Backoff::new();
         // What is its own is for the workers of this pool, unless there are none.
         let mut is_stuck = false;
@@ -396,7 +384,7 @@ impl Countdown {
             }
             if follows {
                 backoff.reset();
-            } else if snoozes && !backoff.is_completed() {
+            } else if own.is_some() && !backoff.is_completed() {
                 backoff.snooze();
             } else if rest.is_due() {
                 thread::yield_now();

@@ -12,7 +12,7 @@ use crate::{
     chunk::Claimed,
     error::AdmissionError,
     inner::Inner,
-    linger::{Lingered, linger},
+    linger::linger,
     site::Site,
     span::Origin,
     stuck::{self, Blocked},
@@ -311,7 +311,7 @@ where
                 return Blocked::Done;
             }
         }
-        if linger(None, || self.is_any_ready()) == Lingered::Found {
+        if linger(None, || self.is_any_ready()) {
             return Blocked::Done;
         }
         self.solitude.end();
