@@ -76,6 +76,7 @@ deque_no_lock_for_room    deque::model::r1_the_owner_goes_round_the_ring_under_a
 deque_relaxed             deque::model::r1_what_a_thief_gives_back_is_there_again
 deque_relaxed             deque::model::r1_what_a_thief_does_not_want_is_there_again
 deque_forget_mark         deque::model::r3_a_pop_stops_at_its_mark
+deque_keep_stolen         deque::model::r3_what_was_pushed_last_is_seen_while_it_is_stolen
 drain_no_fence_begin      drain::model::d2_a_pool_that_closes_runs_what_it_admitted_and_stops_once
 drain_no_fence_look       drain::model::d2_a_pool_that_closes_runs_what_it_admitted_and_stops_once
 drain_no_fence_look       drain::model::d2_the_job_of_a_permit_is_run_once_while_the_pool_ends
@@ -84,7 +85,6 @@ ending_deaf               countdown::model::r6_who_waits_for_one_job_sees_its_en
 ending_deaf               countdown::model::r6_a_worker_waits_for_one_job_by_its_number
 ending_deaf               countdown::model::r3_who_waits_for_a_job_sees_who_runs_it
 ending_relaxed_begin      countdown::model::r3_who_waits_for_a_job_sees_who_runs_it
-ending_raw_note           countdown::model::r6_a_worker_waits_for_one_job_by_its_number
 ending_read_late          countdown::model::r6_who_waits_for_one_job_sees_its_end
 ending_torn               countdown::model::r6_who_waits_for_one_job_sees_its_end
 ending_torn               countdown::model::r6_a_worker_waits_for_one_job_by_its_number
@@ -169,7 +169,8 @@ while read -r model; do
     fi
 done < <("$models" --list model:: | sed -n 's/: test$//p')
 while read -r mutant; do
-    if ! grep -q "^$mutant " <<<"$table"; then
+    # What no model has may have a program.
+    if ! grep -q "^$mutant " <<<"$table" && ! grep -q "^$mutant " .ci/shuttle_mutants.sh; then
         echo "UNTRIED: $mutant"
         failed=1
     fi

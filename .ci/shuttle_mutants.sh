@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Shows that the programs under shuttle can fail: each mutant must be killed by the program that claims it.
-# The mutants are those of .ci/mutants.sh; the fences among them shuttle cannot see. Arguments, if any,
+# The mutants are those of .ci/mutants.sh, whose fences shuttle cannot see, and one that no model has. Arguments, if any,
 # are the names of the mutants to try. SCHEDULES (default 400) is how many each program has.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,8 +15,10 @@ admission_stop_blind      ends::a2_a_permit_that_outlives_the_pool_runs_or_drops
 admission_torn_take       ends::a6_strangers_at_a_full_queue_that_closes_are_admitted_or_told
 countdown_keep_near       waits::r3_a_scope_waits_for_what_its_jobs_spawn
 countdown_silent          waits::r3_a_stranger_waits_in_place_for_a_scope
+deque_keep_stolen         waits::r3_what_is_spawned_within_a_join_is_run
 drain_stop_late           waits::r3_a_scope_waits_for_what_its_jobs_spawn
 ending_deaf               ends::d6_a_scope_that_is_open_when_the_pool_closes_is_finished
+join_unseen               waits::r3_what_is_spawned_within_a_join_is_run
 latch_deaf                jobs::a5_a_future_that_is_dropped_passes_its_place_on
 latch_mute                ends::r4_a_panic_stays_in_its_job
 latch_torn_claim          jobs::d2_every_handle_ends_whoever_cancels

@@ -163,41 +163,21 @@ impl Tally {
 
 /// Whether one job has ended.
 ///
-/// Until then the word is the owner's, for a note; or it tells whom to wake, from when the owner is about to
-/// block. So it is written once for a job that nobody else runs.
-#[repr(align(8))]
+/// The word tells whom to wake, from when the owner is about to block. So it is written once for a job that nobody else
+/// runs.
 pub(crate) struct Ending(AtomicUsize);
 
 const ENDED: usize = 1;
 const AWAITED: usize = 2;
 /// Somebody else has begun it, and has said who.
 const BEGUN: usize = 4;
-/// Above those three: the note, or the number of whom to wake.
+/// Above those three: the number of whom to wake.
 const NUMBER: usize = 8;
 
 impl Ending {
-    /// The note is the multiple of a power of two that leaves room for three bits: the address of what has one.
     #[inline]
-    pub(crate) fn new(note: usize) -> Self {
-        debug_assert_eq!(note % NUMBER, 0);
-        Self(AtomicUsize::new(note))
-    }
-
-    /// The owner's note, as long as nobody else has the job.
-    #[inline]
-    pub(crate) fn note(&self) -> usize {
-        let word = self.0.load(Ordering::Relaxed);
-        debug_assert_eq!(word % NUMBER, 0);
-        word
-    }
-
-    /// The owner's note, before the owner awaits the end.
-    pub(crate) fn note_meanwhile(&self) -> usize {
-        let word = self.0.load(Ordering::Relaxed);
-        if cfg!(mutant = "ending_raw_note") {
-            return word;
-        }
-        word - word % NUMBER
+    pub(crate) fn new() -> Self {
+        Self(AtomicUsize::new(0))
     }
 
     /// Somebody else has begun the job. The owner sees what he has written about it.

@@ -91,6 +91,11 @@ struct Slot<T>(UnsafeCell<MaybeUninit<T>>);
 
 impl<T> Slot<T> {
     #[inline]
+    fn with<R>(&self, f: impl FnOnce(*const MaybeUninit<T>) -> R) -> R {
+        self.0.with(f)
+    }
+
+    #[inline]
     fn with_mut<R>(&self, f: impl FnOnce(*mut MaybeUninit<T>) -> R) -> R {
         self.0.with_mut(f)
     }
@@ -344,6 +349,23 @@ impl<T> Owner<T> {
         true
     }
 
+    /// Calls `look` with the place of the value that was pushed last, and not taken by the owner: a thief may have copied
+    /// it from there. There was one.
+    #[inline]
+    pub(crate) fn look_at_last<R>(&self, look: impl FnOnce(*const T) -> R) -> R {
+        debug_assert!(self.mark() > 0);
+        self.slot(self.mark() - 1).with(|slot| look(slot.cast()))
+    }
+
+    /// Forgets the numbers from this one on, if there are any: all their values were stolen.
+    #[inline]
+    pub(crate) fn clear_stolen(&self, number: usize) {
+        if self.mark() != number && cfg!(not(mutant = "deque_keep_stolen")) {
+            let is_left = self.retract(number);
+            debug_assert!(!is_left);
+        }
+    }
+
     /// Takes back the value of this number, and forgets it. What was pushed after it is not there any more.
     /// False if it was stolen.
     pub(crate) fn retract(&self, number: usize) -> bool {
@@ -355,8 +377,7 @@ impl<T> Owner<T> {
     /// `retract` is to be called.
     #[inline]
     pub(crate) fn retract_at_once(&self, number: usize) -> bool {
-        // Above it, if what was pushed after it was stolen, and nobody has looked since. So was this one then.
-        debug_assert!(self.mark() > number);
+        debug_assert_eq!(self.mark(), number + 1);
         let shared = &*self.shared;
         shared.bottom.store(number, Ordering::Release);
         // All as in `claim_number`.
@@ -519,7 +540,7 @@ impl<T> Thief<T> {
         } else {
             bottom.saturating_sub(top).min(wanted)
         };
-        let slot = |number: usize| slots[number & (slots.len() - 1)].with_mut(<*mut _>::cast::<T>);
+        let slot = |number: usize| slots[number & (slots.len() - 1)].with(<*const _>::cast::<T>);
         let is_alike = |&number: &usize| {
             // SAFETY: both values are ours, and not moved out yet.
             unsafe { alike(&*slot(top), &*slot(number)) }

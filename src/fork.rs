@@ -148,6 +148,8 @@ where
     R: Send,
     A: Account,
 {
+    const IS_HALF: bool = A::IS_HALF;
+
     fn run(self, site: &Site<'_>, placed: bool) {
         // SAFETY: the guest's owner waits for its completion, below.
         let guest = unsafe { &*self.0 };
@@ -229,11 +231,11 @@ where
     let Some(mark) = local.room() else {
         return join_in_full_deque::<QUICK, _, _, _, _>(current, a, b);
     };
-    let half = Half::new(OfSeat::new(current.frame()), span::carried(b));
+    let half = Half::new(OfSeat::new(), span::carried(b));
     let job = GuestJob(ptr::from_ref(&half), PartOfAnother);
     // SAFETY: the guest stays in this frame until the job is taken back, or is complete. There is room.
     unsafe { local.push_structured_at(mark, job) };
-    current.enter_frame(ptr::from_ref(&half).cast());
+    current.joins(mark);
     let abandoned = Abandoned {
         current,
         half: &half,
@@ -244,11 +246,9 @@ where
     }
     let ours = a();
     mem::forget(abandoned);
-    // What `a` pushed above the mark it has waited for.
     if !QUICK || !local.retract_structured_at_once(mark) {
         return await_second(current, &half, mark, ours);
     }
-    current.leave_frame(half.completion.outer());
     run_second(&half, ours)
 }
 
@@ -292,7 +292,6 @@ where
     B: FnOnce() -> RB + Send,
     RB: Send,
 {
-    current.leave_frame(half.completion.outer_meanwhile());
     if current.deques().retract_structured(mark) {
         return run_second(half, ours);
     }
@@ -335,7 +334,6 @@ where
     B: FnOnce() -> RB + Send,
     RB: Send,
 {
-    current.leave_frame(half.completion.outer_meanwhile());
     // A half that did not start is not begun any more.
     if current.deques().retract_structured(mark) {
         // SAFETY: its job was taken back.

@@ -149,7 +149,9 @@ impl Inner {
     /// something else.
     pub(crate) fn offer<J: Runnable + 'static>(&self, job: J) {
         let duty = match worker::current_of(self) {
-            Some(current) if current.frame().is_null() && current.has_deques() => {
+            Some(current)
+                if current.frame().is_null() && current.has_deques() && !current.is_joining() =>
+            {
                 // SAFETY: it borrows nothing.
                 unsafe { current.deques().push_structured(job) };
                 current.offer()

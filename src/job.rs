@@ -17,6 +17,10 @@ pub(crate) trait Runnable: Send {
     /// Whether nobody can tell when it runs, so that inline it may also run a little later.
     const DETACHED: bool = false;
 
+    /// Whether it is a half of a join, whose other half runs on the thread that has pushed it until it is taken back, or has
+    /// ended elsewhere.
+    const IS_HALF: bool = false;
+
     /// Runs it. `placed` says that it holds a place, which is given back when it starts.
     fn run(self, site: &Site<'_>, placed: bool);
 
@@ -49,6 +53,7 @@ pub(crate) trait Runnable: Send {
 type Words = MaybeUninit<[usize; 6]>;
 
 struct Table {
+    is_half: bool,
     /// # Safety
     /// The words hold an initialized value of the table's type, which is moved out before anything else.
     run: unsafe fn(*mut Words, &Site<'_>, bool),
@@ -89,6 +94,7 @@ const fn fits<R>() -> bool {
 /// The functions for a value that lies in the words itself.
 trait InWords: Runnable + Sized {
     const TABLE: Table = Table {
+        is_half: Self::IS_HALF,
         run: |words, site, placed| {
             // SAFETY: the words hold a Self, which nobody else will touch again.
             let runnable = unsafe { words.cast::<Self>().read() };
@@ -131,6 +137,8 @@ impl<R: Runnable> InWords for R {}
 
 /// A value that is too large for the words.
 impl<R: Runnable> Runnable for Box<R> {
+    const IS_HALF: bool = R::IS_HALF;
+
     fn run(self, site: &Site<'_>, placed: bool) {
         (*self).run(site, placed);
     }
@@ -243,6 +251,16 @@ impl Job {
     pub(crate) fn is_kept(&self) -> bool {
         // SAFETY: as in `is_shell`.
         unsafe { (self.table.is_kept)(&self.words) }
+    }
+
+    /// Whether the job that lies there, or lay there until it was taken, is a half of a join.
+    ///
+    /// # Safety
+    /// A job was written there, and nothing else since.
+    #[inline]
+    pub(crate) unsafe fn is_half(job: *const Self) -> bool {
+        // SAFETY: passed on to the caller; the table is there for good.
+        unsafe { (*job).table.is_half }
     }
 
     /// Whether both are jobs of one frame, of which a thief may take many at once.

@@ -477,6 +477,22 @@ impl Local {
         self.structured.mark()
     }
 
+    /// Whether the structured job that was pushed last, wherever it is by now, is a half of a join. There was one.
+    #[inline]
+    pub(crate) fn is_last_half(&self) -> bool {
+        let is_half = |job| {
+            // SAFETY: a job was written there, and the number was not given to another since.
+            unsafe { Job::is_half(job) }
+        };
+        self.structured.look_at_last(is_half)
+    }
+
+    /// Forgets that structured jobs were pushed above this mark. All of them were stolen.
+    #[inline]
+    pub(crate) fn clear_stolen(&self, mark: usize) {
+        self.structured.clear_stolen(mark);
+    }
+
     /// Takes back, and forgets, the structured job that was pushed at this mark, and of those that are
     /// there, last. False if it was stolen.
     pub(crate) fn retract_structured(&self, mark: usize) -> bool {

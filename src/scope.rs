@@ -158,7 +158,12 @@ impl<'scope> Scope<'scope> {
                     let books = current.books();
                     self.countdown.begin(Some(books.index));
                     let since = inner.timing.stamp_task(Some(books.times));
-                    self.push_own(current, self.job(since, origin, f));
+                    let job = self.job(since, origin, f);
+                    if current.is_joining() {
+                        self.push_aside(inner, job);
+                    } else {
+                        self.push_own(current, job);
+                    }
                 } else {
                     self.run_refused(inner, Some(current), origin, f);
                 }
@@ -285,23 +290,31 @@ impl<'scope> Scope<'scope> {
         J: Runnable + 'scope,
     {
         match current {
-            Some(current) if current.has_deques() && self.is_nearest(current) => {
-                return self.push_own(current, job);
+            Some(current)
+                if current.has_deques() && self.is_nearest(current) && !current.is_joining() =>
+            {
+                self.push_own(current, job);
             }
-            _ if self.countdown.takes_strays() => {
-                // SAFETY: the scope waits for the job before 'scope ends; it is run even when the
-                // pool is emptied.
-                let job = unsafe { Job::borrowing(job) };
-                let countdown = &self.countdown;
-                inner
-                    .queue
-                    .push_stray(countdown, Some(&countdown.strays), job);
-                self.countdown.told_of_stray(inner);
-            }
-            _ => {
-                // SAFETY: as above.
-                inner.queue.push_structured(unsafe { Job::borrowing(job) });
-            }
+            _ => self.push_aside(inner, job),
+        }
+    }
+
+    /// The same where others of the scope find it.
+    #[inline(never)]
+    fn push_aside<J>(&self, inner: &Inner, job: J)
+    where
+        J: Runnable + 'scope,
+    {
+        // SAFETY: the scope waits for the job before 'scope ends; it is run even when the pool is emptied.
+        let job = unsafe { Job::borrowing(job) };
+        if self.countdown.takes_strays() {
+            let countdown = &self.countdown;
+            inner
+                .queue
+                .push_stray(countdown, Some(&countdown.strays), job);
+            countdown.told_of_stray(inner);
+        } else {
+            inner.queue.push_structured(job);
         }
         inner.pushed(inner.sleep.after_push());
     }
@@ -313,7 +326,7 @@ impl<'scope> Scope<'scope> {
         J: Runnable + 'scope,
     {
         let (inner, local) = (self.inner(), current.deques());
-        // SAFETY: as in `push`.
+        // SAFETY: as in `push_aside`.
         unsafe { local.push_structured(job) };
         if current.is_pledged() && inner.sleep.takes_no_offer() {
             // Nobody searches, either.
@@ -322,7 +335,8 @@ impl<'scope> Scope<'scope> {
         inner.pushed(current.offer());
     }
 
-    /// Whether the calling thread waits, or will wait, for no other frame before it waits for this one.
+    /// Whether the calling thread waits, or will wait, for no other frame before it waits for this one, unless it is
+    /// joining.
     #[inline]
     fn is_nearest(&self, current: &Current) -> bool {
         let frame = current.frame();
@@ -371,6 +385,9 @@ impl<'scope> Scope<'scope> {
             let result = catch_unwind(AssertUnwindSafe(|| body(self)));
             let result = result.map_err(|payload| self.keep_panic(payload));
             self.countdown.wait(self.inner(), own);
+            if let Some((current, mark)) = own {
+                current.deques().clear_stolen(mark);
+            }
             if let Some(current) = current {
                 current.scope_ended();
             }

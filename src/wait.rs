@@ -55,7 +55,7 @@
 //! While a worker runs what it has taken so, the frame that waits is still its nearest one: a scope farther out gets
 //! nothing on this deque.
 
-use std::{cell::Cell, mem::MaybeUninit, ptr};
+use std::{cell::Cell, mem::MaybeUninit};
 
 use crate::{
     countdown::{Ending, Tally},
@@ -122,11 +122,10 @@ pub(crate) struct Runner {
 }
 
 impl OfSeat {
-    /// Within this frame.
     #[inline]
-    pub(crate) fn new(outer: *const ()) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            ending: Ending::new(outer.addr()),
+            ending: Ending::new(),
             runner: UnsafeCell::new(MaybeUninit::uninit()),
         }
     }
@@ -135,17 +134,6 @@ impl OfSeat {
         // SAFETY: it was written before the job was said to have begun, and is not written again.
         let read = |runner: *mut MaybeUninit<Runner>| unsafe { (*runner).assume_init() };
         self.ending.has_begun().then(|| self.runner.with_mut(read))
-    }
-
-    /// The frame that it is within. For the owner, when it has taken the job back.
-    #[inline]
-    pub(crate) fn outer(&self) -> *const () {
-        ptr::without_provenance(self.ending.note())
-    }
-
-    /// The same for an owner that may have to wait, before it does.
-    pub(crate) fn outer_meanwhile(&self) -> *const () {
-        ptr::without_provenance(self.ending.note_meanwhile())
     }
 
     /// Waits for the end, on the owner's thread; `frame` is the one that waits.
@@ -217,7 +205,7 @@ impl OfOther {
     pub(crate) fn new() -> Self {
         Self {
             thread: thread::current(),
-            ending: Ending::new(0),
+            ending: Ending::new(),
         }
     }
 

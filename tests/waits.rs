@@ -321,6 +321,61 @@ fn r3_a_worker_that_waits_in_a_scope_runs_no_job_of_an_outer_one() {
     });
 }
 
+/// Where a join is under way, the scope around it gets nothing on top of the second half: it would go with that. The
+/// scope's own body joins, and a job of it, on the owner's thread or on another.
+#[test]
+fn r3_what_is_spawned_within_a_join_is_not_lost() {
+    for workers in [1, 2] {
+        watched(move || {
+            let pool = pool(workers, 64);
+            let ran = AtomicUsize::new(0);
+            let count = || {
+                ran.fetch_add(1, Ordering::Relaxed);
+            };
+            let spawned = 100;
+            pool.scope(|s| {
+                for _ in 0..spawned {
+                    s.spawn(|s| {
+                        pool.join(|| s.spawn(|_| count()), || s.spawn(|_| count()));
+                        s.spawn(|_| count());
+                    });
+                    let first = || {
+                        pool.join(|| (), || ());
+                        s.spawn(|_| count());
+                    };
+                    pool.join(first, count);
+                    s.spawn(|_| count());
+                }
+            });
+            assert_eq!(ran.into_inner(), 6 * spawned);
+            pool.shutdown();
+            assert_conserved(&pool);
+        });
+    }
+}
+
+/// The same after a scope within the first half whose job was stolen, and has ended before that was waited for.
+#[test]
+fn r3_what_is_spawned_within_a_join_after_a_scope_is_not_lost() {
+    watched(|| {
+        let pool = pool(2, 8);
+        let [stolen, ran] = [Gate::new(), Gate::new()];
+        pool.scope(|outer| {
+            let first = || {
+                pool.scope(|s| {
+                    s.spawn(|_| stolen.open());
+                    stolen.pass();
+                });
+                outer.spawn(|_| ran.open());
+            };
+            pool.join(first, || ());
+        });
+        ran.pass();
+        pool.shutdown();
+        assert_conserved(&pool);
+    });
+}
+
 /// The second half of the join is stolen, and spawns into a scope farther out.
 #[test]
 fn r3_a_worker_that_waits_for_a_stolen_half_runs_no_job_of_an_outer_scope() {

@@ -208,7 +208,7 @@ fn r3_a_worker_that_blocks_is_told_of_a_stray_of_its_frame() {
 #[test]
 fn r6_who_waits_for_one_job_sees_its_end() {
     explore(|| {
-        let stack = Stack::new(Ending::new(0));
+        let stack = Stack::new(Ending::new());
         let ending = &stack.frame().words;
         let job = {
             let stack = Arc::clone(&stack);
@@ -236,9 +236,8 @@ fn r6_who_waits_for_one_job_sees_its_end() {
 #[test]
 fn r3_who_waits_for_a_job_sees_who_runs_it() {
     const SEAT: usize = 3;
-    const NOTE: usize = 8;
     explore(|| {
-        let frame = Arc::new((Ending::new(NOTE), UnsafeCell::new(0)));
+        let frame = Arc::new((Ending::new(), UnsafeCell::new(0)));
         let owner = thread::current();
         let job = {
             let frame = Arc::clone(&frame);
@@ -257,7 +256,6 @@ fn r3_who_waits_for_a_job_sees_who_runs_it() {
         // SAFETY: it is, and is not written again.
         let runner = || runner.with(|runner| unsafe { *runner });
         assert!(!ending.has_begun() || runner() == 1);
-        assert_eq!(ending.note_meanwhile(), NOTE);
         ending.await_end(SEAT);
         while !ending.has_ended() {
             thread::park();
@@ -267,16 +265,14 @@ fn r3_who_waits_for_a_job_sees_who_runs_it() {
     });
 }
 
-/// R6: the same for a worker, whom the word itself tells of; until it waits, its note stands there. Kills
-/// `countdown_relaxed`, `ending_deaf`, `ending_raw_note` and `ending_torn`.
+/// R6: the same for a worker, whom the word itself tells of. Kills `countdown_relaxed`, `ending_deaf` and
+/// `ending_torn`.
 #[test]
 fn r6_a_worker_waits_for_one_job_by_its_number() {
     const SEAT: usize = 3;
-    const NOTE: usize = 8;
     explore(|| {
-        let stack = Stack::new(Ending::new(NOTE));
+        let stack = Stack::new(Ending::new());
         let ending = &stack.frame().words;
-        assert_eq!(ending.note(), NOTE);
         let owner = thread::current();
         let job = {
             let stack = Arc::clone(&stack);
@@ -288,7 +284,6 @@ fn r6_a_worker_waits_for_one_job_by_its_number() {
                 }
             })
         };
-        assert_eq!(ending.note_meanwhile(), NOTE);
         if !ending.has_ended() {
             ending.await_end(SEAT);
             while !ending.has_ended() {

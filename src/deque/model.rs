@@ -209,3 +209,27 @@ fn r3_a_pop_stops_at_its_mark() {
         assert_eq!(owner.pop(0).map(Token::spend), Some(3));
     });
 }
+
+/// R3: the owner sees what it pushed last while that is stolen, and clears it away after that. Kills `deque_keep_stolen`.
+#[test]
+fn r3_what_was_pushed_last_is_seen_while_it_is_stolen() {
+    explore(|| {
+        let (owner, thief) = new();
+        owner.push(Token::new(1));
+        let mark = owner.mark();
+        owner.push(Token::new(2));
+        let stealing = spawn(move || {
+            let steal = || thief.steal().success().map_or(0, Token::spend);
+            steal() + steal()
+        });
+        // SAFETY: it was pushed, and its number is nobody else's to be written.
+        assert_eq!(owner.look_at_last(|token| unsafe { (*token).0 }), 2);
+        let stolen = stealing.join().unwrap();
+        assert_eq!(stolen, 3);
+        owner.clear_stolen(mark);
+        assert_eq!(owner.mark(), mark);
+        // SAFETY: as above.
+        assert_eq!(owner.look_at_last(|token| unsafe { (*token).0 }), 1);
+        assert!(owner.pop(0).is_none());
+    });
+}

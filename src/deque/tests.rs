@@ -33,7 +33,7 @@ fn r1_the_numbers_go_back_to_the_mark() {
     }
 }
 
-/// What lies above a number can be missing, stolen, while `bottom` has not been set back yet.
+/// What lies above a number is gone: popped, or stolen, and then cleared away.
 #[test]
 fn r1_what_is_taken_back_is_there_or_all_above_was_stolen() {
     // So that it can be told at once.
@@ -47,6 +47,8 @@ fn r1_what_is_taken_back_is_there_or_all_above_was_stolen() {
             if stolen <= above {
                 while owner.pop(mark + 1).is_some() {}
             }
+            owner.clear_stolen(mark + 1);
+            assert_eq!(owner.mark(), mark + 1);
             let is_here = owner.retract_at_once(mark) || owner.retract(mark);
             assert_eq!((is_here, owner.mark()), (stolen == 0, mark));
             assert!(thief.is_empty());

@@ -48,9 +48,13 @@ pub(crate) struct Current<'p> {
     pub(super) hops: Cell<usize>,
     /// Odd while it runs, as a worker and outside of any job, what rayon gave it.
     gift: Cell<usize>,
-    /// The scope or join that waits, or will wait, nearest to the top of the stack: its address.
-    /// Null in a job that a worker runs for no wait.
+    /// The scope that waits, or will wait, nearest to the top of the stack: its address; or the half of a join that does,
+    /// while the thread runs something for it. Null in a job that a worker runs for no wait.
     frame: Cell<*const ()>,
+    /// What lies in the thread's own deque below it was there before that frame.
+    frame_mark: Cell<usize>,
+    /// One more than the number of the half that it pushed last, of all halves so far.
+    last_half: Cell<usize>,
     nesting: Nesting,
     looks: Looks,
     /// How often it looks for a job before it lies down.
@@ -114,6 +118,8 @@ pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
         hops: Cell::new(0),
         gift: Cell::new(0),
         frame: Cell::new(ptr::null()),
+        frame_mark: Cell::new(0),
+        last_half: Cell::new(0),
         nesting: Nesting::new(),
         looks: Looks::default(),
         searches: Cell::new(SEARCHES),
@@ -388,31 +394,44 @@ impl<'p> Current<'p> {
         self.thefts.pause().map(|pause| Instant::now() + pause)
     }
 
-    /// The nearest wait on this stack.
+    /// The nearest wait on this stack, but for joins.
     #[inline]
     pub(crate) fn frame(&self) -> *const () {
         self.frame.get()
+    }
+
+    /// Whether a join that was begun since, within that frame, has not ended, on a thread that has deques.
+    ///
+    /// Each wait leaves the deque as it was when it began, and while a join is under way nothing is pushed on top of its
+    /// half but for frames within it. So what was pushed last tells.
+    #[inline]
+    pub(crate) fn is_joining(&self) -> bool {
+        // The half of such a join lies last, and those that were pushed after it had larger numbers.
+        self.mark() <= self.last_half.get() && self.may_be_joining()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn may_be_joining(&self) -> bool {
+        let is_joining = self.mark() > self.frame_mark.get() && self.deques().is_last_half();
+        is_joining && cfg!(not(mutant = "join_unseen"))
+    }
+
+    /// The thread has just pushed a half of a join that gets this number.
+    #[inline]
+    pub(crate) fn joins(&self, number: usize) {
+        self.last_half.set(number + 1);
     }
 
     /// Runs `f`, which does not unwind, with this wait as the nearest one.
     #[inline]
     pub(crate) fn in_frame<R>(&self, frame: *const (), f: impl FnOnce() -> R) -> R {
         let outer = self.frame.replace(frame);
+        let outer_mark = self.frame_mark.replace(self.mark());
         let result = f();
         self.frame.set(outer);
+        self.frame_mark.set(outer_mark);
         result
-    }
-
-    /// This wait is the nearest one from now on.
-    #[inline]
-    pub(crate) fn enter_frame(&self, frame: *const ()) {
-        self.frame.set(frame);
-    }
-
-    /// The wait is over, and that within which it was is the nearest one.
-    #[inline]
-    pub(crate) fn leave_frame(&self, outer: *const ()) {
-        self.frame.set(outer);
     }
 
     /// Back in service, after the place was given to others.

@@ -81,6 +81,24 @@ fn r3_an_outer_scopes_job_spawned_within_an_inner_one_is_run() {
 }
 
 #[test]
+fn r3_what_is_spawned_within_a_join_is_run() {
+    explore("r3_what_is_spawned_within_a_join_is_run", || {
+        let pool = small(2, 3).build().unwrap();
+        let ran = Tally::default();
+        pool.scope(|outer| {
+            let first = || {
+                pool.scope(|s| s.spawn(|_| ran.add()));
+                outer.spawn(|_| ran.add());
+            };
+            pool.join(first, || ran.add());
+            outer.spawn(|_| ran.add());
+        });
+        assert_eq!(ran.get(), 4);
+        check(&pool, pool.shutdown());
+    });
+}
+
+#[test]
 fn r2_a_worker_that_joins_a_handle_leaves_its_place_to_another() {
     let name = "r2_a_worker_that_joins_a_handle_leaves_its_place_to_another";
     explore_in_time(name, || {
