@@ -239,17 +239,24 @@ where
     let abandoned = Abandoned {
         current,
         half: &half,
-        mark,
     };
     if !QUICK || !current.inner().sleep.takes_no_offer() {
         offer(current);
     }
     let ours = a();
     mem::forget(abandoned);
+    let mark = mark_of_last(current);
     if !QUICK || !local.retract_structured_at_once(mark) {
         return await_second(current, &half, mark, ours);
     }
     run_second(&half, ours)
+}
+
+/// The mark at which a half lies whose first half has ended: what that pushed is not there any more. It is asked for again,
+/// since to keep it would take a register in each call.
+#[inline]
+fn mark_of_last(current: &Current) -> usize {
+    current.mark() - 1
 }
 
 #[cold]
@@ -310,7 +317,6 @@ where
 {
     current: &'a Current<'a>,
     half: &'a Half<B, RB>,
-    mark: usize,
 }
 
 impl<B, RB> Drop for Abandoned<'_, B, RB>
@@ -321,7 +327,7 @@ where
     // Inlined, so that its fields need not lie in memory.
     #[inline(always)]
     fn drop(&mut self) {
-        abandon(self.current, self.half, self.mark);
+        abandon(self.current, self.half);
     }
 }
 
@@ -329,11 +335,12 @@ where
 /// the second half, or its result, is dropped by a thread that is panicking, as other values are.
 #[cold]
 #[inline(never)]
-fn abandon<B, RB>(current: &Current, half: &Half<B, RB>, mark: usize)
+fn abandon<B, RB>(current: &Current, half: &Half<B, RB>)
 where
     B: FnOnce() -> RB + Send,
     RB: Send,
 {
+    let mark = mark_of_last(current);
     // A half that did not start is not begun any more.
     if current.deques().retract_structured(mark) {
         // SAFETY: its job was taken back.

@@ -347,6 +347,7 @@ impl<'p> Current<'p> {
     }
 
     /// Above it lies in the thread's own deque what is pushed from now on.
+    #[inline]
     pub(crate) fn mark(&self) -> usize {
         self.seat.local.mark()
     }
