@@ -235,7 +235,7 @@ where
     let job = GuestJob(ptr::from_ref(&half), PartOfAnother);
     // SAFETY: the guest stays in this frame until the job is taken back, or is complete. There is room.
     unsafe { local.push_structured_at(mark, job) };
-    current.joins(mark);
+    current.note_half(mark);
     let abandoned = Abandoned {
         current,
         half: &half,
@@ -245,6 +245,7 @@ where
     }
     let ours = a();
     mem::forget(abandoned);
+    debug_assert_eq!(mark_of_last(current), mark);
     let mark = mark_of_last(current);
     if !QUICK || !local.retract_structured_at_once(mark) {
         return await_second(current, &half, mark, ours);

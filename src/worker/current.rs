@@ -418,9 +418,9 @@ impl<'p> Current<'p> {
         is_joining && cfg!(not(mutant = "join_unseen"))
     }
 
-    /// The thread has just pushed a half of a join that gets this number.
+    /// The thread has just pushed the half of a join, which got this number.
     #[inline]
-    pub(crate) fn joins(&self, number: usize) {
+    pub(crate) fn note_half(&self, number: usize) {
         self.last_half.set(number + 1);
     }
 
