@@ -5,11 +5,13 @@
 #
 # Each way is run under callgrind with N jobs and with 3 N; the difference is divided by 2 N, so what
 # a pool costs once is not in it. valgrind runs one thread at a time, so who waits for whom is decided by
-# valgrind's scheduler: the figures repeat to within some per cent, and those of scopes to within a third.
+# valgrind's scheduler, and how many items of a batch the caller runs himself. So it is done ROUNDS times, and
+# the table has the median, and the least and the most.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 jobs="${JOBS:-100000}"
+rounds="${ROUNDS:-5}"
 
 if ! command -v valgrind >/dev/null; then
     echo "SKIPPED: valgrind is not installed"
@@ -23,18 +25,28 @@ instructions() {
         sed -n 's/.*Collected : \([0-9]*\).*/\1/p'
 }
 
-row() {
+instructions_a_job() {
     local few many
     few="$(instructions "$1" "$2" "$jobs")"
     many="$(instructions "$1" "$2" $((3 * jobs)))"
-    printf '| %s | %s |\n' "$2" $(((many - few) / (2 * jobs)))
+    echo $(((many - few) / (2 * jobs)))
+}
+
+row() {
+    local -a found
+    mapfile -t found < <(
+        for ((round = 0; round < rounds; round++)); do
+            instructions_a_job "$1" "$2"
+        done | sort -n
+    )
+    printf '| %s | %s | %s to %s |\n' "$2" "${found[rounds / 2]}" "${found[0]}" "${found[rounds - 1]}"
 }
 
 if [ $# -eq 0 ]; then
     set -- "spawn" "reserve, spawn" "submit" "for_each" "map" "map_unordered" \
         "scope, from a worker" "scope, from outside" "rayon::spawn"
 fi
-printf '| way | instructions a job |\n|---|--:|\n'
+printf '| way | instructions a job | of %s runs |\n|---|--:|--:|\n' "$rounds"
 for way in "$@"; do
     row paths "$way"
 done
