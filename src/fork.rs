@@ -10,7 +10,7 @@ use std::{
 use crate::{
     admission::Refusal,
     inner::Inner,
-    job::{Job, Runnable},
+    job::{Job, Place, Runnable},
     metrics::{Stamp, Started},
     pool::Pool,
     site::Site,
@@ -30,7 +30,7 @@ trait Account: Send {
     /// What the end has to know of the start.
     type Started;
 
-    fn begin(&self, site: &Site<'_>, placed: bool) -> Self::Started;
+    fn begin(&self, site: &Site<'_>, place: Place) -> Self::Started;
     fn end(&self, site: &Site<'_>, started: Self::Started, completed: bool);
 }
 
@@ -38,8 +38,8 @@ trait Account: Send {
 impl Account for Stamp {
     type Started = Started;
 
-    fn begin(&self, site: &Site<'_>, placed: bool) -> Started {
-        site.begin(placed, *self)
+    fn begin(&self, site: &Site<'_>, place: Place) -> Started {
+        site.begin(place, *self)
     }
 
     fn end(&self, site: &Site<'_>, started: Started, completed: bool) {
@@ -55,7 +55,7 @@ impl Account for PartOfAnother {
 
     type Started = ();
 
-    fn begin(&self, site: &Site<'_>, _: bool) {
+    fn begin(&self, site: &Site<'_>, _: Place) {
         if let Some(times) = site.times() {
             site.inner.timing.next_does_not_follow(times);
         }
@@ -150,11 +150,11 @@ where
 {
     const IS_HALF: bool = A::IS_HALF;
 
-    fn run(self, site: &Site<'_>, placed: bool) {
+    fn run(self, site: &Site<'_>, place: Place) {
         // SAFETY: the guest's owner waits for its completion, below.
         let guest = unsafe { &*self.0 };
         guest.completion.begin(site.inner);
-        let started = self.1.begin(site, placed);
+        let started = self.1.begin(site, place);
         // SAFETY: this is its one job.
         let f = unsafe { guest.take() };
         let result = catch_unwind(AssertUnwindSafe(f));
@@ -168,8 +168,8 @@ where
     }
 
     /// Somebody waits for it in a frame of the stack, and cannot be told that it was dropped.
-    fn discard(self, site: &Site<'_>, placed: bool) {
-        self.run(site, placed);
+    fn discard(self, site: &Site<'_>, place: Place) {
+        self.run(site, place);
     }
 
     fn is_of_seat(&self, _: usize) -> bool {
@@ -187,14 +187,14 @@ impl Inner {
     {
         let f = span::carried(f);
         let admitted = match self.admission.try_acquire() {
-            Ok(()) => Ok(Entry::Place),
+            Ok(()) => Ok(Entry::Queued),
             // It does not wait.
             Err(Refusal::Closed) => return f(),
             Err(Refusal::Full) => self.wait_for_place(None, |deadline, is_futile| {
                 self.admission.acquire(deadline, is_futile)
             }),
         };
-        let Ok(Entry::Place) = admitted else {
+        let Ok(Entry::Queued) = admitted else {
             return f();
         };
         let guest = Guest::new(OfOther::new(), f);

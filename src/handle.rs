@@ -18,7 +18,7 @@ use std::{
 use crate::{
     error::JobError,
     inner::Inner,
-    job::Runnable,
+    job::{Place, Runnable},
     latch::{Latch, Wake},
     linger::linger,
     metrics::Stamp,
@@ -37,6 +37,7 @@ struct Task<F, T> {
     inner: *const Inner,
     /// Of the one who claimed, until the latch is done; of the handle, after it.
     content: UnsafeCell<Content<F, T>>,
+    place: Place,
     /// Since when it has its place.
     since: Stamp,
 }
@@ -83,8 +84,8 @@ where
 
     /// # Safety
     /// The caller has won the claim, and calls this once.
-    unsafe fn run_claimed(&self, site: &Site<'_>, placed: bool) {
-        let started = site.begin(placed, self.since);
+    unsafe fn run_claimed(&self, site: &Site<'_>) {
+        let started = site.begin(self.place, self.since);
         // SAFETY: passed on to the caller.
         let body = unsafe { self.take_body() };
         let result = match body {
@@ -134,23 +135,24 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    fn run(self, site: &Site<'_>, placed: bool) {
+    fn run(self, site: &Site<'_>, _: Place) {
         let task = self.into_task();
         if task.latch.claim() {
             // SAFETY: claimed.
-            unsafe { task.run_claimed(site, placed) };
-        } else {
+            unsafe { task.run_claimed(site) };
+        } else if task.place != Place::None {
             site.inner.queue.shell_gone();
         }
         // The handle may be gone, and then the result goes here.
         quietly(move || drop(task));
     }
 
-    fn discard(self, site: &Site<'_>, placed: bool) {
+    fn discard(self, site: &Site<'_>, _: Place) {
         let task = self.into_task();
         if task.latch.claim() {
+            let place = task.place;
             // SAFETY: claimed.
-            unsafe { task.drop_claimed(|| site.dropped(placed)) };
+            unsafe { task.drop_claimed(|| site.dropped(place)) };
         } else {
             site.inner.queue.shell_gone();
         }
@@ -180,6 +182,8 @@ where
 trait Joinable<T>: Send + Sync {
     fn latch(&self) -> &Latch;
     fn inner(&self) -> *const Inner;
+    /// Whether it lies in no queue: a thread without a loop has it.
+    fn is_unqueued(&self) -> bool;
     /// # Safety
     /// The caller has won the claim, and calls this once.
     unsafe fn run_here(&self, site: &Site<'_>);
@@ -204,14 +208,18 @@ where
         self.inner
     }
 
+    fn is_unqueued(&self) -> bool {
+        self.place == Place::None
+    }
+
     unsafe fn run_here(&self, site: &Site<'_>) {
         // SAFETY: passed on to the caller.
-        unsafe { self.run_claimed(site, true) };
+        unsafe { self.run_claimed(site) };
     }
 
     unsafe fn cancel_here(&self, site: &Site<'_>) {
         // SAFETY: passed on to the caller.
-        unsafe { self.drop_claimed(|| site.cancelled()) };
+        unsafe { self.drop_claimed(|| site.cancelled(self.place)) };
     }
 
     unsafe fn take_result(&self) -> Option<Result<T, JobError>> {
@@ -226,7 +234,7 @@ where
 }
 
 /// Makes the two ends of a job with a handle.
-pub(crate) fn pair<F, T>(inner: &Arc<Inner>, f: F) -> (Shared<F, T>, JobHandle<T>)
+pub(crate) fn pair<F, T>(inner: &Arc<Inner>, place: Place, f: F) -> (Shared<F, T>, JobHandle<T>)
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
@@ -235,6 +243,7 @@ where
         latch: Latch::new(),
         inner: Arc::as_ptr(inner),
         content: UnsafeCell::new(Content::Body(f)),
+        place,
         since: inner.timing.stamp(),
     });
     // SAFETY: it is coerced.
@@ -350,7 +359,9 @@ impl<T: 'static> JobHandle<T> {
         let site = Site::here(&inner);
         // SAFETY: claimed.
         unsafe { self.task.cancel_here(&site) };
-        inner.shell_left();
+        if !self.task.is_unqueued() {
+            inner.shell_left();
+        }
         true
     }
 
@@ -406,31 +417,36 @@ impl<T: 'static> JobHandle<T> {
     /// On a thread of another pool, when its own has no thread for the job.
     fn run_here_if_stuck(&self) {
         if self.task.latch().claim() {
-            let inner = self.keep_alive();
-            let site = Site::elsewhere(&inner);
-            // SAFETY: claimed.
-            unsafe { self.task.run_here(&site) };
-            inner.shell_left();
-            inner.look_if_drained();
+            self.run_here(&Site::elsewhere(&self.keep_alive()));
         }
     }
 
     /// On a thread of its pool, runs the job here if it has not started: the thread might wait for
-    /// itself otherwise. Returns whether it did.
+    /// itself otherwise. The same with a job that the calling thread, without a loop, may have in its list. Returns
+    /// whether it did.
     fn run_here_if_own(&self) -> bool {
         // The pool is compared by its address alone, as it may be gone.
-        let Some(current) = worker::current_of(self.task.inner()) else {
-            return false;
-        };
-        if !self.task.latch().claim() {
+        let current = worker::current_of(self.task.inner());
+        let is_ours = current.is_some() || self.task.is_unqueued();
+        if !is_ours || !self.task.latch().claim() {
             return false;
         }
-        let site = current.site();
+        match current {
+            Some(current) => self.run_here(current.site()),
+            None => self.run_here(&Site::elsewhere(&self.keep_alive())),
+        }
+        true
+    }
+
+    /// Runs a job that was claimed.
+    fn run_here(&self, site: &Site<'_>) {
+        let is_queued = !self.task.is_unqueued();
         // SAFETY: claimed.
         unsafe { self.task.run_here(site) };
-        site.inner.shell_left();
+        if is_queued {
+            site.inner.shell_left();
+        }
         site.inner.look_if_drained();
-        true
     }
 
     /// The result of a job that is done.

@@ -8,16 +8,17 @@ use std::{
 };
 
 use crate::{
-    admission::Admission,
+    admission::{Admission, Refusal},
     error::BuildError,
     fence,
-    job::{Job, Runnable},
+    job::{Job, Keeper, Overdrawn, Runnable},
     mail::Post,
     metrics::{Recorder, Timing},
     queue::Queue,
     scaler::Scaler,
     shutdown::Life,
     sleep::{Duty, Sleep},
+    submit::Entry,
     sync::AtomicUsize,
     threads::Threads,
     unwind::{drop_payload, quietly},
@@ -32,6 +33,9 @@ const SHELLS: u64 = if cfg!(shuttle) { 1 } else { 256 };
 /// needs beyond them is done as `stuck.rs` tells.
 const SPARES_MIN: usize = if cfg!(shuttle) { 1 } else { 4 };
 const SPARES_MAX: usize = 16;
+
+/// The stack that std gives a thread.
+const STD_STACK: usize = 2 << 20;
 
 /// A hook that is told a thread's index.
 pub(crate) type ThreadHook = Box<dyn Fn(usize) + Send + Sync>;
@@ -57,6 +61,11 @@ impl Settings {
     /// take the places of blocked workers.
     pub(crate) fn threads(&self) -> usize {
         self.max_threads + self.workers_max.clamp(SPARES_MIN, SPARES_MAX)
+    }
+
+    /// How large the stack of a thread is, where the system does not tell.
+    pub(crate) fn stack_bytes(&self) -> usize {
+        self.stack_size.unwrap_or(STD_STACK)
     }
 }
 
@@ -135,14 +144,33 @@ impl Inner {
         self.me.upgrade().unwrap_or_else(|| unreachable!())
     }
 
-    /// Puts a job that holds a place into the queue, and wakes a worker for it if one is needed.
+    /// Puts a submitted job into the queue, and wakes a worker for it if one is needed.
     #[inline]
     pub(crate) fn enqueue(&self, job: Job) {
-        match worker::current_of(self).and_then(worker::Current::local) {
-            Some(local) => local.push(job),
+        self.queue.push(job);
+        self.pushed(self.sleep.after_push());
+    }
+
+    /// Puts a submitted job over the bound into the deque of the thread that keeps it, or where all find it.
+    pub(crate) fn enqueue_overdrawn<R: Runnable + 'static>(&self, keeper: Keeper, job: R) {
+        let job = Job::new(Overdrawn::<_, false> { keeper, job });
+        let current = match keeper {
+            Keeper::Thread(_) => worker::current_of(self),
+            Keeper::Nobody => None,
+        };
+        match current.and_then(worker::Current::local) {
+            Some(local) => local.keep(job),
             None => self.queue.push(job),
         }
         self.pushed(self.sleep.after_push());
+    }
+
+    /// Counts a job that is to be queued over the bound. Refused if no worker is left to run it, or, if the pool has to be
+    /// `open`, if it is closed.
+    pub(crate) fn overdraw(&self, open: bool, keeper: Keeper) -> Result<Entry, Refusal> {
+        let count = || self.recorder.overdraws(keeper);
+        self.admission.overdraw(open, count)?;
+        Ok(Entry::Overdrawn(keeper))
     }
 
     /// Puts a job without a place where those find it who have nothing to do, for one who is about to do

@@ -12,21 +12,38 @@ use std::{
 
 use crate::{metrics::Stamp, site::Site, unwind::quietly};
 
+/// What a job holds of the queue's bound until it starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A place, which is given back when the job starts, is cancelled or is dropped.
+    Queue,
+    /// Nothing: it was not queued.
+    None,
+    /// Nothing, although it was queued: over the bound.
+    Overdrawn(Keeper),
+}
+
+/// The thread that keeps a job over the bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeper {
+    /// The pool's thread of this index, which keeps no more than so many.
+    Thread(u32),
+    /// None: a permit, or the user, had the job queued.
+    Nobody,
+}
+
 /// What can lie in a queue.
 pub(crate) trait Runnable: Send {
-    /// Whether nobody can tell when it runs, so that inline it may also run a little later.
-    const DETACHED: bool = false;
-
     /// Whether it is a half of a join, whose other half runs on the thread that has pushed it until it is taken back, or has
     /// ended elsewhere.
     const IS_HALF: bool = false;
 
-    /// Runs it. `placed` says that it holds a place, which is given back when it starts.
-    fn run(self, site: &Site<'_>, placed: bool);
+    /// Runs it.
+    fn run(self, site: &Site<'_>, place: Place);
 
     /// Drops it un-run, because the pool is being emptied; a job that somebody waits for in its own
-    /// stack frame is run even so. `placed` as for `run`.
-    fn discard(self, site: &Site<'_>, placed: bool);
+    /// stack frame is run even so.
+    fn discard(self, site: &Site<'_>, place: Place);
 
     /// The frame that waits for it, if it may be stolen together with others of the same one: a thief
     /// that has taken it may run those others first. Null if not.
@@ -56,10 +73,10 @@ struct Table {
     is_half: bool,
     /// # Safety
     /// The words hold an initialized value of the table's type, which is moved out before anything else.
-    run: unsafe fn(*mut Words, &Site<'_>, bool),
+    run: unsafe fn(*mut Words, &Site<'_>, Place),
     /// # Safety
     /// As for `run`.
-    discard: unsafe fn(*mut Words, &Site<'_>, bool),
+    discard: unsafe fn(*mut Words, &Site<'_>, Place),
     /// # Safety
     /// As for `run`.
     drop: unsafe fn(*mut Words),
@@ -95,15 +112,15 @@ const fn fits<R>() -> bool {
 trait InWords: Runnable + Sized {
     const TABLE: Table = Table {
         is_half: Self::IS_HALF,
-        run: |words, site, placed| {
+        run: |words, site, place| {
             // SAFETY: the words hold a Self, which nobody else will touch again.
             let runnable = unsafe { words.cast::<Self>().read() };
-            runnable.run(site, placed);
+            runnable.run(site, place);
         },
-        discard: |words, site, placed| {
+        discard: |words, site, place| {
             // SAFETY: as in `run`.
             let runnable = unsafe { words.cast::<Self>().read() };
-            runnable.discard(site, placed);
+            runnable.discard(site, place);
         },
         drop: |words| {
             // SAFETY: as in `run`.
@@ -139,12 +156,12 @@ impl<R: Runnable> InWords for R {}
 impl<R: Runnable> Runnable for Box<R> {
     const IS_HALF: bool = R::IS_HALF;
 
-    fn run(self, site: &Site<'_>, placed: bool) {
-        (*self).run(site, placed);
+    fn run(self, site: &Site<'_>, place: Place) {
+        (*self).run(site, place);
     }
 
-    fn discard(self, site: &Site<'_>, placed: bool) {
-        (*self).discard(site, placed);
+    fn discard(self, site: &Site<'_>, place: Place) {
+        (*self).discard(site, place);
     }
 
     fn is_shell(&self) -> bool {
@@ -219,11 +236,11 @@ impl Job {
     }
 
     #[inline]
-    pub(crate) fn run(self, site: &Site<'_>, placed: bool) {
+    pub(crate) fn run(self, site: &Site<'_>, place: Place) {
         let mut job = mem::ManuallyDrop::new(self);
         // SAFETY: the table belongs to the value in the words, which was not moved out yet; `job`
         // is not dropped.
-        unsafe { (job.table.run)(&mut job.words, site, placed) };
+        unsafe { (job.table.run)(&mut job.words, site, place) };
     }
 
     /// Runs the job where it lies. Its closure is moved out first.
@@ -231,15 +248,15 @@ impl Job {
     /// # Safety
     /// The place holds a job, which is not used again.
     #[inline]
-    pub(crate) unsafe fn run_in_place(job: *mut Self, site: &Site<'_>, placed: bool) {
+    pub(crate) unsafe fn run_in_place(job: *mut Self, site: &Site<'_>, place: Place) {
         // SAFETY: passed on to the caller; the table belongs to the value in the words.
-        unsafe { ((*job).table.run)(&raw mut (*job).words, site, placed) };
+        unsafe { ((*job).table.run)(&raw mut (*job).words, site, place) };
     }
 
-    pub(crate) fn discard(self, site: &Site<'_>, placed: bool) {
+    pub(crate) fn discard(self, site: &Site<'_>, place: Place) {
         let mut job = mem::ManuallyDrop::new(self);
         // SAFETY: as in `run`.
-        unsafe { (job.table.discard)(&mut job.words, site, placed) };
+        unsafe { (job.table.discard)(&mut job.words, site, place) };
     }
 
     pub(crate) fn is_shell(&self) -> bool {
@@ -291,11 +308,9 @@ pub(crate) struct Detached<F> {
 }
 
 impl<F: FnOnce() + Send> Runnable for Detached<F> {
-    const DETACHED: bool = true;
-
     #[inline]
-    fn run(self, site: &Site<'_>, placed: bool) {
-        let started = site.begin(placed, self.since);
+    fn run(self, site: &Site<'_>, place: Place) {
+        let started = site.begin(place, self.since);
         let outcome = catch_unwind(AssertUnwindSafe(self.f));
         site.end(started, outcome.is_ok());
         if let Err(payload) = outcome {
@@ -303,9 +318,55 @@ impl<F: FnOnce() + Send> Runnable for Detached<F> {
         }
     }
 
-    fn discard(self, site: &Site<'_>, placed: bool) {
+    fn discard(self, site: &Site<'_>, place: Place) {
         // In this order: the drop may be the end of the pool, which must not wait for this job then.
-        site.dropped(placed);
+        site.dropped(place);
         quietly(move || drop(self));
+    }
+}
+
+/// A job that was queued over the bound, for which it has no place.
+pub(crate) struct Overdrawn<R, const STRUCTURED: bool> {
+    pub(crate) keeper: Keeper,
+    pub(crate) job: R,
+}
+
+impl<R: Runnable, const STRUCTURED: bool> Overdrawn<R, STRUCTURED> {
+    /// The job, which has come out of the queue.
+    fn take(self, site: &Site<'_>) -> (R, Place) {
+        if STRUCTURED {
+            site.inner.queue.count_overdrawn(-1);
+        }
+        (self.job, Place::Overdrawn(self.keeper))
+    }
+}
+
+impl<R: Runnable, const STRUCTURED: bool> Runnable for Overdrawn<R, STRUCTURED> {
+    const IS_HALF: bool = R::IS_HALF;
+
+    fn run(self, site: &Site<'_>, _: Place) {
+        let (job, place) = self.take(site);
+        job.run(site, place);
+    }
+
+    fn discard(self, site: &Site<'_>, _: Place) {
+        let (job, place) = self.take(site);
+        job.discard(site, place);
+    }
+
+    fn frame(&self) -> *const () {
+        self.job.frame()
+    }
+
+    fn is_of_seat(&self, seat: usize) -> bool {
+        self.job.is_of_seat(seat)
+    }
+
+    fn is_shell(&self) -> bool {
+        self.job.is_shell()
+    }
+
+    fn is_kept(&self) -> bool {
+        self.job.is_kept()
     }
 }

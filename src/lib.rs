@@ -67,6 +67,8 @@ mod fork;
 #[cfg(not(loom))]
 mod handle;
 #[cfg(not(loom))]
+mod inline;
+#[cfg(not(loom))]
 mod inner;
 #[cfg(not(loom))]
 mod job;
@@ -79,8 +81,6 @@ mod looks;
 mod mail;
 #[cfg(not(loom))]
 mod metrics;
-#[cfg(not(loom))]
-mod nesting;
 #[cfg(not(loom))]
 mod pace;
 #[cfg(not(loom))]
@@ -101,6 +101,8 @@ mod shutdown;
 mod site;
 #[cfg(not(loom))]
 mod span;
+#[cfg(not(loom))]
+mod stack;
 #[cfg(shuttle)]
 #[doc(hidden)]
 pub mod stand_in;
@@ -110,6 +112,8 @@ mod stuck;
 mod submit;
 #[cfg(not(loom))]
 mod threads;
+#[cfg(not(loom))]
+mod turn;
 #[cfg(not(loom))]
 mod wait;
 #[cfg(not(loom))]
@@ -148,6 +152,7 @@ pub use self::{
     permit::Permit,
     pool::Pool,
     scope::Scope,
+    submit::Admit,
 };
 
 /// The README's example is compiled and run with the doctests.

@@ -12,7 +12,7 @@ use crate::{
     error::AdmissionError,
     handle::{self, JobHandle},
     inner::Inner,
-    job::{Detached, Runnable},
+    job::{Detached, Keeper, Place, Runnable},
     metrics::Stamp,
     site::Site,
     span,
@@ -40,6 +40,8 @@ pub struct Permit<'p> {
     inner: &'p Arc<Inner>,
     /// Whether it holds a place. One that was granted on a full pool's own thread does not.
     placed: bool,
+    /// Whether its job never runs where it is submitted.
+    deferred: bool,
 }
 
 impl Permit<'_> {
@@ -47,41 +49,77 @@ impl Permit<'_> {
     /// as any other; on a pool that has ended otherwise it runs here, before this returns.
     ///
     /// A permit that was granted on one of the pool's own threads while the queue was full holds no
-    /// place: its job runs here, before this returns.
-    pub fn submit<F, T>(self, f: F) -> JobHandle<T>
+    /// place. On a thread of the pool its job runs in place, or is kept, as
+    /// [Admission](crate::Pool#when-a-job-runs-on-top-of-another) tells. On another thread its job is queued over the
+    /// bound.
+    pub fn submit<F, T>(mut self, f: F) -> JobHandle<T>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let (job, handle) = handle::pair(self.inner, span::carried(f));
-        self.put_in(job);
+        let f = span::carried(f);
+        let used = self.use_up();
+        let (job, handle) = handle::pair(self.inner, used.place(), f);
+        used.put_in(self.inner, job);
         handle
     }
 
     /// Submits a job without a handle. It cannot be refused, and does not wait; see
     /// [`submit`](Self::submit). A panic goes to the pool's panic handler.
-    pub fn spawn<F>(self, f: F)
+    pub fn spawn<F>(mut self, f: F)
     where
         F: FnOnce() + Send + 'static,
     {
         let since = self.inner.timing.stamp();
         let f = span::carried(f);
-        self.put_in(Detached { since, f });
+        let used = self.use_up();
+        used.put_in(self.inner, Detached { since, f });
     }
 
-    fn put_in<R: Runnable + 'static>(mut self, runnable: R) {
+    /// What becomes of its job. From here on nothing is left for the drop to give back.
+    fn use_up(&mut self) -> Used {
         let inner = self.inner;
-        // From here on nothing is left for the drop to give back.
         if !std::mem::take(&mut self.placed) {
-            return inner.run_inline(runnable);
+            let entry = match worker::current_of(&**inner) {
+                Some(current) if !self.deferred => Ok(current.refused()),
+                _ => inner.overdraw(false, Keeper::Nobody),
+            };
+            return match entry {
+                Ok(entry) => Used::Enters(entry),
+                Err(_) if inner.life.is_discarding() => Used::Discarded(Place::None),
+                Err(_) => Used::Enters(Entry::InPlace),
+            };
         }
         if inner.admission.unhold() {
-            inner.put_in(Entry::Place, runnable);
+            Used::Enters(Entry::Queued)
         } else if inner.life.is_discarding() {
-            runnable.discard(&Site::here(inner), true);
+            Used::Discarded(Place::Queue)
         } else {
             inner.admission.release_unused();
-            inner.run_inline(runnable);
+            Used::Enters(Entry::InPlace)
+        }
+    }
+}
+
+/// What a used permit's job comes to.
+enum Used {
+    Enters(Entry),
+    /// The pool has ended, and drops what has not started.
+    Discarded(Place),
+}
+
+impl Used {
+    fn place(&self) -> Place {
+        match self {
+            Self::Enters(entry) => entry.place(),
+            Self::Discarded(place) => *place,
+        }
+    }
+
+    fn put_in<R: Runnable + 'static>(self, inner: &Inner, runnable: R) {
+        match self {
+            Self::Enters(entry) => inner.put_in(entry, runnable),
+            Self::Discarded(place) => runnable.discard(&Site::here(inner), place),
         }
     }
 }
@@ -98,6 +136,7 @@ impl Drop for Permit<'_> {
 /// The future of [`Pool::reserve_async`].
 pub(crate) struct ReserveAsync<'p> {
     inner: &'p Arc<Inner>,
+    deferred: bool,
     /// Its place in the line, while it waits.
     waiting: Option<WaiterId>,
     /// Since when it waits, as long as that is counted. It may be before it has its place in the line: a poll
@@ -106,9 +145,10 @@ pub(crate) struct ReserveAsync<'p> {
 }
 
 impl<'p> ReserveAsync<'p> {
-    pub(crate) fn new(inner: &'p Arc<Inner>) -> Self {
+    pub(crate) fn new(inner: &'p Arc<Inner>, deferred: bool) -> Self {
         Self {
             inner,
+            deferred,
             waiting: None,
             since: None,
         }
@@ -121,10 +161,19 @@ impl<'p> Future for ReserveAsync<'p> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let inner = this.inner;
-        let permit = |placed| Poll::Ready(Ok(Permit { inner, placed }));
+        let deferred = this.deferred;
+        let permit = |placed| {
+            Poll::Ready(Ok(Permit {
+                inner,
+                placed,
+                deferred,
+            }))
+        };
         if this.since.is_none() {
             match inner.admission.try_acquire_held() {
                 Ok(()) => return permit(true),
+                // It does not wait.
+                Err(Refusal::Full) if deferred => return permit(false),
                 // Before it joins the line: the recorder has to know of a wait first.
                 Err(Refusal::Full) => this.since = Some(inner.timing.begins_to_wait()),
                 Err(Refusal::Closed) => {
@@ -175,17 +224,30 @@ impl Drop for ReserveAsync<'_> {
 }
 
 impl Inner {
-    /// A place that is held.
+    /// A place that is held; or on one of the pool's own threads, and for a deferred job, maybe a permit without one.
     pub(crate) fn reserve(self: &Arc<Self>, wait: Wait) -> Result<Permit<'_>, AdmissionError> {
-        let entry = match self.admission.try_acquire_held() {
-            Ok(()) => Ok(Entry::Place),
-            Err(refusal) => self.admit_refused(refusal, wait, |deadline, is_futile| {
-                self.admission.acquire_held(deadline, is_futile)
-            }),
-        };
-        entry.map(|entry| Permit {
+        let deferred = matches!(wait, Wait::Deferred);
+        let granted = |placed| Permit {
             inner: self,
-            placed: matches!(entry, Entry::Place),
-        })
+            placed,
+            deferred,
+        };
+        match (self.admission.try_acquire_held(), wait) {
+            (Ok(()), _) => Ok(granted(true)),
+            (Err(Refusal::Full), Wait::Deferred) => Ok(granted(false)),
+            (Err(Refusal::Full), Wait::Until(_) | Wait::Forever) => {
+                // A thread of the pool that waited for a place might wait for itself.
+                if worker::seat_in(self).is_some() {
+                    return Ok(granted(false));
+                }
+                let acquire = |deadline, is_futile: &dyn Fn() -> bool| {
+                    self.admission.acquire_held(deadline, is_futile)
+                };
+                let entry = self.wait_for_place(wait.deadline(), acquire);
+                entry.map(|entry| granted(matches!(entry, Entry::Queued)))
+            }
+            (Err(refusal), _) => Err(refusal.into()),
+        }
+        .inspect_err(|&reason| self.recorder.rejected(reason))
     }
 }

@@ -3,7 +3,9 @@
 //! Submitted and structured jobs (those of a scope, halves of a join, installed closures) are kept
 //! apart. A thread that waits for structured jobs takes them from the near end of its own structured
 //! deque, down to a *mark*, and must not come across anything else there: see `deque.rs`. Submitted
-//! ones are first in, first out.
+//! ones are first in, first out: all go into the injector, and from there, in batches while they are short,
+//! into the deque of the worker that will run them. Behind its batch lie the jobs that the worker has kept
+//! over the bound (see `inline.rs`). Which of the queues is next decides `turn.rs`.
 //!
 //! The queue is unbounded by itself. What bounds it is the admission in front of it, and for the
 //! shells of cancelled jobs, [`Queue::sweep`].
@@ -14,7 +16,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::{
     deque::{self, Owner, Theft, Thief},
-    job::{Job, Runnable},
+    job::{Job, Place, Runnable},
     pace::Pace,
     site::Site,
     sync::{
@@ -22,11 +24,8 @@ use crate::{
         crossbeam_deque::{Injector, Steal, Stealer, Worker},
         lock, try_lock,
     },
+    turn::Turn,
 };
-
-/// How many jobs a thread takes from its own deque before it looks at the injector first: what its
-/// own jobs submit must not starve the others'. tokio's number; any prime of that size does.
-const FAIRNESS: u32 = if cfg!(shuttle) { 3 } else { 61 };
 
 /// What all threads share of the queue.
 pub(crate) struct Queue {
@@ -41,6 +40,8 @@ pub(crate) struct Queue {
     shells: CachePadded<AtomicI64>,
     /// Jobs in the queues that work on batches and have no place: the items of the batches have.
     placeless: CachePadded<AtomicI64>,
+    /// Structured jobs in the queues that were kept over the bound.
+    overdrawn: CachePadded<AtomicI64>,
     sweeping: Mutex<()>,
 }
 
@@ -68,8 +69,10 @@ pub(crate) struct Local {
     submitted: Worker<Job>,
     /// Last in, first out.
     structured: Owner<Job>,
+    /// How many of the submitted jobs came from the injector in one batch, at most: they lie in front.
+    batch: Cell<usize>,
     pace: Pace,
-    tick: Cell<u32>,
+    pub(crate) turn: Turn,
     random: Cell<u32>,
 }
 
@@ -105,8 +108,9 @@ impl Queue {
                 let local = Local {
                     submitted,
                     structured,
+                    batch: Cell::new(0),
                     pace: Pace::default(),
-                    tick: Cell::new(0),
+                    turn: Turn::new(),
                     random: Cell::new(0x9e37_79b9 ^ (index as u32 + 1)),
                 };
                 (local, stealers)
@@ -120,6 +124,7 @@ impl Queue {
             stray_count: CachePadded::new(AtomicUsize::new(0)),
             shells: CachePadded::new(AtomicI64::new(0)),
             placeless: CachePadded::new(AtomicI64::new(0)),
+            overdrawn: CachePadded::new(AtomicI64::new(0)),
             sweeping: Mutex::new(()),
         };
         (queue, locals)
@@ -177,38 +182,52 @@ impl Queue {
         Some(stray.job)
     }
 
-    /// A job that was left for all, if it is time to look for one before the own deques.
-    #[inline]
-    pub(crate) fn take_in_turn(&self, local: &Local) -> Option<Job> {
-        let tick = local.tick.get().wrapping_add(1);
-        local.tick.set(tick);
-        if tick % FAIRNESS == 0 {
-            insist(|| self.submitted.steal()).inspect(|_| local.serve_nobody())
-        } else {
-            None
+    /// A structured job that was left for all.
+    pub(crate) fn take_structured(&self, local: &Local) -> Option<Job> {
+        if self.structured.is_empty() {
+            return None;
         }
+        local.serve_nobody();
+        insist(|| self.structured.steal())
     }
 
-    /// A job that was left for all, and maybe a batch of others for the own deque. Waits until it is time to look.
-    pub(crate) fn take_injected(&self, local: &Local) -> Option<Job> {
-        // Its own are used up.
-        local.serve_nobody();
-        local.pace.keep();
-        if !self.structured.is_empty() {
-            let job = insist(|| self.structured.steal());
-            if job.is_some() {
-                return job;
-            }
+    /// The oldest stray, for a worker that waits for nothing.
+    pub(crate) fn take_stray_for(&self, local: &Local) -> Option<Job> {
+        self.take_stray().inspect(|_| local.serve_nobody())
+    }
+
+    /// The next of the batch that the worker has taken from the injector.
+    pub(crate) fn take_of_batch(&self, local: &Local) -> Option<Job> {
+        if local.batch.get() == 0 {
+            return None;
         }
-        if let Some(job) = self.take_stray() {
-            return Some(job);
-        }
+        local.pop_submitted()
+    }
+
+    /// A submitted job from the injector; with `takes_batch`, maybe with others for the own deque. To be called when
+    /// nothing is left of the batch before.
+    pub(crate) fn take_submitted_for(&self, local: &Local, takes_batch: bool) -> Option<Job> {
         if self.submitted.is_empty() {
             return None;
         }
+        local.serve_nobody();
+        if !takes_batch {
+            return insist(|| self.submitted.steal());
+        }
         let job = insist(|| self.submitted.steal_batch_and_pop(&local.submitted))?;
-        local.pace.found(1 + local.submitted.len());
+        // What the worker has kept so far lies in front of the batch, and counts as part of it.
+        let batch = local.submitted.len();
+        local.batch.set(batch);
+        local.pace.found(1 + batch);
         Some(job)
+    }
+
+    /// A job that was left for all, and maybe a batch of others for the own deque. Waits until it is time to look.
+    fn take_injected(&self, local: &Local) -> Option<Job> {
+        local.pace.keep();
+        self.take_structured(local)
+            .or_else(|| self.take_stray_for(local))
+            .or_else(|| self.take_submitted_for(local, true))
     }
 
     /// Looks everywhere, for a thread whose own deques are empty and which waits for nothing.
@@ -331,7 +350,10 @@ impl Queue {
         let waiting = deques.sum::<usize>()
             + self.structured.len()
             + self.stray_count.load(Ordering::Relaxed);
-        let left_out = self.shells.load(Ordering::Relaxed) + self.placeless.load(Ordering::Relaxed);
+        let left_out = [&self.shells, &self.placeless, &self.overdrawn]
+            .map(|count| count.load(Ordering::Relaxed))
+            .iter()
+            .sum::<i64>();
         (waiting as u64).saturating_sub(left_out.try_into().unwrap_or(0))
     }
 
@@ -345,6 +367,17 @@ impl Queue {
     pub(crate) fn count_placeless(&self, more: i64) {
         // Release, and Acquire in `placeless`: what it brings is seen.
         self.placeless.fetch_add(more, Ordering::Release);
+    }
+
+    /// So many structured jobs without a place are put into the queues, or, below zero, come out of them.
+    pub(crate) fn count_overdrawn(&self, more: i64) {
+        self.overdrawn.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// How many structured jobs over the bound wait.
+    pub(crate) fn overdrawn(&self) -> u64 {
+        let overdrawn = self.overdrawn.load(Ordering::Relaxed);
+        overdrawn.try_into().unwrap_or(0)
     }
 
     /// Takes one submitted job from anywhere, as any thread may.
@@ -364,6 +397,7 @@ impl Queue {
         while let Some(job) = local.submitted.pop() {
             self.submitted.push(job);
         }
+        local.batch.set(0);
     }
 
     /// A job was taken back from the queue. Returns whether it is time to sweep.
@@ -411,15 +445,24 @@ impl Queue {
 }
 
 impl Local {
-    /// A submitted job, for this thread and those who steal from it.
-    #[inline]
-    pub(crate) fn push(&self, job: Job) {
+    /// A submitted job that the thread keeps over the bound, for itself and for thieves.
+    pub(crate) fn keep(&self, job: Job) {
         self.submitted.push(job);
     }
 
     /// Whether submitted jobs wait here.
     pub(crate) fn has_submitted(&self) -> bool {
         !self.submitted.is_empty()
+    }
+
+    /// Whether submitted jobs wait here behind those of a batch.
+    pub(crate) fn has_kept(&self) -> bool {
+        self.submitted.len() > self.batch.get()
+    }
+
+    /// Waits until it is time to look at the injector.
+    pub(crate) fn keep_pace(&self) {
+        self.pace.keep();
     }
 
     /// Whether no structured jobs wait here.
@@ -513,14 +556,22 @@ impl Local {
         // SAFETY: running it moves its closure out first.
         unsafe {
             self.structured
-                .pop_with(mark, |job| Job::run_in_place(job, site, true))
+                .pop_with(mark, |job| Job::run_in_place(job, site, Place::Queue))
         }
     }
 
-    /// The next of the thread's own submitted jobs.
+    /// The next of the submitted jobs in the thread's own deque.
     #[inline]
     pub(crate) fn pop_submitted(&self) -> Option<Job> {
-        self.submitted.pop().inspect(|_| self.serve_nobody())
+        let job = self.submitted.pop();
+        let batch = self.batch.get();
+        // Thieves may have taken some of it.
+        self.batch.set(if job.is_some() {
+            batch.saturating_sub(1)
+        } else {
+            0
+        });
+        job.inspect(|_| self.serve_nobody())
     }
 
     /// What this thread runs next, from its loop, is for no scope of which it has stolen jobs.
@@ -586,23 +637,48 @@ mod tests {
         }
         owner.set_brief(true);
         for spared in [Spared::None, Spared::Brief, Spared::All] {
-            owner.push(Job::new(Detached { since, f: || () }));
+            owner.keep(Job::new(Detached { since, f: || () }));
             assert_eq!(search(spared), Some(false), "it was submitted");
         }
     }
 
-    /// Failure 29: the injector has its turn, wherever the count of them begins.
+    fn submit(queue: &Queue) {
+        let since = Stamp::NONE;
+        queue.push(Job::new(Detached { since, f: || () }));
+    }
+
     #[test]
-    fn work_from_outside_has_its_turn_while_their_count_wraps() {
-        for before in (0..3 * FAIRNESS).step_by(if cfg!(miri) { 30 } else { 1 }) {
-            let (queue, locals) = Queue::new(1);
-            locals[0].tick.set(u32::MAX - before);
-            for _ in 0..4 {
-                let since = Stamp::NONE;
-                queue.push(Job::new(Detached { since, f: || () }));
-                let is_found = (0..FAIRNESS).any(|_| queue.take_in_turn(&locals[0]).is_some());
-                assert!(is_found, "{before} before the end");
-            }
+    fn r8_a_batch_goes_before_what_lies_in_the_injector() {
+        let (queue, locals) = Queue::new(1);
+        let local = &locals[0];
+        (0..100).for_each(|_| submit(&queue));
+        assert!(queue.take_submitted_for(local, true).is_some());
+        let (batch, left) = (local.batch.get(), queue.injected());
+        assert!(batch > 0 && left > 0);
+        for left_of_batch in (0..batch).rev() {
+            assert!(!local.has_kept());
+            assert!(queue.take_of_batch(local).is_some());
+            assert_eq!((local.batch.get(), queue.injected()), (left_of_batch, left));
         }
+        assert!(queue.take_of_batch(local).is_none());
+        assert!(queue.take_submitted_for(local, false).is_some());
+        assert_eq!(queue.injected(), left - 1);
+    }
+
+    #[test]
+    fn r8_kept_jobs_lie_behind_the_batch() {
+        let (queue, locals) = Queue::new(1);
+        let local = &locals[0];
+        (0..3).for_each(|_| submit(&queue));
+        assert!(queue.take_submitted_for(local, true).is_some());
+        let since = Stamp::NONE;
+        local.keep(Job::new(Detached { since, f: || () }));
+        assert!(local.has_kept());
+        while local.batch.get() > 0 {
+            assert!(local.pop_submitted().is_some());
+        }
+        assert!(local.has_kept());
+        assert!(local.pop_submitted().is_some());
+        assert!(!local.has_kept());
     }
 }

@@ -21,24 +21,19 @@ use std::{
 
 use crate::{
     error::SubmitError,
+    inline::{self, Advice},
     inner::Inner,
-    job::{Job, Runnable},
+    job::{Job, Keeper, Overdrawn, Place, Runnable},
     metrics::Stamp,
-    nesting::Nesting,
     pool::Pool,
     site::Site,
     span::Origin,
     submit::{Entry, Wait},
-    sync::{AtomicBool, Mutex, Ordering, lock, thread_local},
+    sync::{AtomicBool, Mutex, Ordering, lock},
     unwind::{drop_payload, quietly},
     wait::Countdown,
     worker::{self, Current},
 };
-
-thread_local! {
-    /// The inline jobs on the stack of a thread that is not the pool's.
-    static OUTSIDE: Nesting = const { Nesting::new() };
-}
 
 /// A scope in which jobs can be spawned that borrow from outside of it.
 ///
@@ -91,7 +86,7 @@ struct ScopeJob<'scope, F> {
 
 impl<'scope, F: FnOnce(&Scope<'scope>) + Send> Runnable for ScopeJob<'scope, F> {
     #[inline]
-    fn run(self, site: &Site<'_>, placed: bool) {
+    fn run(self, site: &Site<'_>, place: Place) {
         let Self {
             scope,
             since,
@@ -100,7 +95,7 @@ impl<'scope, F: FnOnce(&Scope<'scope>) + Send> Runnable for ScopeJob<'scope, F> 
         } = self;
         // SAFETY: this job is counted until `end`.
         let scope = unsafe { scope.get() };
-        scope.run_job(site, placed, since, |scope| origin.enter(|| f(scope)));
+        scope.run_job(site, place, since, |scope| origin.enter(|| f(scope)));
         // The scope may be gone after this.
         scope.countdown.end(site.inner, site.index());
     }
@@ -115,8 +110,8 @@ impl<'scope, F: FnOnce(&Scope<'scope>) + Send> Runnable for ScopeJob<'scope, F> 
     }
 
     /// A scope waits for all its jobs, and has no way to say that one was dropped.
-    fn discard(self, site: &Site<'_>, placed: bool) {
-        self.run(site, placed);
+    fn discard(self, site: &Site<'_>, place: Place) {
+        self.run(site, place);
     }
 }
 
@@ -139,10 +134,13 @@ impl<'scope> Scope<'scope> {
 
     /// Spawns a job into the scope.
     ///
-    /// The job is given the scope, so that it can spawn more. It may run before this returns: when
-    /// the queue is full, or the pool closed, the spawner runs it itself. So no spawn ever waits, and
-    /// however many jobs are spawned, at most capacity of them wait to be run, and each worker and the
-    /// spawner runs one.
+    /// The job is given the scope, so that it can spawn more. While the queue is full a thread that is not the pool's
+    /// blocks here until there is a place. A thread of the pool never blocks: it runs the job in place, or
+    /// keeps it, as [Admission](crate::Pool#when-a-job-runs-on-top-of-another) tells. On a closed pool the
+    /// job runs on the spawning thread. [`spawn_deferred`](Self::spawn_deferred) never runs it here while the pool is open,
+    /// and never blocks.
+    ///
+    /// **Off the pool**, hold no lock, borrow or permit across it that the scope's jobs need.
     ///
     /// A panic in the job is re-raised by the scope, when all its jobs have ended.
     #[inline]
@@ -165,11 +163,11 @@ impl<'scope> Scope<'scope> {
                         self.push_own(current, job);
                     }
                 } else {
-                    self.run_refused(inner, Some(current), origin, f);
+                    self.enter_refused(inner, current, origin, f);
                 }
             }
-            // Neither full nor closed refuses a spawn that may run inline.
-            _ => drop(self.spawn_aside(Wait::Inline, origin, f)),
+            // Neither full nor closed refuses a spawn that has all the time.
+            _ => drop(self.spawn_aside(Wait::Forever, origin, f)),
         }
     }
 
@@ -186,8 +184,8 @@ impl<'scope> Scope<'scope> {
 
     /// Spawns a job into the scope; waits at most `timeout` while the queue is full.
     ///
-    /// On a thread of the pool it does not wait, and runs the job itself instead; on a closed pool it
-    /// does so too.
+    /// On a thread of the pool it does not wait: see [`spawn`](Self::spawn). On a closed pool the job runs on the
+    /// spawning thread.
     ///
     /// # Errors
     /// [`SubmitError::TimedOut`], with the job.
@@ -196,6 +194,37 @@ impl<'scope> Scope<'scope> {
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
     {
         self.spawn_aside(Wait::at_most(timeout), Origin::here(), f)
+    }
+
+    /// Spawns a job into the scope, which neither runs here nor waits, on any thread.
+    ///
+    /// Without a place in the queue the job is queued over the bound, and counted as
+    /// [`overdrawn`](crate::Snapshot::overdrawn). So something else has to bound such jobs. It is the form for code that holds
+    /// a lock or a borrow that the job needs, for wakers, and for destructors. On a closed pool the job runs on
+    /// the spawning thread.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::Mutex;
+    ///
+    /// let pool = adaptive_pool::Pool::builder().workers(1).capacity(1).build().unwrap();
+    /// let log = Mutex::new(Vec::new());
+    /// pool.scope(|s| {
+    ///     let held = log.lock().unwrap();
+    ///     for n in 0..3 {
+    ///         let log = &log;
+    ///         s.spawn_deferred(move |_| log.lock().unwrap().push(n)); // not here, where it would wait for itself
+    ///     }
+    ///     drop(held);
+    /// });
+    /// assert_eq!(log.into_inner().unwrap().len(), 3);
+    /// ```
+    pub fn spawn_deferred<F>(&self, f: F)
+    where
+        F: FnOnce(&Scope<'scope>) + Send + 'scope,
+    {
+        // Nothing but a closed pool refuses it, where it runs here.
+        drop(self.spawn_aside(Wait::Deferred, Origin::here(), f));
     }
 
     /// Spawns a job in any way.
@@ -207,56 +236,89 @@ impl<'scope> Scope<'scope> {
         let inner = self.inner();
         let current = worker::current_of(inner);
         match inner.admit_structured(wait, current) {
-            Ok(Entry::Place) => {
-                self.countdown.begin(current.map(Current::index));
-                let times = current.map(|current| current.books().times);
-                let since = inner.timing.stamp_task(times);
-                self.push(inner, current, self.job(since, origin, f));
-                Ok(())
-            }
-            Ok(Entry::Inline) => {
-                self.run_refused(inner, current, origin, f);
+            Ok(entry) => {
+                self.enter(inner, current, entry, origin, f);
                 Ok(())
             }
             Err(reason) => Err(SubmitError::new(reason, f)),
         }
     }
 
-    /// Runs a job that has no place, on the calling thread.
+    /// A job that found no place on the calling thread of the pool.
     #[inline(never)]
-    fn run_refused<F>(&self, inner: &Inner, current: Option<&Current>, origin: Origin, f: F)
+    fn enter_refused<F>(&self, inner: &Inner, current: &Current, origin: Origin, f: F)
     where
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
     {
-        self.run_inline(inner, current, origin, f);
-        inner.look_if_drained();
+        match current.refused() {
+            Entry::InPlace => self.run_in_place(inner, Some(current), f),
+            entry => self.enter(inner, Some(current), entry, origin, f),
+        }
     }
 
-    fn run_inline<F>(&self, inner: &Inner, current: Option<&Current>, origin: Origin, f: F)
+    /// What becomes of a job that was let in.
+    fn enter<F>(&self, inner: &Inner, current: Option<&Current>, entry: Entry, origin: Origin, f: F)
+    where
+        F: FnOnce(&Scope<'scope>) + Send + 'scope,
+    {
+        let times = current.map(|current| current.books().times);
+        match entry {
+            Entry::Queued => {
+                self.countdown.begin(current.map(Current::index));
+                let since = inner.timing.stamp_task(times);
+                self.push(inner, current, self.job(since, origin, f));
+            }
+            Entry::Overdrawn(keeper) => {
+                self.countdown.begin(current.map(Current::index));
+                let job = self.job(inner.timing.stamp(), origin, f);
+                self.push_overdrawn(inner, current, keeper, job);
+            }
+            Entry::InPlace => match current {
+                Some(_) => self.run_in_place(inner, current, f),
+                None => inline::outside(|outside| {
+                    match outside.advise(inner.admission.capacity()) {
+                        Advice::RunInPlace => {
+                            outside.run(|| self.run_in_place(inner, None, f));
+                        }
+                        Advice::Keep => {
+                            self.countdown.begin(None);
+                            let job = self.job(inner.timing.stamp_inline(None), origin, f);
+                            // SAFETY: the scope waits for the job before 'scope ends, and so does who borrows the pool.
+                            unsafe { outside.keep_borrowing(inner, Job::borrowing(job)) };
+                        }
+                    }
+                }),
+            },
+        }
+    }
+
+    /// Runs a job that has no place, on the calling thread.
+    fn run_in_place<F>(&self, inner: &Inner, current: Option<&Current>, f: F)
     where
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
     {
         let times = current.map(|current| current.books().times);
         let since = inner.timing.stamp_inline(times);
-        Self::on_nesting(current, |nesting| {
-            if nesting.is_deep() {
-                self.countdown.begin(current.map(Current::index));
-                // SAFETY: the scope waits for the job before 'scope ends, and so does who borrows the pool.
-                unsafe { nesting.leave(inner, Job::borrowing(self.job(since, origin, f))) };
-            } else {
-                let elsewhere = Site::elsewhere(inner);
-                let site = current.map_or(&elsewhere, Current::site);
-                nesting.run(|| self.run_job(site, false, since, f));
+        match current {
+            Some(current) => {
+                let inline = current.inline();
+                inline.run(|| self.run_job(current.site(), Place::None, since, f));
             }
-        });
+            None => self.run_job(&Site::elsewhere(inner), Place::None, since, f),
+        }
+        inner.look_if_drained();
     }
 
-    /// Calls `f` with the inline jobs of the calling thread.
-    #[inline(always)]
-    fn on_nesting<R>(current: Option<&Current>, f: impl FnOnce(&Nesting) -> R) -> R {
-        match current {
-            Some(current) => f(current.nesting()),
-            None => OUTSIDE.with(f),
+    /// Puts a job over the bound into the queue, which is counted already.
+    fn push_overdrawn<J>(&self, inner: &Inner, current: Option<&Current>, keeper: Keeper, job: J)
+    where
+        J: Runnable + 'scope,
+    {
+        inner.queue.count_overdrawn(1);
+        let job = Overdrawn::<_, true> { keeper, job };
+        match keeper {
+            Keeper::Thread(_) => self.push(inner, current, job),
+            Keeper::Nobody => self.push_aside(inner, job),
         }
     }
 
@@ -349,8 +411,8 @@ impl<'scope> Scope<'scope> {
 
     /// Always inlined: else the closure is copied for the call.
     #[inline(always)]
-    fn run_job(&self, site: &Site<'_>, placed: bool, since: Stamp, f: impl FnOnce(&Self)) {
-        let started = site.begin(placed, since);
+    fn run_job(&self, site: &Site<'_>, place: Place, since: Stamp, f: impl FnOnce(&Self)) {
+        let started = site.begin(place, since);
         let outcome = catch_unwind(AssertUnwindSafe(|| f(self)));
         site.end(started, outcome.is_ok());
         if let Err(payload) = outcome {
@@ -393,12 +455,10 @@ impl<'scope> Scope<'scope> {
             }
             result
         };
-        let result = Self::on_nesting(current, |nesting| {
-            nesting.level(|| match current {
-                Some(current) => current.in_frame(self.frame(), run),
-                None => run(),
-            })
-        });
+        let result = match current {
+            Some(current) => current.in_frame(self.frame(), run),
+            None => inline::outside(|outside| outside.level(run)),
+        };
         // The countdown has ended: what its jobs have written is seen.
         let first = self
             .has_panicked()
@@ -465,6 +525,9 @@ impl Pool {
     }
 
     /// As [`scope`](Self::scope), but runs `f` on the calling thread, whatever thread it is.
+    ///
+    /// A caller that is not a thread of the pool runs none of the jobs while the pool is open. Its spawns block while
+    /// the queue is full.
     ///
     /// # Panics
     /// With the first panic of `f` and the jobs, after all of them have ended.

@@ -27,6 +27,7 @@ use crate::{
     drain::Drain,
     error::{ShutdownError, ShutdownReport},
     inner::Inner,
+    job::Place,
     site::Site,
     sync::{Condvar, Instant, Mutex, MutexGuard, lock, wait_timeout},
     worker,
@@ -134,7 +135,7 @@ impl Inner {
         let counts = || {
             let sums = self.recorder.sums();
             // Those come with items that have places, and bring none: so none is new if all had ended above.
-            (sums.inlined + self.queue.placeless(), sums.ended())
+            (sums.unplaced() + self.queue.placeless(), sums.ended())
         };
         let drain = &self.life.drain;
         if drain.try_stop(&self.admission, &self.sleep, counts) {
@@ -165,7 +166,7 @@ impl Inner {
                 self.queue.push_structured(job);
                 is_left = true;
             } else {
-                job.discard(&site, true);
+                job.discard(&site, Place::Queue);
             }
         }
         if is_left {
@@ -229,17 +230,19 @@ impl Inner {
         let mut state = lock(&self.life.state);
         // Structured jobs and items of batches stay in the queue: somebody waits for them. One that moves from one deque to
         // another meanwhile is not seen, and tells nobody; so this looks again by itself, too.
-        while self.admission.queued() > self.queue.structured() + self.recorder.batched() {
+        while self.admission.queued() > self.queue.structured() + self.recorder.batched()
+            || self.recorder.overdrawn_now() > self.queue.overdrawn()
+        {
             state = self
                 .life
                 .wait(state, Instant::now().checked_add(LOOK_AGAIN));
         }
         drop(state);
         let report = self.report();
-        let inlined = self.recorder.sums().inlined;
+        let unplaced = self.recorder.sums().unplaced();
         ShutdownError::TimedOut {
             report,
-            running: self.admission.outstanding(inlined, report.total()),
+            running: self.admission.outstanding(unplaced, report.total()),
         }
     }
 

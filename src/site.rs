@@ -4,6 +4,7 @@
 use crate::{
     admission, away,
     inner::Inner,
+    job::Place,
     metrics::{self, Guest, GuestCell, Stamp, Started},
     worker,
 };
@@ -67,18 +68,18 @@ impl<'a> Site<'a> {
 }
 
 impl Site<'_> {
-    /// A job starts. With a place, which it has since then, it gives it back. Returns when it starts.
+    /// A job starts. A place, which it has since then, is given back. Returns when it starts.
     #[inline]
-    pub(crate) fn begin(&self, placed: bool, since: Stamp) -> Started {
+    pub(crate) fn begin(&self, place: Place, since: Stamp) -> Started {
         match &self.books {
-            Some(books) if placed => {
+            Some(books) if place == Place::Queue => {
                 if self.inner.admission.release_unattended(books.places) {
                     self.inner.timing.starts(Some(books.times), true, since)
                 } else {
                     self.begin_attended(books, since)
                 }
             }
-            _ => self.begin_aside(placed, since),
+            _ => self.begin_aside(place, since),
         }
     }
 
@@ -93,17 +94,22 @@ impl Site<'_> {
 
     /// The same without a place, or on a thread that is not the pool's.
     #[inline(never)]
-    fn begin_aside(&self, placed: bool, since: Stamp) -> Started {
+    fn begin_aside(&self, place: Place, since: Stamp) -> Started {
         if self.books.is_none() {
             away::begin(self.inner);
         }
-        if placed {
-            self.inner.recorder.started_elsewhere();
-            self.inner.admission.release();
-        } else {
-            self.inner.recorder.inlined(self.counts());
+        match place {
+            Place::Queue => {
+                self.inner.recorder.started_elsewhere();
+                self.inner.admission.release();
+            }
+            Place::None => self.inner.recorder.inlined(self.counts()),
+            Place::Overdrawn(keeper) => {
+                self.inner.recorder.started_overdrawn(self.counts(), keeper);
+            }
         }
-        self.inner.timing.starts(self.times(), placed, since)
+        let was_queued = place != Place::None;
+        self.inner.timing.starts(self.times(), was_queued, since)
     }
 
     /// A job has run, which started then. Its handle must not say so before this was called.
@@ -117,19 +123,25 @@ impl Site<'_> {
         }
     }
 
-    /// A job was dropped un-run. With a place, it gives it back.
-    pub(crate) fn dropped(&self, placed: bool) {
+    /// A job was dropped un-run.
+    pub(crate) fn dropped(&self, place: Place) {
         self.inner.recorder.dropped();
-        if placed {
-            self.inner.admission.release();
-        }
-        self.inner.look_if_drained();
+        self.leave(place);
     }
 
-    /// A job that holds a place was cancelled by its handle.
-    pub(crate) fn cancelled(&self) {
+    /// A job was cancelled by its handle, or with its batch.
+    pub(crate) fn cancelled(&self, place: Place) {
         self.inner.recorder.cancelled();
-        self.inner.admission.release();
+        self.leave(place);
+    }
+
+    /// A job has left the queue un-run.
+    fn leave(&self, place: Place) {
+        match place {
+            Place::Queue => self.inner.admission.release(),
+            Place::None => {}
+            Place::Overdrawn(keeper) => self.inner.recorder.left_overdrawn(keeper),
+        }
         self.inner.look_if_drained();
     }
 }

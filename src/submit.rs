@@ -6,8 +6,9 @@ use crate::{
     admission::Refusal,
     error::{AdmissionError, SubmitError},
     handle::{self, JobHandle},
+    inline::{self, Advice},
     inner::Inner,
-    job::{Detached, Job, Runnable},
+    job::{Detached, Job, Keeper, Place, Runnable},
     permit::{Permit, ReserveAsync},
     pool::Pool,
     site::Site,
@@ -23,8 +24,8 @@ pub(crate) enum Wait {
     Never,
     Until(Instant),
     Forever,
-    /// Not at all: it runs its job itself.
-    Inline,
+    /// Not at all: without a place its job is queued over the bound.
+    Deferred,
 }
 
 impl Wait {
@@ -44,21 +45,32 @@ impl Wait {
 }
 
 /// How a job gets in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {
     /// It has a place in the queue.
-    Place,
-    /// It has none, and is run at once by who brought it.
-    Inline,
+    Queued,
+    /// It has none, and runs at once on the thread that brought it.
+    InPlace,
+    /// It has none, and is queued over the bound. It is counted already.
+    Overdrawn(Keeper),
+}
+
+impl Entry {
+    pub(crate) fn place(self) -> Place {
+        match self {
+            Self::Queued => Place::Queue,
+            Self::InPlace => Place::None,
+            Self::Overdrawn(keeper) => Place::Overdrawn(keeper),
+        }
+    }
 }
 
 impl Inner {
     #[inline]
     pub(crate) fn admit(&self, wait: Wait) -> Result<Entry, AdmissionError> {
         match self.try_acquire_by(worker::current_of(self)) {
-            Ok(()) => Ok(Entry::Place),
-            Err(refusal) => self.admit_refused(refusal, wait, |deadline, is_futile| {
-                self.admission.acquire(deadline, is_futile)
-            }),
+            Ok(()) => Ok(Entry::Queued),
+            Err(refusal) => self.admit_refused(refusal, wait),
         }
     }
 
@@ -69,61 +81,65 @@ impl Inner {
         self.admission.try_acquire_here(places)
     }
 
-    /// How a structured job gets in. One that may wait or run inline is refused by nothing but its
-    /// timeout.
+    /// How a structured job gets in. A closed pool refuses none but those that never wait: they run in place there.
     pub(crate) fn admit_structured(
         &self,
         wait: Wait,
         current: Option<&Current>,
     ) -> Result<Entry, AdmissionError> {
         let taken = match (current, wait) {
-            (Some(current), Wait::Inline) => current.take_place(),
+            (Some(current), Wait::Forever) => current.take_place(),
             _ => self.try_acquire_by(current),
         };
-        match taken {
-            Ok(()) => Ok(Entry::Place),
-            Err(refusal) => match (AdmissionError::from(refusal), wait) {
-                (reason, Wait::Never) => {
-                    self.recorder.rejected(reason);
-                    Err(reason)
-                }
-                (AdmissionError::Full, Wait::Until(_) | Wait::Forever) if current.is_none() => {
-                    let acquire = |deadline, is_futile: &dyn Fn() -> bool| {
-                        self.admission.acquire(deadline, is_futile)
-                    };
-                    match self.wait_for_place(wait.deadline(), acquire) {
-                        Ok(entry) => Ok(entry),
-                        Err(AdmissionError::Closed) => Ok(Entry::Inline),
-                        Err(reason) => {
-                            self.recorder.rejected(reason);
-                            Err(reason)
-                        }
-                    }
-                }
-                _ => Ok(Entry::Inline),
-            },
+        let entry = match taken {
+            Ok(()) => Ok(Entry::Queued),
+            Err(refusal) => self.enter_refused(refusal, wait, current),
+        };
+        match (entry, wait, current) {
+            (Err(AdmissionError::Closed), Wait::Never, _) => entry,
+            (Err(AdmissionError::Closed), _, Some(current)) => Ok(current.refused()),
+            (Err(AdmissionError::Closed), _, None) => Ok(Entry::InPlace),
+            _ => entry,
+        }
+        .inspect_err(|&reason| self.recorder.rejected(reason))
+    }
+
+    /// How an item of a batch gets in whose result the caller waits for next, so that a thread of the pool runs it
+    /// in place as it runs what it waits for.
+    pub(crate) fn admit_item(&self) -> Result<Entry, AdmissionError> {
+        let current = worker::current_of(self);
+        match self.try_acquire_by(current) {
+            Ok(()) => Ok(Entry::Queued),
+            Err(Refusal::Full) if current.is_some() => Ok(Entry::InPlace),
+            Err(refusal) => self.admit_refused(refusal, Wait::Forever),
         }
     }
 
-    /// What becomes of a caller who found no room. `acquire` waits for it.
     #[cold]
-    pub(crate) fn admit_refused(
+    fn admit_refused(&self, refusal: Refusal, wait: Wait) -> Result<Entry, AdmissionError> {
+        let current = worker::current_of(self);
+        self.enter_refused(refusal, wait, current)
+            .inspect_err(|&reason| self.recorder.rejected(reason))
+    }
+
+    /// What becomes of a job that found no place.
+    fn enter_refused(
         &self,
         refusal: Refusal,
         wait: Wait,
-        acquire: impl FnOnce(Option<Instant>, &dyn Fn() -> bool) -> Result<(), AdmissionError>,
+        current: Option<&Current>,
     ) -> Result<Entry, AdmissionError> {
-        let outcome = match (refusal, wait) {
-            (Refusal::Closed, _) => Err(AdmissionError::Closed),
-            (Refusal::Full, Wait::Never) => Err(AdmissionError::Full),
-            // A worker that waited for a place might wait for itself.
-            (Refusal::Full, _) if worker::seat_in(self).is_some() => Ok(Entry::Inline),
-            (Refusal::Full, Wait::Inline) => Ok(Entry::Inline),
-            (Refusal::Full, Wait::Until(_) | Wait::Forever) => {
-                self.wait_for_place(wait.deadline(), acquire)
-            }
-        };
-        outcome.inspect_err(|&reason| self.recorder.rejected(reason))
+        match (refusal, wait, current) {
+            (Refusal::Closed, ..) => Err(AdmissionError::Closed),
+            (Refusal::Full, Wait::Never, _) => Err(AdmissionError::Full),
+            (Refusal::Full, Wait::Deferred, _) => Ok(self.overdraw(true, Keeper::Nobody)?),
+            // A thread of the pool that waited for a place might wait for itself.
+            (Refusal::Full, Wait::Until(_) | Wait::Forever, Some(current)) => Ok(current.refused()),
+            (Refusal::Full, Wait::Until(_) | Wait::Forever, None) => self
+                .wait_for_place(wait.deadline(), |deadline, is_futile| {
+                    self.admission.acquire(deadline, is_futile)
+                }),
+        }
     }
 
     /// Blocks until `acquire` has a place. If the thread is another pool's worker, a spare may take its
@@ -143,27 +159,40 @@ impl Inner {
         let acquired = worker::blocking(|| acquire(deadline, &is_futile));
         self.timing.has_waited(since, acquired.is_ok());
         match acquired {
-            Ok(()) => Ok(Entry::Place),
-            Err(AdmissionError::TimedOut) if was_stuck.get() => Ok(Entry::Inline),
+            Ok(()) => Ok(Entry::Queued),
+            Err(AdmissionError::TimedOut) if was_stuck.get() => Ok(Entry::InPlace),
             Err(reason) => Err(reason),
         }
     }
 
     /// Runs a job that has no place, here.
     #[cold]
-    pub(crate) fn run_inline<R: Runnable + 'static>(&self, runnable: R) {
+    fn run_in_place<R: Runnable + 'static>(&self, runnable: R) {
         match worker::current_of(self) {
-            Some(current) if R::DETACHED => current.run_inline(Job::new(runnable)),
-            _ => runnable.run(&Site::here(self), false),
+            Some(current) => current
+                .inline()
+                .run(|| runnable.run(current.site(), Place::None)),
+            None => self.run_outside(runnable),
         }
         self.look_if_drained();
+    }
+
+    /// The same on a thread without a loop.
+    fn run_outside<R: Runnable + 'static>(&self, runnable: R) {
+        inline::outside(|outside| match outside.advise(self.admission.capacity()) {
+            Advice::RunInPlace => {
+                outside.run(|| runnable.run(&Site::elsewhere(self), Place::None));
+            }
+            Advice::Keep => outside.keep(self, Job::new(runnable)),
+        });
     }
 
     #[inline]
     pub(crate) fn put_in<R: Runnable + 'static>(&self, entry: Entry, runnable: R) {
         match entry {
-            Entry::Place => self.enqueue(Job::new(runnable)),
-            Entry::Inline => self.run_inline(runnable),
+            Entry::Queued => self.enqueue(Job::new(runnable)),
+            Entry::InPlace => self.run_in_place(runnable),
+            Entry::Overdrawn(keeper) => self.enqueue_overdrawn(keeper, runnable),
         }
     }
 
@@ -193,11 +222,114 @@ impl Inner {
         let origin = Origin::here();
         match self.admit(wait) {
             Ok(entry) => {
-                let (job, handle) = handle::pair(self, origin.carry(f));
+                let (job, handle) = handle::pair(self, entry.place(), origin.carry(f));
                 self.put_in(entry, job);
                 Ok(handle)
             }
             Err(reason) => Err(SubmitError::new(reason, f)),
+        }
+    }
+}
+
+/// How one job gets in, when the short forms do not say enough: made by [`Pool::admit`].
+///
+/// Each option returns the changed value; one of [`submit`](Self::submit), [`spawn`](Self::spawn),
+/// [`reserve`](Self::reserve) and their async forms ends the chain.
+///
+/// # Examples
+/// ```
+/// let pool = adaptive_pool::Pool::builder().workers(1).capacity(1).build().unwrap();
+/// // On any thread, on a full queue too: neither run in place nor waited for.
+/// for _ in 0..10 {
+///     pool.admit().deferred().spawn(|| ()).unwrap();
+/// }
+/// assert_eq!(pool.shutdown().completed, 10);
+/// ```
+#[must_use = "it admits nothing before `submit`, `spawn` or `reserve`"]
+#[derive(Clone, Copy, Debug)]
+pub struct Admit<'p> {
+    inner: &'p Arc<Inner>,
+    deferred: bool,
+}
+
+impl<'p> Admit<'p> {
+    /// The job neither runs in place nor waits, on any thread. Without a place it is queued over the bound, and counted
+    /// as [`overdrawn`](crate::Snapshot::overdrawn).
+    ///
+    /// It is the form for wakers, for destructors, for code that holds a lock or a borrow that the job needs, and for
+    /// jobs that something else bounds, as one for each task of an executor. Nothing else bounds them.
+    pub fn deferred(mut self) -> Self {
+        self.deferred = true;
+        self
+    }
+
+    fn wait(self) -> Wait {
+        if self.deferred {
+            Wait::Deferred
+        } else {
+            Wait::Forever
+        }
+    }
+
+    /// As [`Pool::submit`], with these options.
+    ///
+    /// # Errors
+    /// [`SubmitError::Closed`], with the job.
+    pub fn submit<F, T>(self, f: F) -> Result<JobHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.inner.submit(self.wait(), f)
+    }
+
+    /// As [`Pool::spawn`], with these options.
+    ///
+    /// # Errors
+    /// [`SubmitError::Closed`], with the job.
+    pub fn spawn<F>(self, f: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        self.inner.spawn(self.wait(), f)
+    }
+
+    /// As [`Pool::reserve`], with these options. The job of a deferred permit is deferred.
+    ///
+    /// # Errors
+    /// [`AdmissionError::Closed`].
+    pub fn reserve(self) -> Result<Permit<'p>, AdmissionError> {
+        self.inner.reserve(self.wait())
+    }
+
+    /// As [`Pool::reserve_async`], with these options.
+    ///
+    /// # Errors
+    /// [`AdmissionError::Closed`].
+    pub fn reserve_async(
+        self,
+    ) -> impl Future<Output = Result<Permit<'p>, AdmissionError>> + Send + Sync + Unpin {
+        ReserveAsync::new(self.inner, self.deferred)
+    }
+
+    /// As [`Pool::submit_async`], with these options.
+    ///
+    /// # Errors
+    /// [`SubmitError::Closed`], with the job.
+    pub fn submit_async<F, T>(
+        self,
+        f: F,
+    ) -> impl Future<Output = Result<JobHandle<T>, SubmitError<F>>> + Send + use<'p, F, T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let permit = self.reserve_async();
+        async move {
+            match permit.await {
+                Ok(permit) => Ok(permit.submit(f)),
+                Err(reason) => Err(SubmitError::new(reason, f)),
+            }
         }
     }
 }
@@ -211,13 +343,47 @@ impl Inner {
 /// bounded number of times. With room free every form is admitted at once, whatever its timeout.
 /// The timeout ends with admission: it is not the job's.
 ///
-/// **On a thread of the same pool none of them waits**, since it might wait for itself: when the
-/// queue is full, the job runs at once on the caller's stack, and counts as `inlined`. (Spawned jobs
-/// that bring each other so, more than 16 deep, run when the outermost of them has returned.) Only
-/// the `try_` forms still refuse it. A worker of another pool does wait, and a spare thread takes its
-/// place there; but if all threads of this pool are blocked in waits themselves, maybe for that one, it goes on
-/// in the same way.
+/// ## When a job runs on top of another
+///
+/// **On a thread of the same pool none of these waits**, since it might wait for itself. When the queue is full, the job
+/// runs *in place*: at once, on the caller's stack, before the call returns (counted as
+/// [`inlined`](crate::Snapshot::inlined)). So it runs inside of whatever the job beneath has entered: a lock, a borrowed
+/// `RefCell`, a `block_on`, a tracing span, a transaction. A job also runs on top of another when a thread of the pool joins or polls
+/// its [`JobHandle`], in a scope or join that waits for it, and anywhere in rayon's own waits. Only the `deferred` forms never run where they are
+/// brought: [`admit().deferred()`](Admit::deferred) and [`Scope::spawn_deferred`](crate::Scope::spawn_deferred).
+///
+/// A job runs in place while half of the thread's stack is left. Beyond that, and once a job that itself runs in place has used up its
+/// turn (64 jobs, or 10 ms), the job is *kept*: it lies in the thread's own deque, over the bound, where other workers steal it.
+/// A thread keeps at most `capacity` jobs so, and then goes on in place down to a quarter of its stack. Kept jobs are counted as
+/// [`overdrawn`](crate::Snapshot::overdrawn). The `try_` forms refuse instead.
+///
+/// | form | off the pool, queue full | on a thread of the pool, queue full | closed |
+/// |---|---|---|---|
+/// | `submit`, `spawn`, `reserve` | waits | in place, or kept | refused |
+/// | `submit_timeout`, `spawn_timeout`, `reserve_deadline` and the like | waits until then | in place, or kept | refused |
+/// | `submit_async`, `reserve_async` | pending | in place, or kept | refused |
+/// | `try_submit`, `try_spawn`, `try_reserve` | refused | refused | refused |
+/// | `admit().deferred()` | queued over the bound | queued over the bound | refused |
+/// | `Scope::spawn` | waits | in place, or kept | on the caller |
+/// | `Scope::spawn_timeout` | waits until then | in place, or kept | on the caller |
+/// | `Scope::try_spawn` | refused | refused | refused |
+/// | `Scope::spawn_deferred` | queued over the bound | queued over the bound | on the caller |
+/// | `Permit::submit`, `Permit::spawn` | has a place | has a place; one without, in place or kept | has a place; on the caller after the end |
+/// | items of `map`, `for_each` and their kin | wait | in place, or kept | on the consumer |
+/// | `install`, `scope`, `join` | wait | the closure runs here | on the caller |
+///
+/// A worker of another pool counts as off the pool: it waits, and a spare thread takes its place there. If all threads of this pool
+/// are blocked in waits themselves, maybe for that very worker, it runs the job itself.
 impl Pool {
+    /// How one job gets in, when the short forms do not say enough.
+    #[inline]
+    pub fn admit(&self) -> Admit<'_> {
+        Admit {
+            inner: &self.inner,
+            deferred: false,
+        }
+    }
+
     /// Takes a place in the queue; waits while there is none.
     ///
     /// # Errors
@@ -261,7 +427,7 @@ impl Pool {
     pub fn reserve_async(
         &self,
     ) -> impl Future<Output = Result<Permit<'_>, AdmissionError>> + Send + Sync + Unpin {
-        ReserveAsync::new(&self.inner)
+        ReserveAsync::new(&self.inner, false)
     }
 
     /// Submits a job; waits while the queue is full.

@@ -61,7 +61,7 @@ use crate::{
     countdown::{Ending, Tally},
     deque::Theft,
     inner::Inner,
-    job::Job,
+    job::{Job, Place},
     linger::linger,
     site::Site,
     stuck::{self, Blocked},
@@ -158,7 +158,7 @@ impl OfSeat {
             let runner = if rest.is_due() { None } else { self.runner() };
             match runner.map_or(Theft::Empty, |runner| current.follow(runner, is_due)) {
                 Theft::Success(job) => {
-                    current.in_frame(frame, || job.run(current.site(), true));
+                    current.in_frame(frame, || job.run(current.site(), Place::Queue));
                     backoff.reset();
                 }
                 // A job of a scope farther out lies in front. It would cost two fences each time.
@@ -220,7 +220,7 @@ impl OfOther {
         while stuck::block(inner, None, has_ended, || is_there.get()) == Blocked::Stuck {
             match take_back() {
                 Some(job) => {
-                    job.run(&Site::elsewhere(inner), true);
+                    job.run(&Site::elsewhere(inner), Place::Queue);
                     // No worker of its pool runs dry after it.
                     inner.look_if_drained();
                 }
@@ -362,7 +362,7 @@ impl Countdown {
                 if looks && !rest.is_due() {
                     match current.take_back(current.frame()) {
                         Theft::Success(job) => {
-                            job.run(current.site(), true);
+                            job.run(current.site(), Place::Queue);
                             follows = true;
                         }
                         Theft::Unwanted => looks = false,
@@ -399,7 +399,7 @@ impl Countdown {
         let Some(job) = inner.queue.take_stray_of(self) else {
             return false;
         };
-        job.run(&Site::here(inner), true);
+        job.run(&Site::here(inner), Place::Queue);
         // The thread may be another pool's, or with rayon: no worker of its pool runs dry after it.
         inner.look_if_drained();
         true

@@ -17,6 +17,9 @@
 //! whether its own wait is over. If nobody has taken it for [`HOPPING`], all other threads are busy:
 //! then the waiting thread runs **one** job itself, as rayon itself would do in its place, and looks
 //! at its wait again. So the job is not stranded, and the wait is not either.
+//!
+//! **A call that a worker takes up in its turn.** A worker that serves rayon between two jobs of its loop may come across
+//! a call, too. It puts the call back into rayon, and leaves rayon's work alone for a while, so that a sleeper finds the call.
 
 mod current;
 mod thefts;
@@ -29,11 +32,12 @@ pub(crate) use self::current::{
 };
 use crate::{
     inner::Inner,
-    job::Job,
+    job::{Job, Place},
     mail::{self, Look},
     queue::Spared,
     sleep::DozeEnd,
     sync::{Instant, rayon_core, thread},
+    turn::Source,
 };
 
 /// How long a worker dozes before it lets rayon have its thread. A doze is cheaper to end than
@@ -109,8 +113,14 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
         return;
     }
     let since = since.unwrap_or_else(Instant::now);
-    if since.elapsed() < HOPPING {
-        thread::yield_now();
+    let in_turn = current.is_first_of_rayon();
+    if in_turn || since.elapsed() < HOPPING {
+        if in_turn {
+            // It comes to all jobs by its loop, and takes the call when that runs dry.
+            current.leave_rayon_until(Instant::now() + HOPPING);
+        } else {
+            thread::yield_now();
+        }
         // On a thread of its pool this needs no handle to the pool: rayon finds it by the thread.
         rayon_core::spawn(call(inner, Errand::Work(Some(since))));
         return;
@@ -134,10 +144,11 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
 
 #[inline]
 fn execute(current: &Current, job: Job) {
+    current.inline().begin_turn();
     if current.inner().life.is_discarding() {
-        job.discard(current.site(), true);
+        job.discard(current.site(), Place::Queue);
     } else {
-        job.run(current.site(), true);
+        job.run(current.site(), Place::Queue);
     }
 }
 
@@ -187,6 +198,7 @@ fn run(current: &Current) {
 fn work(current: &Current) -> Next {
     let inner = current.inner();
     inner.timing.next_does_not_follow(current.books().times);
+    current.seat.local.turn.resume();
     loop {
         read_mail(current);
         if is_one_too_many(current) {
@@ -235,36 +247,93 @@ fn leave_for_good(current: &Current) -> Next {
     Next::Leave
 }
 
-/// Runs a job from the own deques or the injectors. False if there is none.
+/// Runs a job from the source that has its turn, or from the next that has one. False if none has.
 #[inline]
 fn run_next(current: &Current) -> bool {
+    let turn = &current.seat.local.turn;
+    let timing = &current.inner().timing;
+    timing.next_follows(current.books().times);
+    for _ in 0..=Source::COUNT {
+        if run_from(current, turn.source()) {
+            turn.ran(1);
+            return true;
+        }
+        turn.found_nothing();
+    }
+    false
+}
+
+/// Runs a job from this source. False if there is none.
+#[inline]
+fn run_from(current: &Current, source: Source) -> bool {
     let inner = current.inner();
     let local = &current.seat.local;
-    inner.timing.next_follows(current.books().times);
-    if let Some(job) = inner.queue.take_in_turn(local) {
+    let job = match source {
+        Source::Own => {
+            current.inline().begin_turn();
+            // Not `execute`: no structured job is ever discarded.
+            return local.run_structured(0, current.site());
+        }
+        Source::Kept if local.has_kept() => local.pop_submitted(),
+        Source::Kept => None,
+        Source::Submitted => return run_submitted(current),
+        Source::Structured => inner.queue.take_structured(local),
+        Source::Strays => inner.queue.take_stray_for(local),
+        Source::Rayon => return run_of_rayon(current),
+    };
+    let is_found = job.is_some();
+    if let Some(job) = job {
         execute(current, job);
-        return true;
     }
-    // Not `execute`: no structured job is ever discarded.
-    if local.run_structured(0, current.site()) {
-        return true;
+    is_found
+}
+
+/// Runs the oldest submitted job that the worker may take.
+#[inline]
+fn run_submitted(current: &Current) -> bool {
+    match current.inner().queue.take_of_batch(&current.seat.local) {
+        Some(job) => {
+            execute(current, job);
+            true
+        }
+        None => run_injected(current),
     }
-    if let Some(job) = local.pop_submitted() {
-        execute(current, job);
-        return true;
-    }
+}
+
+/// Runs a submitted job from the injector.
+fn run_injected(current: &Current) -> bool {
+    let inner = current.inner();
+    let local = &current.seat.local;
     inner.admission.give_way(|| inner.queue.injected());
-    let Some(job) = inner.queue.take_injected(local) else {
+    if local.turn.is_alone() {
+        local.keep_pace();
+    }
+    // What is long is left to all, and kept in its order.
+    let takes_batch = local.turn.are_short();
+    let Some(job) = inner.queue.take_submitted_for(local, takes_batch) else {
         return false;
     };
-    if local.has_submitted() {
+    if takes_batch && local.has_submitted() {
         // While the batch was on its way here nobody could see it, and this worker had not promised
-        // to look for it: somebody may have lain down because of that.
+        // to look for it: another may have lain down because of that.
         let duty = inner.sleep.after_push();
         inner.fulfil(duty);
     }
     execute(current, job);
     true
+}
+
+/// Runs a piece of rayon's work.
+fn run_of_rayon(current: &Current) -> bool {
+    current.inline().begin_turn();
+    let ran = current.run_of_rayon();
+    if ran {
+        let timing = &current.inner().timing;
+        timing.next_does_not_follow(current.books().times);
+        // Its end may be what a shutdown waits for, if it was a job's.
+        current.inner().look_if_drained();
+    }
+    ran
 }
 
 /// The own deques and the injectors are empty.

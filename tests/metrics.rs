@@ -123,12 +123,14 @@ fn m1_steals_are_counted() {
         let own = Arc::clone(&pool);
         let outer = pool.submit(move || {
             let (send, receive) = std::sync::mpsc::channel();
-            for _ in 0..2 {
-                let send = send.clone();
-                own.spawn(move || send.send(()).unwrap()).unwrap();
-            }
-            receive.recv().unwrap();
-            receive.recv().unwrap();
+            own.in_place_scope(|s| {
+                for _ in 0..2 {
+                    let send = send.clone();
+                    s.spawn(move |_| send.send(()).unwrap());
+                }
+                receive.recv().unwrap();
+                receive.recv().unwrap();
+            });
         });
         outer.unwrap().join().unwrap();
         pool.shutdown();
@@ -149,6 +151,7 @@ fn assert_monotone(before: &Snapshot, now: &Snapshot) {
             seen.cancelled,
             seen.dropped,
             seen.inlined,
+            seen.overdrawn,
             seen.steals,
             seen.rejected_full,
             seen.rejected_timed_out,

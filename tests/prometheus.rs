@@ -102,6 +102,8 @@ fn expected(seen: &Snapshot) -> BTreeMap<String, f64> {
         ("steals_total", seen.steals),
         ("scale_ups_total", seen.scale_ups),
         ("parks_total", seen.parks),
+        ("jobs_overdrawn_total", seen.overdrawn),
+        ("overdrawn_jobs", seen.overdrawn_now),
         ("thread_start_failures_total", seen.thread_start_failures),
     ]
     .map(|(name, value)| (format!("adaptive_pool_{name}"), value as f64))

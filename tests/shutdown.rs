@@ -331,35 +331,31 @@ fn d5_a_shutdown_inside_a_job_on_its_callers_thread_does_not_hang() {
             );
             pool.shutdown();
         };
-        for is_closed in [true, false] {
-            for way in 0..3 {
-                let pool = pool(1, 1);
-                let other = Pool::builder().workers(1).capacity(1).build().unwrap();
-                other.close();
-                let held = fill(&pool, 1);
-                if is_closed {
-                    pool.close();
-                }
-                let ran = AtomicUsize::new(0);
-                let job = || {
-                    inside(&pool);
-                    ran.fetch_add(1, Ordering::Relaxed);
-                };
-                match way {
-                    0 => pool.in_place_scope(|s| s.spawn(|_| job())),
-                    1 => pool.for_each(0..20, |_| job()),
-                    // Beneath a job of another pool.
-                    _ => pool.in_place_scope(|s| {
-                        s.spawn(|_| other.in_place_scope(|s| s.spawn(|_| job())));
-                    }),
-                }
-                assert_eq!(ran.load(Ordering::Relaxed), if way == 1 { 20 } else { 1 });
-                drop(held);
-                // Outside of the job it waits.
-                let ended = pool.shutdown().total();
-                assert_eq!(ended, 2 + if way == 1 { 20 } else { 1 });
-                assert_conserved(&pool);
+        for way in 0..3 {
+            let pool = pool(1, 1);
+            let other = Pool::builder().workers(1).capacity(1).build().unwrap();
+            other.close();
+            let held = fill(&pool, 1);
+            pool.close();
+            let ran = AtomicUsize::new(0);
+            let job = || {
+                inside(&pool);
+                ran.fetch_add(1, Ordering::Relaxed);
+            };
+            match way {
+                0 => pool.in_place_scope(|s| s.spawn(|_| job())),
+                1 => pool.for_each(0..20, |_| job()),
+                // Beneath a job of another pool.
+                _ => pool.in_place_scope(|s| {
+                    s.spawn(|_| other.in_place_scope(|s| s.spawn(|_| job())));
+                }),
             }
+            assert_eq!(ran.load(Ordering::Relaxed), if way == 1 { 20 } else { 1 });
+            drop(held);
+            // Outside of the job it waits.
+            let ended = pool.shutdown().total();
+            assert_eq!(ended, 2 + if way == 1 { 20 } else { 1 });
+            assert_conserved(&pool);
         }
     });
 }

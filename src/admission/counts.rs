@@ -4,16 +4,16 @@ use super::{Admission, Desk, PLACE};
 use crate::sync::{Ordering, lock};
 
 impl Admission {
-    /// The jobs that were let in and have not ended, held places not counted, if `inlined` came in
+    /// The jobs that were let in and have not ended, held places not counted, if `unplaced` came in
     /// without a place and `ended` have ended.
-    pub(crate) fn outstanding(&self, inlined: u64, ended: u64) -> u64 {
-        self.outstanding_at(&lock(&self.desk), inlined, ended)
+    pub(crate) fn outstanding(&self, unplaced: u64, ended: u64) -> u64 {
+        self.outstanding_at(&lock(&self.desk), unplaced, ended)
     }
 
-    pub(super) fn outstanding_at(&self, desk: &Desk, inlined: u64, ended: u64) -> u64 {
+    pub(super) fn outstanding_at(&self, desk: &Desk, unplaced: u64, ended: u64) -> u64 {
         let outstanding = self
             .taken_at_desk()
-            .wrapping_add(inlined)
+            .wrapping_add(unplaced)
             .wrapping_sub(desk.unused)
             .wrapping_sub(desk.held)
             .wrapping_sub(ended);

@@ -284,8 +284,21 @@ impl Admission {
         self.release();
     }
 
-    /// Once the door is closed: stops if nothing is outstanding. `counts` gives the inlined and the
-    /// ended, the ended read first. True for the one call that stops.
+    /// Has a job that is queued over the bound counted, unless nobody is left to run it; or, if the door has to be
+    /// `open`, unless that is closed. Under the lock, so that a pool that stops has seen it, or it sees the stop.
+    pub(crate) fn overdraw(&self, open: bool, count: impl FnOnce()) -> Result<(), Refusal> {
+        let desk = lock(&self.desk);
+        let is_refused = (desk.stopped && cfg!(not(mutant = "admission_overdraw_blind")))
+            || open && self.is_closed();
+        if is_refused {
+            return Err(Refusal::Closed);
+        }
+        count();
+        Ok(())
+    }
+
+    /// Once the door is closed: stops if nothing is outstanding. `counts` gives those without a place
+    /// and the ended, the ended read first. True for the one call that stops.
     pub(crate) fn try_stop(&self, counts: impl FnOnce() -> (u64, u64)) -> bool {
         debug_assert!(self.is_closed());
         let mut desk = lock(&self.desk);
@@ -296,8 +309,8 @@ impl Admission {
         if cfg!(not(mutant = "stock_open")) {
             self.recall();
         }
-        let (inlined, ended) = counts();
-        desk.stopped = self.outstanding_at(&desk, inlined, ended) == 0;
+        let (unplaced, ended) = counts();
+        desk.stopped = self.outstanding_at(&desk, unplaced, ended) == 0;
         desk.stopped
     }
 

@@ -12,7 +12,7 @@ use crate::{
     scope::{Scope, ScopeRef},
     site::{Site, Visit},
     span::Origin,
-    submit::{Entry, Wait},
+    submit::Entry,
     worker,
 };
 
@@ -91,7 +91,7 @@ impl<'p> Caller<'p> {
             return inner.admission.try_acquire_uncollected().is_ok();
         }
         let dry_spells = inner.sleep.dry_spells();
-        if let Ok(Entry::Place) = inner.admit_structured(Wait::Inline, None) {
+        if let Ok(Entry::Queued) = inner.admit_item() {
             return true;
         }
         self.looks.found_full(inner, dry_spells, is_short);
@@ -114,10 +114,7 @@ fn feed<'p, 'scope, T, F>(
     let origin = Origin::here();
     let is_admitted = match current {
         None => caller.admit(inner),
-        Some(_) => matches!(
-            inner.admit_structured(Wait::Inline, current),
-            Ok(Entry::Place)
-        ),
+        Some(_) => matches!(inner.admit_item(), Ok(Entry::Queued)),
     };
     if is_admitted {
         producer.put(origin, item);

@@ -12,6 +12,7 @@ use crate::{
     chunk::Claimed,
     error::AdmissionError,
     inner::Inner,
+    job::Place,
     linger::linger,
     site::Site,
     span::Origin,
@@ -268,11 +269,12 @@ where
         let inner = self.inner();
         let origin = Origin::here();
         match self.producer.home.enter(inner) {
-            Ok(Entry::Place) => {
+            Ok(Entry::Queued) => {
                 self.put(origin, item);
                 None
             }
-            Ok(Entry::Inline) => {
+            // What it waits for next is not kept.
+            Ok(Entry::InPlace | Entry::Overdrawn(_)) => {
                 let site = Site::here(inner);
                 let outcome = self.producer.shared.run_inline(&site, item);
                 inner.look_if_drained();
@@ -376,7 +378,7 @@ impl<H, T, F, R> Drop for Lane<'_, H, T, F, R> {
             for n in 0..rest.len() {
                 inner.recorder.left_batch(site.counts());
                 if n >= left {
-                    site.cancelled();
+                    site.cancelled(Place::Queue);
                 }
             }
             dropped.extend(rest.map(|(_, item)| item));

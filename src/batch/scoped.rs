@@ -9,7 +9,7 @@ use crate::{
     job::Runnable,
     scope::{Scope, ScopeRef},
     site::Site,
-    submit::{Entry, Wait},
+    submit::Entry,
     worker::{self, Current},
 };
 
@@ -48,7 +48,7 @@ impl<'scope> Door<'scope> for ScopeRef<'scope> {
     const LEAVES_PLACE: bool = true;
 
     fn enter(&self, inner: &Inner) -> Result<Entry, AdmissionError> {
-        inner.admit_structured(Wait::Inline, worker::current_of(inner))
+        inner.admit_item()
     }
 }
 

@@ -34,7 +34,7 @@ use crate::{
     bell::{self, Bell},
     chunk::{Chunk, Claimed},
     inner::Inner,
-    job::Runnable,
+    job::{Place, Runnable},
     metrics::{BatchPlaces, Stamp},
     site::{Site, Visit},
     span::Origin,
@@ -234,7 +234,7 @@ impl<T, F, R> Shared<T, F, R> {
                 inner.admission.release_held();
                 inner.look_if_drained();
             }
-            Kept::Cancelled => site.cancelled(),
+            Kept::Cancelled => site.cancelled(Place::Queue),
         }
         chunk
     }
@@ -252,7 +252,8 @@ impl<T, F: Fn(T) -> R, R> Shared<T, F, R> {
         } = item;
         // In this order: see `BatchPlaces`.
         site.inner.recorder.left_batch(site.counts());
-        let started = site.begin(placed, since);
+        let place = if placed { Place::Queue } else { Place::None };
+        let started = site.begin(place, since);
         let run = || origin.enter(|| (self.f)(item));
         let outcome = catch_unwind(AssertUnwindSafe(run));
         site.end(started, outcome.is_ok());
@@ -274,7 +275,7 @@ impl<T, F: Fn(T) -> R, R> Shared<T, F, R> {
 
     /// Runs an item that was not put in, in the books of the pool too.
     pub(super) fn run_inline(&self, site: &Site<'_>, item: T) -> Outcome<R> {
-        let started = site.begin(false, site.inner.timing.stamp_inline(site.times()));
+        let started = site.begin(Place::None, site.inner.timing.stamp_inline(site.times()));
         let outcome = catch_unwind(AssertUnwindSafe(|| (self.f)(item)));
         site.end(started, outcome.is_ok());
         outcome
@@ -323,7 +324,7 @@ where
     F: Fn(T) -> R + Send + Sync + 'a,
     R: Send + 'a,
 {
-    fn run(self, site: &Site<'_>, _: bool) {
+    fn run(self, site: &Site<'_>, _: Place) {
         let Self { home, shared, .. } = self;
         let chunk = shared.begin_ticket(site, home.is_kept());
         match chunk {
@@ -341,8 +342,8 @@ where
         home.ended(site);
     }
 
-    fn discard(self, site: &Site<'_>, placed: bool) {
-        self.run(site, placed);
+    fn discard(self, site: &Site<'_>, place: Place) {
+        self.run(site, place);
         site.inner.look_if_drained();
     }
 
@@ -362,7 +363,7 @@ where
     F: Fn(T) -> R + Send + Sync + 'a,
     R: Send + 'a,
 {
-    fn run(self, site: &Site<'_>, _: bool) {
+    fn run(self, site: &Site<'_>, _: Place) {
         let Self {
             home,
             shared,
@@ -383,8 +384,8 @@ where
         home.ended(site);
     }
 
-    fn discard(self, site: &Site<'_>, placed: bool) {
-        self.run(site, placed);
+    fn discard(self, site: &Site<'_>, place: Place) {
+        self.run(site, place);
         site.inner.look_if_drained();
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     job::{Job, Runnable},
     pool::Pool,
     site::Site,
-    submit::{Entry, Wait},
+    submit::Entry,
 };
 
 /// The iterator of [`Pool::map`].
@@ -55,7 +55,7 @@ impl Door<'static> for Unscoped {
         if inner.admission.is_closed() {
             return Err(AdmissionError::Closed);
         }
-        inner.admit(Wait::Forever)
+        inner.admit_item()
     }
 }
 

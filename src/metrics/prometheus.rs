@@ -193,6 +193,16 @@ static FAMILIES: &[Family] = &[
         |seen| seen.inlined,
     ),
     counter(
+        "adaptive_pool_jobs_overdrawn_total",
+        "Jobs that were queued over the bound.",
+        |seen| seen.overdrawn,
+    ),
+    gauge(
+        "adaptive_pool_overdrawn_jobs",
+        "Jobs over the bound that wait in the queue.",
+        |seen| seen.overdrawn_now,
+    ),
+    counter(
         "adaptive_pool_steals_total",
         "Batches of jobs that a worker took from another worker.",
         |seen| seen.steals,
@@ -219,7 +229,7 @@ static FAMILIES: &[Family] = &[
     ),
     histogram(
         "adaptive_pool_queue_wait_seconds",
-        "How long jobs that had a place waited in the queue until they started.",
+        "How long jobs waited in the queue until they started.",
         |latencies| &latencies.jobs.queue_wait,
     ),
     histogram(

@@ -8,6 +8,7 @@ use crossbeam_utils::CachePadded;
 use super::timing::told_at_least;
 use crate::{
     error::AdmissionError,
+    job::Keeper,
     sync::{AtomicBool, AtomicU64, Mutex, Ordering, bump, lock},
 };
 
@@ -20,6 +21,10 @@ pub(crate) struct Cell {
     steals: AtomicU64,
     /// Items of batches that do not wait any more.
     left_batch: AtomicU64,
+    /// Jobs that were queued over the bound, and were begun here.
+    overdrawn_started: AtomicU64,
+    /// Jobs that this thread keeps over the bound. Written by all threads, seldom.
+    kept: AtomicU64,
 }
 
 impl Cell {
@@ -48,6 +53,11 @@ struct Elsewhere {
     rejected_closed: AtomicU64,
     thread_start_failures: AtomicU64,
     left_batch: AtomicU64,
+    /// Jobs that were ever queued over the bound. Counted under the lock of the admission.
+    overdrawn: AtomicU64,
+    overdrawn_started: AtomicU64,
+    /// Those that no thread keeps, and that wait.
+    overdrawn_waiting: AtomicU64,
 }
 
 /// The items that were put into one batch. Its only producer counts here, by plain stores.
@@ -139,6 +149,7 @@ pub(crate) struct Sums {
     pub(crate) cancelled: u64,
     pub(crate) dropped: u64,
     pub(crate) inlined: u64,
+    pub(crate) overdrawn: u64,
     /// All that were begun on threads that are not the pool's.
     pub(crate) started_elsewhere: u64,
     pub(crate) steals: u64,
@@ -151,6 +162,11 @@ pub(crate) struct Sums {
 impl Sums {
     pub(crate) fn ended(&self) -> u64 {
         self.completed + self.panicked + self.cancelled + self.dropped
+    }
+
+    /// All that came in without a place.
+    pub(crate) fn unplaced(&self) -> u64 {
+        self.inlined + self.overdrawn
     }
 }
 
@@ -203,6 +219,46 @@ impl Recorder {
             Some(cell) => bump(&cell.inlined),
             None => add(&self.elsewhere.inlined),
         }
+    }
+
+    /// A job is queued over the bound. To be called under the lock of the admission, before it is pushed.
+    pub(crate) fn overdraws(&self, keeper: Keeper) {
+        self.waiting_of(keeper).fetch_add(1, Ordering::Relaxed);
+        add(&self.elsewhere.overdrawn);
+    }
+
+    /// A job that was queued over the bound does not wait any more.
+    pub(crate) fn left_overdrawn(&self, keeper: Keeper) {
+        self.waiting_of(keeper).fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// It starts. `cell` as in `inlined`.
+    pub(crate) fn started_overdrawn(&self, cell: Option<&Cell>, keeper: Keeper) {
+        match cell {
+            Some(cell) => bump(&cell.overdrawn_started),
+            None => add(&self.elsewhere.overdrawn_started),
+        }
+        self.left_overdrawn(keeper);
+    }
+
+    fn waiting_of(&self, keeper: Keeper) -> &AtomicU64 {
+        match keeper {
+            Keeper::Thread(index) => &self.cells[index as usize].kept,
+            Keeper::Nobody => &self.elsewhere.overdrawn_waiting,
+        }
+    }
+
+    /// How many jobs the thread of this index keeps over the bound.
+    pub(crate) fn kept_by(&self, index: usize) -> u64 {
+        self.cells[index].kept.load(Ordering::Relaxed)
+    }
+
+    /// How many jobs wait that were queued over the bound.
+    pub(crate) fn overdrawn_now(&self) -> u64 {
+        let kept = self.cells.iter().map(|cell| &cell.kept);
+        kept.chain([&self.elsewhere.overdrawn_waiting])
+            .map(|waiting| waiting.load(Ordering::Acquire))
+            .sum()
     }
 
     /// A job that had a place runs on a thread that is not the pool's.
@@ -309,7 +365,10 @@ impl Recorder {
             cancelled,
             dropped,
             inlined: sum(|cell| &cell.inlined) + inlined_elsewhere,
-            started_elsewhere: inlined_elsewhere + here(&elsewhere.started),
+            started_elsewhere: inlined_elsewhere
+                + here(&elsewhere.started)
+                + here(&elsewhere.overdrawn_started),
+            overdrawn: here(&elsewhere.overdrawn),
             steals: sum(|cell| &cell.steals),
             rejected_full: here(&elsewhere.rejected_full),
             rejected_timed_out: here(&elsewhere.rejected_timed_out),
@@ -323,13 +382,13 @@ impl Recorder {
         told_at_least(&self.admitted_told, read)
     }
 
-    /// What one thread has done: inlined, completed, panicked, steals.
+    /// What one thread has done: begun without a place, completed, panicked, steals.
     pub(crate) fn of_seat(&self, seat: usize) -> [u64; 4] {
         let cell = &self.cells[seat];
+        let read = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         // What has ended is read before what was begun.
-        let [completed, panicked, inlined, steals] =
-            [&cell.completed, &cell.panicked, &cell.inlined, &cell.steals]
-                .map(|counter| counter.load(Ordering::Acquire));
-        [inlined, completed, panicked, steals]
+        let (completed, panicked) = (read(&cell.completed), read(&cell.panicked));
+        let unplaced = read(&cell.inlined) + read(&cell.overdrawn_started);
+        [unplaced, completed, panicked, read(&cell.steals)]
     }
 }

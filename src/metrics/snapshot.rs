@@ -65,6 +65,11 @@ pub struct Snapshot {
     pub dropped: u64,
     /// Jobs that ran at once on the submitter's stack, without having been queued.
     pub inlined: u64,
+    /// Jobs that were queued over the bound: kept by one of the pool's own threads that had no room to run them in
+    /// place, deferred, or brought by a permit without a place.
+    pub overdrawn: u64,
+    /// Jobs over the bound that wait now. They are not part of `depth`.
+    pub overdrawn_now: u64,
     /// Batches of jobs that a worker took from another worker's deque.
     pub steals: u64,
     /// Refused because the queue was full, to callers that do not wait.
@@ -86,7 +91,7 @@ pub struct Snapshot {
     /// Nothing, as the two below, without
     /// [`latency_tracking`](crate::PoolBuilder::latency_tracking).
     pub admission_wait: LatencySummary,
-    /// How long jobs that had a place waited in the queue until they started. Not all are timed: see `run_time`.
+    /// How long jobs waited in the queue until they started. Not all are timed: see `run_time`.
     pub queue_wait: LatencySummary,
     /// How long jobs ran, those included that panicked.
     ///
@@ -124,8 +129,8 @@ pub struct WorkerSnapshot {
 
 impl WorkerSnapshot {
     fn of(inner: &Inner, seat: usize, latencies: JobSummaries) -> Self {
-        let [inlined, completed, panicked, steals] = inner.recorder.of_seat(seat);
-        let started = inner.admission.given_back_by(seat) + inlined;
+        let [unplaced, completed, panicked, steals] = inner.recorder.of_seat(seat);
+        let started = inner.admission.given_back_by(seat) + unplaced;
         Self {
             busy: started > completed + panicked,
             started,
@@ -159,7 +164,7 @@ impl Snapshot {
         let busy = per_worker.iter().filter(|worker| worker.busy).count() as u64;
         let admitted = inner
             .recorder
-            .admitted_at_least(inner.admission.outstanding(sums.inlined, 0));
+            .admitted_at_least(inner.admission.outstanding(sums.unplaced(), 0));
         let in_service = if inner.life.is_stopped() {
             0
         } else {
@@ -185,6 +190,8 @@ impl Snapshot {
             cancelled: sums.cancelled,
             dropped: sums.dropped,
             inlined: sums.inlined,
+            overdrawn: sums.overdrawn,
+            overdrawn_now: inner.recorder.overdrawn_now(),
             steals: sums.steals,
             rejected_full: sums.rejected_full,
             rejected_timed_out: sums.rejected_timed_out,

@@ -37,6 +37,11 @@ impl fmt::Display for Snapshot {
         )?;
         writeln!(
             f,
+            "overdrawn {} in all, {} waiting",
+            self.overdrawn, self.overdrawn_now
+        )?;
+        writeln!(
+            f,
             "ended     {} completed, {} panicked, {} cancelled, {} dropped",
             self.completed, self.panicked, self.cancelled, self.dropped
         )?;

@@ -8,14 +8,16 @@ use crate::{
     admission::Refusal,
     deque::Theft,
     fence,
+    inline::{Advice, Inline},
     inner::Inner,
-    job::Job,
+    job::{Job, Keeper},
     looks::Looks,
-    nesting::Nesting,
     queue::{Local, Queue},
     site::{Books, Site},
     sleep::Duty,
-    sync::{Instant, Ordering, thread_local},
+    stack::{Stack, stack_pointer},
+    submit::Entry,
+    sync::{Instant, Ordering, rayon_core, thread_local},
     wait::Runner,
 };
 
@@ -48,6 +50,10 @@ pub(crate) struct Current<'p> {
     pub(super) hops: Cell<usize>,
     /// Odd while it runs, as a worker and outside of any job, what rayon gave it.
     gift: Cell<usize>,
+    /// Whether it does that in its turn, and so fills its place in service meanwhile.
+    serves_rayon: Cell<bool>,
+    /// Until when it leaves rayon's work to other threads.
+    rayon_rests: Cell<Option<Instant>>,
     /// The scope that waits, or will wait, nearest to the top of the stack: its address; or the half of a join that does,
     /// while the thread runs something for it. Null in a job that a worker runs for no wait.
     frame: Cell<*const ()>,
@@ -55,7 +61,7 @@ pub(crate) struct Current<'p> {
     frame_mark: Cell<usize>,
     /// One more than the number of the half that it pushed last, of all halves so far.
     last_half: Cell<usize>,
-    nesting: Nesting,
+    inline: Inline,
     looks: Looks,
     /// How often it looks for a job before it lies down.
     pub(super) searches: Cell<u32>,
@@ -117,10 +123,12 @@ pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
         on_errand: Cell::new(false),
         hops: Cell::new(0),
         gift: Cell::new(0),
+        serves_rayon: Cell::new(false),
+        rayon_rests: Cell::new(None),
         frame: Cell::new(ptr::null()),
         frame_mark: Cell::new(0),
         last_half: Cell::new(0),
-        nesting: Nesting::new(),
+        inline: Inline::new(Stack::of_new_thread(inner.settings.stack_bytes())),
         looks: Looks::default(),
         searches: Cell::new(SEARCHES),
         thefts: Thefts::default(),
@@ -251,20 +259,30 @@ impl<'p> Current<'p> {
         &self.seat.local
     }
 
-    /// The inline jobs on its stack.
+    /// The jobs in place on its stack.
     #[inline]
-    pub(crate) fn nesting(&self) -> &Nesting {
-        &self.nesting
+    pub(crate) fn inline(&self) -> &Inline {
+        &self.inline
     }
 
-    /// Runs a job that has no place, on top of the one that brought it, or leaves it for the outermost.
-    pub(crate) fn run_inline(&self, job: Job) {
-        if self.nesting.is_deep() {
-            // SAFETY: the pool is there as long as its thread is in it.
-            unsafe { self.nesting.leave(self.inner(), job) };
-        } else {
-            self.nesting.run(|| job.run(self.site(), false));
+    /// What becomes of a job that the thread brings, and that has found no place.
+    #[inline]
+    pub(crate) fn refused(&self) -> Entry {
+        let (inner, index) = (self.inner(), self.index());
+        let keeps_few = || inner.recorder.kept_by(index) < inner.admission.capacity();
+        match self.inline.advise(keeps_few) {
+            Advice::RunInPlace => Entry::InPlace,
+            Advice::Keep => self.keep(),
         }
+    }
+
+    #[cold]
+    fn keep(&self) -> Entry {
+        let keeper = Keeper::Thread(self.index() as u32);
+        // If nobody is left to run it, the thread is at its end, and has to do it.
+        self.inner()
+            .overdraw(false, keeper)
+            .unwrap_or(Entry::InPlace)
     }
 
     /// To be called after the push of a job on the thread's own deque, unless `takes_no_offer`.
@@ -443,6 +461,36 @@ impl<'p> Current<'p> {
         }
     }
 
+    /// Whether it runs what rayon gave it in its turn, and has come across no call in that before: a second one
+    /// comes within a wait of rayon's.
+    pub(super) fn is_first_of_rayon(&self) -> bool {
+        self.serves_rayon.get() && self.rayon_rests.get().is_none()
+    }
+
+    /// From now on it takes no piece of rayon's work in a turn.
+    pub(super) fn leave_rayon_until(&self, moment: Instant) {
+        self.rayon_rests.set(Some(moment));
+    }
+
+    /// Runs a piece of rayon's work, if there is one, at the base of the loop. It counts as a job of this worker. False
+    /// if there is none.
+    pub(super) fn run_of_rayon(&self) -> bool {
+        if let Some(until) = self.rayon_rests.get() {
+            if Instant::now() < until {
+                return false;
+            }
+            self.rayon_rests.set(None);
+        }
+        self.gift.set(self.gift.get() + 1);
+        self.set_has_deques(false);
+        self.serves_rayon.set(true);
+        let ran = rayon_core::yield_now() == Some(rayon_core::Yield::Executed);
+        self.serves_rayon.set(false);
+        self.set_has_deques(true);
+        self.gift.set(self.gift.get() + 1);
+        ran
+    }
+
     /// Runs `f`, at the base of the loop, which runs what rayon has: it may take long, and may even wait for
     /// a job of ours, so another thread may take the place.
     pub(crate) fn give_way<R>(&self, f: impl FnOnce() -> R) -> R {
@@ -504,8 +552,9 @@ impl<'p> Current<'p> {
                 .threads
                 .block_aside(inner, index, self.on_errand.get())
         };
-        // What rayon gave it runs out of service already; a job on top of that does not.
-        let places = usize::from(self.has_deques.get()) + self.hops.get();
+        // What rayon gave an idle worker runs out of service already; a job on top of that does not.
+        let serves = self.has_deques.get() || self.serves_rayon.get();
+        let places = usize::from(serves) + self.hops.get();
         for _ in 0..places {
             let duty = inner.sleep.block(|| !inner.queue.is_empty());
             inner.fulfil(duty);
@@ -522,32 +571,6 @@ impl<'p> Current<'p> {
         }
         inner.post.end_blocking(index);
         result
-    }
-}
-
-/// An address in the calling frame. Not that of a local, where it can be had otherwise: sanitizers
-/// put locals elsewhere.
-#[inline(always)]
-fn stack_pointer() -> usize {
-    #[cfg(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64")))]
-    {
-        let address;
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: it reads a register.
-        unsafe {
-            std::arch::asm!("mov {}, rsp", out(reg) address, options(nomem, nostack, preserves_flags));
-        }
-        #[cfg(target_arch = "aarch64")]
-        // SAFETY: it reads a register.
-        unsafe {
-            std::arch::asm!("mov {}, sp", out(reg) address, options(nomem, nostack, preserves_flags));
-        }
-        address
-    }
-    #[cfg(not(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64"))))]
-    {
-        let here = 0u8;
-        ptr::from_ref(&here).addr()
     }
 }
 

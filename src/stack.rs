@@ -1,0 +1,184 @@
+//! How much of a thread's stack is left: measured, not counted.
+//!
+//! The extent of a stack is asked of the system once for each thread. After that one comparison with the stack
+//! pointer tells how much is left. A stack pointer outside of the extent belongs to a fiber or to a
+//! signal handler, whose stack is not known: there is no room then.
+
+#[cfg(not(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64"))))]
+use std::ptr;
+
+/// How much of a stack is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Room {
+    /// Less than a quarter, or nobody knows.
+    Little,
+    /// A quarter at least.
+    Quarter,
+    /// A half at least.
+    Half,
+}
+
+/// A larger stack is taken to be as large as this: an unlimited one is no reason to use all memory.
+const LARGEST: usize = 64 << 20;
+
+/// The addresses of one thread's stack. It grows downwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stack {
+    low: usize,
+    high: usize,
+}
+
+impl Stack {
+    fn new(low: usize, high: usize) -> Self {
+        let low = low.max(high.saturating_sub(LARGEST));
+        Self { low, high }
+    }
+
+    /// The calling thread's, if the system tells.
+    pub(crate) fn of_this_thread() -> Option<Self> {
+        let (low, high) = measure()?;
+        Some(Self::new(low, high))
+    }
+
+    /// The calling thread's, which was started with a stack of this many bytes, and calls this in one of its
+    /// first frames.
+    pub(crate) fn of_new_thread(bytes: usize) -> Self {
+        Self::of_this_thread().unwrap_or_else(|| {
+            let high = stack_pointer();
+            Self::new(high.saturating_sub(bytes), high)
+        })
+    }
+
+    /// How much is left below the caller's frame.
+    #[inline]
+    pub(crate) fn room(self) -> Room {
+        self.room_at(stack_pointer())
+    }
+
+    #[inline]
+    fn room_at(self, pointer: usize) -> Room {
+        let Self { low, high } = self;
+        if pointer > high || pointer < low {
+            return Room::Little;
+        }
+        let (size, left) = (high - low, pointer - low);
+        if left >= size / 2 {
+            Room::Half
+        } else if left >= size / 4 {
+            Room::Quarter
+        } else {
+            Room::Little
+        }
+    }
+}
+
+/// The lowest and the highest address of the calling thread's stack, its guard left out.
+#[cfg(all(target_os = "linux", not(miri)))]
+fn measure() -> Option<(usize, usize)> {
+    use std::{mem::MaybeUninit, ptr};
+
+    let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
+    // SAFETY: the place is valid for writes of the attributes.
+    let found = unsafe { libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) };
+    if found != 0 {
+        return None;
+    }
+    let (mut low, mut size, mut guard) = (ptr::null_mut(), 0, 0);
+    // SAFETY: the attributes were initialized.
+    let has_stack =
+        unsafe { libc::pthread_attr_getstack(attributes.as_ptr(), &mut low, &mut size) } == 0;
+    // SAFETY: as above.
+    let has_guard =
+        unsafe { libc::pthread_attr_getguardsize(attributes.as_ptr(), &mut guard) } == 0;
+    // SAFETY: as above, and they are not used again.
+    unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
+    // Whether the guard is part of what is told depends on the C library.
+    let low = low.addr();
+    (has_stack && has_guard && guard < size).then(|| (low + guard, low + size))
+}
+
+#[cfg(not(all(target_os = "linux", not(miri))))]
+fn measure() -> Option<(usize, usize)> {
+    None
+}
+
+/// An address in the calling frame. Not that of a local, where it can be had otherwise: sanitizers
+/// put locals elsewhere.
+#[inline(always)]
+pub(crate) fn stack_pointer() -> usize {
+    #[cfg(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        let address;
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: it reads a register.
+        unsafe {
+            std::arch::asm!("mov {}, rsp", out(reg) address, options(nomem, nostack, preserves_flags));
+        }
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: it reads a register.
+        unsafe {
+            std::arch::asm!("mov {}, sp", out(reg) address, options(nomem, nostack, preserves_flags));
+        }
+        address
+    }
+    #[cfg(not(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64"))))]
+    {
+        let here = 0u8;
+        ptr::from_ref(&here).addr()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a8_room_is_what_is_left_below_the_stack_pointer() {
+        let stack = Stack::new(1000, 2000);
+        let rooms = [2000, 1500, 1499, 1250, 1249, 1000].map(|pointer| stack.room_at(pointer));
+        let expected = [
+            Room::Half,
+            Room::Half,
+            Room::Quarter,
+            Room::Quarter,
+            Room::Little,
+            Room::Little,
+        ];
+        assert_eq!(rooms, expected);
+    }
+
+    #[test]
+    fn a8_another_stack_has_no_room() {
+        let stack = Stack::new(1000, 2000);
+        assert_eq!([999, 2001].map(|at| stack.room_at(at)), [Room::Little; 2]);
+    }
+
+    #[test]
+    fn a8_an_unlimited_stack_has_a_bound() {
+        let high = usize::MAX - 4096;
+        let stack = Stack::new(0, high);
+        assert_eq!(stack.room_at(high - LARGEST / 2), Room::Half);
+        assert_eq!(stack.room_at(high - LARGEST / 2 - 1), Room::Quarter);
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", not(any(miri, shuttle))))]
+    fn a8_the_stack_of_a_thread_is_measured() {
+        const BYTES: usize = 1 << 20;
+        let measured = std::thread::Builder::new()
+            .stack_size(BYTES)
+            .spawn(|| {
+                (
+                    Stack::of_new_thread(0),
+                    Stack::new(0, 0).room(),
+                    stack_pointer(),
+                )
+            })
+            .unwrap();
+        let (stack, of_another, pointer) = measured.join().unwrap();
+        assert!((stack.low..stack.high).contains(&pointer), "{stack:?}");
+        let size = stack.high - stack.low;
+        assert!((BYTES / 2..=BYTES * 2).contains(&size), "{size}");
+        assert_eq!(of_another, Room::Little);
+    }
+}

@@ -1,0 +1,353 @@
+//! Which queue a worker serves next: each that has work gets its share of jobs and of time (rule R8).
+//!
+//! A worker goes round its *sources* in a circle. In one circle it runs [`LIMIT_JOBS`] jobs at most, or for about
+//! [`LIMIT_TIME`], so no source waits longer than that. A source that alone had work in the last circle gets nearly
+//! all of it, since to look at the others costs something; if several had work, each gets the same share. A
+//! source that has nothing is passed by at once.
+//!
+//! The clock is read once in [`STRIDE`] jobs while they are short, and after each job that is long.
+
+use std::{cell::Cell, time::Duration};
+
+use crate::sync::Instant;
+
+/// The most jobs of other sources before a source that has work is served.
+pub(crate) const LIMIT_JOBS: u32 = if cfg!(shuttle) { 8 } else { 64 };
+
+/// The same as a time. The job that runs then is not interrupted.
+pub(crate) const LIMIT_TIME: Duration = Duration::from_millis(10);
+
+/// How many jobs go by between two looks at the clock, at most.
+const STRIDE: u32 = 8;
+
+/// A job that takes longer than this is long: the clock is read for each.
+const LONG: Duration = Duration::from_micros(12);
+
+/// The least share of a source of which nothing is known, in jobs.
+const LEAST: u32 = if cfg!(shuttle) { 1 } else { 2 };
+
+/// Where a worker finds what it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Jobs of scopes and halves of joins in the worker's own deque.
+    Own,
+    /// Submitted jobs that the worker has kept, over the bound.
+    Kept,
+    /// Submitted jobs for all workers.
+    Submitted,
+    /// Installed closures, and jobs of scopes, from other threads.
+    Structured,
+    /// Jobs of scopes that could not lie in the deque of the thread that waits for them.
+    Strays,
+    /// What jobs have brought to rayon itself.
+    Rayon,
+}
+
+impl Source {
+    pub(crate) const COUNT: usize = 6;
+
+    /// All, in the order of a circle.
+    pub(crate) const ALL: [Self; Self::COUNT] = {
+        use Source::*;
+        [Own, Kept, Submitted, Structured, Strays, Rayon]
+    };
+}
+
+/// The sources that had work.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Served(u8);
+
+impl Served {
+    fn with(self, at: usize) -> Self {
+        Self(self.0 | 1 << at)
+    }
+
+    /// How many of [`LIMIT_JOBS`] this source gets, if these had work in the last circle.
+    fn share(self, at: usize) -> u32 {
+        const SOURCES: u32 = Source::COUNT as u32;
+        if self == Self::default().with(at) {
+            LIMIT_JOBS - LEAST * (SOURCES - 1)
+        } else if self.0.count_ones() == 1 {
+            LEAST
+        } else {
+            LIMIT_JOBS / SOURCES
+        }
+    }
+}
+
+/// How far one worker has come in its circle.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    /// The source that has its turn.
+    at: Cell<usize>,
+    /// How many jobs it may still run, and for how long.
+    jobs: Cell<u32>,
+    time: Cell<Duration>,
+    /// Those that had work in this circle, and in the one before.
+    served: Cell<Served>,
+    before: Cell<Served>,
+    /// Jobs until the clock is read, and from one reading to the next.
+    unread: Cell<u32>,
+    stride: Cell<u32>,
+    read_at: Cell<Instant>,
+}
+
+impl Turn {
+    pub(crate) fn new() -> Self {
+        let turn = Self {
+            at: Cell::new(0),
+            jobs: Cell::new(0),
+            time: Cell::new(Duration::ZERO),
+            served: Cell::default(),
+            before: Cell::default(),
+            unread: Cell::new(1),
+            stride: Cell::new(1),
+            read_at: Cell::new(Instant::now()),
+        };
+        turn.visit(0);
+        turn
+    }
+
+    /// The source that has its turn.
+    #[inline]
+    pub(crate) fn source(&self) -> Source {
+        Source::ALL[self.at.get()]
+    }
+
+    /// Whether one source alone had work of late.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.before.get().0.count_ones() <= 1
+    }
+
+    /// Whether jobs were short of late.
+    pub(crate) fn are_short(&self) -> bool {
+        self.stride.get() == STRIDE
+    }
+
+    /// The worker was idle: no job has run since the clock was read.
+    pub(crate) fn resume(&self) {
+        self.read_at.set(Instant::now());
+        self.unread.set(self.stride.get());
+    }
+
+    /// The source had this many jobs, or items of batches, which have run.
+    #[inline]
+    pub(crate) fn ran(&self, jobs: u32) {
+        let left = self.jobs.get().saturating_sub(jobs);
+        self.jobs.set(left);
+        let unread = self.unread.get().saturating_sub(jobs);
+        self.unread.set(unread);
+        if left == 0 || unread == 0 {
+            self.ran_some(left == 0, jobs, Instant::now);
+        }
+    }
+
+    fn ran_some(&self, is_over: bool, jobs: u32, now: impl FnOnce() -> Instant) {
+        if self.unread.get() == 0 {
+            self.read(jobs, now());
+        }
+        let at = self.at.get();
+        self.served.set(self.served.get().with(at));
+        if is_over || self.time.get().is_zero() {
+            self.advance();
+        }
+    }
+
+    /// The clock was read, after this many jobs at once.
+    fn read(&self, jobs: u32, now: Instant) {
+        let took = now.saturating_duration_since(self.read_at.replace(now));
+        self.time.set(self.time.get().saturating_sub(took));
+        let stride = self.stride.get();
+        let are_short = took < LONG * stride.max(jobs);
+        let stride = if are_short { STRIDE.min(2 * stride) } else { 1 };
+        self.stride.set(stride);
+        self.unread.set(stride);
+    }
+
+    /// The source had nothing, or nothing more.
+    #[inline]
+    pub(crate) fn found_nothing(&self) {
+        let at = self.at.get();
+        let share = self.before.get().share(at);
+        if self.jobs.get() < share {
+            self.served.set(self.served.get().with(at));
+        }
+        self.advance();
+    }
+
+    fn advance(&self) {
+        let next = self.at.get() + 1;
+        if next == Source::COUNT {
+            self.before.set(self.served.take());
+            self.visit(0);
+        } else {
+            self.visit(next);
+        }
+    }
+
+    /// It is this source's turn.
+    #[inline]
+    fn visit(&self, at: usize) {
+        let share = self.before.get().share(at);
+        self.at.set(at);
+        self.jobs.set(share);
+        self.time.set(LIMIT_TIME * share / LIMIT_JOBS);
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    /// A worker whose sources have so many jobs each, of which each takes so long.
+    struct Simulated {
+        turn: Turn,
+        now: Instant,
+        jobs: [u64; Source::COUNT],
+        length: Duration,
+    }
+
+    impl Simulated {
+        fn new(jobs: [u64; Source::COUNT], length: Duration) -> Self {
+            let turn = Turn::new();
+            let now = turn.read_at.get();
+            Self {
+                turn,
+                now,
+                jobs,
+                length,
+            }
+        }
+
+        /// Runs one job, if there is any. Which source it came from.
+        fn step(&mut self) -> Option<usize> {
+            for _ in 0..Source::COUNT {
+                let at = self.turn.at.get();
+                if self.jobs[at] == 0 {
+                    self.turn.found_nothing();
+                    continue;
+                }
+                self.jobs[at] -= 1;
+                self.now += self.length;
+                let left = self.turn.jobs.get() - 1;
+                self.turn.jobs.set(left);
+                let unread = self.turn.unread.get() - 1;
+                self.turn.unread.set(unread);
+                if left == 0 || unread == 0 {
+                    self.turn.ran_some(left == 0, 1, || self.now);
+                }
+                return Some(at);
+            }
+            None
+        }
+    }
+
+    const ENDLESS: u64 = u64::MAX;
+
+    /// The most jobs of others, and the longest time, that a source with a job waits, beside these endless ones, after so
+    /// many steps.
+    fn waits(endless: &[usize], waiting: usize, length: Duration) -> (u32, Duration) {
+        let mut most = (0, Duration::ZERO);
+        for before in 0..200 {
+            let mut jobs = [0; Source::COUNT];
+            endless.iter().for_each(|&at| jobs[at] = ENDLESS);
+            let mut worker = Simulated::new(jobs, length);
+            for _ in 0..before {
+                worker.step();
+            }
+            worker.jobs[waiting] = 1;
+            let (mut others, since) = (0, worker.now);
+            while worker.step() != Some(waiting) {
+                others += 1;
+                assert!(others < 1000, "{waiting} starves beside {endless:?}");
+            }
+            most = most.max((others, worker.now - since - length));
+        }
+        most
+    }
+
+    #[test]
+    fn r8_each_source_is_served_after_64_jobs_of_each_set_of_others() {
+        for set in 1_usize..1 << Source::COUNT {
+            let endless: Vec<_> = (0..Source::COUNT).filter(|at| set >> at & 1 == 1).collect();
+            for waiting in (0..Source::COUNT).filter(|at| set >> at & 1 == 0) {
+                let (jobs, _) = waits(&endless, waiting, Duration::from_nanos(100));
+                assert!(jobs <= LIMIT_JOBS, "{waiting} beside {endless:?}: {jobs}");
+            }
+        }
+    }
+
+    #[test]
+    fn r8_each_source_is_served_after_10_ms_of_another() {
+        for length in [100, 1_000, 3_000].map(Duration::from_micros) {
+            for endless in 0..Source::COUNT {
+                for waiting in (0..Source::COUNT).filter(|&at| at != endless) {
+                    let (_, time) = waits(&[endless], waiting, length);
+                    assert!(time <= LIMIT_TIME + length, "{time:?} of {length:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn r8_sources_with_work_get_equal_shares() {
+        let mut worker = Simulated::new([ENDLESS; Source::COUNT], Duration::from_nanos(100));
+        let mut ran = [0_u32; Source::COUNT];
+        for _ in 0..60_000 {
+            ran[worker.step().unwrap()] += 1;
+        }
+        assert!(
+            ran.iter().all(|ran| (9_900..=10_100).contains(ran)),
+            "{ran:?}"
+        );
+    }
+
+    #[test]
+    fn r8_a_source_alone_is_seldom_left() {
+        let mut jobs = [0; Source::COUNT];
+        jobs[2] = ENDLESS;
+        let mut worker = Simulated::new(jobs, Duration::from_nanos(100));
+        let mut circles = 0;
+        for _ in 0..10_000 {
+            worker.step();
+            circles += u32::from(worker.turn.at.get() != 2);
+        }
+        assert!(circles < 10_000 / 50, "{circles}");
+    }
+
+    #[test]
+    fn r8_every_source_has_a_turn() {
+        let turn = Turn::new();
+        for source in Source::ALL {
+            // A new one does not compile here before it is told apart.
+            let at = match source {
+                Source::Own => 0,
+                Source::Kept => 1,
+                Source::Submitted => 2,
+                Source::Structured => 3,
+                Source::Strays => 4,
+                Source::Rayon => 5,
+            };
+            assert_eq!(turn.at.get(), at);
+            assert_eq!(turn.source(), source);
+            turn.found_nothing();
+        }
+        assert_eq!(turn.source(), Source::ALL[0]);
+    }
+
+    #[test]
+    fn the_clock_is_read_seldom_while_jobs_are_short() {
+        let turn = Turn::new();
+        let mut now = turn.read_at.get();
+        for _ in 0..4 {
+            now += Duration::from_nanos(100);
+            turn.read(1, now);
+        }
+        assert_eq!(turn.unread.get(), STRIDE);
+        assert!(turn.are_short());
+        now += LONG * STRIDE;
+        turn.read(1, now);
+        assert_eq!(turn.unread.get(), 1);
+        assert!(!turn.are_short());
+    }
+}
