@@ -27,9 +27,8 @@ use crate::{
 /// The smallest number of shells of cancelled jobs at which the queues are swept.
 const SHELLS: u64 = if cfg!(shuttle) { 1 } else { 256 };
 
-/// How many spare threads a pool has: as many as workers, within these bounds. Each has a seat in the
-/// queue, which every search looks at, so there should not be many; what a chain of waits between pools
-/// needs beyond them is done as `stuck.rs` tells.
+/// How many spare threads a pool has: as many as workers, within these bounds. What a chain of waits
+/// between pools needs beyond them is done as `stuck.rs` tells.
 const SPARES_MIN: usize = if cfg!(shuttle) { 1 } else { 4 };
 const SPARES_MAX: usize = 16;
 
@@ -53,10 +52,11 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// All threads that the pool may have: those that may be in service, and the spare ones that
-    /// take the places of blocked workers.
-    pub(crate) fn threads(&self) -> usize {
-        self.max_threads + self.workers_max.clamp(SPARES_MIN, SPARES_MAX)
+    /// How many spare threads the pool may have: those that take the places of blocked workers, and
+    /// those for what a resize brings beyond the width of rayon's pool.
+    pub(crate) fn spare_threads(&self) -> usize {
+        let in_service = self.max_threads - self.workers_max;
+        in_service + self.workers_max.clamp(SPARES_MIN, SPARES_MAX)
     }
 }
 
@@ -98,34 +98,26 @@ impl Inner {
     /// Builds a pool and starts its first threads.
     pub(crate) fn start(settings: Settings, hooks: Hooks) -> Result<Arc<Self>, BuildError> {
         fence::prepare();
-        let threads = settings.threads();
-        let (queue, locals) = Queue::new(threads);
+        let first_spare = settings.workers_max;
         let inner = Arc::new_cyclic(|me| Self {
-            admission: Admission::new(settings.capacity, threads),
-            queue,
-            sleep: Sleep::new(settings.workers_min, threads),
+            admission: Admission::new(settings.capacity, first_spare),
+            queue: Queue::new(first_spare),
+            sleep: Sleep::new(settings.workers_min, first_spare),
             scaler: Scaler::new(
                 settings.workers_min..=settings.workers_max,
                 settings.scaling,
             ),
-            recorder: Recorder::new(threads),
-            timing: Timing::new(threads, settings.latency_tracking),
+            recorder: Recorder::new(first_spare),
+            timing: Timing::new(first_spare, settings.latency_tracking),
             threads: Threads::new(),
             life: Life::new(),
-            post: Post::new(threads),
+            post: Post::new(first_spare),
             settings,
             hooks,
             base_depth: AtomicUsize::new(0),
             me: Weak::clone(me),
         });
-        let seats = locals
-            .into_iter()
-            .enumerate()
-            .map(|(index, local)| worker::Seat { index, local })
-            .collect();
-        inner
-            .threads
-            .build(&inner, seats, inner.settings.workers_min)?;
+        inner.threads.build(&inner, inner.settings.workers_min)?;
         Ok(inner)
     }
 

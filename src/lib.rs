@@ -131,6 +131,7 @@ mod latch;
 mod model;
 mod roster;
 mod sleep;
+mod slots;
 mod sync;
 mod twin;
 mod unwind;

@@ -24,9 +24,9 @@ use crate::{
 const SAME_DEPTH: usize = 128;
 
 /// What a thread has for its life.
-pub(crate) struct Seat {
-    pub(crate) index: usize,
-    pub(crate) local: Local,
+pub(super) struct Seat {
+    pub(super) index: usize,
+    pub(super) local: Local,
 }
 
 /// The calling thread, as one of a pool's.
@@ -99,9 +99,13 @@ thread_local! {
     static HOME: Cell<*const Inner> = const { Cell::new(ptr::null()) };
 }
 
-/// Seats the calling thread while `f` runs.
-pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
-    inner.sleep.enroll(seat.index);
+/// Seats the calling thread, which gets this index, while `f` runs.
+pub(crate) fn with_seat(inner: &Arc<Inner>, index: usize, f: impl FnOnce()) {
+    inner.sleep.enroll(index);
+    let seat = Seat {
+        index,
+        local: inner.queue.enroll(index),
+    };
     let books = Books::of(inner, seat.index);
     let current = Current {
         inner,
