@@ -14,6 +14,7 @@ use crate::{
     job::{Job, Runnable},
     mail::Post,
     metrics::{Recorder, Timing},
+    process,
     queue::Queue,
     scaler::Scaler,
     shutdown::Life,
@@ -38,6 +39,7 @@ pub(crate) type ThreadHook = Box<dyn Fn(usize) + Send + Sync>;
 pub(crate) type PanicHook = Box<dyn Fn(Box<dyn Any + Send>) + Send + Sync>;
 
 /// The options, validated.
+#[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) name: String,
     pub(crate) workers_min: usize,
@@ -88,18 +90,45 @@ pub(crate) struct Inner {
     pub(crate) life: Life,
     pub(crate) post: Post,
     pub(crate) settings: Settings,
-    pub(crate) hooks: Hooks,
+    pub(crate) hooks: Arc<Hooks>,
     /// How deep in the stack a call is taken from rayon's main loop: see `worker/current.rs`.
     pub(crate) base_depth: AtomicUsize,
+    /// The number of the process that has its threads.
+    process: usize,
     me: Weak<Inner>,
 }
 
 impl Inner {
     /// Builds a pool and starts its first threads.
     pub(crate) fn start(settings: Settings, hooks: Hooks) -> Result<Arc<Self>, BuildError> {
+        process::watch();
         fence::prepare();
+        let latency_tracking = settings.latency_tracking;
+        let inner = Self::new(settings, Arc::new(hooks), latency_tracking);
+        inner.threads.build(&inner, inner.settings.workers_min)?;
+        Ok(inner)
+    }
+
+    /// In a forked child, what takes the place of this pool, which was inherited: one of the same options that has
+    /// ended, and has no thread.
+    pub(crate) fn heir(&self) -> Arc<Self> {
+        let heir = Self::new(self.settings.clone(), Arc::clone(&self.hooks), false);
+        heir.begin_drain();
+        debug_assert!(heir.life.is_stopped());
+        heir
+    }
+
+    /// Whether the pool's threads are another process's: this one is a child of that, and nothing here is to be touched
+    /// that may be locked.
+    #[inline]
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.process != process::number()
+    }
+
+    /// A pool that has no thread yet.
+    fn new(settings: Settings, hooks: Arc<Hooks>, latency_tracking: bool) -> Arc<Self> {
         let first_spare = settings.workers_max;
-        let inner = Arc::new_cyclic(|me| Self {
+        Arc::new_cyclic(|me| Self {
             admission: Admission::new(settings.capacity, first_spare),
             queue: Queue::new(first_spare),
             sleep: Sleep::new(settings.workers_min, first_spare),
@@ -108,17 +137,16 @@ impl Inner {
                 settings.scaling,
             ),
             recorder: Recorder::new(first_spare),
-            timing: Timing::new(first_spare, settings.latency_tracking),
+            timing: Timing::new(first_spare, latency_tracking),
             threads: Threads::new(),
             life: Life::new(),
             post: Post::new(first_spare),
             settings,
             hooks,
             base_depth: AtomicUsize::new(0),
+            process: process::number(),
             me: Weak::clone(me),
-        });
-        inner.threads.build(&inner, inner.settings.workers_min)?;
-        Ok(inner)
+        })
     }
 
     /// A counted reference to this pool.

@@ -171,7 +171,9 @@ pub(crate) fn current_pledged_to<'a>(inner: &Inner) -> Option<&'a Current<'a>> {
 pub(crate) fn current<'a>() -> Option<&'a Current<'a>> {
     // SAFETY: `with_seat` sets it while the value lives, on this thread's own stack, further down
     // than any caller. The reference does not leave the calling function's frame.
-    unsafe { HERE.get().current.as_ref() }
+    let current = unsafe { HERE.get().current.as_ref() };
+    // A thread of the parent's pool that has forked is no pool's in the child.
+    current.filter(|current: &&Current| !current.inner.is_inherited())
 }
 
 /// Whether the calling thread is one of some pool's.
