@@ -1,33 +1,108 @@
 //! Which pools have jobs on the calling thread's stack that is not a thread of theirs: an inline job of a caller, or one that
-//! a stuck pool left to another's worker. Asked by who shuts a pool down, and must not wait for the job that it is called from.
+//! a stuck pool left to another's worker. Asked by a thread that shuts a pool down, and must not wait for the job that it is
+//! called from.
+//!
+//! None of it has a destructor: a thread's values may use a pool while they are dropped, and in any order. So the
+//! job that began last, with those of its pool directly beneath it, is kept in place; and what is
+//! beneath these, on the heap as long as there is any.
 
-use std::{cell::RefCell, ptr};
+use std::{cell::Cell, mem::ManuallyDrop, ptr};
 
 use crate::sync::thread_local;
 
+/// Jobs of one pool, directly on top of each other.
+#[derive(Clone, Copy)]
+struct Run {
+    /// An address, not to be followed.
+    pool: *const (),
+    jobs: usize,
+}
+
+/// Not dropped with the thread: the last of these jobs drops it when it ends.
+type Beneath = Option<ManuallyDrop<Box<Vec<Run>>>>;
+
 thread_local! {
-    /// Addresses, not to be followed; one for each job.
-    static POOLS: RefCell<Vec<*const ()>> = const { RefCell::new(Vec::new()) };
+    static TOP: Cell<Run> = const { Cell::new(Run { pool: ptr::null(), jobs: 0 }) };
+    static BENEATH: Cell<Beneath> = const { Cell::new(None) };
 }
 
 /// A job of this pool begins, on a thread that is not the pool's.
 pub(crate) fn begin<P>(pool: &P) {
-    // When a thread ends, it may be too late for that: then nobody asks, either.
-    let _ = POOLS.try_with(|pools| pools.borrow_mut().push(address(pool)));
+    let pool = address(pool);
+    let top = TOP.get();
+    let jobs = if top.pool == pool {
+        top.jobs + 1
+    } else {
+        if top.jobs > 0 {
+            let mut beneath = BENEATH.with(Cell::take).unwrap_or_default();
+            beneath.push(top);
+            BENEATH.with(|cell| cell.set(Some(beneath)));
+        }
+        1
+    };
+    TOP.set(Run { pool, jobs });
 }
 
 /// The one that began last has ended.
 pub(crate) fn end() {
-    let _ = POOLS.try_with(|pools| pools.borrow_mut().pop());
+    let mut top = TOP.get();
+    top.jobs -= 1;
+    if top.jobs == 0 {
+        top = pop_beneath().unwrap_or(top);
+    }
+    TOP.set(top);
+}
+
+fn pop_beneath() -> Option<Run> {
+    let mut beneath = BENEATH.with(Cell::take)?;
+    let run = beneath.pop();
+    if beneath.is_empty() {
+        drop(ManuallyDrop::into_inner(beneath));
+    } else {
+        BENEATH.with(|cell| cell.set(Some(beneath)));
+    }
+    run
 }
 
 /// Whether a job of this pool is on the stack.
 pub(crate) fn is_in_job_of<P>(pool: &P) -> bool {
-    POOLS
-        .try_with(|pools| pools.borrow().contains(&address(pool)))
-        .unwrap_or(false)
+    let pool = address(pool);
+    let is_of_pool = |run: &Run| run.jobs > 0 && run.pool == pool;
+    is_of_pool(&TOP.get()) || {
+        let beneath = BENEATH.with(Cell::take);
+        let is_beneath = beneath
+            .as_ref()
+            .is_some_and(|beneath| beneath.iter().any(is_of_pool));
+        BENEATH.with(|cell| cell.set(beneath));
+        is_beneath
+    }
 }
 
 fn address<P>(pool: &P) -> *const () {
     ptr::from_ref(pool).cast()
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d5_jobs_of_several_pools_lie_on_top_of_each_other() {
+        let pools = [0u8, 1, 2];
+        let [a, b, c] = &pools;
+        let on_the_stack = || [a, b, c].map(is_in_job_of);
+        let order = [a, a, b, a, b, b];
+        for (depth, pool) in order.iter().enumerate() {
+            begin(*pool);
+            assert_eq!(on_the_stack(), [true, depth >= 2, false]);
+        }
+        for depth in (0..order.len()).rev() {
+            end();
+            assert_eq!(on_the_stack(), [depth > 0, depth > 2, false]);
+        }
+        assert!(
+            BENEATH.with(Cell::take).is_none(),
+            "nothing is left on the heap"
+        );
+    }
 }

@@ -152,14 +152,16 @@ impl Call {
     /// Nudges those who may not know that they have a letter. If that cannot be, takes the letters
     /// back, or has it tried again.
     fn remind(self: &Arc<Self>, inner: &Inner, threads: usize) {
-        let boxes = &inner.post.boxes[..threads];
-        if !boxes.iter().any(|one| one.is_unaware(self)) || inner.threads.nudge(&inner.me()) {
+        let mut unaware = inner.post.boxes_below(threads);
+        let mut unaware = unaware
+            .by_ref()
+            .filter(|one| one.is_unaware(self))
+            .peekable();
+        if unaware.peek().is_none() || inner.threads.nudge(&inner.me()) {
             return;
         }
         if self.inside {
-            for one in boxes.iter().filter(|one| one.is_unaware(self)) {
-                one.withdraw(self);
-            }
+            unaware.for_each(|one| one.withdraw(self));
         } else {
             inner.threads.ask_around();
             self.missed.store(true, Ordering::Relaxed);

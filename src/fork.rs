@@ -377,7 +377,7 @@ impl Pool {
         F: FnOnce() -> R + Send,
         R: Send,
     {
-        match worker::current_of(&*self.inner) {
+        match worker::current_of(&**self.inner) {
             Some(_) => f(),
             None => self.inner.install_from_outside(f),
         }
@@ -431,7 +431,7 @@ impl Pool {
         RA: Send,
         RB: Send,
     {
-        match worker::current_of(&*self.inner) {
+        match worker::current_of(&**self.inner) {
             Some(current) if current.has_deques() => join_on::<false, _, _, _, _>(current, a, b),
             // In a piece of rayon's work there is nobody to come back to this deque.
             Some(_) => (a(), b()),

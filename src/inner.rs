@@ -14,6 +14,7 @@ use crate::{
     job::{Job, Keeper, Overdrawn, Runnable},
     mail::Post,
     metrics::{Recorder, Timing},
+    process,
     queue::Queue,
     scaler::Scaler,
     shutdown::Life,
@@ -28,9 +29,8 @@ use crate::{
 /// The smallest number of shells of cancelled jobs at which the queues are swept.
 const SHELLS: u64 = if cfg!(shuttle) { 1 } else { 256 };
 
-/// How many spare threads a pool has: as many as workers, within these bounds. Each has a seat in the
-/// queue, which every search looks at, so there should not be many; what a chain of waits between pools
-/// needs beyond them is done as `stuck.rs` tells.
+/// How many spare threads a pool has: as many as workers, within these bounds. What a chain of waits
+/// between pools needs beyond them is done as `stuck.rs` tells.
 const SPARES_MIN: usize = if cfg!(shuttle) { 1 } else { 4 };
 const SPARES_MAX: usize = 16;
 
@@ -43,6 +43,7 @@ pub(crate) type ThreadHook = Box<dyn Fn(usize) + Send + Sync>;
 pub(crate) type PanicHook = Box<dyn Fn(Box<dyn Any + Send>) + Send + Sync>;
 
 /// The options, validated.
+#[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) name: String,
     pub(crate) workers_min: usize,
@@ -57,10 +58,11 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// All threads that the pool may have: those that may be in service, and the spare ones that
-    /// take the places of blocked workers.
-    pub(crate) fn threads(&self) -> usize {
-        self.max_threads + self.workers_max.clamp(SPARES_MIN, SPARES_MAX)
+    /// How many spare threads the pool may have: those that take the places of blocked workers, and
+    /// those for what a resize brings beyond the width of rayon's pool.
+    pub(crate) fn spare_threads(&self) -> usize {
+        let in_service = self.max_threads - self.workers_max;
+        in_service + self.workers_max.clamp(SPARES_MIN, SPARES_MAX)
     }
 
     /// How large the stack of a thread is, where the system does not tell.
@@ -97,45 +99,63 @@ pub(crate) struct Inner {
     pub(crate) life: Life,
     pub(crate) post: Post,
     pub(crate) settings: Settings,
-    pub(crate) hooks: Hooks,
+    pub(crate) hooks: Arc<Hooks>,
     /// How deep in the stack a call is taken from rayon's main loop: see `worker/current.rs`.
     pub(crate) base_depth: AtomicUsize,
+    /// The number of the process that has its threads.
+    process: usize,
     me: Weak<Inner>,
 }
 
 impl Inner {
     /// Builds a pool and starts its first threads.
     pub(crate) fn start(settings: Settings, hooks: Hooks) -> Result<Arc<Self>, BuildError> {
+        process::watch();
         fence::prepare();
-        let threads = settings.threads();
-        let (queue, locals) = Queue::new(threads);
-        let inner = Arc::new_cyclic(|me| Self {
-            admission: Admission::new(settings.capacity, threads),
-            queue,
-            sleep: Sleep::new(settings.workers_min, threads),
+        let latency_tracking = settings.latency_tracking;
+        let inner = Self::new(settings, Arc::new(hooks), latency_tracking);
+        inner.threads.build(&inner, inner.settings.workers_min)?;
+        Ok(inner)
+    }
+
+    /// In a forked child, what takes the place of this pool, which was inherited: one of the same options that has
+    /// ended, and has no thread.
+    pub(crate) fn heir(&self) -> Arc<Self> {
+        let heir = Self::new(self.settings.clone(), Arc::clone(&self.hooks), false);
+        heir.begin_drain();
+        debug_assert!(heir.life.is_stopped());
+        heir
+    }
+
+    /// Whether the pool's threads are another process's: this one is a child of that, and nothing here is to be touched
+    /// that may be locked.
+    #[inline]
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.process != process::number()
+    }
+
+    /// A pool that has no thread yet.
+    fn new(settings: Settings, hooks: Arc<Hooks>, latency_tracking: bool) -> Arc<Self> {
+        let first_spare = settings.workers_max;
+        Arc::new_cyclic(|me| Self {
+            admission: Admission::new(settings.capacity, first_spare),
+            queue: Queue::new(first_spare),
+            sleep: Sleep::new(settings.workers_min, first_spare),
             scaler: Scaler::new(
                 settings.workers_min..=settings.workers_max,
                 settings.scaling,
             ),
-            recorder: Recorder::new(threads),
-            timing: Timing::new(threads, settings.latency_tracking),
+            recorder: Recorder::new(first_spare),
+            timing: Timing::new(first_spare, latency_tracking),
             threads: Threads::new(),
             life: Life::new(),
-            post: Post::new(threads),
+            post: Post::new(first_spare),
             settings,
             hooks,
             base_depth: AtomicUsize::new(0),
+            process: process::number(),
             me: Weak::clone(me),
-        });
-        let seats = locals
-            .into_iter()
-            .enumerate()
-            .map(|(index, local)| worker::Seat { index, local })
-            .collect();
-        inner
-            .threads
-            .build(&inner, seats, inner.settings.workers_min)?;
-        Ok(inner)
+        })
     }
 
     /// A counted reference to this pool.

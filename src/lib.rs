@@ -88,7 +88,11 @@ mod permit;
 #[cfg(not(loom))]
 mod pool;
 #[cfg(not(loom))]
+mod process;
+#[cfg(not(loom))]
 mod queue;
+#[cfg(not(loom))]
+mod resident;
 #[cfg(not(loom))]
 mod scaler;
 #[cfg(not(loom))]
@@ -135,6 +139,7 @@ mod latch;
 mod model;
 mod roster;
 mod sleep;
+mod slots;
 mod sync;
 mod twin;
 mod unwind;

@@ -5,6 +5,7 @@ use std::{collections::VecDeque, mem, sync::Arc};
 use crossbeam_utils::CachePadded;
 
 use crate::{
+    slots::Slots,
     sync::{
         AtomicBool, AtomicUsize, Mutex, Ordering, lock,
         rayon_core::{self, Yield},
@@ -83,7 +84,7 @@ impl Drop for Letter {
 
 /// The mailboxes of a pool.
 pub(crate) struct Post {
-    pub(crate) boxes: Box<[CachePadded<Mailbox>]>,
+    pub(crate) boxes: Slots<CachePadded<Mailbox>>,
 }
 
 #[derive(Default)]
@@ -171,11 +172,16 @@ impl Mailbox {
 }
 
 impl Post {
-    /// Boxes for this many threads. Those of spare ones remain empty.
-    pub(crate) fn new(threads: usize) -> Self {
+    /// For a pool whose threads below this index are not spare. The boxes of spare ones remain empty.
+    pub(crate) fn new(first_spare: usize) -> Self {
         Self {
-            boxes: (0..threads).map(|_| CachePadded::default()).collect(),
+            boxes: Slots::new(first_spare),
         }
+    }
+
+    /// The boxes of the threads below this index, which were started.
+    pub(crate) fn boxes_below(&self, threads: usize) -> impl Iterator<Item = &Mailbox> {
+        (0..threads).map(|index| &*self.boxes[index])
     }
 
     /// Whether the thread of this index has something to read. For that thread, in its loop.
@@ -226,13 +232,12 @@ impl Post {
 
     /// Counts a nudge for every thread of rayon's pool, if none has too many. Under the staff's lock.
     pub(crate) fn count_nudges(&self, threads: usize) -> bool {
-        let boxes = &self.boxes[..threads];
-        let littered = |one: &CachePadded<Mailbox>| one.nudges.load(Ordering::Relaxed) >= NUDGES;
-        if boxes.iter().any(littered) {
+        let nudges = || self.boxes_below(threads).map(|one| &one.nudges);
+        if nudges().any(|nudges| nudges.load(Ordering::Relaxed) >= NUDGES) {
             return false;
         }
-        for one in boxes {
-            one.nudges.fetch_add(1, Ordering::Relaxed);
+        for nudges in nudges() {
+            nudges.fetch_add(1, Ordering::Relaxed);
         }
         true
     }

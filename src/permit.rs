@@ -126,7 +126,7 @@ impl Used {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        if self.placed {
+        if self.placed && !self.inner.is_inherited() {
             self.inner.admission.release_held();
             self.inner.look_if_drained();
         }
@@ -219,7 +219,9 @@ impl ReserveAsync<'_> {
 impl Drop for ReserveAsync<'_> {
     fn drop(&mut self) {
         // What it was granted in the meantime goes to the next in the line.
-        self.leave();
+        if !self.inner.is_inherited() {
+            self.leave();
+        }
     }
 }
 

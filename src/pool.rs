@@ -12,6 +12,7 @@ use crate::{
     error::{BuildError, ShutdownError, ShutdownReport},
     inner::Inner,
     metrics::{PoolCollector, Snapshot},
+    resident::Resident,
     shutdown::Grace,
     sync::Instant,
 };
@@ -24,8 +25,10 @@ use crate::{
 /// may block first.
 ///
 /// # Fork
-/// The threads of a pool do not exist in a forked child; there, a pool can neither be used nor shut
-/// down.
+/// The threads of a pool do not exist in a forked child. There, a pool that was built before the fork is a closed one, whose
+/// end has come: it refuses jobs, does what a scope, a batch, `install` and `join` bring on the calling thread, counts
+/// anew from zero, and may be shut down and dropped. Handles, permits and iterators from before the fork are not to be
+/// used in the child. A child may build pools of its own.
 ///
 /// # Examples
 /// ```
@@ -39,12 +42,14 @@ use crate::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Pool {
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) inner: Resident,
 }
 
 impl Pool {
     pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
-        Self { inner }
+        Self {
+            inner: Resident::new(inner),
+        }
     }
 
     /// A pool with the default options: as many workers as cores, a capacity of 1024.

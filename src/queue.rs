@@ -10,7 +10,7 @@
 //! The queue is unbounded by itself. What bounds it is the admission in front of it, and for the
 //! shells of cancelled jobs, [`Queue::sweep`].
 
-use std::{cell::Cell, collections::VecDeque, iter, ptr};
+use std::{cell::Cell, collections::VecDeque, iter, ptr, sync::OnceLock};
 
 use crossbeam_utils::CachePadded;
 
@@ -19,6 +19,7 @@ use crate::{
     job::{Job, Place, Runnable},
     pace::Pace,
     site::Site,
+    slots::Slots,
     sync::{
         AtomicI64, AtomicUsize, Mutex, Ordering,
         crossbeam_deque::{Injector, Steal, Stealer, Worker},
@@ -34,7 +35,8 @@ pub(crate) struct Queue {
     /// Structured jobs that could not be pushed on the deque of the thread that waits for them.
     strays: Mutex<VecDeque<Stray>>,
     stray_count: CachePadded<AtomicUsize>,
-    stealers: Box<[Stealers]>,
+    /// Of a thread that has entered, they are there.
+    stealers: Slots<OnceLock<Stealers>>,
     /// Jobs in the queues that were taken back: only their shells are left. A shell may come out of
     /// the queue before the one who left it has counted it.
     shells: CachePadded<AtomicI64>,
@@ -95,39 +97,45 @@ pub(crate) enum Spared {
 }
 
 impl Queue {
-    /// For this number of threads, and the part of each.
-    pub(crate) fn new(threads: usize) -> (Self, Vec<Local>) {
-        let (locals, stealers): (Vec<_>, Vec<_>) = (0..threads)
-            .map(|index| {
-                let submitted = Worker::new_fifo();
-                let (structured, thief) = deque::new();
-                let stealers = Stealers {
-                    submitted: submitted.stealer(),
-                    structured: thief,
-                };
-                let local = Local {
-                    submitted,
-                    structured,
-                    batch: Cell::new(0),
-                    pace: Pace::default(),
-                    turn: Turn::new(),
-                    random: Cell::new(0x9e37_79b9 ^ (index as u32 + 1)),
-                };
-                (local, stealers)
-            })
-            .unzip();
-        let queue = Self {
+    /// For a pool whose threads below this index are not spare.
+    pub(crate) fn new(first_spare: usize) -> Self {
+        Self {
             submitted: Injector::new(),
             structured: Injector::new(),
-            stealers: stealers.into(),
+            stealers: Slots::new(first_spare),
             strays: Mutex::new(VecDeque::new()),
             stray_count: CachePadded::new(AtomicUsize::new(0)),
             shells: CachePadded::new(AtomicI64::new(0)),
             placeless: CachePadded::new(AtomicI64::new(0)),
             overdrawn: CachePadded::new(AtomicI64::new(0)),
             sweeping: Mutex::new(()),
+        }
+    }
+
+    /// The deques of the thread of this index, which has none yet.
+    pub(crate) fn enroll(&self, index: usize) -> Local {
+        let submitted = Worker::new_fifo();
+        let (structured, thief) = deque::new();
+        let stealers = Stealers {
+            submitted: submitted.stealer(),
+            structured: thief,
         };
-        (queue, locals)
+        let is_new = self.stealers[index].set(stealers).is_ok();
+        debug_assert!(is_new, "an index is one thread's for its life");
+        self.stealers.enter(index);
+        Local {
+            submitted,
+            structured,
+            batch: Cell::new(0),
+            pace: Pace::default(),
+            turn: Turn::new(),
+            random: Cell::new(0x9e37_79b9 ^ (index as u32 + 1)),
+        }
+    }
+
+    /// The far ends of the deques of each thread that has some.
+    fn stealers(&self) -> impl Iterator<Item = &Stealers> {
+        self.stealers.iter().filter_map(OnceLock::get)
     }
 
     /// A submitted job, for all threads to take.
@@ -239,12 +247,11 @@ impl Queue {
                 is_dear: false,
             });
         }
-        let threads = self.stealers.len();
-        let start = random_below(local, threads);
-        let victims = (start..threads)
-            .chain(0..start)
-            .filter(|&victim| victim != own)
-            .map(|victim| &self.stealers[victim]);
+        let start = random_below(local, self.stealers.len());
+        let victims = self.stealers.indexed_from(start);
+        let victims = victims
+            .filter(|&(victim, _)| victim != own)
+            .filter_map(|(_, stealers)| stealers.get());
         for victim in victims {
             // Where another thief is busy, the search goes on elsewhere. What that one leaves is seen
             // by whoever stops searching.
@@ -284,8 +291,13 @@ impl Queue {
     /// Takes a job out of the deque of a thread that serves this scope, for the one that waits in it: the oldest, if it
     /// is the scope's own, or is waited for on that thread. Others of the scope come into the caller's own deque.
     pub(crate) fn take_back(&self, local: &Local, scope: *const ()) -> Theft<Job> {
-        for (index, thread) in self.stealers.iter().enumerate() {
-            let victim = &thread.structured;
+        for (index, thread) in self.stealers.indexed() {
+            let Some(Stealers {
+                structured: victim, ..
+            }) = thread.get()
+            else {
+                continue;
+            };
             if !victim.serves(scope) {
                 continue;
             }
@@ -311,9 +323,10 @@ impl Queue {
         is_due: impl Fn() -> bool,
     ) -> Theft<Job> {
         let is_wanted = |job: &Job| job.is_of_seat(thread) && is_due();
-        self.stealers[thread]
-            .structured
-            .steal_above(mark, is_wanted)
+        match self.stealers[thread].get() {
+            Some(stealers) => stealers.structured.steal_above(mark, is_wanted),
+            None => Theft::Empty,
+        }
     }
 
     /// How many submitted jobs and shells lie in the injector.
@@ -327,8 +340,7 @@ impl Queue {
             && self.structured.is_empty()
             && self.stray_count.load(Ordering::Relaxed) == 0
             && self
-                .stealers
-                .iter()
+                .stealers()
                 .all(|thread| thread.submitted.is_empty() && thread.structured.is_empty())
     }
 
@@ -336,7 +348,7 @@ impl Queue {
     pub(crate) fn take_any(&self) -> Option<Job> {
         insist(|| self.structured.steal())
             .or_else(|| {
-                let thefts = self.stealers.iter().map(|thread| thread.structured.steal());
+                let thefts = self.stealers().map(|thread| thread.structured.steal());
                 thefts.filter_map(Theft::success).next()
             })
             .or_else(|| self.take_stray())
@@ -346,7 +358,7 @@ impl Queue {
     /// How many structured jobs with places wait, and kept ones that were put among them. Of these some may be shells,
     /// so all shells are left out: there are no others in the end, when the submitted jobs are gone.
     pub(crate) fn structured(&self) -> u64 {
-        let deques = self.stealers.iter().map(|thread| thread.structured.len());
+        let deques = self.stealers().map(|thread| thread.structured.len());
         let waiting = deques.sum::<usize>()
             + self.structured.len()
             + self.stray_count.load(Ordering::Relaxed);
@@ -384,7 +396,7 @@ impl Queue {
     pub(crate) fn take_submitted(&self) -> Option<Job> {
         insist(|| {
             iter::once(self.submitted.steal())
-                .chain(self.stealers.iter().map(|thread| thread.submitted.steal()))
+                .chain(self.stealers().map(|thread| thread.submitted.steal()))
                 .collect()
         })
     }
@@ -425,7 +437,7 @@ impl Queue {
             };
             self.keep_if_alive(job);
         }
-        for thread in &self.stealers {
+        for thread in self.stealers() {
             for _ in 0..thread.submitted.len() {
                 let Some(job) = insist(|| thread.submitted.steal()) else {
                     break;
@@ -605,13 +617,21 @@ fn random_below(local: &Local, bound: usize) -> usize {
     x ^= x >> 17;
     x ^= x << 5;
     local.random.set(x);
-    x as usize % bound
+    // The calling thread itself has entered.
+    x as usize % bound.max(1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{job::Detached, metrics::Stamp};
+
+    /// A queue of this many threads, and the part of each.
+    fn queue(threads: usize) -> (Queue, Vec<Local>) {
+        let queue = Queue::new(threads);
+        let locals = (0..threads).map(|index| queue.enroll(index)).collect();
+        (queue, locals)
+    }
 
     #[test]
     fn a_lost_race_is_not_taken_for_an_empty_queue() {
@@ -623,7 +643,7 @@ mod tests {
 
     #[test]
     fn a_search_leaves_alone_what_it_is_to_spare() {
-        let (queue, locals) = Queue::new(2);
+        let (queue, locals) = queue(2);
         let (owner, thief) = (&locals[0], &locals[1]);
         let search = |spared| queue.search(thief, 1, spared).map(|found| found.is_dear);
         let since = Stamp::NONE;
@@ -649,7 +669,7 @@ mod tests {
 
     #[test]
     fn r8_a_batch_goes_before_what_lies_in_the_injector() {
-        let (queue, locals) = Queue::new(1);
+        let (queue, locals) = queue(1);
         let local = &locals[0];
         (0..100).for_each(|_| submit(&queue));
         assert!(queue.take_submitted_for(local, true).is_some());
@@ -667,7 +687,7 @@ mod tests {
 
     #[test]
     fn r8_kept_jobs_lie_behind_the_batch() {
-        let (queue, locals) = Queue::new(1);
+        let (queue, locals) = queue(1);
         let local = &locals[0];
         (0..3).for_each(|_| submit(&queue));
         assert!(queue.take_submitted_for(local, true).is_some());

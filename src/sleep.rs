@@ -81,6 +81,7 @@ pub(crate) use self::frozen::Frozen;
 use crate::{
     fence,
     last_look::LastLook,
+    slots::Slots,
     sync::{self, AtomicBool, AtomicU64, AtomicUsize, Instant, Mutex, Ordering, lock, thread},
 };
 
@@ -167,7 +168,7 @@ pub(crate) enum DozeEnd {
     Asleep,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Bell {
     rung: AtomicBool,
     /// The thread of this index, once it was started.
@@ -182,7 +183,7 @@ pub(crate) struct Sleep {
     surplus: CachePadded<AtomicUsize>,
     /// The dozers, the last one to lie down at the end: it is the warmest.
     dozers: Mutex<Vec<usize>>,
-    bells: Box<[CachePadded<Bell>]>,
+    bells: Slots<CachePadded<Bell>>,
     /// How many places in service there are. Changed by one thread at a time: see `scaler.rs`.
     in_service: AtomicUsize,
     /// Workers that have said that they offer jobs, and so may do it with a light fence.
@@ -193,8 +194,8 @@ pub(crate) struct Sleep {
 }
 
 impl Sleep {
-    /// All `workers` in service are asleep at first; threads have indices below `threads`.
-    pub(crate) fn new(workers: usize, threads: usize) -> Self {
+    /// All `workers` in service are asleep at first; threads below the index `first_spare` are not spare.
+    pub(crate) fn new(workers: usize, first_spare: usize) -> Self {
         Self {
             counts: CachePadded::new(AtomicU64::new(workers as u64 * ASLEEP)),
             surplus: CachePadded::new(AtomicUsize::new(0)),
@@ -202,22 +203,17 @@ impl Sleep {
             offering: CachePadded::new(AtomicUsize::new(0)),
             last_look: LastLook::new(),
             dry_spells: CachePadded::new(AtomicU64::new(0)),
-            dozers: Mutex::new(Vec::with_capacity(threads)),
-            bells: (0..threads)
-                .map(|_| {
-                    CachePadded::new(Bell {
-                        rung: AtomicBool::new(false),
-                        thread: OnceLock::new(),
-                    })
-                })
-                .collect(),
+            dozers: Mutex::new(Vec::new()),
+            bells: Slots::new(first_spare),
         }
     }
 
     /// Makes the calling thread the one that the bell of this index wakes.
     pub(crate) fn enroll(&self, index: usize) {
         // A second call for one index cannot be: an index is one thread's for its life.
-        let _ = self.bells[index].thread.set(thread::current());
+        let _ = self.bells.enter(index).thread.set(thread::current());
+        // So that no doze allocates.
+        lock(&self.dozers).reserve(self.bells.len());
     }
 
     #[inline]

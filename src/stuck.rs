@@ -10,10 +10,14 @@
 //! takes it out when one comes back. A worker enters itself (a [`Watch`]) before it blocks, and is told
 //! at once, or later, when the pool gets stuck. Both under the lock: one of the two comes first, and the
 //! other sees it. The list is touched by waits across pools and by pools that run out of threads, and
-//! by nothing else.
+//! by nothing else. Each process has its own: a forked child begins with an empty one.
 
+#[cfg(not(shuttle))]
+use std::sync::atomic::AtomicPtr;
 use std::{ptr, sync::Arc, time::Duration};
 
+#[cfg(not(shuttle))]
+use crate::process;
 use crate::{
     inner::Inner,
     sync::{
@@ -45,11 +49,48 @@ struct Waiting {
     is_stuck: AtomicBool,
 }
 
+/// The list of one process.
 #[cfg(not(shuttle))]
-static LIST: Mutex<List> = Mutex::new(List::new());
+struct OfProcess {
+    number: usize,
+    list: Mutex<List>,
+    /// The parent's. A thread of the parent may have had it locked, so it is left as it is; this only keeps it from being
+    /// taken for a leak.
+    _parents: *mut OfProcess,
+}
+
+/// The list of this process. In a forked child it is a new one: what stood in the parent's concerns none of the child's
+/// threads, and its lock may be held for ever.
+#[cfg(not(shuttle))]
+fn list() -> &'static Mutex<List> {
+    static LIST: AtomicPtr<OfProcess> = AtomicPtr::new(ptr::null_mut());
+    let number = process::number();
+    loop {
+        let at = LIST.load(Ordering::Acquire);
+        // SAFETY: what was once published is never freed.
+        match unsafe { at.as_ref() } {
+            Some(of_process) if of_process.number == number => return &of_process.list,
+            _ => {}
+        }
+        let own = Box::into_raw(Box::new(OfProcess {
+            number,
+            list: Mutex::new(List::new()),
+            _parents: at,
+        }));
+        let published = LIST.compare_exchange(at, own, Ordering::AcqRel, Ordering::Relaxed);
+        if published.is_err() {
+            // SAFETY: nobody else has seen it.
+            drop(unsafe { Box::from_raw(own) });
+        }
+    }
+}
+
 #[cfg(shuttle)]
-shuttle::lazy_static! {
-    static ref LIST: Mutex<List> = Mutex::new(List::new());
+fn list() -> &'static Mutex<List> {
+    shuttle::lazy_static! {
+        static ref LIST: Mutex<List> = Mutex::new(List::new());
+    }
+    &LIST
 }
 
 impl List {
@@ -64,7 +105,7 @@ impl List {
 /// Enters a pool as stuck, or takes it out.
 pub(crate) fn set(pool: &Inner, stuck: bool) {
     let pool = PoolId::of(pool);
-    let mut list = lock(&LIST);
+    let mut list = lock(list());
     list.stuck.retain(|&other| other != pool);
     if stuck {
         list.stuck.push(pool);
@@ -123,7 +164,7 @@ impl Watch {
             return Self(None);
         }
         let pool = PoolId::of(pool);
-        let mut list = lock(&LIST);
+        let mut list = lock(list());
         let waiting = Arc::new(Waiting {
             pool,
             thread: thread::current(),
@@ -143,7 +184,7 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         if let Some(own) = &self.0 {
-            let mut list = lock(&LIST);
+            let mut list = lock(list());
             list.waiting
                 .retain(|waiting| !ptr::eq(Arc::as_ptr(waiting), Arc::as_ptr(own)));
         }

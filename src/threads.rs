@@ -49,9 +49,9 @@ pub(crate) const CALL_PATIENCE: Duration = Duration::from_millis(1);
 const PATIENCE_MAX: Duration = Duration::from_millis(500);
 
 /// What a thread needs to become the pool's.
-pub(crate) struct Recruit {
+struct Recruit {
     builder: ThreadBuilder,
-    seat: worker::Seat,
+    index: usize,
 }
 
 pub(crate) struct Threads {
@@ -61,12 +61,10 @@ pub(crate) struct Threads {
 struct Staff {
     /// `None` before the pool is built and after it has stopped.
     rayon: Option<ThreadPool>,
-    /// Threads that were not started yet; the next one is at the end.
-    recruits: Vec<Recruit>,
+    /// Threads that were not started yet, in the reverse order of their indices.
+    recruits: Vec<ThreadBuilder>,
     /// As the roster has them.
     spares: Vec<ThreadPool>,
-    /// The seats of spare threads that were not made yet.
-    spare_seats: Vec<worker::Seat>,
     handles: Vec<JoinHandle<()>>,
     /// All threads that were ever started.
     handles_made: usize,
@@ -89,7 +87,6 @@ impl Threads {
                 rayon: None,
                 recruits: Vec::new(),
                 spares: Vec::new(),
-                spare_seats: Vec::new(),
                 handles: Vec::new(),
                 handles_made: 0,
                 roster: Roster::new(),
@@ -105,23 +102,17 @@ impl Threads {
     ///
     /// # Errors
     /// If not even one of these can be started.
-    pub(crate) fn build(
-        &self,
-        inner: &Arc<Inner>,
-        mut seats: Vec<worker::Seat>,
-        at_once: usize,
-    ) -> Result<(), BuildError> {
+    pub(crate) fn build(&self, inner: &Arc<Inner>, at_once: usize) -> Result<(), BuildError> {
         let failed = |index| move |source| BuildError::Thread { index, source };
-        let spare_seats = seats.split_off(inner.settings.workers_max);
-        let (rayon, mut recruits) =
-            recruit(inner, seats).map_err(|(source, _)| failed(0)(source))?;
+        let settings = &inner.settings;
+        let (rayon, mut recruits) = recruit(inner, settings.workers_max).map_err(failed(0))?;
         recruits.reverse();
 
         let mut staff = lock(&self.staff);
-        staff.roster.open(recruits.len(), spare_seats.len());
+        let spares = settings.spare_threads();
+        staff.roster.open(recruits.len(), spares);
         staff.rayon = Some(rayon);
         staff.recruits = recruits;
-        staff.spare_seats = spare_seats;
         for index in 0..at_once {
             if let Err(source) = staff.start_next(inner) {
                 if index > 0 {
@@ -353,7 +344,6 @@ impl Threads {
         staff.look_if_stuck(inner);
         let recruits = mem::take(&mut staff.recruits);
         let spares = mem::take(&mut staff.spares);
-        staff.spare_seats.clear();
         drop(staff);
         // Dropping rayon's pools tells their threads to end, and waits for nothing.
         drop((rayon, spares, recruits));
@@ -410,16 +400,13 @@ pub(crate) struct Started {
     pub(crate) spare: usize,
 }
 
-/// Makes a rayon pool with these seats, of which no thread is started yet; or gives the seats back.
-fn recruit(
-    inner: &Arc<Inner>,
-    seats: Vec<worker::Seat>,
-) -> Result<(ThreadPool, Vec<Recruit>), (io::Error, Vec<worker::Seat>)> {
-    let mut builders = Vec::with_capacity(seats.len());
+/// Makes a rayon pool of so many threads, of which none is started yet.
+fn recruit(inner: &Arc<Inner>, threads: usize) -> io::Result<(ThreadPool, Vec<ThreadBuilder>)> {
+    let mut builders = Vec::with_capacity(threads);
     // The panics of `rayon::spawn` in a job have nobody else to go to.
     let weak = Arc::downgrade(inner);
     let built = ThreadPoolBuilder::new()
-        .num_threads(seats.len())
+        .num_threads(threads)
         .panic_handler(move |payload| match weak.upgrade() {
             Some(inner) => inner.handle_panic(payload),
             None => drop_payload(payload),
@@ -429,16 +416,8 @@ fn recruit(
             Ok(())
         })
         .build();
-    let rayon = match built {
-        Ok(rayon) => rayon,
-        Err(error) => return Err((io::Error::other(error), seats)),
-    };
-    let recruits = builders
-        .into_iter()
-        .zip(seats)
-        .map(|(builder, seat)| Recruit { builder, seat })
-        .collect();
-    Ok((rayon, recruits))
+    let rayon = built.map_err(io::Error::other)?;
+    Ok((rayon, builders))
 }
 
 impl Staff {
@@ -500,39 +479,33 @@ impl Staff {
 
     /// Starts the next thread that is not spare.
     fn start_next(&mut self, inner: &Arc<Inner>) -> io::Result<()> {
-        let Some(recruit) = self.recruits.pop() else {
+        let Some(builder) = self.recruits.pop() else {
             return Err(io::Error::other("every thread was started"));
         };
-        self.start(inner, recruit, |staff, recruit| {
-            staff.recruits.push(recruit)
-        })?;
-        self.roster.thread_started();
-        Ok(())
+        let index = builder.index();
+        match self.start(inner, Recruit { builder, index }) {
+            Ok(()) => {
+                self.roster.thread_started();
+                Ok(())
+            }
+            Err((error, refused)) => {
+                self.recruits.extend(refused.map(|refused| refused.builder));
+                Err(error)
+            }
+        }
     }
 
     /// Makes a spare thread, and a worker of it.
     fn make_spare(&mut self, inner: &Arc<Inner>) -> bool {
-        // From the front: the seat's index says which of `spares` it is.
-        if self.spare_seats.is_empty() {
-            return false;
-        }
-        let seat = self.spare_seats.remove(0);
-        let (rayon, mut recruits) = match recruit(inner, vec![seat]) {
-            Ok(made) => made,
-            Err((_, seats)) => {
-                self.spare_seats.splice(0..0, seats);
-                self.roster.system_has(false);
-                inner.recorder.thread_start_failed();
-                return false;
-            }
-        };
-        let Some(recruit) = recruits.pop() else {
+        // The index says which of `spares` it is.
+        let index = inner.settings.workers_max + self.spares.len();
+        let made = recruit(inner, 1);
+        let Ok((rayon, Some(builder))) = made.map(|(rayon, mut made)| (rayon, made.pop())) else {
+            self.roster.system_has(false);
+            inner.recorder.thread_start_failed();
             return false;
         };
-        let started = self.start(inner, recruit, |staff, recruit| {
-            staff.spare_seats.insert(0, recruit.seat);
-        });
-        if started.is_err() {
+        if self.start(inner, Recruit { builder, index }).is_err() {
             return false;
         }
         rayon.spawn(worker::call(Arc::clone(inner), Errand::Work(None)));
@@ -541,14 +514,13 @@ impl Staff {
         true
     }
 
-    /// Starts a thread; or puts the recruit back, and counts the failure.
+    /// Starts a thread; or gives the recruit back, and counts the failure.
     fn start(
         &mut self,
         inner: &Arc<Inner>,
         recruit: Recruit,
-        put_back: impl FnOnce(&mut Self, Recruit),
-    ) -> io::Result<()> {
-        let name = format!("{}-{}", inner.settings.name, recruit.seat.index);
+    ) -> Result<(), (io::Error, Option<Recruit>)> {
+        let name = format!("{}-{}", inner.settings.name, recruit.index);
         let mut builder = thread::Builder::new().name(name);
         if let Some(bytes) = inner.settings.stack_size {
             builder = builder.stack_size(bytes);
@@ -575,10 +547,8 @@ impl Staff {
             }
             Err(error) => {
                 inner.recorder.thread_start_failed();
-                if let Some(recruit) = lock(&parcel).take() {
-                    put_back(self, recruit);
-                }
-                Err(error)
+                let refused = lock(&parcel).take();
+                Err((error, refused))
             }
         }
     }
@@ -587,8 +557,7 @@ impl Staff {
 impl Recruit {
     /// The life of one thread.
     fn serve(self, inner: Arc<Inner>) {
-        let Self { builder, seat } = self;
-        let index = seat.index;
+        let Self { builder, index } = self;
         let run_hook = |hook: &Option<Box<dyn Fn(usize) + Send + Sync>>| {
             if let Some(hook) = hook {
                 let ran = panic::catch_unwind(AssertUnwindSafe(|| hook(index)));
@@ -598,7 +567,7 @@ impl Recruit {
             }
         };
         inner.timing.enroll(index);
-        worker::with_seat(&inner, seat, || {
+        worker::with_seat(&inner, index, || {
             run_hook(&inner.hooks.start);
             builder.run();
             inner.post.close(index);

@@ -27,8 +27,8 @@ mod thefts;
 use std::{sync::Arc, time::Duration};
 
 pub(crate) use self::current::{
-    Current, Seat, blocking, current, current_of, current_pledged_to, current_with_deques_of,
-    is_home, is_of_another, is_worker, seat_in, with_seat,
+    Current, blocking, current, current_of, current_pledged_to, current_with_deques_of, is_home,
+    is_of_another, is_worker, seat_in, with_seat,
 };
 use crate::{
     inner::Inner,

@@ -209,6 +209,47 @@ fn a2_the_shells_of_cancelled_jobs_are_bounded() {
     });
 }
 
+/// Threads that may come and have not been started cost no memory, whatever the pool does. The times beside it are
+/// those of `max-threads` in the benches.
+#[test]
+fn s4_threads_that_were_never_started_cost_nothing() {
+    let _turn = turn();
+    watched(|| {
+        let cost = |max_threads: usize| {
+            let (count, live) = (COUNT.load(Ordering::SeqCst), LIVE.load(Ordering::SeqCst));
+            let builder = Pool::builder().workers(2).capacity(64);
+            let pool = builder.max_threads(max_threads).build().unwrap();
+            // Both threads are there.
+            assert_eq!(pool.broadcast(|context| context.index()), [0, 1]);
+            let bytes = LIVE.load(Ordering::SeqCst) - live;
+            let count = COUNT.load(Ordering::SeqCst) - count;
+            for n in 0..100 {
+                assert_eq!(pool.submit(move || n).unwrap().join().unwrap(), n);
+                pool.scope(|s| s.spawn(|_| ()));
+                pool.for_each(0..8, |_| ());
+            }
+            assert_eq!(pool.metrics().per_worker.len(), 2);
+            let shown = allocations(|| drop(pool.metrics()));
+            (bytes, count, shown)
+        };
+        // What the process makes once.
+        cost(2);
+        let (bytes, count, shown) = cost(2);
+        for max_threads in [64, 1024, 32_767] {
+            let (more_bytes, more_count, more_shown) = cost(max_threads);
+            assert!(
+                more_bytes < bytes + 4096,
+                "{more_bytes} bytes, and {bytes} for two"
+            );
+            assert!(
+                more_count < count + 32,
+                "{more_count} allocations, and {count} for two"
+            );
+            assert_eq!(more_shown, shown, "allocations of a snapshot");
+        }
+    });
+}
+
 #[test]
 fn a_pool_leaves_nothing_behind() {
     let _turn = turn();

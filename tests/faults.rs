@@ -1,5 +1,5 @@
 //! Faults put in on purpose: threads that the system refuses from the n-th on, wake-ups that nobody meant, hooks
-//! that always panic, payloads that find no memory, a fork. Failures 19, 23, 25, 26, 36 and 38.
+//! that always panic, payloads that find no memory. Failures 19, 23, 25, 26 and 38.
 #![cfg(all(target_os = "linux", not(miri)))]
 mod support;
 
@@ -494,39 +494,5 @@ fn r2_one_job_wakes_few_of_many_who_sleep() {
         assert_eq!(woken_by(16), 16, "as many jobs at once wake all");
         let woken: Vec<_> = (0..10).map(|_| woken_by(1)).collect();
         assert!(woken.iter().all(|n| (1..=4).contains(n)), "{woken:?}");
-    });
-}
-
-/// Failure 36. In the child there is none of the pool's threads.
-#[test]
-fn a_forked_child_may_submit_in_vain_and_exit() {
-    let name = "a_forked_child_may_submit_in_vain_and_exit";
-    survives_in_child(name, || {
-        let pool = Pool::builder().workers(2).capacity(2).name("forks").build();
-        let pool = pool.unwrap();
-        drop([occupy(&pool), occupy(&pool)]);
-        // So that none of them holds a lock, which would be held for good in the child.
-        switches_at_rest("forks");
-        // SAFETY: the other threads are asleep, and hold no lock that the child could want.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
-            // SAFETY: always. It ends the child if that hangs.
-            unsafe { libc::alarm(10) };
-            let waits = || pool.try_spawn(|| ()).is_ok();
-            let is_refused = || pool.spawn_timeout(Duration::from_millis(1), || ()).is_err();
-            let as_it_should_be = waits() && waits() && is_refused() && pool.metrics().depth == 2;
-            pool.close();
-            // SAFETY: always. Without a leak checker's look for the threads that own the rest of the pool.
-            unsafe { libc::_exit(i32::from(!as_it_should_be)) };
-        }
-        assert!(child > 0, "{}", io::Error::last_os_error());
-        let mut status = 0;
-        // SAFETY: the pointer is valid for a write.
-        let ended = unsafe { libc::waitpid(child, &raw mut status, 0) };
-        assert_eq!((ended, status), (child, 0));
-        // Nothing of that has come to the parent.
-        assert_eq!(pool.submit(|| 7).unwrap().join().unwrap(), 7);
-        assert_eq!(pool.shutdown().completed, 3);
-        assert_conserved(&pool);
     });
 }

@@ -24,6 +24,7 @@ pub mod fib_join;
 pub mod fib_scope;
 pub mod flood;
 pub mod idle;
+pub mod max_threads;
 pub mod million;
 pub mod once;
 mod paths;

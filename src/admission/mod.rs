@@ -23,6 +23,7 @@ use self::{
 use crate::{
     error::AdmissionError,
     fence,
+    slots::Slots,
     sync::{self, AtomicU64, AtomicUsize, Mutex, Ordering, bump, lock},
     yielders::Yielders,
 };
@@ -84,7 +85,7 @@ pub(crate) struct Admission {
     gate: CachePadded<Gate>,
     attention: CachePadded<Attention>,
     capacity: AtomicU64,
-    seats: Box<[CachePadded<Seat>]>,
+    seats: Slots<CachePadded<Seat>>,
     desk: CachePadded<Mutex<Desk>>,
     elsewhere: CachePadded<AtomicU64>,
     /// Places that were put into stocks, and recalled. Written under the lock.
@@ -111,8 +112,8 @@ struct Desk {
 }
 
 impl Admission {
-    /// A semaphore of `capacity` places for a pool of `seats` threads.
-    pub(crate) fn new(capacity: usize, seats: usize) -> Self {
+    /// A semaphore of `capacity` places for a pool whose threads below the index `first_spare` are not spare.
+    pub(crate) fn new(capacity: usize, first_spare: usize) -> Self {
         Self {
             gate: CachePadded::new(Gate {
                 word: AtomicU64::new(0),
@@ -134,13 +135,23 @@ impl Admission {
             elsewhere: CachePadded::new(AtomicU64::new(0)),
             recalled: AtomicU64::new(0),
             yielders: Yielders::default(),
-            seats: (0..seats).map(|_| CachePadded::default()).collect(),
+            seats: Slots::new(first_spare),
         }
     }
 
-    /// What the thread of this index writes.
+    /// The same, all of whose threads have entered.
+    #[cfg(test)]
+    pub(crate) fn with_seats(capacity: usize, seats: usize) -> Self {
+        let admission = Self::new(capacity, seats);
+        for index in 0..seats {
+            admission.seats.enter(index);
+        }
+        admission
+    }
+
+    /// What the calling thread writes, of this index.
     pub(crate) fn seat(&self, index: usize) -> &Seat {
-        &self.seats[index]
+        self.seats.enter(index)
     }
 
     /// Takes a place if there is one, without the lock and without collecting.

@@ -22,7 +22,7 @@ use crate::{
 
 /// With `taken` places taken already.
 fn admission(capacity: usize, seats: usize, taken: usize) -> Arc<Admission> {
-    let admission = Admission::new(capacity, seats);
+    let admission = Admission::with_seats(capacity, seats);
     for _ in 0..taken {
         assert_eq!(admission.try_acquire(), Ok(()));
     }

@@ -246,14 +246,15 @@ impl Admission {
     }
 
     /// How many places are taken at once to fill a stock, and how many others must be free then once stocks were
-    /// recalled, until they are. All stocks together have at most a quarter of the capacity. So it is seldom that they have
+    /// recalled, until they are. All stocks together have at most a quarter of the capacity, while no more threads are
+    /// started. So it is seldom that they have
     /// to be recalled, which costs a heavy fence: once for each time that the queue runs full from half.
     fn stock_sizes(&self) -> (u64, u64) {
         let capacity = self.capacity();
         if cfg!(any(loom, shuttle)) {
             return (capacity.min(2), 0);
         }
-        let seats = self.seats.len() as u64;
+        let seats = self.seats.len().max(1) as u64;
         ((capacity / (4 * seats)).min(STOCK), capacity / 2)
     }
 

@@ -46,7 +46,7 @@ impl Admission {
 
 /// A semaphore whose places are all taken.
 fn full(capacity: usize, seats: usize, age: u64) -> Admission {
-    let admission = Admission::new(capacity, seats);
+    let admission = Admission::with_seats(capacity, seats);
     admission.age(age);
     for _ in 0..capacity {
         admission.try_acquire().unwrap();
@@ -76,7 +76,7 @@ proptest! {
         ops in prop::collection::vec((0u8..6, 0usize..2), 1..120),
     ) {
         let mut capacity = 3;
-        let admission = Admission::new(capacity, 2);
+        let admission = Admission::with_seats(capacity, 2);
         admission.age(age);
         admission.age_seat(1, seat_age);
         let (mut queued, mut held, mut ended) = (0, 0, 0);
@@ -134,7 +134,7 @@ proptest! {
         ops in prop::collection::vec((0u8..7, 0usize..2), 1..600),
     ) {
         let mut capacity = 40;
-        let admission = Admission::new(capacity, 2);
+        let admission = Admission::with_seats(capacity, 2);
         admission.age(age);
         admission.seats[0].stock.age(stock_age);
         let (mut queued, mut ended) = (0, 0);
@@ -244,7 +244,7 @@ fn a5_a_newcomer_serves_who_is_due_before_himself() {
 /// while half of the capacity stays free, until it was.
 #[test]
 fn a3_stocks_that_were_recalled_are_filled_from_the_free_half() {
-    let admission = Admission::new(64, 2);
+    let admission = Admission::with_seats(64, 2);
     let seat = admission.seat(0);
     let fill = || admission.fill(&seat.stock);
     let spend = |places: u32| (0..places).all(|_| admission.try_acquire_from(seat).is_ok());

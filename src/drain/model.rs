@@ -38,7 +38,7 @@ impl<const JOBS: usize> Pool<JOBS> {
         sleep.call_taken_up();
         assert_eq!(sleep.stop_searching(|| false), Duty::None);
         Arc::new(Self {
-            admission: Admission::new(capacity, 1),
+            admission: Admission::with_seats(capacity, 1),
             sleep,
             drain: Drain::new(),
             queue: Slots::new(),

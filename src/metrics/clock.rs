@@ -1,6 +1,8 @@
 //! The clock that jobs are timed with: the processor's own counter where the system trusts it, by the
 //! `quanta` crate, and the system's clock elsewhere. A third of the cost of `Instant::now`.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 /// A moment as the clock reads it: no unit of time yet. Zero if there is no clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Stamp(u64);
@@ -47,8 +49,23 @@ impl Stamp {
 #[derive(Debug)]
 pub(crate) struct Clock(quanta::Clock);
 
+/// Whether there is one, or somebody is making it.
+static IS_WANTED: AtomicBool = AtomicBool::new(false);
+
+/// Waits until the process's first clock is calibrated, if that is under way.
+#[cfg_attr(
+    any(not(unix), miri, shuttle),
+    expect(dead_code, reason = "nobody forks there")
+)]
+pub(crate) fn settle() {
+    if IS_WANTED.load(Ordering::Relaxed) {
+        drop(quanta::Clock::new());
+    }
+}
+
 impl Clock {
     pub(crate) fn new() -> Self {
+        IS_WANTED.store(true, Ordering::Relaxed);
         Self(quanta::Clock::new())
     }
 

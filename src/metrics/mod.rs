@@ -10,7 +10,7 @@ mod table;
 mod timing;
 
 pub(crate) use self::{
-    clock::Stamp,
+    clock::{Stamp, settle as settle_clock},
     prometheus::PoolCollector,
     recorder::{BatchPlaces, Cell, GuestCell, Recorder},
     seat::{Seat, Started},

@@ -14,7 +14,7 @@ use prometheus::{
 };
 
 use super::{histogram::Merged, snapshot::Snapshot, timing::Latencies};
-use crate::inner::Inner;
+use crate::{inner::Inner, resident::Resident};
 
 /// The label that tells the pools apart.
 const POOL: &str = "pool";
@@ -251,7 +251,7 @@ fn families(inner: &Inner) -> impl Iterator<Item = &'static Family> {
 /// What [`Pool::collector`](crate::Pool::collector) returns.
 #[derive(Clone)]
 pub(crate) struct PoolCollector {
-    inner: Arc<Inner>,
+    inner: Resident,
     descs: Arc<[Desc]>,
 }
 
@@ -269,7 +269,7 @@ impl PoolCollector {
                 .expect("the names are valid, whatever the label's value")
         });
         Self {
-            inner: Arc::clone(inner),
+            inner: Resident::new(Arc::clone(inner)),
             descs: descs.collect(),
         }
     }

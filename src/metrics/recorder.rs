@@ -9,6 +9,7 @@ use super::timing::told_at_least;
 use crate::{
     error::AdmissionError,
     job::Keeper,
+    slots::Slots,
     sync::{AtomicBool, AtomicU64, Mutex, Ordering, bump, lock},
 };
 
@@ -131,7 +132,7 @@ impl Drop for BatchPlaces {
 /// All counters of a pool.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    cells: Box<[CachePadded<Cell>]>,
+    cells: Slots<CachePadded<Cell>>,
     elsewhere: CachePadded<Elsewhere>,
     /// The most jobs that anybody was told were admitted. Their number is a difference of counters
     /// that are read one after another; this keeps it from going backwards.
@@ -175,9 +176,10 @@ fn add(counter: &AtomicU64) {
 }
 
 impl Recorder {
-    pub(crate) fn new(seats: usize) -> Self {
+    /// For a pool whose threads below this index are not spare.
+    pub(crate) fn new(first_spare: usize) -> Self {
         Self {
-            cells: (0..seats).map(|_| CachePadded::default()).collect(),
+            cells: Slots::new(first_spare),
             elsewhere: CachePadded::default(),
             admitted_told: AtomicU64::new(0),
             batches: Mutex::default(),
@@ -207,9 +209,9 @@ impl Recorder {
         }
     }
 
-    /// What the thread of this index counts.
+    /// What the calling thread counts, of this index.
     pub(crate) fn cell(&self, index: usize) -> &Cell {
-        &self.cells[index]
+        self.cells.enter(index)
     }
 
     /// A job runs at once, without having been queued. `cell` is the calling thread's own, if it is

@@ -155,11 +155,15 @@ impl Snapshot {
         let latencies = inner.timing.latencies(|| inner.admission.taken());
         let threads = inner.threads.started();
         let scaled = inner.scaler.scaled();
-        let spares = inner.settings.workers_max;
-        let per_worker: Vec<WorkerSnapshot> = (0..spares)
-            .chain(spares..spares + threads.spare)
-            .map(|seat| WorkerSnapshot::of(inner, seat, latencies.seats[seat]))
-            .collect();
+        let mut per_worker =
+            vec![WorkerSnapshot::default(); inner.settings.workers_max + threads.spare];
+        for &(index, of_thread) in &latencies.seats {
+            if index >= per_worker.len() {
+                // A spare thread that was started since they were counted.
+                per_worker.resize(index + 1, WorkerSnapshot::default());
+            }
+            per_worker[index] = WorkerSnapshot::of(inner, index, of_thread);
+        }
         let started: u64 = per_worker.iter().map(|worker| worker.started).sum();
         let busy = per_worker.iter().filter(|worker| worker.busy).count() as u64;
         let admitted = inner

@@ -30,7 +30,10 @@ use super::{
     histogram::{Histogram, LatencySummary, Merged},
     seat::{SAMPLE, Seat, Started, Times},
 };
-use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+use crate::{
+    slots::Slots,
+    sync::{AtomicU64, Mutex, Ordering, lock},
+};
 
 /// The seat of a thread that is not the pool's. It runs jobs that have no place, in no other way.
 #[derive(Debug)]
@@ -50,7 +53,7 @@ pub(crate) struct Stamps {
 pub(crate) struct Timing {
     /// None if latencies are not tracked.
     clock: Option<Clock>,
-    seats: Box<[CachePadded<Seat>]>,
+    seats: Slots<CachePadded<Seat>>,
     /// Written by all threads that are not the pool's and no guests.
     elsewhere: Times,
     guests: Mutex<Vec<Arc<CachePadded<Seat>>>>,
@@ -68,8 +71,8 @@ pub(crate) struct Timing {
 pub(crate) struct Latencies {
     pub(crate) admission_wait: Merged,
     pub(crate) jobs: JobLatencies,
-    /// Of the thread of each seat.
-    pub(crate) seats: Vec<JobSummaries>,
+    /// Of each thread that was started, with its index.
+    pub(crate) seats: Vec<(usize, JobSummaries)>,
 }
 
 /// The latencies of jobs, merged.
@@ -108,10 +111,11 @@ impl JobLatencies {
 }
 
 impl Timing {
-    pub(crate) fn new(seats: usize, latency_tracking: bool) -> Self {
+    /// For a pool whose threads below this index are not spare.
+    pub(crate) fn new(first_spare: usize, latency_tracking: bool) -> Self {
         Self {
             clock: latency_tracking.then(Clock::new),
-            seats: (0..seats).map(|_| CachePadded::default()).collect(),
+            seats: Slots::new(first_spare),
             elsewhere: Times::made(),
             guests: Mutex::default(),
             admission_wait: Histogram::made(),
@@ -128,9 +132,9 @@ impl Timing {
         }
     }
 
-    /// What the thread of this index writes.
+    /// What the calling thread writes, of this index.
     pub(crate) fn seat(&self, index: usize) -> &Seat {
-        &self.seats[index]
+        self.seats.enter(index)
     }
 
     /// This moment, if latencies are tracked.
@@ -316,14 +320,13 @@ impl Timing {
             guest.times.run_time.merge_into(&mut jobs.run_time);
         }
         drop(guests);
-        // One after another: a pool may have thousands of seats, most of which have no thread.
-        let seats = self.seats.iter().map(|seat| {
+        let seats = self.seats.indexed().map(|(index, seat)| {
             if !seat.times.run_time.is_made() {
-                return JobSummaries::default();
+                return (index, JobSummaries::default());
             }
             let own = JobLatencies::of(&seat.times);
             jobs.add(&own);
-            own.summaries()
+            (index, own.summaries())
         });
         let seats = seats.collect();
         let mut admission_wait = Merged::default();

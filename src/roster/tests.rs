@@ -165,7 +165,7 @@ impl World {
             aside: false,
         };
         let mut world = Self {
-            sleep: Sleep::new(setting.places, threads + spares).freeze(),
+            sleep: Sleep::for_threads(setting.places, threads + spares).freeze(),
             roster,
             threads: vec![nowhere; threads + spares + 2],
             waiting: 0,

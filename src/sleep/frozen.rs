@@ -13,7 +13,7 @@ pub(crate) struct Frozen {
 
 impl Frozen {
     pub(crate) fn thaw(&self) -> Sleep {
-        let sleep = Sleep::new(self.in_service, self.rung.len());
+        let sleep = Sleep::for_threads(self.in_service, self.rung.len());
         sleep.counts.store(self.counts, Ordering::Relaxed);
         sleep.surplus.store(self.surplus, Ordering::Relaxed);
         lock(&sleep.dozers).clone_from(&self.dozers);
@@ -46,6 +46,15 @@ impl Frozen {
 }
 
 impl Sleep {
+    /// One whose threads have entered.
+    pub(crate) fn for_threads(workers: usize, threads: usize) -> Self {
+        let sleep = Self::new(workers, threads);
+        for index in 0..threads {
+            sleep.bells.enter(index);
+        }
+        sleep
+    }
+
     pub(crate) fn freeze(&self) -> Frozen {
         Frozen {
             counts: self.load().0,

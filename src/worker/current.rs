@@ -26,9 +26,9 @@ use crate::{
 const SAME_DEPTH: usize = 128;
 
 /// What a thread has for its life.
-pub(crate) struct Seat {
-    pub(crate) index: usize,
-    pub(crate) local: Local,
+pub(super) struct Seat {
+    pub(super) index: usize,
+    pub(super) local: Local,
 }
 
 /// The calling thread, as one of a pool's.
@@ -105,9 +105,13 @@ thread_local! {
     static HOME: Cell<*const Inner> = const { Cell::new(ptr::null()) };
 }
 
-/// Seats the calling thread while `f` runs.
-pub(crate) fn with_seat(inner: &Arc<Inner>, seat: Seat, f: impl FnOnce()) {
-    inner.sleep.enroll(seat.index);
+/// Seats the calling thread, which gets this index, while `f` runs.
+pub(crate) fn with_seat(inner: &Arc<Inner>, index: usize, f: impl FnOnce()) {
+    inner.sleep.enroll(index);
+    let seat = Seat {
+        index,
+        local: inner.queue.enroll(index),
+    };
     let books = Books::of(inner, seat.index);
     let current = Current {
         inner,
@@ -175,7 +179,9 @@ pub(crate) fn current_pledged_to<'a>(inner: &Inner) -> Option<&'a Current<'a>> {
 pub(crate) fn current<'a>() -> Option<&'a Current<'a>> {
     // SAFETY: `with_seat` sets it while the value lives, on this thread's own stack, further down
     // than any caller. The reference does not leave the calling function's frame.
-    unsafe { HERE.get().current.as_ref() }
+    let current = unsafe { HERE.get().current.as_ref() };
+    // A thread of the parent's pool that has forked is no pool's in the child.
+    current.filter(|current: &&Current| !current.inner.is_inherited())
 }
 
 /// Whether the calling thread is one of some pool's.

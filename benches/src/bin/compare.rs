@@ -3,7 +3,7 @@
 use std::{env, fs, process::ExitCode, thread};
 
 use adaptive_pool_benches::{
-    efficiency, fib_join, fib_scope, flood, idle, million, once, poisson,
+    efficiency, fib_join, fib_scope, flood, idle, max_threads, million, once, poisson,
     report::{self, Question},
     round_trip, scale_up, sections, small_jobs, sort, tiny,
 };
@@ -29,6 +29,7 @@ compare --once QUESTION RIVAL SIZE WORKERS
   small-jobs      jobs of 200 ns in all ways to hand them in (twice the jobs)
   flood           jobs of 20 us into an idle pool that adapts, and into fixed ones (a 50th)
   scale-up        one more worker
+  max-threads     what each operation costs where more threads may come: the same
 
   --rounds N   each rival is measured once a round (11)
   --jobs N     tiny jobs in a measurement (1000000)
@@ -38,7 +39,7 @@ compare --once QUESTION RIVAL SIZE WORKERS
 
 type Ask = fn(&'static str, u64) -> Question;
 
-const QUESTIONS: [(&str, Ask); 15] = [
+const QUESTIONS: [(&str, Ask); 16] = [
     ("one-producer", |name, jobs| tiny::question(name, 1, jobs)),
     ("four-producers", |name, jobs| tiny::question(name, 4, jobs)),
     ("efficiency", efficiency::question),
@@ -54,6 +55,7 @@ const QUESTIONS: [(&str, Ask); 15] = [
     ("small-jobs", small_jobs::question),
     ("flood", flood::question),
     ("scale-up", scale_up::question),
+    ("max-threads", max_threads::question),
 ];
 
 struct Options {

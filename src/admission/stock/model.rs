@@ -12,7 +12,7 @@ use crate::{
 
 /// Two places, of which one is used, and one in the stock of seat 0.
 fn stocked() -> Arc<Admission> {
-    let admission = Admission::new(2, 1);
+    let admission = Admission::with_seats(2, 1);
     assert_eq!(admission.try_acquire_from(admission.seat(0)), Ok(()));
     assert_eq!((admission.depth(), admission.stocked()), (1, 1));
     Arc::new(admission)
@@ -44,7 +44,7 @@ fn a1_a_place_in_a_stock_is_spent_or_recalled() {
 #[test]
 fn a3_what_is_put_into_a_stock_is_not_hidden() {
     explore(|| {
-        let admission = Arc::new(Admission::new(2, 1));
+        let admission = Arc::new(Admission::with_seats(2, 1));
         let owner = {
             let admission = Arc::clone(&admission);
             spawn(move || admission.try_acquire_from(admission.seat(0)))
@@ -59,7 +59,7 @@ fn a3_what_is_put_into_a_stock_is_not_hidden() {
 #[test]
 fn a5_who_waits_gets_what_lies_in_a_stock() {
     explore_to(2, || {
-        let admission = Arc::new(Admission::new(2, 1));
+        let admission = Arc::new(Admission::with_seats(2, 1));
         let owner = {
             let admission = Arc::clone(&admission);
             spawn(move || assert_eq!(admission.try_acquire_from(admission.seat(0)), Ok(())))
@@ -75,7 +75,7 @@ fn a5_who_waits_gets_what_lies_in_a_stock() {
 #[test]
 fn d2_nothing_is_spent_after_the_end() {
     explore(|| {
-        let admission = Admission::new(2, 2);
+        let admission = Admission::with_seats(2, 2);
         assert_eq!(admission.try_acquire_from(admission.seat(0)), Ok(()));
         admission.release_from(1);
         let admission = Arc::new(admission);
