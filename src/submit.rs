@@ -105,6 +105,18 @@ impl Inner {
         }
     }
 
+    /// How an item of a batch gets in when its batch has nothing under way: as a structured job that does not run
+    /// inline off the pool, where it can wait.
+    pub(crate) fn admit_item(&self) -> Result<Entry, AdmissionError> {
+        let current = worker::current_of(self);
+        let wait = if current.is_some() {
+            Wait::Inline
+        } else {
+            Wait::Forever
+        };
+        self.admit_structured(wait, current)
+    }
+
     /// What becomes of a caller who found no room. `acquire` waits for it.
     #[cold]
     pub(crate) fn admit_refused(
