@@ -15,6 +15,7 @@ use crate::{
     stuck::Watch,
     sync::Instant,
     worker::{self, Current},
+    yielders::Yielders,
 };
 
 /// How long a submitter waits for a place.
@@ -105,16 +106,25 @@ impl Inner {
         }
     }
 
-    /// How an item of a batch gets in when its batch has nothing under way: as a structured job that does not run
-    /// inline off the pool, where it can wait.
-    pub(crate) fn admit_item(&self) -> Result<Entry, AdmissionError> {
+    /// How an item of a batch gets in that waits for nothing else: as a structured job that does not run
+    /// inline off the pool, where it can wait. `yielders` are those of the batch.
+    pub(crate) fn admit_item(&self, yielders: &Yielders) -> Entry {
         let current = worker::current_of(self);
-        let wait = if current.is_some() {
-            Wait::Inline
-        } else {
-            Wait::Forever
+        let taken = match current {
+            Some(current) => current.take_place(),
+            None => self.admission.try_acquire(),
         };
-        self.admit_structured(wait, current)
+        match taken {
+            Ok(()) => Entry::Place,
+            Err(Refusal::Full) if current.is_none() => {
+                let acquire = |deadline, is_futile: &dyn Fn() -> bool| {
+                    self.admission
+                        .acquire_for_batch(deadline, is_futile, yielders)
+                };
+                self.wait_for_place(None, acquire).unwrap_or(Entry::Inline)
+            }
+            Err(_) => Entry::Inline,
+        }
     }
 
     /// What becomes of a caller who found no room. `acquire` waits for it.

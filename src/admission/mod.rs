@@ -470,6 +470,7 @@ impl Admission {
         });
     }
 
+    #[inline]
     pub(crate) fn capacity(&self) -> u64 {
         self.capacity.load(Ordering::Relaxed)
     }

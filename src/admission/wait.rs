@@ -17,6 +17,7 @@ use crate::{
     latch::Wake,
     sync::{self, Instant, Ordering, lock, thread},
     unwind::quietly,
+    yielders::Yielders,
 };
 
 /// How long a blocked thread waits for a batch before it insists on the first place. It bounds both
@@ -110,7 +111,17 @@ impl Admission {
         deadline: Option<Instant>,
         is_futile: &dyn Fn() -> bool,
     ) -> Result<(), AdmissionError> {
-        self.acquire_as(deadline, is_futile, false)
+        self.acquire_as(deadline, is_futile, false, &self.yielders)
+    }
+
+    /// As `acquire`, for a thread that yields for the workers that work on its own batch.
+    pub(crate) fn acquire_for_batch(
+        &self,
+        deadline: Option<Instant>,
+        is_futile: &dyn Fn() -> bool,
+        yielders: &Yielders,
+    ) -> Result<(), AdmissionError> {
+        self.acquire_as(deadline, is_futile, false, yielders)
     }
 
     /// As `acquire`, for a place that is to be held.
@@ -119,7 +130,7 @@ impl Admission {
         deadline: Option<Instant>,
         is_futile: &dyn Fn() -> bool,
     ) -> Result<(), AdmissionError> {
-        self.acquire_as(deadline, is_futile, true)
+        self.acquire_as(deadline, is_futile, true, &self.yielders)
     }
 
     fn acquire_as(
@@ -127,6 +138,7 @@ impl Admission {
         deadline: Option<Instant>,
         is_futile: &dyn Fn() -> bool,
         held: bool,
+        yielders: &Yielders,
     ) -> Result<(), AdmissionError> {
         for round in 0..=YIELDS {
             let taken = if held {
@@ -149,7 +161,7 @@ impl Admission {
                 continue;
             }
             if round < YIELDS {
-                self.yielders.yield_now();
+                yielders.yield_now();
             }
         }
         let joining = Joining {

@@ -57,7 +57,7 @@ where
 {
     let inner = producer.inner;
     let origin = Origin::here();
-    if let Ok(Entry::Place) = inner.admit_item() {
+    if let Entry::Place = inner.admit_item(&producer.shared.yielders) {
         producer.put(origin, item);
         return;
     }

@@ -211,7 +211,7 @@ impl<'p, H, T, F, R> Lane<'p, H, T, F, R> {
 
     /// The result that is due, if it is there.
     #[inline]
-    fn try_take(&mut self) -> Option<Outcome<R>> {
+    pub(super) fn try_take(&mut self) -> Option<Outcome<R>> {
         let outcome = self.take_at(self.cursor);
         // In order there is no other.
         if outcome.is_some() || self.is_ordered {
@@ -227,7 +227,7 @@ impl<'p, H, T, F, R> Lane<'p, H, T, F, R> {
     }
 
     /// The next result of one of the chunks, if it is there.
-    #[inline]
+    #[inline(always)]
     fn take_at(&mut self, at: usize) -> Option<Outcome<R>> {
         let part = self.chunks.get_mut(at)?;
         let number = part.ready(self.is_ordered)?;
@@ -319,7 +319,7 @@ where
     /// will; what comes of it, then.
     pub(super) fn insist(&mut self, item: T) -> Option<Outcome<R>> {
         let inner = self.inner();
-        if let Ok(Entry::Place) = inner.admit_item() {
+        if let Entry::Place = inner.admit_item(&self.producer.shared.yielders) {
             self.put(item);
             return None;
         }
@@ -349,6 +349,7 @@ where
     }
 
     /// The next result; waits for it. Not to be called without an item that is `due`.
+    #[inline(never)]
     pub(super) fn take(&mut self, due: usize) -> Outcome<R> {
         loop {
             if let Got::Result(outcome) = self.take_or_place(due, false) {
@@ -366,18 +367,16 @@ where
             }
             // A worker must not wait for a queue that it should empty.
             let is_own_worker = worker::current_of(self.inner()).is_some();
-            let awaited = if is_own_worker && self.is_claimable() {
-                Awaited::Stuck
-            } else {
-                self.wait(due, wants_place)
-            };
-            match awaited {
+            if let Some(claim) = is_own_worker.then(|| self.claim()).flatten() {
+                return Got::Result(self.run_here(claim));
+            }
+            match self.wait(due, wants_place) {
                 Awaited::Result => {}
                 Awaited::Place => return Got::Place,
                 Awaited::Closed => return Got::Closed,
                 Awaited::Stuck => {
-                    if let Some((at, claimed, leaves_place)) = self.claim() {
-                        return Got::Result(self.run_here(at, claimed, leaves_place));
+                    if let Some(claim) = self.claim() {
+                        return Got::Result(self.run_here(claim));
                     }
                 }
             }
@@ -496,9 +495,7 @@ where
     /// Runs an item on the consumer's own stack.
     fn run_here(
         &mut self,
-        at: usize,
-        (number, item): Claimed<Item<T>>,
-        leaves_place: bool,
+        (at, (number, item), leaves_place): (usize, Claimed<Item<T>>, bool),
     ) -> Outcome<R> {
         let inner = self.inner();
         let part = &mut self.chunks[at];

@@ -11,7 +11,7 @@
 //! A pull may block for as long as it likes: the source may be a socket, or a channel to which the user of the results
 //! sends the next item. So a due result that is there is yielded first. Only a source that was quick just now is
 //! asked nevertheless, while fewer items are under way than there are workers: else these would run dry while the user is busy with
-//! the results. How long a pull takes is measured only as long as this is in question.
+//! the results. `pace.rs` tells how often the consumer looks for either.
 //!
 //! With no result to yield, items are pulled until a *window* of them is pulled and not yet yielded, or one finds no
 //! place. Then the consumer waits for the result, and in the second case for a place too, whichever is first.
@@ -19,6 +19,7 @@
 mod each;
 mod extension;
 mod lane;
+mod pace;
 mod producer;
 mod scoped;
 mod shared;
@@ -27,25 +28,26 @@ mod unscoped;
 
 use std::{iter::Fuse, panic::resume_unwind, time::Duration};
 
-use self::lane::{Door, Got, Lane};
 pub use self::{
     extension::IteratorExt,
     scoped::{ScopedMap, ScopedMapUnordered},
     unscoped::{Map, MapUnordered},
 };
-use crate::{admission::Refusal, inner::Inner, sync::Instant};
+use self::{
+    lane::{Door, Got, Lane},
+    pace::Pace,
+};
+use crate::{admission::Refusal, chunk::MOST, inner::Inner, sync::Instant, worker};
 
-/// A pull that took less was quick: less than a thread takes to block and to be woken, a few times over.
-const QUICK: Duration = Duration::from_micros(50);
-
-/// So many pulls are measured after it was last in question how long they take.
-const MEASURED: u32 = if cfg!(shuttle) { 2 } else { 64 };
+/// A consumer on a thread of the pool, which runs items itself while the queue is full, looks at that again when it has
+/// come to one in so many of it: to find out whether a place is free costs a look at every worker.
+const FULL: usize = 64;
 
 /// An iterator, and the lane that its items take.
 struct Stream<'p, I: Iterator, H, F, R> {
     // Dropped first: what it cancels does not wait for the iterator's own drop.
     lane: Lane<'p, H, I::Item, F, R>,
-    source: Source<I>,
+    items: Fuse<I>,
     /// Pulled, and without a place so far.
     staged: Option<I::Item>,
     /// How many are in the lane: of these no result was yielded.
@@ -53,37 +55,11 @@ struct Stream<'p, I: Iterator, H, F, R> {
     /// How many may have been pulled and not yielded, if that was chosen.
     window: Option<usize>,
     is_ordered: bool,
-}
-
-/// What is pulled from.
-struct Source<I: Iterator> {
-    items: Fuse<I>,
-    /// Whether the last pull was quick, if it was measured.
-    was_quick: Option<bool>,
-    /// How many pulls are to be measured.
-    measured: u32,
-}
-
-impl<I: Iterator> Source<I> {
-    fn pull(&mut self) -> Option<I::Item> {
-        if self.measured == 0 {
-            self.was_quick = None;
-            return self.items.next();
-        }
-        self.measured -= 1;
-        // Whatever the pull does, panic as well, it has not been quick before it is over.
-        self.was_quick = None;
-        let start = Instant::now();
-        let item = self.items.next();
-        self.was_quick = Some(start.elapsed() < QUICK);
-        item
-    }
-
-    /// Whether the next pull is expected to be quick, which is in question now.
-    fn is_quick(&mut self) -> bool {
-        self.measured = MEASURED;
-        self.was_quick == Some(true)
-    }
+    /// How many results are to be yielded before the refused item is offered again.
+    refused: usize,
+    pace: Pace,
+    /// When it was looked whether the workers have enough.
+    looked: Option<Instant>,
 }
 
 impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
@@ -93,15 +69,14 @@ impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
     {
         Self {
             lane: Lane::new(inner, home, f, is_ordered),
-            source: Source {
-                items: items.fuse(),
-                was_quick: None,
-                measured: 0,
-            },
+            items: items.fuse(),
             staged: None,
             due: 0,
             window: None,
             is_ordered,
+            refused: 0,
+            pace: Pace::new(),
+            looked: None,
         }
     }
 
@@ -112,25 +87,58 @@ impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
         F: Fn(I::Item) -> R + Send + Sync + 'a,
         R: Send + 'a,
     {
-        loop {
-            let is_ready = self.due > 0 && self.lane.is_ready();
-            if is_ready && !self.may_pull_first() || self.due >= self.window() {
+        if self.refused > 0 {
+            self.refused -= 1;
+            if self.due > 0 {
                 return Some(self.take());
             }
-            let Some(item) = self.staged.take().or_else(|| self.source.pull()) else {
-                return (self.due > 0).then(|| self.take());
-            };
-            let refused = match self.lane.offer(item) {
-                Ok(()) => {
-                    self.due += 1;
-                    continue;
+        }
+        loop {
+            let is_ready = self.due > 0 && self.lane.is_ready();
+            if is_ready && !self.may_pull_first() {
+                return Some(self.take());
+            }
+            let most = if is_ready { 1 } else { self.pace.batch() };
+            match self.pull(most) {
+                Pulled::All => {}
+                Pulled::Window => return Some(self.take()),
+                Pulled::End => return (self.due > 0).then(|| self.take()),
+                Pulled::Refused(refused) => {
+                    if let Some(outcome) = self.refused(refused) {
+                        return Some(yielded(outcome));
+                    }
                 }
-                Err(refused) => refused,
-            };
-            if let Some(outcome) = self.refused(refused) {
-                return Some(yielded(outcome));
             }
         }
+    }
+
+    /// Pulls so many items, and makes jobs of them.
+    #[inline]
+    fn pull<'a>(&mut self, most: usize) -> Pulled<I::Item>
+    where
+        H: Door<'a>,
+        I::Item: Send + 'a,
+        F: Fn(I::Item) -> R + Send + Sync + 'a,
+        R: Send + 'a,
+    {
+        let start = Instant::now();
+        self.pace.pulls();
+        for _ in 0..most {
+            if self.due >= self.window() {
+                self.pace.pulled(start.elapsed());
+                return Pulled::Window;
+            }
+            let Some(item) = self.staged.take().or_else(|| self.items.next()) else {
+                return Pulled::End;
+            };
+            if let Err(refused) = self.lane.offer(item) {
+                self.pace.pulled(start.elapsed());
+                return Pulled::Refused(refused);
+            }
+            self.due += 1;
+        }
+        self.pace.pulled(start.elapsed());
+        Pulled::All
     }
 
     /// What becomes of an item that has found no place. Returns a result that is to be yielded, if there is one first.
@@ -154,6 +162,9 @@ impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
             Got::Result(outcome) => {
                 self.staged = Some(item);
                 self.due -= 1;
+                if worker::current_of(self.lane.inner()).is_some() {
+                    self.refused = (self.window() / FULL).min(MOST);
+                }
                 Some(outcome)
             }
             Got::Place => {
@@ -182,6 +193,7 @@ impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
         None
     }
 
+    #[inline]
     fn take<'a>(&mut self) -> R
     where
         H: Door<'a>,
@@ -189,7 +201,8 @@ impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
         F: Fn(I::Item) -> R + Send + Sync + 'a,
         R: Send + 'a,
     {
-        let outcome = self.lane.take(self.due);
+        let ready = self.lane.try_take();
+        let outcome = ready.unwrap_or_else(|| self.lane.take(self.due));
         self.due -= 1;
         yielded(outcome)
     }
@@ -209,22 +222,41 @@ impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
     /// Whether another item is brought in before a result that is there is yielded.
     #[inline]
     fn may_pull_first(&mut self) -> bool {
+        !self.pace.is_look_spared() && self.looks_whether_to_pull()
+    }
+
+    #[inline(never)]
+    fn looks_whether_to_pull(&mut self) -> bool {
+        let now = Instant::now();
+        let before = self.looked.replace(now);
+        self.pace
+            .looks(before.map_or(Duration::MAX, |before| now - before));
         let workers = self.lane.inner().sleep.in_service();
-        let enough = self.window().min(workers);
-        if self.lane.are_in_flight(enough) {
+        if self.lane.are_in_flight(self.window().min(workers)) {
             return false;
         }
-        self.source.is_quick() || self.staged.is_some()
+        self.pace.was_quick() || self.staged.is_some()
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let (least, most) = self.source.items.size_hint();
+        let (least, most) = self.items.size_hint();
         let pulled = self.due + usize::from(self.staged.is_some());
         (
             least.saturating_add(pulled),
             most.and_then(|most| most.checked_add(pulled)),
         )
     }
+}
+
+/// What has ended a batch of pulls.
+enum Pulled<T> {
+    All,
+    /// No more may be pulled before a result was yielded.
+    Window,
+    /// There are no more.
+    End,
+    /// There is no place for this one, for this reason.
+    Refused((T, Refusal)),
 }
 
 fn yielded<R>(outcome: shared::Outcome<R>) -> R {

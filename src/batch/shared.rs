@@ -320,7 +320,11 @@ impl<T, F, R> Shared<T, F, R> {
             rests.push(rest);
         }
         let shells = if leaves_place { 0 } else { state.tickets };
-        let placed = if leaves_place { state.cancelled } else { shells };
+        let placed = if leaves_place {
+            state.cancelled
+        } else {
+            shells
+        };
         inner.queue.count_placeless(-(placed as i64));
         if !rests.is_empty() {
             self.bell.leave();
@@ -339,7 +343,10 @@ impl<T, F, R> Shared<T, F, R> {
 
     /// Takes what has ended of what runs on after the consumer has left, and if that was the last, the closure.
     fn settle(&self, state: &mut State<T, R>, outcomes: &mut Vec<Outcome<R>>) -> Option<F> {
-        state.rests.iter_mut().for_each(|rest| rest.settle(outcomes));
+        state
+            .rests
+            .iter_mut()
+            .for_each(|rest| rest.settle(outcomes));
         // Nothing of the user's is left in them to be dropped here.
         state.rests.retain(Rest::runs_on);
         if !state.rests.is_empty() || mem::replace(&mut state.is_closure_taken, true) {
