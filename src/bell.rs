@@ -6,6 +6,9 @@
 //! Who wakes the consumer takes back what he has said: until he runs many items may end, and one wake-up is
 //! enough. If he finds nothing then, he says it again before he looks again. In order he waits for one
 //! result, and no other wakes him. Or he waits for few items to be left, which is rung for in the same way.
+//!
+//! A consumer that leaves says that in the same word, and looks for results once more after a fence. So each result
+//! that it does not see there is left by a thread that is told by [`Bell::ring`] that the consumer has left.
 
 #[cfg(all(test, loom))]
 mod model;
@@ -27,8 +30,10 @@ const NONE: Mark = 0;
 pub(crate) const ANY: Mark = 1;
 /// No result: that few items are left that nobody has come to.
 pub(crate) const FEW_LEFT: Mark = 2;
+/// Nothing more: the consumer has left.
+const LEFT: Mark = 3;
 /// The least that a result can have.
-pub(crate) const FIRST: Mark = 3;
+pub(crate) const FIRST: Mark = 4;
 
 pub(crate) struct Bell {
     /// What is waited for.
@@ -45,16 +50,27 @@ impl Bell {
         }
     }
 
-    /// This result was left, or few items are.
+    /// This result was left, or few items are. Returns whether the consumer has left, and may not have seen the result.
     #[inline]
-    pub(crate) fn ring(&self, mark: Mark) {
-        // Pairs with the heavy fence in `say`: we see that somebody waits, or he sees the result.
+    #[must_use]
+    pub(crate) fn ring(&self, mark: Mark) -> bool {
+        // Pairs with the heavy fences in `say` and `leave`: we see what the consumer says, or it sees the result.
         if cfg!(not(mutant = "bell_no_fence_ring")) {
             fence::light();
         }
         let awaited = self.awaited.load(Ordering::Relaxed);
         if awaited == mark || awaited == ANY {
             self.wake(awaited);
+        }
+        awaited == LEFT
+    }
+
+    /// The consumer leaves. It sees what was left before this, of which nobody else may know that it has left.
+    pub(crate) fn leave(&self) {
+        self.awaited.store(LEFT, Ordering::Relaxed);
+        // Pairs with the light fence in `ring`.
+        if cfg!(not(mutant = "bell_no_fence_leave")) {
+            fence::heavy();
         }
     }
 

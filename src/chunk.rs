@@ -104,6 +104,17 @@ impl<T, R> Chunk<T, R> {
         }
     }
 
+    /// With one slot, whose item has ended with this result, without ever having been put in.
+    pub(crate) fn ended(result: R) -> Self {
+        let chunk = Self::new(1);
+        chunk.put.store(1 | CLOSED, Ordering::Relaxed);
+        chunk.near.store(1, Ordering::Relaxed);
+        chunk.far.store(1, Ordering::Relaxed);
+        // SAFETY: nobody else has the chunk, and no item is in the slot.
+        unsafe { chunk.end(0, result) };
+        chunk
+    }
+
     /// Puts an item in.
     ///
     /// # Errors
@@ -176,6 +187,11 @@ impl<T, R> Chunk<T, R> {
     pub(crate) fn unbegun(&self) -> usize {
         let near = self.near.load(Ordering::Relaxed);
         self.far.load(Ordering::Relaxed).saturating_sub(near)
+    }
+
+    /// The next item of the owner, who is the only one that may ask.
+    pub(crate) fn first_unbegun(&self) -> usize {
+        self.near.load(Ordering::Relaxed)
     }
 
     /// Whether there are items that nobody has begun, or were a moment ago.
@@ -303,6 +319,17 @@ impl<T, R> Chunk<T, R> {
             Ordering::Release
         };
         self.ended[number].store(1, order);
+    }
+
+    /// How many items have no result, so far; not counted beyond this bound.
+    pub(crate) fn in_flight(&self, bound: usize) -> usize {
+        let len = self.len();
+        if !self.is_closed() {
+            return len.min(bound);
+        }
+        // From the far end: the others are likely to have ended.
+        let unended = (0..len).rev().filter(|&number| !self.has_ended(number));
+        unended.take(bound).count()
     }
 
     /// What tells the result of this slot from all others.

@@ -163,7 +163,7 @@ impl<'scope> Scope<'scope> {
                         self.push_own(current, job);
                     }
                 } else {
-                    self.enter_refused(inner, current, origin, f);
+                    self.enter_refused(inner, Some(current), origin, f);
                 }
             }
             // Neither full nor closed refuses a spawn that has all the time.
@@ -244,15 +244,20 @@ impl<'scope> Scope<'scope> {
         }
     }
 
-    /// A job that found no place on the calling thread of the pool.
+    /// A job that found no place, and does not wait for one.
     #[inline(never)]
-    fn enter_refused<F>(&self, inner: &Inner, current: &Current, origin: Origin, f: F)
-    where
+    pub(crate) fn enter_refused<F>(
+        &self,
+        inner: &Inner,
+        current: Option<&Current>,
+        origin: Origin,
+        f: F,
+    ) where
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
     {
-        match current.refused() {
-            Entry::InPlace => self.run_in_place(inner, Some(current), f),
-            entry => self.enter(inner, Some(current), entry, origin, f),
+        match current.map(Current::refused) {
+            Some(Entry::InPlace) => self.run_in_place(inner, current, f),
+            entry => self.enter(inner, current, entry.unwrap_or(Entry::InPlace), origin, f),
         }
     }
 

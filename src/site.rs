@@ -5,7 +5,7 @@ use crate::{
     admission, away,
     inner::Inner,
     job::Place,
-    metrics::{self, Guest, GuestCell, Stamp, Started},
+    metrics::{self, Stamp, Started},
     worker,
 };
 
@@ -143,53 +143,5 @@ impl Site<'_> {
             Place::Overdrawn(keeper) => self.inner.recorder.left_overdrawn(keeper),
         }
         self.inner.look_if_drained();
-    }
-}
-
-/// A thread that is not the pool's, while it runs many jobs that have no places: it has books of its own, as the pool's
-/// threads have, so that none of them takes a locked instruction.
-pub(crate) struct Visit<'a> {
-    inner: &'a Inner,
-    cell: GuestCell,
-    times: Guest,
-}
-
-impl<'a> Visit<'a> {
-    pub(crate) fn new(inner: &'a Inner) -> Self {
-        Self {
-            inner,
-            cell: inner.recorder.welcome(),
-            times: inner.timing.welcome(),
-        }
-    }
-
-    /// Whether the last job that was timed was short. None if none is.
-    pub(crate) fn is_short(&self) -> Option<bool> {
-        self.inner.timing.is_guest_short(&self.times)
-    }
-
-    /// A job starts. Returns when it does.
-    #[inline]
-    pub(crate) fn begin(&self) -> Started {
-        away::begin(self.inner);
-        self.cell.inlined();
-        self.inner.timing.guest_starts(&self.times)
-    }
-
-    /// A job has run, which started then.
-    #[inline]
-    pub(crate) fn end(&self, started: Started, completed: bool) {
-        // In this order: who finds it counted finds it timed.
-        self.inner.timing.guest_ended(&self.times, started);
-        self.cell.ended(completed);
-        away::end();
-    }
-}
-
-impl Drop for Visit<'_> {
-    fn drop(&mut self) {
-        // In this order, too.
-        self.inner.timing.bid_farewell(&self.times);
-        self.inner.recorder.bid_farewell(&self.cell);
     }
 }

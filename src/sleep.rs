@@ -229,6 +229,7 @@ impl Sleep {
     }
 
     /// How many places in service there are.
+    #[inline]
     pub(crate) fn in_service(&self) -> usize {
         self.in_service.load(Ordering::Relaxed)
     }

@@ -16,6 +16,7 @@ use crate::{
     stuck::Watch,
     sync::Instant,
     worker::{self, Current},
+    yielders::Yielders,
 };
 
 /// How long a submitter waits for a place.
@@ -104,14 +105,24 @@ impl Inner {
         .inspect_err(|&reason| self.recorder.rejected(reason))
     }
 
-    /// How an item of a batch gets in whose result the caller waits for next, so that a thread of the pool runs it
-    /// in place as it runs what it waits for.
-    pub(crate) fn admit_item(&self) -> Result<Entry, AdmissionError> {
+    /// How an item of a batch gets in that waits for nothing else: as a structured job that does not run
+    /// inline off the pool, where it can wait. `yielders` are those of the batch.
+    pub(crate) fn admit_item(&self, yielders: &Yielders) -> Entry {
         let current = worker::current_of(self);
-        match self.try_acquire_by(current) {
-            Ok(()) => Ok(Entry::Queued),
-            Err(Refusal::Full) if current.is_some() => Ok(Entry::InPlace),
-            Err(refusal) => self.admit_refused(refusal, Wait::Forever),
+        let taken = match current {
+            Some(current) => current.take_place(),
+            None => self.admission.try_acquire(),
+        };
+        match taken {
+            Ok(()) => Entry::Queued,
+            Err(Refusal::Full) if current.is_none() => {
+                let acquire = |deadline, is_futile: &dyn Fn() -> bool| {
+                    self.admission
+                        .acquire_for_batch(deadline, is_futile, yielders)
+                };
+                self.wait_for_place(None, acquire).unwrap_or(Entry::InPlace)
+            }
+            Err(_) => Entry::InPlace,
         }
     }
 

@@ -142,6 +142,12 @@ impl Turn {
         }
     }
 
+    /// The job that runs now has run this many items of a batch. They count with it.
+    pub(crate) fn count_items(&self, items: u32) {
+        self.jobs.set(self.jobs.get().saturating_sub(items));
+        self.unread.set(self.unread.get().saturating_sub(items));
+    }
+
     fn ran_some(&self, is_over: bool, jobs: u32, now: impl FnOnce() -> Instant) {
         if self.unread.get() == 0 {
             self.read(jobs, now());

@@ -17,6 +17,7 @@ use crate::{
     latch::Wake,
     sync::{self, Instant, Ordering, lock, thread},
     unwind::quietly,
+    yielders::Yielders,
 };
 
 /// How long a blocked thread waits for a batch before it insists on the first place. It bounds both
@@ -57,7 +58,52 @@ fn judge(moment: u32, free: u64, batch: u64) -> ControlFlow<bool> {
     }
 }
 
+/// The place in the line of a thread that waits for something else as well, whichever comes first.
+#[derive(Debug)]
+pub(crate) struct InLine {
+    id: WaiterId,
+    /// When the thread turns eager.
+    patience: Option<Instant>,
+}
+
+impl InLine {
+    /// Until when the thread is to be parked at most, before it turns eager.
+    pub(crate) fn patience(&self) -> Option<Instant> {
+        self.patience
+    }
+}
+
 impl Admission {
+    /// Takes a place (`None`), or has the calling thread join the line. It is unparked when its wait
+    /// [is decided](Self::is_decided), and then, or when it does not want to wait any longer, is to [step out](Self::step_out).
+    pub(crate) fn line_up(&self) -> Result<Option<InLine>, Refusal> {
+        // A model has no timeouts.
+        let eager = cfg!(loom);
+        let joined = self.join_line(Joining {
+            wake: Wake::Thread(thread::current()),
+            eager,
+            held: false,
+        })?;
+        let patience = (!eager).then(|| Instant::now() + PATIENCE);
+        Ok(joined.map(|id| InLine { id, patience }))
+    }
+
+    /// Whether the thread has its place, or the pool was closed.
+    pub(crate) fn is_decided(&self, line: &InLine) -> bool {
+        self.outcome(&line.id).is_some()
+    }
+
+    /// The thread was patient for long enough: from now on it is owed the first place.
+    pub(crate) fn turn_eager(&self, line: &mut InLine) {
+        line.patience = None;
+        self.insist(&line.id);
+    }
+
+    /// The thread leaves the line: with a place, if it has one by now, and otherwise as one whose time is up.
+    pub(crate) fn step_out(&self, line: InLine) -> Result<(), AdmissionError> {
+        self.give_up(line.id)
+    }
+
     /// Takes a place, and waits for it until the deadline, or for ever. Also when its thread is unparked
     /// and it `is_futile` to wait any longer, its time is up.
     pub(crate) fn acquire(
@@ -65,7 +111,17 @@ impl Admission {
         deadline: Option<Instant>,
         is_futile: &dyn Fn() -> bool,
     ) -> Result<(), AdmissionError> {
-        self.acquire_as(deadline, is_futile, false)
+        self.acquire_as(deadline, is_futile, false, &self.yielders)
+    }
+
+    /// As `acquire`, for a thread that yields for the workers that work on its own batch.
+    pub(crate) fn acquire_for_batch(
+        &self,
+        deadline: Option<Instant>,
+        is_futile: &dyn Fn() -> bool,
+        yielders: &Yielders,
+    ) -> Result<(), AdmissionError> {
+        self.acquire_as(deadline, is_futile, false, yielders)
     }
 
     /// As `acquire`, for a place that is to be held.
@@ -74,7 +130,7 @@ impl Admission {
         deadline: Option<Instant>,
         is_futile: &dyn Fn() -> bool,
     ) -> Result<(), AdmissionError> {
-        self.acquire_as(deadline, is_futile, true)
+        self.acquire_as(deadline, is_futile, true, &self.yielders)
     }
 
     fn acquire_as(
@@ -82,6 +138,7 @@ impl Admission {
         deadline: Option<Instant>,
         is_futile: &dyn Fn() -> bool,
         held: bool,
+        yielders: &Yielders,
     ) -> Result<(), AdmissionError> {
         for round in 0..=YIELDS {
             let taken = if held {
@@ -104,7 +161,7 @@ impl Admission {
                 continue;
             }
             if round < YIELDS {
-                self.yielders.yield_now();
+                yielders.yield_now();
             }
         }
         let joining = Joining {

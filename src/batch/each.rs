@@ -1,5 +1,7 @@
 //! `for_each`: a batch that leaves nothing but its panics.
 
+use std::any::Any;
+
 use super::{
     producer::Producer,
     shared::{Home, Outcome},
@@ -7,10 +9,9 @@ use super::{
 use crate::{
     inner::Inner,
     job::Runnable,
-    looks::Looks,
     pool::Pool,
     scope::{Scope, ScopeRef},
-    site::{Site, Visit},
+    site::Site,
     span::Origin,
     submit::Entry,
     worker,
@@ -40,104 +41,42 @@ impl<'scope> Home<'scope> for Each<'scope> {
         }
         None
     }
+
+    fn panicked(&self, inner: &Inner, payload: Box<dyn Any + Send>) {
+        self.0.panicked(inner, payload);
+    }
 }
 
 type Feed<'p, 'scope, T, F> = Producer<'p, Each<'scope>, T, F, ()>;
 
-/// So many items it runs without books of its own, which would cost more than they spare.
-const FEW: u32 = 8;
-
-/// The calling thread, if it is not the pool's.
-struct Caller<'p> {
-    /// How many items it has run without a visit.
-    few: u32,
-    visit: Option<Visit<'p>>,
-    looks: Looks,
-}
-
-impl<'p> Caller<'p> {
-    fn new() -> Self {
-        Self {
-            few: 0,
-            visit: None,
-            looks: Looks::default(),
-        }
-    }
-
-    /// Its books, if it has some.
-    #[inline]
-    fn visit(&mut self, inner: &'p Inner) -> Option<&Visit<'p>> {
-        if self.visit.is_none() {
-            if self.few < FEW {
-                self.few += 1;
-                return None;
-            }
-            self.visit = Some(Visit::new(inner));
-        }
-        self.visit.as_ref()
-    }
-
-    /// Whether it has got a place. If not, it is to run the item.
-    #[inline]
-    fn admit(&self, inner: &Inner) -> bool {
-        let is_short = match &self.visit {
-            Some(visit) => visit.is_short(),
-            None => Some(false),
-        };
-        if !self.looks.are_recent(inner) {
-            self.looks.end();
-        }
-        if self.looks.is_spared(is_short) {
-            return inner.admission.try_acquire_uncollected().is_ok();
-        }
-        let dry_spells = inner.sleep.dry_spells();
-        if let Ok(Entry::Queued) = inner.admit_item() {
-            return true;
-        }
-        self.looks.found_full(inner, dry_spells, is_short);
-        false
-    }
-}
-
-/// Puts the item into the queue, or runs it here.
-fn feed<'p, 'scope, T, F>(
+/// Puts the item into the queue; waits for its place there, if the calling thread is not the pool's. What is refused is a job
+/// of the scope like any other.
+fn feed<'scope, T, F>(
     scope: &Scope<'scope>,
-    producer: &mut Feed<'p, 'scope, T, F>,
-    caller: &mut Caller<'p>,
+    producer: &mut Feed<'_, 'scope, T, &'scope F>,
+    f: &'scope F,
     item: T,
 ) where
     T: Send + 'scope,
-    F: Fn(T) + Send + Sync + 'scope,
+    F: Fn(T) + Sync + 'scope,
 {
     let inner = producer.inner;
-    let current = worker::current_of(inner);
     let origin = Origin::here();
-    let is_admitted = match current {
-        None => caller.admit(inner),
-        Some(_) => matches!(inner.admit_item(), Ok(Entry::Queued)),
-    };
-    if is_admitted {
-        producer.put(origin, item);
-        return;
+    match inner.admit_item(&producer.shared.yielders) {
+        Entry::Queued => drop(producer.put(origin, item)),
+        _ => scope.enter_refused(inner, worker::current_of(inner), origin, move |_| f(item)),
     }
-    let shared = &producer.shared;
-    let visit = current.is_none().then(|| caller.visit(inner)).flatten();
-    let outcome = match visit {
-        Some(visit) => shared.run_on_visit(visit, item),
-        None => shared.run_inline(&Site::here(inner), item),
-    };
-    if let Err(payload) = outcome {
-        scope.keep_panic(payload);
-    }
-    inner.look_if_drained();
 }
 
 /// # Batches
 impl Pool {
     /// Applies `f` to every item, and returns when all are done. Both may borrow.
     ///
-    /// The items are pulled on the calling thread, which runs one itself whenever the queue is full. If they are
-    /// short it looks at the queue once for several of them.
+    /// The items are pulled on the calling thread, only as fast as jobs are admitted. A thread that is not the pool's
+    /// runs none of them: while the queue is full it waits, so it must hold no lock, borrow or permit
+    /// that the items need. A thread of the pool runs an item itself whenever the queue is full. On a closed pool the calling
+    /// thread runs the items, also those that are pulled after the pool was closed: neither `close` nor `shutdown_now` ends
+    /// a `for_each` half way. To end it with the pool, bound the iterator: `items.take_while(|_| !pool.is_closed())`.
     ///
     /// # Panics
     /// With the first panic of `f`, after all items that were pulled have ended. Once it is seen no more are
@@ -162,12 +101,11 @@ impl Pool {
         let f = &f;
         self.in_place_scope(|scope| {
             let mut producer = Producer::new(scope.inner(), Each(scope.address()), f);
-            let mut caller = Caller::new();
             for item in items {
                 if scope.has_panicked() {
                     break;
                 }
-                feed(scope, &mut producer, &mut caller, item);
+                feed(scope, &mut producer, f, item);
             }
         });
     }

@@ -4,12 +4,13 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{
     producer::Producer,
-    shared::{ChunkOf, Home, Item, Outcome},
+    shared::{ChunkOf, Home, Item, Leavings, Outcome},
     solitude::Solitude,
 };
 use crate::{
+    admission::Refusal,
     bell::{self, Mark},
-    chunk::Claimed,
+    chunk::{Chunk, Claimed},
     error::AdmissionError,
     inner::Inner,
     job::Place,
@@ -39,8 +40,27 @@ pub(super) trait Door<'a>: Home<'a> {
     /// Whether a place stays with a ticket that is left over.
     const LEAVES_PLACE: bool;
 
-    /// Waits for a place, if the calling thread may wait. `Closed` if there is no pool to be asked any more.
-    fn enter(&self, inner: &Inner) -> Result<Entry, AdmissionError>;
+    /// Whether what the consumer runs for a closed pool is in none of its books.
+    const IS_BESIDE_A_CLOSED_POOL: bool;
+}
+
+/// What a consumer has got, of what it has waited for.
+pub(super) enum Got<R> {
+    /// The result that is due.
+    Result(Outcome<R>),
+    /// A place, for the item that was refused.
+    Place,
+    /// None of the two: the item is to be run by the consumer, as all that come after it.
+    Closed,
+}
+
+/// How a wait has ended.
+enum Awaited {
+    Result,
+    Place,
+    Closed,
+    /// The calling thread has to run an item itself, if it finds one.
+    Stuck,
 }
 
 pub(super) struct Lane<'p, H, T, F, R> {
@@ -132,15 +152,47 @@ impl<'p, H, T, F, R> Lane<'p, H, T, F, R> {
         self.producer.inner
     }
 
-    /// Whether a result is there without a look at everything.
+    /// Whether a result is there that may be taken next.
     #[inline]
     pub(super) fn is_ready(&self) -> bool {
         // In order, that stays 0.
         let part = self.chunks.get(self.cursor);
-        part.is_some_and(|part| part.ready(self.is_ordered).is_some())
+        let is_ready = part.is_some_and(|part| part.ready(self.is_ordered).is_some());
+        // In order there is no other.
+        is_ready || !self.is_ordered && self.is_ready_elsewhere()
     }
 
-    /// Those that may have a result to be taken, or an item to be run, next.
+    fn is_ready_elsewhere(&self) -> bool {
+        self.begun().any(|(_, part)| part.ready(false).is_some())
+    }
+
+    /// Those of which an item may have begun, and where they are. Items are begun in order: behind a chunk that is not closed
+    /// there is none.
+    fn begun(&self) -> impl Iterator<Item = (usize, &Part<T, R>)> {
+        let chunks = self.chunks.iter().enumerate();
+        chunks.take_while(|(_, part)| part.chunk.is_closed())
+    }
+
+    /// Whether so many items, at least, were put in and have not ended.
+    ///
+    /// Those that were begun last are looked at first: if none of them is left, somebody who runs items has found no
+    /// other, so fewer are under way than there are workers.
+    #[inline]
+    pub(super) fn are_in_flight(&self, least: usize) -> bool {
+        let mut left = least;
+        for part in self.chunks.iter().rev() {
+            if left == 0 {
+                break;
+            }
+            match part.chunk.in_flight(left) {
+                0 if !part.is_used_up() => return false,
+                some => left -= some,
+            }
+        }
+        left == 0
+    }
+
+    /// Those that may have an item to be run next.
     fn candidates(&self) -> impl Iterator<Item = &Part<T, R>> {
         let count = if self.is_ordered {
             1
@@ -148,12 +200,6 @@ impl<'p, H, T, F, R> Lane<'p, H, T, F, R> {
             self.chunks.len()
         };
         self.chunks.iter().take(count)
-    }
-
-    /// Whether a result is there that may be taken next.
-    fn is_any_ready(&self) -> bool {
-        self.candidates()
-            .any(|part| part.ready(self.is_ordered).is_some())
     }
 
     /// What is waited for when no result is there.
@@ -166,7 +212,7 @@ impl<'p, H, T, F, R> Lane<'p, H, T, F, R> {
 
     /// The result that is due, if it is there.
     #[inline]
-    fn try_take(&mut self) -> Option<Outcome<R>> {
+    pub(super) fn try_take(&mut self) -> Option<Outcome<R>> {
         let outcome = self.take_at(self.cursor);
         // In order there is no other.
         if outcome.is_some() || self.is_ordered {
@@ -176,14 +222,13 @@ impl<'p, H, T, F, R> Lane<'p, H, T, F, R> {
     }
 
     fn take_elsewhere(&mut self) -> Option<Outcome<R>> {
-        let (cursor, count) = (self.cursor, self.chunks.len());
-        (cursor + 1..count)
-            .chain(0..cursor)
-            .find_map(|at| self.take_at(at))
+        let ready = |&(_, part): &(_, &Part<T, R>)| part.ready(false).is_some();
+        let at = self.begun().find(ready)?.0;
+        self.take_at(at)
     }
 
     /// The next result of one of the chunks, if it is there.
-    #[inline]
+    #[inline(always)]
     fn take_at(&mut self, at: usize) -> Option<Outcome<R>> {
         let part = self.chunks.get_mut(at)?;
         let number = part.ready(self.is_ordered)?;
@@ -217,7 +262,8 @@ impl<'p, H, T, F, R> Lane<'p, H, T, F, R> {
         let (inner, shared) = (self.inner(), &self.producer.shared);
         for (at, part) in self.candidates().enumerate() {
             let chunk = &part.chunk;
-            let begun = shared.begin_unserved(inner, chunk, self.leaves_place);
+            let due = self.is_ordered.then(|| part.next());
+            let begun = shared.begin_unserved(inner, chunk, due, self.leaves_place);
             if let Some((claimed, leaves_place)) = begun {
                 return Some((at, claimed, leaves_place));
             }
@@ -241,91 +287,191 @@ where
     /// Makes a job of the item, if there is a place for it.
     ///
     /// # Errors
-    /// The item.
-    pub(super) fn offer(&mut self, item: T) -> Result<(), T> {
-        let origin = Origin::here();
-        if !self.producer.try_place() {
-            return Err(item);
-        }
-        self.put(origin, item);
-        Ok(())
-    }
-
-    fn put(&mut self, origin: Origin, item: T) {
-        if let Some(chunk) = self.producer.put(origin, item) {
-            // What was the last may be used up.
-            if let Some(last) = self.chunks.len().checked_sub(1) {
-                self.chunks.push_back(Part { chunk, taken: 0 });
-                self.forget_if_used_up(last);
-            } else {
-                self.chunks.push_back(Part { chunk, taken: 0 });
+    /// The item, and why there is none.
+    #[inline]
+    pub(super) fn offer(&mut self, item: T) -> Result<(), (T, Refusal)> {
+        match self.producer.try_place() {
+            Ok(()) => {
+                self.put(item);
+                Ok(())
             }
+            Err(refusal) => Err((item, refusal)),
         }
     }
 
-    /// Brings in an item that was refused, when no result is due. Waits for a place, or runs it here; what
-    /// comes of it, then.
+    /// Makes a job of the item, which has a place.
+    pub(super) fn put(&mut self, item: T) {
+        if let Some(chunk) = self.producer.put(Origin::here(), item) {
+            self.follow(chunk);
+        }
+    }
+
+    /// One more chunk, the last.
+    fn follow(&mut self, chunk: ChunkOf<T, R>) {
+        let last = self.chunks.len().checked_sub(1);
+        self.chunks.push_back(Part { chunk, taken: 0 });
+        if let Some(last) = last {
+            // What was the last may be used up.
+            self.forget_if_used_up(last);
+        }
+    }
+
+    /// Brings in an item that was refused, when nothing is under way. Waits for a place, or runs it here, if nobody else
+    /// will; what comes of it, then.
     pub(super) fn insist(&mut self, item: T) -> Option<Outcome<R>> {
         let inner = self.inner();
-        let origin = Origin::here();
-        match self.producer.home.enter(inner) {
-            Ok(Entry::Queued) => {
-                self.put(origin, item);
-                None
-            }
-            // What it waits for next is not kept.
-            Ok(Entry::InPlace | Entry::Overdrawn(_)) => {
-                let site = Site::here(inner);
-                let outcome = self.producer.shared.run_inline(&site, item);
-                inner.look_if_drained();
-                Some(outcome)
-            }
-            Err(_) => Some(Ok((self.producer.shared.f)(item))),
+        if let Entry::Queued = inner.admit_item(&self.producer.shared.yielders) {
+            self.put(item);
+            return None;
         }
+        Some(self.run_refused(item))
+    }
+
+    /// Runs an item for a closed pool.
+    pub(super) fn run_outside(&self, item: T) -> Outcome<R> {
+        if H::IS_BESIDE_A_CLOSED_POOL {
+            self.producer.shared.run_beside(item)
+        } else {
+            self.run_refused(item)
+        }
+    }
+
+    fn run_refused(&self, item: T) -> Outcome<R> {
+        let inner = self.inner();
+        let outcome = self.producer.shared.run_inline(&Site::here(inner), item);
+        inner.look_if_drained();
+        outcome
+    }
+
+    /// Keeps what has come of an item until it is due.
+    pub(super) fn keep(&mut self, outcome: Outcome<R>) {
+        self.producer.end_chunk();
+        self.follow(Arc::new(Chunk::ended(outcome)));
     }
 
     /// The next result; waits for it. Not to be called without an item that is `due`.
+    #[inline(never)]
     pub(super) fn take(&mut self, due: usize) -> Outcome<R> {
         loop {
-            if let Some(outcome) = self.try_take() {
+            if let Got::Result(outcome) = self.take_or_place(due, false) {
                 return outcome;
+            }
+        }
+    }
+
+    /// The next result, or a place if it `wants_place`, whichever is there first; waits for it. Not to be called without an
+    /// item that is `due`.
+    pub(super) fn take_or_place(&mut self, due: usize, wants_place: bool) -> Got<R> {
+        loop {
+            if let Some(outcome) = self.try_take() {
+                return Got::Result(outcome);
             }
             // A worker must not wait for a queue that it should empty.
             let is_own_worker = worker::current_of(self.inner()).is_some();
-            if is_own_worker || self.wait(due) == Blocked::Stuck {
-                if let Some((at, claimed, leaves_place)) = self.claim() {
-                    return self.run_here(at, claimed, leaves_place);
-                }
-                if is_own_worker {
-                    self.wait(due);
+            if let Some(claim) = is_own_worker.then(|| self.claim()).flatten() {
+                return Got::Result(self.run_here(claim));
+            }
+            match self.wait(due, wants_place) {
+                Awaited::Result => {}
+                Awaited::Place => return Got::Place,
+                Awaited::Closed => return Got::Closed,
+                Awaited::Stuck => {
+                    if let Some(claim) = self.claim() {
+                        return Got::Result(self.run_here(claim));
+                    }
                 }
             }
         }
     }
 
-    /// Blocks until the result is there that is due. If the thread is another pool's, and this one is stuck,
-    /// until there is an item to be claimed.
-    fn wait(&mut self, due: usize) -> Blocked {
+    /// Whether an item may be claimed.
+    fn is_claimable(&self) -> bool {
+        self.candidates().any(|part| part.chunk.may_be_begun())
+    }
+
+    /// Blocks until the result is there that is due, or if it `wants_place`, until there is a place for the next item. If
+    /// the thread is another pool's, and this one is stuck, until there is an item to be claimed.
+    ///
+    /// One place to wait at for both: see the bell, and "A place or something else" in the README of admission.
+    fn wait(&mut self, due: usize, wants_place: bool) -> Awaited {
         let yields = if due < MANY { 0 } else { YIELDS };
         for _ in 0..yields {
             self.leave_core();
-            if self.is_any_ready() {
-                return Blocked::Done;
+            if self.is_ready() {
+                return Awaited::Result;
+            }
+            if wants_place {
+                match self.producer.try_place() {
+                    Ok(()) => return Awaited::Place,
+                    Err(Refusal::Closed) => return Awaited::Closed,
+                    Err(Refusal::Full) => {}
+                }
             }
         }
-        if linger(None, || self.is_any_ready()) {
-            return Blocked::Done;
+        if linger(None, || self.is_ready()) {
+            return Awaited::Result;
         }
         self.solitude.end();
-        let is_unbegun = || self.candidates().any(|part| part.chunk.may_be_begun());
+        if wants_place {
+            self.wait_for_either()
+        } else {
+            match self.block(None, || false) {
+                Blocked::Stuck => Awaited::Stuck,
+                Blocked::Done | Blocked::TimedOut => Awaited::Result,
+            }
+        }
+    }
+
+    /// Blocks until the result is there that is due, or it `is_decided` whether there is a place, or until the deadline.
+    fn block(&self, deadline: Option<Instant>, is_decided: impl Fn() -> bool) -> Blocked {
         let park = |say: &dyn Fn()| {
-            let is_ready = || {
+            let is_over = || {
                 say();
-                self.is_any_ready()
+                self.is_ready() || is_decided()
             };
-            stuck::block(self.inner(), None, is_ready, is_unbegun)
+            stuck::block(self.inner(), deadline, is_over, || self.is_claimable())
         };
         self.producer.shared.bell.wait(self.awaited(), park)
+    }
+
+    /// Joins the line of those who wait for a place, and blocks until it has one, or the result is there that is due.
+    fn wait_for_either(&self) -> Awaited {
+        let inner = self.inner();
+        let (admission, timing) = (&inner.admission, &inner.timing);
+        let since = timing.begins_to_wait();
+        let mut line = match admission.line_up() {
+            Ok(Some(line)) => line,
+            decided => {
+                let is_placed = decided.is_ok();
+                timing.has_waited(since, is_placed);
+                return if is_placed {
+                    Awaited::Place
+                } else {
+                    Awaited::Closed
+                };
+            }
+        };
+        let blocked = loop {
+            match self.block(line.patience(), || admission.is_decided(&line)) {
+                Blocked::TimedOut => admission.turn_eager(&mut line),
+                blocked => break blocked,
+            }
+        };
+        match admission.step_out(line) {
+            Ok(()) => {
+                timing.has_waited(since, true);
+                Awaited::Place
+            }
+            Err(reason) => {
+                timing.waits_no_more();
+                match (reason, blocked) {
+                    _ if self.is_ready() => Awaited::Result,
+                    (AdmissionError::Closed, _) => Awaited::Closed,
+                    (_, Blocked::Stuck) => Awaited::Stuck,
+                    _ => Awaited::Result,
+                }
+            }
+        }
     }
 
     /// Yields, or rests.
@@ -350,9 +496,7 @@ where
     /// Runs an item on the consumer's own stack.
     fn run_here(
         &mut self,
-        at: usize,
-        (number, item): Claimed<Item<T>>,
-        leaves_place: bool,
+        (at, (number, item), leaves_place): (usize, Claimed<Item<T>>, bool),
     ) -> Outcome<R> {
         let inner = self.inner();
         let part = &mut self.chunks[at];
@@ -369,29 +513,27 @@ impl<H, T, F, R> Drop for Lane<'_, H, T, F, R> {
     fn drop(&mut self) {
         let inner = self.inner();
         let site = Site::here(inner);
-        let (waiting, shells) = self.producer.shared.leave(inner, self.leaves_place);
-        let mut dropped = Vec::new();
-        for part in &self.chunks {
-            let rest = part.chunk.claim_rest();
-            let is_waiting = waiting.iter().any(|one| Arc::ptr_eq(one, &part.chunk));
-            let left = usize::from(self.leaves_place && is_waiting);
-            for n in 0..rest.len() {
-                inner.recorder.left_batch(site.counts());
-                if n >= left {
-                    site.cancelled(Place::Queue);
-                }
-            }
-            dropped.extend(rest.map(|(_, item)| item));
-        }
+        let parts = self.chunks.drain(..);
+        let parts = parts.map(|part| (Arc::clone(&part.chunk), part.taken));
+        let shared = &self.producer.shared;
+        let Leavings {
+            items,
+            places,
+            outcomes,
+            closure,
+            shells,
+        } = shared.leave(inner, self.leaves_place, parts);
+        items
+            .iter()
+            .for_each(|_| inner.recorder.left_batch(site.counts()));
+        (0..places).for_each(|_| site.cancelled(Place::Queue));
         (0..shells).for_each(|_| inner.shell_left());
         // One by one: a panic in one must not meet that of another. In this order: a drop may be the end of the
         // pool, which must not wait for what is cancelled then.
-        dropped.into_iter().for_each(|item| quietly(|| drop(item)));
-        for part in &mut self.chunks {
-            while let Some(number) = part.ready(false) {
-                let outcome = part.take(number);
-                quietly(move || drop(outcome));
-            }
-        }
+        items.into_iter().for_each(|item| quietly(|| drop(item)));
+        outcomes
+            .into_iter()
+            .for_each(|outcome| quietly(|| drop(outcome)));
+        quietly(|| drop(closure));
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::shared::{ChunkOf, Home, Item, Shared, Ticket};
 use crate::{
+    admission::Refusal,
     chunk::{Chunk, MOST},
     inner::Inner,
     metrics::Stamps,
@@ -38,8 +39,13 @@ impl<'p, H, T, F, R> Producer<'p, H, T, F, R> {
     /// A place, if there is one. A place that was taken is for [`put`](Self::put), and nothing of the user's is called
     /// in between.
     #[inline]
-    pub(super) fn try_place(&self) -> bool {
-        self.inner.admission.try_acquire().is_ok()
+    pub(super) fn try_place(&self) -> Result<(), Refusal> {
+        self.inner.admission.try_acquire()
+    }
+
+    /// What comes next goes into another chunk.
+    pub(super) fn end_chunk(&mut self) {
+        self.open = None;
     }
 
     /// Puts an item into the queue that has a place; `origin` is the present span. Returns the

@@ -1,15 +1,13 @@
 //! The batches of a scope: items, results and the closure may borrow.
 
-use std::{fmt, iter::FusedIterator};
+use std::{any::Any, fmt, iter::FusedIterator};
 
 use super::{Stream, lane::Door, shared::Home, stream};
 use crate::{
-    error::AdmissionError,
     inner::Inner,
     job::Runnable,
     scope::{Scope, ScopeRef},
     site::Site,
-    submit::Entry,
     worker::{self, Current},
 };
 
@@ -42,14 +40,16 @@ impl<'scope> Home<'scope> for ScopeRef<'scope> {
         // SAFETY: the job is counted until now.
         unsafe { self.get() }.end_job(site);
     }
+
+    fn panicked(&self, _: &Inner, payload: Box<dyn Any + Send>) {
+        // SAFETY: the scope counts the job that has run the item.
+        unsafe { self.get() }.keep_panic(payload);
+    }
 }
 
 impl<'scope> Door<'scope> for ScopeRef<'scope> {
     const LEAVES_PLACE: bool = true;
-
-    fn enter(&self, inner: &Inner) -> Result<Entry, AdmissionError> {
-        inner.admit_item()
-    }
+    const IS_BESIDE_A_CLOSED_POOL: bool = false;
 }
 
 stream!(ScopedMap<'s, 'scope, I, F, R> where {

@@ -19,15 +19,31 @@
 //! nobody can take a job back out of the queue, a ticket whose chunk is used up or dropped keeps one of the
 //! places of that chunk, until it starts. So a scope can open and leave as many batches as it likes.
 //! A pool's own tickets become *shells* when the batch is left, as the jobs of cancelled handles do.
+//!
+//! # The end
+//!
+//! The closure is called between the beginning and the end of an item, and never else. So it can be dropped as soon as the
+//! consumer has left and all items that were begun have ended: nobody waits for the jobs that have only a
+//! reference to [`Shared`] left. The consumer leaves under the lock of the state: it claims what nobody has begun, says at the
+//! bell that it has left, and looks which items have ended. The others *run on*. Each thread that ends one of these is
+//! told so at the bell, and settles, under the same lock, all that have ended by then: it takes their results, and
+//! if none runs on any longer, the closure. So the last of them, or the consumer if there is none, drops the closure.
+//!
+//! # The turn of others
+//!
+//! A job that serves a chunk counts as many items, for those who wait for the worker. When its turn is over it stops: the owner puts
+//! the chunk back in front of those that wait, for another ticket; a helper leaves it to the next helper.
 
 use std::{
+    any::Any,
     cell::Cell,
     collections::VecDeque,
     marker::PhantomData,
-    mem,
+    mem::{self, ManuallyDrop},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use crate::{
@@ -36,9 +52,10 @@ use crate::{
     inner::Inner,
     job::{Place, Runnable},
     metrics::{BatchPlaces, Stamp},
-    site::{Site, Visit},
+    site::Site,
     span::Origin,
-    sync::{AtomicBool, Mutex, Ordering, lock},
+    sync::{AtomicBool, Instant, Mutex, Ordering, UnsafeCell, lock},
+    turn::{LIMIT_JOBS, LIMIT_TIME},
     unwind::quietly,
     worker::{self, Current},
     yielders::Yielders,
@@ -77,14 +94,86 @@ pub(super) trait Home<'a>: Copy + Send + 'a {
         Some(outcome)
     }
 
+    /// An item has panicked after the consumer has left. By a job that was pushed, before it has `ended`.
+    fn panicked(&self, inner: &Inner, payload: Box<dyn Any + Send>);
+
     /// Whether the jobs are run even when the pool is emptied.
     fn is_kept(&self) -> bool {
         false
     }
 }
 
+/// The function of a batch, which is dropped once, at the latest with this.
+struct Closure<F>(UnsafeCell<ManuallyDrop<F>>);
+
+// SAFETY: it gives out shared references, and by an unsafe function, once, the value.
+unsafe impl<F: Send + Sync> Sync for Closure<F> {}
+
+impl<F> Closure<F> {
+    fn new(f: F) -> Self {
+        Self(UnsafeCell::new(ManuallyDrop::new(f)))
+    }
+
+    /// Calls it.
+    ///
+    /// # Safety
+    /// It was not taken, and is not before this returns.
+    #[inline(always)]
+    unsafe fn call<T, R>(&self, item: T) -> R
+    where
+        F: Fn(T) -> R,
+    {
+        // SAFETY: passed on to the caller.
+        self.0.with(|f| unsafe { (**f)(item) })
+    }
+
+    /// # Safety
+    /// Nobody calls it, or takes it, now or later.
+    unsafe fn take(&self) -> F {
+        // SAFETY: passed on to the caller.
+        self.0.with_mut(|f| unsafe { ManuallyDrop::take(&mut *f) })
+    }
+}
+
+/// A chunk of a consumer that has left, with items that run on.
+struct Rest<T, R> {
+    chunk: ChunkOf<T, R>,
+    /// A bit for each slot whose item or result was taken.
+    settled: u64,
+}
+
+impl<T, R> Rest<T, R> {
+    /// Takes the results that are there.
+    fn settle(&mut self, outcomes: &mut Vec<Outcome<R>>) {
+        for number in 0..self.chunk.len() {
+            if self.settled >> number & 1 == 0 && self.chunk.has_ended(number) {
+                self.settled |= 1 << number;
+                // SAFETY: it has ended, and is marked as taken, under the lock of the state.
+                outcomes.push(unsafe { self.chunk.take(number) });
+            }
+        }
+        self.chunk.leave(self.settled);
+    }
+
+    fn runs_on(&self) -> bool {
+        (self.settled.trailing_ones() as usize) < self.chunk.len()
+    }
+}
+
+/// What a consumer leaves that is to be dropped, one by one.
+pub(super) struct Leavings<T, F, R> {
+    /// Nobody has begun them.
+    pub(super) items: Vec<T>,
+    /// How many of their places are to be given back.
+    pub(super) places: usize,
+    pub(super) outcomes: Vec<Outcome<R>>,
+    pub(super) closure: Option<F>,
+    /// How many tickets are shells now.
+    pub(super) shells: usize,
+}
+
 pub(super) struct Shared<T, F, R> {
-    pub(super) f: F,
+    closure: Closure<F>,
     state: Mutex<State<T, R>>,
     /// The consumer is gone.
     is_left: AtomicBool,
@@ -105,6 +194,9 @@ struct State<T, R> {
     unused: usize,
     /// Places that were left to tickets, whose items were dropped.
     cancelled: usize,
+    /// What runs on.
+    rests: Vec<Rest<T, R>>,
+    is_closure_taken: bool,
 }
 
 impl<T, R> State<T, R> {
@@ -117,12 +209,14 @@ impl<T, R> State<T, R> {
 impl<T, F, R> Shared<T, F, R> {
     pub(super) fn new(inner: &Inner, f: F) -> Arc<Self> {
         Arc::new(Self {
-            f,
+            closure: Closure::new(f),
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
                 tickets: 0,
                 unused: 0,
                 cancelled: 0,
+                rests: Vec::new(),
+                is_closure_taken: false,
             }),
             is_left: AtomicBool::new(false),
             bell: Bell::new(),
@@ -152,12 +246,14 @@ impl<T, F, R> Shared<T, F, R> {
         lock(&self.state).waiting.len() <= FEW
     }
 
-    /// The next item of a chunk that is not served yet. For the consumer. If it is the last, a
+    /// The next item of a chunk that is not served yet, if it is the `due` one, or any will do. For the consumer. (Of one
+    /// that was put back the item before it may have ended just now.) If it is the last, a
     /// ticket is left over; then, if `leaves_place`, the item's place is left to that. Returns whether it is, too.
     pub(super) fn begin_unserved(
         &self,
         inner: &Inner,
         chunk: &ChunkOf<T, R>,
+        due: Option<usize>,
         leaves_place: bool,
     ) -> Option<(Claimed<Item<T>>, bool)> {
         let mut state = lock(&self.state);
@@ -166,6 +262,9 @@ impl<T, F, R> Shared<T, F, R> {
             .iter()
             .position(|one| Arc::ptr_eq(one, chunk))?;
         chunk.close();
+        if due.is_some_and(|due| due != chunk.first_unbegun()) {
+            return None;
+        }
         // SAFETY: nobody serves it: who has the lock is the owner.
         let claimed = unsafe { chunk.begin() }?;
         if chunk.unbegun() > 0 {
@@ -182,27 +281,90 @@ impl<T, F, R> Shared<T, F, R> {
         Some((claimed, leaves_place))
     }
 
-    /// The consumer is gone, and will claim all that nobody has begun. Returns the chunks of each of which one
-    /// place is left to a ticket, if `leaves_place`, and the number of tickets that are shells now.
+    /// The consumer leaves, and has taken these of each chunk. If `leaves_place`, one place of each chunk that waits is left
+    /// to its ticket.
     pub(super) fn leave(
         &self,
         inner: &Inner,
         leaves_place: bool,
-    ) -> (VecDeque<ChunkOf<T, R>>, usize) {
+        parts: impl Iterator<Item = (ChunkOf<T, R>, u64)>,
+    ) -> Leavings<T, F, R> {
+        let (mut items, mut places, mut outcomes) = (Vec::new(), 0, Vec::new());
         let mut state = lock(&self.state);
-        let mut waiting = mem::take(&mut state.waiting);
+        self.is_left.store(true, Ordering::Relaxed);
+        let waiting = mem::take(&mut state.waiting);
         waiting.iter().for_each(|chunk| chunk.close());
-        let (placed, shells) = if leaves_place {
-            waiting.truncate(state.placeless());
-            state.cancelled += waiting.len();
-            (waiting.len(), 0)
+        let mut rests = Vec::new();
+        for (chunk, taken) in parts {
+            let mut rest = Rest {
+                chunk,
+                settled: taken,
+            };
+            rest.chunk.leave(taken);
+            if !rest.runs_on() {
+                continue;
+            }
+            let unbegun = items.len();
+            for (number, item) in rest.chunk.claim_rest() {
+                rest.settled |= 1 << number;
+                items.push(item.item);
+            }
+            let unbegun = items.len() - unbegun;
+            let is_waiting = waiting.iter().any(|one| Arc::ptr_eq(one, &rest.chunk));
+            let is_left = leaves_place && is_waiting && unbegun > 0 && state.placeless() > 0;
+            state.cancelled += usize::from(is_left);
+            places += unbegun - usize::from(is_left);
+            rests.push(rest);
+        }
+        let shells = if leaves_place { 0 } else { state.tickets };
+        let placed = if leaves_place {
+            state.cancelled
         } else {
-            waiting.clear();
-            (state.tickets, state.tickets)
+            shells
         };
         inner.queue.count_placeless(-(placed as i64));
-        self.is_left.store(true, Ordering::Relaxed);
-        (waiting, shells)
+        if !rests.is_empty() {
+            self.bell.leave();
+        }
+        state.rests = rests;
+        let closure = self.settle(&mut state, &mut outcomes);
+        drop(state);
+        Leavings {
+            items,
+            places,
+            outcomes,
+            closure,
+            shells,
+        }
+    }
+
+    /// Takes what has ended of what runs on after the consumer has left, and if that was the last, the closure.
+    fn settle(&self, state: &mut State<T, R>, outcomes: &mut Vec<Outcome<R>>) -> Option<F> {
+        state
+            .rests
+            .iter_mut()
+            .for_each(|rest| rest.settle(outcomes));
+        // Nothing of the user's is left in them to be dropped here.
+        state.rests.retain(Rest::runs_on);
+        if !state.rests.is_empty() || mem::replace(&mut state.is_closure_taken, true) {
+            return None;
+        }
+        // SAFETY: the consumer has left, and all items that were begun have ended, so nobody calls it any more. It was
+        // not taken, by the flag, which is read under the lock.
+        Some(unsafe { self.closure.take() })
+    }
+
+    /// The owner of a chunk ends its turn, and leaves the rest to another ticket. Returns whether one is to be put into the
+    /// queue, which is counted already.
+    fn put_back(&self, chunk: &ChunkOf<T, R>) -> bool {
+        let mut state = lock(&self.state);
+        if self.is_left.load(Ordering::Relaxed) {
+            return false;
+        }
+        state.waiting.push_front(Arc::clone(chunk));
+        let needs_ticket = state.waiting.len() > state.tickets;
+        state.tickets += usize::from(needs_ticket);
+        needs_ticket
     }
 
     /// A ticket starts. Returns the chunk that it is to serve, as its owner.
@@ -254,7 +416,8 @@ impl<T, F: Fn(T) -> R, R> Shared<T, F, R> {
         site.inner.recorder.left_batch(site.counts());
         let place = if placed { Place::Queue } else { Place::None };
         let started = site.begin(place, since);
-        let run = || origin.enter(|| (self.f)(item));
+        // SAFETY: the item was begun, and has not ended.
+        let run = || origin.enter(|| unsafe { self.closure.call(item) });
         let outcome = catch_unwind(AssertUnwindSafe(run));
         site.end(started, outcome.is_ok());
         if started.is_timed() {
@@ -276,18 +439,27 @@ impl<T, F: Fn(T) -> R, R> Shared<T, F, R> {
     /// Runs an item that was not put in, in the books of the pool too.
     pub(super) fn run_inline(&self, site: &Site<'_>, item: T) -> Outcome<R> {
         let started = site.begin(Place::None, site.inner.timing.stamp_inline(site.times()));
-        let outcome = catch_unwind(AssertUnwindSafe(|| (self.f)(item)));
+        // SAFETY: the consumer, or the caller of a `for_each`, which runs it, has not left.
+        let run = || unsafe { self.closure.call(item) };
+        let outcome = catch_unwind(AssertUnwindSafe(run));
         site.end(started, outcome.is_ok());
         outcome
     }
 
-    /// The same on a thread that is not the pool's.
-    #[inline]
-    pub(super) fn run_on_visit(&self, visit: &Visit<'_>, item: T) -> Outcome<R> {
-        let started = visit.begin();
-        let outcome = catch_unwind(AssertUnwindSafe(|| (self.f)(item)));
-        visit.end(started, outcome.is_ok());
-        outcome
+    /// Runs an item that was not put in, beside the pool's books. By the consumer.
+    pub(super) fn run_beside(&self, item: T) -> Outcome<R> {
+        // SAFETY: the consumer has not left.
+        catch_unwind(AssertUnwindSafe(|| unsafe { self.closure.call(item) }))
+    }
+}
+
+impl<T, F, R> Drop for Shared<T, F, R> {
+    fn drop(&mut self) {
+        let is_taken = lock(&self.state).is_closure_taken;
+        if !is_taken {
+            // SAFETY: nobody else is left, and it was not taken.
+            drop(unsafe { self.closure.take() });
+        }
     }
 }
 
@@ -333,8 +505,7 @@ where
                 if chunk.unbegun() > 1 && chunk.is_to_be_offered() {
                     Helper::push(site.inner, home, &shared, &chunk);
                 }
-                // SAFETY: the ticket that takes a chunk out of the list is its owner.
-                serve(site, home, shared, chunk, |chunk| unsafe { chunk.begin() });
+                serve(site, home, shared, chunk, Server::Owner);
             }),
             // If it is the last of the batch, this is the end of the closure too.
             None => quietly(move || drop(shared)),
@@ -377,9 +548,7 @@ where
             if chunk.is_to_be_offered() {
                 Self::push(site.inner, home, &shared, &chunk);
             }
-            let first = Cell::new(first);
-            let next = |chunk: &ChunkOf<T, R>| first.take().or_else(|| chunk.claim());
-            serve(site, home, shared, chunk, next);
+            serve(site, home, shared, chunk, Server::Helper(Cell::new(first)));
         });
         home.ended(site);
     }
@@ -404,20 +573,51 @@ fn briefly(inner: &Inner, are_short: bool, f: impl FnOnce()) {
     }
 }
 
-/// Runs items of a closed chunk until `next` finds none.
+/// In which part a job serves a chunk.
+enum Server<T> {
+    /// It has taken the chunk out of the list.
+    Owner,
+    /// It has claimed this item, if there was one.
+    Helper(Cell<Option<Claimed<Item<T>>>>),
+}
+
+/// Whether the worker's loop is to have its turn, after a job of it has served so many items, since then.
+fn turn_is_over(site: &Site<'_>, items_served: u32, since: Instant) -> bool {
+    if site.books.is_none() || site.inner.life.is_discarding() {
+        // There is no loop, or nothing else has a turn.
+        return false;
+    }
+    items_served >= LIMIT_JOBS || since.elapsed() >= LIMIT_TIME
+}
+
+/// Runs items of a closed chunk until there are no more, or its turn is over.
 fn serve<'a, H, T, F, R>(
     site: &Site<'_>,
     home: H,
     shared: Arc<Shared<T, F, R>>,
     chunk: ChunkOf<T, R>,
-    next: impl Fn(&ChunkOf<T, R>) -> Option<Claimed<Item<T>>>,
+    server: Server<T>,
 ) where
     H: Home<'a>,
     T: Send + 'a,
     F: Fn(T) -> R + Send + Sync + 'a,
     R: Send + 'a,
 {
-    while let Some((number, item)) = next(&chunk) {
+    let (mut served, mut since) = (0, None);
+    loop {
+        let claimed = match &server {
+            // SAFETY: the ticket that takes a chunk out of the list is its owner.
+            Server::Owner => unsafe { chunk.begin() },
+            Server::Helper(first) => first.take().or_else(|| chunk.claim()),
+        };
+        let Some((number, item)) = claimed else {
+            break;
+        };
+        // Of short ones a chunk takes less than a turn.
+        let is_watched = !shared.are_short();
+        if is_watched && since.is_none() {
+            since = Some(Instant::now());
+        }
         let outcome = shared.run(site, true, item);
         if let Some(times) = site.times() {
             site.inner.timing.next_follows(times);
@@ -425,19 +625,72 @@ fn serve<'a, H, T, F, R>(
         if let Some(outcome) = home.keep(outcome) {
             // SAFETY: the number was claimed just now.
             unsafe { chunk.end(number, outcome) };
-            shared.bell.ring(chunk.mark(number));
+            if shared.bell.ring(chunk.mark(number)) {
+                shared.settle_rest(site, home);
+            }
         }
+        served += 1;
+        if let Some(since) = since.filter(|_| is_watched) {
+            if turn_is_over(site, served, since) {
+                end_turn(site, home, &shared, &chunk, &server);
+                break;
+            }
+        }
+    }
+    if let Some(current) = worker::current_of(site.inner) {
+        current.count_items(served);
     }
     shared.yielders.give_way(|| {
         let are_few_left = shared.are_few_left();
         if are_few_left {
-            shared.bell.ring(bell::FEW_LEFT);
+            let _ = shared.bell.ring(bell::FEW_LEFT);
         }
         are_few_left
     });
     // If it is the last of the batch, this is the end of what nobody has taken, and of the closure.
     quietly(move || drop(chunk));
     quietly(move || drop(shared));
+}
+
+/// Leaves what is left of a chunk to another job.
+#[cold]
+fn end_turn<'a, H, T, F, R>(
+    site: &Site<'_>,
+    home: H,
+    shared: &Arc<Shared<T, F, R>>,
+    chunk: &ChunkOf<T, R>,
+    server: &Server<T>,
+) where
+    H: Home<'a>,
+    T: Send + 'a,
+    F: Fn(T) -> R + Send + Sync + 'a,
+    R: Send + 'a,
+{
+    match server {
+        Server::Owner if chunk.unbegun() > 0 && shared.put_back(chunk) => {
+            Ticket::push(site.inner, home, shared);
+        }
+        Server::Helper(_) if chunk.is_to_be_offered() => {
+            Helper::push(site.inner, home, shared, chunk);
+        }
+        _ => {}
+    }
+}
+
+impl<T, F, R> Shared<T, F, R> {
+    /// An item has ended on the calling thread, and the consumer may not have seen that when it has left.
+    #[cold]
+    fn settle_rest<'a, H: Home<'a>>(&self, site: &Site<'_>, home: H) {
+        let mut outcomes = Vec::new();
+        let closure = self.settle(&mut lock(&self.state), &mut outcomes);
+        for outcome in outcomes {
+            match outcome {
+                Ok(result) => quietly(move || drop(result)),
+                Err(payload) => home.panicked(site.inner, payload),
+            }
+        }
+        quietly(move || drop(closure));
+    }
 }
 
 impl<'a, H, T, F, R> Helper<'a, H, T, F, R>

@@ -1,6 +1,7 @@
 //! The batches of a pool: items, results and the closure own what they need.
 
 use std::{
+    any::Any,
     fmt,
     iter::FusedIterator,
     panic::{RefUnwindSafe, UnwindSafe},
@@ -8,12 +9,10 @@ use std::{
 
 use super::{Stream, lane::Door, shared::Home, stream};
 use crate::{
-    error::AdmissionError,
     inner::Inner,
     job::{Job, Runnable},
     pool::Pool,
     site::Site,
-    submit::Entry,
 };
 
 /// The iterator of [`Pool::map`].
@@ -43,6 +42,10 @@ impl Home<'static> for Unscoped {
 
     fn ended(&self, _: &Site<'_>) {}
 
+    fn panicked(&self, inner: &Inner, payload: Box<dyn Any + Send>) {
+        inner.handle_panic(payload);
+    }
+
     fn is_kept(&self) -> bool {
         true
     }
@@ -50,13 +53,7 @@ impl Home<'static> for Unscoped {
 
 impl Door<'static> for Unscoped {
     const LEAVES_PLACE: bool = false;
-
-    fn enter(&self, inner: &Inner) -> Result<Entry, AdmissionError> {
-        if inner.admission.is_closed() {
-            return Err(AdmissionError::Closed);
-        }
-        inner.admit_item()
-    }
+    const IS_BESIDE_A_CLOSED_POOL: bool = true;
 }
 
 stream!(Map<'p, I, F, R> where {

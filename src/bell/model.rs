@@ -33,7 +33,7 @@ fn r2_who_waits_for_a_result_is_told_of_it() {
         let leaves = spawn(move || {
             let (bell, is_there) = &*own;
             is_there.store(true, Ordering::Relaxed);
-            bell.ring(RESULT);
+            let _ = bell.ring(RESULT);
         });
         let (bell, is_there) = &*shared;
         bell.wait(RESULT, |say| park_until(is_there, say));
@@ -51,7 +51,7 @@ fn r2_who_waits_again_is_told_again() {
             let own = Arc::clone(&shared);
             spawn(move || {
                 own.1[number].store(true, Ordering::Relaxed);
-                own.0.ring(RESULT + number);
+                let _ = own.0.ring(RESULT + number);
             })
         });
         let (bell, are_there) = &*shared;
@@ -61,5 +61,25 @@ fn r2_who_waits_again_is_told_again() {
         for leave in leaves {
             leave.join().unwrap();
         }
+    });
+}
+
+/// Fault 14: a result that comes while the consumer leaves is seen by it, or by who leaves the result. Kills
+/// `bell_no_fence_leave`.
+#[test]
+fn r6_a_result_that_meets_a_consumer_that_leaves_is_seen_by_one_of_the_two() {
+    explore(|| {
+        let shared = Arc::new((Bell::new(), AtomicBool::new(false)));
+        let own = Arc::clone(&shared);
+        let leaves = spawn(move || {
+            let (bell, is_there) = &*own;
+            is_there.store(true, Ordering::Relaxed);
+            bell.ring(RESULT)
+        });
+        let (bell, is_there) = &*shared;
+        bell.leave();
+        let is_seen = is_there.load(Ordering::Relaxed);
+        let is_told = leaves.join().unwrap();
+        assert!(is_seen || is_told);
     });
 }

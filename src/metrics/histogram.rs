@@ -164,24 +164,6 @@ impl Histogram {
         self.high.fetch_add(nanos >> LOW_BITS, Ordering::Release);
     }
 
-    /// Records all that another has, whose thread records no more. As [`record_shared`](Self::record_shared).
-    pub(crate) fn record_all_shared(&self, other: &Self) {
-        let mut all = Merged::default();
-        other.merge_into(&mut all);
-        if all.count == 0 {
-            return;
-        }
-        self.max.fetch_max(all.max, Ordering::Relaxed);
-        for (bucket, &records) in self.buckets().iter().zip(&all.buckets) {
-            if records > 0 {
-                bucket.fetch_add(records, Ordering::Release);
-            }
-        }
-        self.low.fetch_add(all.sum as u64 & LOW, Ordering::Release);
-        let high = (all.sum >> LOW_BITS) as u64;
-        self.high.fetch_add(high, Ordering::Release);
-    }
-
     /// Adds what was recorded up to now.
     pub(crate) fn merge_into(&self, merged: &mut Merged) {
         let Some(buckets) = self.buckets.get() else {

@@ -12,9 +12,9 @@ mod timing;
 pub(crate) use self::{
     clock::{Stamp, settle as settle_clock},
     prometheus::PoolCollector,
-    recorder::{BatchPlaces, Cell, GuestCell, Recorder},
+    recorder::{BatchPlaces, Cell, Recorder},
     seat::{Seat, Started},
-    timing::{Guest, Stamps, Timing},
+    timing::{Stamps, Timing},
 };
 pub use self::{
     histogram::LatencySummary,

@@ -69,24 +69,6 @@ struct Account {
     is_closed: AtomicBool,
 }
 
-/// The counters of a thread that is not the pool's, and runs jobs without places. It counts here, by plain stores.
-#[derive(Debug)]
-pub(crate) struct GuestCell(Arc<CachePadded<Cell>>);
-
-impl GuestCell {
-    /// A job starts.
-    #[inline]
-    pub(crate) fn inlined(&self) {
-        bump(&self.0.inlined);
-    }
-
-    /// A job has run.
-    #[inline]
-    pub(crate) fn ended(&self, completed: bool) {
-        self.0.ended(completed);
-    }
-}
-
 /// The accounts of a pool's batches.
 #[derive(Debug, Default)]
 struct Accounts {
@@ -138,7 +120,6 @@ pub(crate) struct Recorder {
     /// that are read one after another; this keeps it from going backwards.
     admitted_told: AtomicU64,
     batches: Mutex<Accounts>,
-    guests: Mutex<Vec<Arc<CachePadded<Cell>>>>,
 }
 
 /// One moment's sums, read in the order of the fields: what has ended before what was begun, so that
@@ -183,29 +164,6 @@ impl Recorder {
             elsewhere: CachePadded::default(),
             admitted_told: AtomicU64::new(0),
             batches: Mutex::default(),
-            guests: Mutex::default(),
-        }
-    }
-
-    /// A thread that is not the pool's will run jobs.
-    pub(crate) fn welcome(&self) -> GuestCell {
-        let cell = Arc::<CachePadded<Cell>>::default();
-        lock(&self.guests).push(Arc::clone(&cell));
-        GuestCell(cell)
-    }
-
-    /// It runs no more.
-    pub(crate) fn bid_farewell(&self, GuestCell(cell): &GuestCell) {
-        let mut guests = lock(&self.guests);
-        guests.retain(|one| !Arc::ptr_eq(one, cell));
-        // Under the lock: who reads finds it here or there.
-        let elsewhere = &*self.elsewhere;
-        for (there, here) in [
-            (&elsewhere.inlined, &cell.inlined),
-            (&elsewhere.completed, &cell.completed),
-            (&elsewhere.panicked, &cell.panicked),
-        ] {
-            there.fetch_add(here.load(Ordering::Relaxed), Ordering::Release);
         }
     }
 
@@ -351,16 +309,12 @@ impl Recorder {
         };
         let here = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         let elsewhere = &*self.elsewhere;
-        let guests = lock(&self.guests);
-        let of_guests =
-            |of: fn(&Cell) -> &AtomicU64| -> u64 { guests.iter().map(|cell| here(of(cell))).sum() };
-        let all = |of: fn(&Cell) -> &AtomicU64, there| sum(of) + here(there) + of_guests(of);
-        // In the order of the fields, and until the lock is given back all that a guest may move.
+        let all = |of: fn(&Cell) -> &AtomicU64, there| sum(of) + here(there);
+        // In the order of the fields.
         let completed = all(|cell| &cell.completed, &elsewhere.completed);
         let panicked = all(|cell| &cell.panicked, &elsewhere.panicked);
         let (cancelled, dropped) = (here(&elsewhere.cancelled), here(&elsewhere.dropped));
-        let inlined_elsewhere = here(&elsewhere.inlined) + of_guests(|cell| &cell.inlined);
-        drop(guests);
+        let inlined_elsewhere = here(&elsewhere.inlined);
         Sums {
             completed,
             panicked,

@@ -12,16 +12,9 @@
 //! stamp of the one before them, which counts only on a thread whose last job was long: there the wait may be too long
 //! by the pauses of the iterator since then.
 //!
-//! **Guests.** A thread that is not the pool's shares its place here with all such threads, which takes locked
-//! instructions. If it runs many jobs, as the caller of a `for_each` does whose queue is full, it has a seat as the
-//! pool's own threads have, until it leaves ([`Guest`]). Then what it has recorded goes to the shared place,
-//! under the lock under which a reader reads both.
-//!
 //! **Admission.** Who gets a place without waiting has waited no time, and is not timed. How many those are
 //! is a difference: of all places that were ever taken, and of those that were taken by who had to wait. A
 //! wait is counted before its place is taken, so the difference is never too large; see `unwaited`.
-
-use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
@@ -32,12 +25,8 @@ use super::{
 };
 use crate::{
     slots::Slots,
-    sync::{AtomicU64, Mutex, Ordering, lock},
+    sync::{AtomicU64, Ordering},
 };
-
-/// The seat of a thread that is not the pool's. It runs jobs that have no place, in no other way.
-#[derive(Debug)]
-pub(crate) struct Guest(Arc<CachePadded<Seat>>);
 
 /// What the items of a batch are stamped with, by its one producer.
 #[derive(Debug, Default)]
@@ -54,9 +43,8 @@ pub(crate) struct Timing {
     /// None if latencies are not tracked.
     clock: Option<Clock>,
     seats: Slots<CachePadded<Seat>>,
-    /// Written by all threads that are not the pool's and no guests.
+    /// Written by all threads that are not the pool's.
     elsewhere: Times,
-    guests: Mutex<Vec<Arc<CachePadded<Seat>>>>,
     admission_wait: Histogram,
     /// Who had to wait for a place, or waits still.
     waits: CachePadded<AtomicU64>,
@@ -117,7 +105,6 @@ impl Timing {
             clock: latency_tracking.then(Clock::new),
             seats: Slots::new(first_spare),
             elsewhere: Times::made(),
-            guests: Mutex::default(),
             admission_wait: Histogram::made(),
             waits: CachePadded::default(),
             waits_in_vain: AtomicU64::new(0),
@@ -171,12 +158,6 @@ impl Timing {
         Some(seat.is_short())
     }
 
-    /// The same of a guest's.
-    #[inline]
-    pub(crate) fn is_guest_short(&self, Guest(guest): &Guest) -> Option<bool> {
-        self.is_short(guest)
-    }
-
     /// The same as `stamp_task`, for a task that starts at once.
     #[inline]
     pub(crate) fn stamp_inline(&self, seat: Option<&Seat>) -> Stamp {
@@ -184,46 +165,6 @@ impl Timing {
             Stamp::ALIKE
         } else {
             Stamp::NONE
-        }
-    }
-
-    /// A thread that is not the pool's will run jobs.
-    pub(crate) fn welcome(&self) -> Guest {
-        let guest = Arc::<CachePadded<Seat>>::default();
-        if self.clock.is_some() {
-            guest.times.run_time.make();
-            lock(&self.guests).push(Arc::clone(&guest));
-        }
-        Guest(guest)
-    }
-
-    /// It runs no more.
-    pub(crate) fn bid_farewell(&self, Guest(guest): &Guest) {
-        let mut guests = lock(&self.guests);
-        guests.retain(|one| !Arc::ptr_eq(one, guest));
-        // Under the lock: who reads finds it here or there.
-        let run_time = &self.elsewhere.run_time;
-        run_time.record_all_shared(&guest.times.run_time);
-    }
-
-    /// A job of a guest starts. Returns when it does.
-    #[inline]
-    pub(crate) fn guest_starts(&self, Guest(guest): &Guest) -> Started {
-        guest.begin(if guest.is_alike() {
-            Stamp::ALIKE
-        } else {
-            self.stamp()
-        })
-    }
-
-    /// A job of a guest has run, which started then.
-    #[inline]
-    pub(crate) fn guest_ended(&self, Guest(guest): &Guest, started: Started) {
-        if started.is_timed() {
-            self.ended_timed(Some(guest), started);
-        } else {
-            // None runs inside of another.
-            guest.times.run_time.record_again();
         }
     }
 
@@ -314,12 +255,7 @@ impl Timing {
 
     /// The latencies of all threads, merged. `places` tells how many places were ever taken.
     pub(crate) fn latencies(&self, places: impl FnOnce() -> u64) -> Latencies {
-        let guests = lock(&self.guests);
         let mut jobs = JobLatencies::of(&self.elsewhere);
-        for guest in &*guests {
-            guest.times.run_time.merge_into(&mut jobs.run_time);
-        }
-        drop(guests);
         let seats = self.seats.indexed().map(|(index, seat)| {
             if !seat.times.run_time.is_made() {
                 return (index, JobSummaries::default());

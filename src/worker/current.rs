@@ -265,6 +265,11 @@ impl<'p> Current<'p> {
         &self.seat.local
     }
 
+    /// The job that runs now has run this many items of a batch, which count with it in the turn of the loop.
+    pub(crate) fn count_items(&self, items: u32) {
+        self.seat.local.turn.count_items(items);
+    }
+
     /// The jobs in place on its stack.
     #[inline]
     pub(crate) fn inline(&self) -> &Inline {
