@@ -8,6 +8,7 @@ use super::{
     solitude::Solitude,
 };
 use crate::{
+    backoff::Yields,
     bell::{self, Mark},
     chunk::Claimed,
     error::AdmissionError,
@@ -304,9 +305,8 @@ where
     /// Blocks until the result is there that is due. If the thread is another pool's, and this one is stuck,
     /// until there is an item to be claimed.
     fn wait(&mut self, due: usize) -> Blocked {
-        let yields = if due < MANY { 0 } else { YIELDS };
-        for _ in 0..yields {
-            self.leave_core();
+        let mut yields = Yields::new(if due < MANY { 0 } else { YIELDS });
+        while self.leave_core(&mut yields) {
             if self.is_any_ready() {
                 return Blocked::Done;
             }
@@ -326,8 +326,8 @@ where
         self.producer.shared.bell.wait(self.awaited(), park)
     }
 
-    /// Yields, or rests.
-    fn leave_core(&mut self) {
+    /// Yields, or rests. Returns false if it is time to block.
+    fn leave_core(&mut self, yields: &mut Yields) -> bool {
         let shared = &self.producer.shared;
         if self.solitude.is_enough() {
             let rest = |say: &dyn Fn()| {
@@ -338,10 +338,12 @@ where
             };
             let until_few_are_left = || shared.bell.wait(bell::FEW_LEFT, rest);
             shared.yielders.leave(until_few_are_left);
+            true
         } else {
             let start = Instant::now();
-            shared.yielders.yield_now();
+            let has_yielded = shared.yielders.yield_next(yields);
             self.solitude.yielded(start.elapsed());
+            has_yielded
         }
     }
 
