@@ -25,6 +25,7 @@ pub mod fib_scope;
 pub mod flood;
 pub mod idle;
 pub mod million;
+pub mod neighbours;
 pub mod once;
 mod paths;
 pub mod poisson;
@@ -37,6 +38,7 @@ pub mod small_jobs;
 pub mod sort;
 pub mod tally;
 pub mod tiny;
+pub mod waits;
 mod work;
 
 /// What is submitted. A type and not a closure, so that a queue can also hold it unboxed.
