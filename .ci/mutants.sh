@@ -101,6 +101,7 @@ roster_leave_blind        roster::model::r2_a_spare_that_leaves_meets_a_call_tha
 roster_no_reroute         roster::model::r2_a_call_is_answered_by_a_spare_when_its_last_thread_blocks
 roster_spare_keeps_call   roster::model::r2_a_call_to_a_spare_that_blocks_is_sent_to_another
 sleep_another_uncounted   sleep::model::r2_a_dozer_is_roused_beside_one_who_searches
+sleep_doubt_woken         sleep::model::r2_one_job_is_one_wake_up
 sleep_doze_for_good       sleep::model::s5_a_doze_ends_whomever_the_waker_took
 sleep_no_fence_add        roster::model::s4_a_parked_thread_is_called_in_while_a_worker_blocks
 sleep_no_fence_add        sleep::model::s2_a_place_that_is_added_is_filled_for_the_job_that_comes

@@ -74,10 +74,11 @@ use std::{
 };
 
 use crate::{
+    backoff::Backoff,
     inner::Inner,
     mail::{Call, Letter, Part, Put},
     pool::Pool,
-    sync::{Backoff, Instant, Mutex, Ordering, lock, thread},
+    sync::{Instant, Mutex, Ordering, lock, thread},
     unwind::{drop_payload, quietly},
     worker,
 };
@@ -111,12 +112,10 @@ impl Call {
 
     /// Waits until every letter is gone.
     fn wait(self: &Arc<Self>, inner: &Inner, threads: usize) {
-        let backoff = Backoff::new();
+        let mut backoff = Backoff::new();
         while !self.is_over() {
-            if backoff.is_completed() {
+            if !backoff.snooze() {
                 self.block(inner, threads);
-            } else {
-                backoff.snooze();
             }
         }
     }

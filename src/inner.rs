@@ -215,9 +215,7 @@ impl Inner {
     /// To be called after the push of a job that holds a place.
     #[inline]
     pub(crate) fn pushed(&self, duty: Duty) {
-        if duty == Duty::None && self.sleep.is_left_to_an_absent() {
-            self.sleep.rouse_another();
-        }
+        self.sleep.doubt_searchers(duty);
         self.fulfil(duty);
         self.place_taken();
     }
@@ -241,7 +239,7 @@ impl Inner {
     #[inline]
     pub(crate) fn fulfil(&self, duty: Duty) {
         match duty {
-            Duty::None => {}
+            Duty::None | Duty::Woken => {}
             Duty::Call => {
                 self.scaler.was_called();
                 self.threads.call(&self.me());

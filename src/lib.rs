@@ -54,6 +54,7 @@
 
 #[cfg(not(loom))]
 mod away;
+mod backoff;
 #[cfg(not(loom))]
 mod batch;
 #[cfg(not(loom))]

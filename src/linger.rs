@@ -7,11 +7,14 @@
 //! It is the thread's own: nobody else reads it, and whatever it waits for, most is of one kind.
 //!
 //! Where it does not look it yields some times: a worker that was woken on its core comes to run at once, and may bring
-//! what it waits for before it has to block.
+//! what it waits for before it has to block. Where others want the cores it does not yield (`backoff.rs`).
 
 use std::{cell::Cell, hint::spin_loop, time::Duration};
 
-use crate::sync::{Instant, thread, thread_local};
+use crate::{
+    backoff::Yields,
+    sync::{Instant, thread_local},
+};
 
 /// As long as it takes, about, to block and to be woken.
 const LOOK: Duration = Duration::from_micros(5);
@@ -58,13 +61,13 @@ pub(crate) fn linger(deadline: Option<Instant>, is_there: impl Fn() -> bool) -> 
 /// Lets others have the core, if they want it.
 fn leave_core_until(deadline: Option<Instant>, is_there: impl Fn() -> bool) -> bool {
     let is_late = || deadline.is_some_and(|deadline| deadline <= Instant::now());
-    (0..YIELDS).any(|_| {
-        if is_late() {
-            return false;
+    let mut yields = Yields::new(YIELDS);
+    while !is_late() && yields.next() {
+        if is_there() {
+            return true;
         }
-        thread::yield_now();
-        is_there()
-    })
+    }
+    false
 }
 
 fn look_until(end: Instant, is_there: impl Fn() -> bool) -> bool {
@@ -96,9 +99,10 @@ impl Past {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
+    use crate::backoff::simulation::Simulation;
 
     /// Waits for what is there when it looks for the `times`th time, beside the first. Returns whether it was, and how
     /// often it looked beside the first.
@@ -119,6 +123,7 @@ mod tests {
 
     #[test]
     fn who_looks_in_vain_looks_ever_more_seldom_until_it_pays() {
+        Simulation::new().enter();
         for skips in [0, 1, 3, 7, 15, 31, 31] {
             for _ in 0..skips {
                 assert!(!is_to_look());
@@ -138,6 +143,7 @@ mod tests {
 
     #[test]
     fn what_comes_while_a_thread_yields_is_found() {
+        Simulation::new().enter();
         look_in_vain();
         assert_eq!(wait(None, YIELDS), (true, YIELDS));
         look_in_vain();
@@ -148,6 +154,7 @@ mod tests {
 
     #[test]
     fn nobody_looks_beyond_his_deadline() {
+        Simulation::new().enter();
         let soon = Some(Instant::now());
         assert_eq!(wait(soon, 1), (false, 0));
         // It says nothing of the next.
@@ -156,7 +163,22 @@ mod tests {
     }
 
     #[test]
+    fn r9_a_thread_that_may_not_yield_looks_or_blocks_at_once() {
+        let simulation = Simulation::new();
+        simulation.enter();
+        look_in_vain();
+        simulation.lose_next();
+        assert_eq!(wait(None, u32::MAX), (false, 1));
+        look_in_vain();
+        (0..3).for_each(|_| assert_eq!(wait(None, 1), (false, 0)));
+        look_in_vain();
+        simulation.end_ban();
+        assert_eq!(wait(None, u32::MAX), (false, YIELDS));
+    }
+
+    #[test]
     fn what_is_there_at_once_says_nothing_of_the_next() {
+        Simulation::new().enter();
         look_in_vain();
         assert!(linger(None, || true));
         assert!(!is_to_look());

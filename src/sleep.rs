@@ -20,8 +20,10 @@
 //! bookkeeping for the woken, so the next submitter sees a searcher and wakes nobody: one job, one
 //! wake-up.
 //!
-//! Whoever pushes a job and finds that nobody who searches has looked for long (`last_look.rs`) moves a dozer to searching
-//! beside them. There may be any number of searchers; each keeps the promise.
+//! A submitter that has woken nobody, because others search, asks whether one of them has looked of late
+//! (`last_look.rs`). If none has, it moves a dozer to searching beside them. There may be any number of searchers; each
+//! keeps the promise. A submitter that has just woken a worker does not ask: that one has not looked yet, but the
+//! wake-up is the job's.
 //!
 //! **Who stops searching because it found a job** takes itself out of the count, and if it was the
 //! last, fences, and looks at the queues; if more is there, it rouses one. **Who stops searching
@@ -71,6 +73,8 @@ mod frozen;
 mod model;
 #[cfg(all(test, not(any(loom, miri))))]
 mod tests;
+#[cfg(all(test, not(any(loom, miri, shuttle))))]
+mod wake_ups;
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -150,12 +154,22 @@ enum Roused {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub(crate) enum Duty {
-    /// Nothing: somebody will run it.
+    /// Nothing: a worker that is awake already will run it.
     None,
+    /// Nothing: a worker was woken for it.
+    Woken,
     /// Send a call through rayon.
     Call,
     /// The pool is being emptied: drop what was submitted, then rouse.
     Discard,
+}
+
+impl Duty {
+    /// Whether nothing is left to do.
+    #[inline]
+    pub(crate) fn is_nothing(self) -> bool {
+        matches!(self, Duty::None | Duty::Woken)
+    }
 }
 
 /// How a doze ended.
@@ -191,6 +205,9 @@ pub(crate) struct Sleep {
     last_look: LastLook,
     /// How often a worker has run dry: see `looks.rs`.
     dry_spells: CachePadded<AtomicU64>,
+    /// How often one was woken for a job. Not loom's: it orders nothing.
+    #[cfg(test)]
+    wake_ups: std::sync::atomic::AtomicU64,
 }
 
 impl Sleep {
@@ -203,6 +220,8 @@ impl Sleep {
             offering: CachePadded::new(AtomicUsize::new(0)),
             last_look: LastLook::new(),
             dry_spells: CachePadded::new(AtomicU64::new(0)),
+            #[cfg(test)]
+            wake_ups: std::sync::atomic::AtomicU64::new(0),
             dozers: Mutex::new(Vec::new()),
             bells: Slots::new(first_spare),
         }
@@ -348,22 +367,32 @@ impl Sleep {
         self.dry_spells.load(Ordering::Relaxed)
     }
 
+    /// To be called by a submitter with its duty: if it has woken nobody since others search, and none of them
+    /// has looked for long, wakes a worker beside them.
+    #[inline]
+    pub(crate) fn doubt_searchers(&self, duty: Duty) {
+        let is_woken = duty == Duty::Woken && cfg!(not(mutant = "sleep_doubt_woken"));
+        if !is_woken && duty.is_nothing() && self.is_left_to_an_absent() {
+            self.rouse_another();
+        }
+    }
+
     /// Whether who pushes a job wakes nobody for it, although one dozes, because another searches.
     #[inline]
-    pub(crate) fn is_left_to_a_searcher(&self) -> bool {
+    fn is_left_to_a_searcher(&self) -> bool {
         let counts = self.load();
         counts.of(SEARCHING) > 0 && counts.of(DOZING) > 0
     }
 
     /// The same, and that one has not looked for long.
     #[inline]
-    pub(crate) fn is_left_to_an_absent(&self) -> bool {
+    fn is_left_to_an_absent(&self) -> bool {
         self.is_left_to_a_searcher() && self.last_look.is_overdue()
     }
 
     /// Wakes a dozer, if there is one, whoever searches.
     #[cold]
-    pub(crate) fn rouse_another(&self) {
+    fn rouse_another(&self) {
         let searching = if cfg!(mutant = "sleep_another_uncounted") {
             0
         } else {
@@ -393,17 +422,21 @@ impl Sleep {
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             ) {
-                Ok(_) if roused == Roused::Call => return Duty::Call,
+                Ok(_) if roused == Roused::Call => {
+                    self.count_wake_up();
+                    return Duty::Call;
+                }
                 Ok(_) => break,
                 Err(now) => counts = Counts(now),
             }
         }
         self.ring_last();
-        Duty::None
+        Duty::Woken
     }
 
     /// Wakes the dozer that was roused in the books.
     fn ring_last(&self) {
+        self.count_wake_up();
         self.last_look.roused();
         // A dozer is listed before it is counted; the list is empty only if `rouse_all` was here.
         let dozer = lock(&self.dozers).pop();
@@ -637,7 +670,26 @@ impl Sleep {
             let is_needed = counts.of(SEARCHING) == 0 && counts.of(DOZING) == 0;
             (is_needed && counts.of(ASLEEP) > 0).then(|| counts.0 - ASLEEP + CALLED)
         });
-        if is_sent { Duty::Call } else { Duty::None }
+        if is_sent {
+            self.count_wake_up();
+            Duty::Call
+        } else {
+            Duty::None
+        }
+    }
+
+    /// How often a worker was woken for a job.
+    #[cfg(test)]
+    pub(crate) fn wake_ups(&self) -> u64 {
+        self.wake_ups.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// For tests: a worker is woken for a job.
+    #[inline]
+    fn count_wake_up(&self) {
+        #[cfg(test)]
+        self.wake_ups
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// The thread of a worker that left service runs again, and takes a place that is asleep. False if

@@ -37,15 +37,13 @@ pub(crate) use std::{
 
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use ::{crossbeam_deque, rayon_core};
-#[cfg(not(any(loom, shuttle)))]
-pub(crate) use crossbeam_utils::Backoff;
 
 #[cfg(shuttle)]
 pub(crate) use crate::stand_in::{
     deques as crossbeam_deque,
     locals::thread_local,
     rayon as rayon_core,
-    time::{Backoff, Instant, thread},
+    time::{Instant, thread},
 };
 
 /// Parking for models. loom's own `unpark` also wakes a thread that is blocked in a lock or a join,

@@ -26,6 +26,7 @@ use std::{
 };
 
 use crate::{
+    backoff::Clock,
     error::BuildError,
     inner::Inner,
     mail,
@@ -567,6 +568,7 @@ impl Recruit {
             }
         };
         inner.timing.enroll(index);
+        let _clock = Clock::start();
         worker::with_seat(&inner, index, || {
             run_hook(&inner.hooks.start);
             builder.run();

@@ -58,6 +58,7 @@
 use std::{cell::Cell, mem::MaybeUninit};
 
 use crate::{
+    backoff::{self, Backoff},
     countdown::{Ending, Tally},
     deque::Theft,
     inner::Inner,
@@ -66,7 +67,7 @@ use crate::{
     site::Site,
     stuck::{self, Blocked},
     sync::{
-        AtomicUsize, Backoff, Instant, Ordering, UnsafeCell,
+        AtomicUsize, Instant, Ordering, UnsafeCell,
         thread::{self, Thread},
     },
     worker::{self, Current},
@@ -151,7 +152,7 @@ impl OfSeat {
     /// Runs what whoever runs the job leaves to others, until it has ended, or nothing has come for a short while.
     fn follow(&self, current: &Current, frame: *const ()) {
         let is_due = || !self.ending.has_ended();
-        let backoff = Backoff::new();
+        let mut backoff = Backoff::new();
         let mut rest = Rest::default();
         while is_due() {
             rest.begin(current);
@@ -163,8 +164,7 @@ impl OfSeat {
                 }
                 // A job of a scope farther out lies in front. It would cost two fences each time.
                 Theft::Unwanted => return,
-                Theft::Empty | Theft::Busy if !backoff.is_completed() => backoff.snooze(),
-                Theft::Empty | Theft::Busy if rest.is_due() => thread::yield_now(),
+                Theft::Empty | Theft::Busy if backoff.snooze() || rest.passes() => {}
                 Theft::Empty | Theft::Busy => return,
             }
         }
@@ -251,6 +251,11 @@ impl Rest {
 
     fn is_due(&self) -> bool {
         self.0.is_some_and(|end| Instant::now() < end)
+    }
+
+    /// Yields once more, if it is due. False if the worker is to block.
+    fn passes(&self) -> bool {
+        self.is_due() && backoff::yield_now()
     }
 }
 
@@ -341,7 +346,7 @@ impl Countdown {
         if own.is_none() {
             linger(None, || self.tally.is_zero());
         }
-        let backoff = Backoff::new();
+        let mut backoff = Backoff::new();
         // What is its own is for the workers of this pool, unless there are none.
         let mut is_stuck = false;
         let mut follows = false;
@@ -372,11 +377,7 @@ impl Countdown {
             }
             if follows {
                 backoff.reset();
-            } else if own.is_some() && !backoff.is_completed() {
-                backoff.snooze();
-            } else if rest.is_due() {
-                thread::yield_now();
-            } else {
+            } else if !(own.is_some() && (backoff.snooze() || rest.passes())) {
                 is_stuck = self.block(inner) == Blocked::Stuck;
                 looks = true;
                 backoff.reset();

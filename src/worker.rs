@@ -31,12 +31,13 @@ pub(crate) use self::current::{
     is_of_another, is_worker, seat_in, with_seat,
 };
 use crate::{
+    backoff::{self, Yields},
     inner::Inner,
     job::{Job, Place},
     mail::{self, Look},
     queue::Spared,
     sleep::DozeEnd,
-    sync::{Instant, rayon_core, thread},
+    sync::{Instant, rayon_core},
     turn::Source,
 };
 
@@ -119,7 +120,7 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
             // It comes to all jobs by its loop, and takes the call when that runs dry.
             current.leave_rayon_until(Instant::now() + HOPPING);
         } else {
-            thread::yield_now();
+            backoff::yield_now();
         }
         // On a thread of its pool this needs no handle to the pool: rayon finds it by the thread.
         rayon_core::spawn(call(inner, Errand::Work(Some(since))));
@@ -380,33 +381,36 @@ fn search(current: &Current, ran_dry: bool) -> Next {
     lie_down(current)
 }
 
-/// Looks for a job some times, and yields in between.
+/// Looks for a job some times, and yields in between; once, if it is not to yield.
 fn look_for_job(current: &Current, ran_dry: bool) -> Option<Job> {
-    let look = |spared| {
-        let found = search_once(current, spared);
-        if found.is_none() {
-            thread::yield_now();
-        }
-        found
-    };
     if ran_dry {
         if let Some(end) = current.rest() {
+            let mut yields = Yields::new(u32::MAX);
             while Instant::now() < end {
-                if let Some(job) = look(Spared::All) {
-                    return Some(job);
+                let job = search_once(current, Spared::All);
+                if job.is_some() {
+                    return job;
+                }
+                if !yields.next() {
+                    break;
                 }
             }
         }
     }
-    let last = current.searches.get() - 1;
-    (0..=last).find_map(|number| {
-        let is_patient = ran_dry && number == 0 && number < last;
-        look(if is_patient {
+    let mut yields = Yields::new(current.searches.get());
+    let mut is_patient = ran_dry && yields.are_several();
+    loop {
+        let spared = if is_patient {
             Spared::Brief
         } else {
             Spared::None
-        })
-    })
+        };
+        let job = search_once(current, spared);
+        if job.is_some() || !(yields.next() || is_patient) {
+            return job;
+        }
+        is_patient = false;
+    }
 }
 
 /// Dozes until a job is there, or long enough.

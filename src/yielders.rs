@@ -9,7 +9,7 @@
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::thread;
+use crate::backoff::{self, Yields};
 #[cfg(not(loom))]
 use crate::sync::{AtomicUsize, Ordering};
 // No model looks at it.
@@ -21,9 +21,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub(crate) struct Yielders(CachePadded<AtomicUsize>);
 
 impl Yielders {
-    /// Yields the core of the calling thread, which waits for workers.
-    pub(crate) fn yield_now(&self) {
-        self.leave(thread::yield_now);
+    /// Yields the core of the calling thread, which waits for workers, once more. False if it is to block.
+    pub(crate) fn yield_next(&self, yields: &mut Yields) -> bool {
+        yields.next_by(|yields| self.leave(yields))
     }
 
     /// Runs `away`, which leaves that core in some way.
@@ -37,14 +37,15 @@ impl Yielders {
     #[inline]
     pub(crate) fn give_way(&self, little_is_left: impl FnOnce() -> bool) {
         if self.0.load(Ordering::Relaxed) > 0 && little_is_left() {
-            thread::yield_now();
+            backoff::yield_now();
         }
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
+    use crate::backoff::simulation::Simulation;
 
     fn asks(yielders: &Yielders) -> bool {
         let mut asked = false;
@@ -64,7 +65,8 @@ mod tests {
     #[test]
     fn who_is_back_has_not_yielded_any_more() {
         let yielders = Yielders::default();
-        yielders.yield_now();
+        let yields = &mut Yields::new(1);
+        assert!(Simulation::new().run(|| yielders.yield_next(yields)));
         assert!(!asks(&yielders));
     }
 }

@@ -26,6 +26,7 @@ pub mod flood;
 pub mod idle;
 pub mod max_threads;
 pub mod million;
+pub mod neighbours;
 pub mod once;
 mod paths;
 pub mod poisson;
@@ -38,6 +39,7 @@ pub mod small_jobs;
 pub mod sort;
 pub mod tally;
 pub mod tiny;
+pub mod waits;
 mod work;
 
 /// What is submitted. A type and not a closure, so that a queue can also hold it unboxed.

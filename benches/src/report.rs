@@ -87,6 +87,15 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     quantile(&mut values.into_iter().collect::<Vec<_>>(), 0.5)
 }
 
+impl Answer {
+    /// For each entrant its name, and the median of one of the metrics.
+    pub fn medians(&self, metric: usize) -> impl Iterator<Item = (&'static str, f64)> {
+        let entrants = self.question.entrants.iter().zip(&self.samples);
+        entrants
+            .map(move |(entrant, samples)| (entrant.name, median(samples[metric].iter().copied())))
+    }
+}
+
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

@@ -1,7 +1,7 @@
 //! Waiting for a place: in the line, as a thread or as a task, and how a wait ends.
 
 use std::{
-    hint,
+    hint, mem,
     ops::ControlFlow,
     task::{Context, Poll},
     time::Duration,
@@ -12,6 +12,7 @@ use super::{
     waiters::{Joining, Standing},
 };
 use crate::{
+    backoff::Yields,
     error::AdmissionError,
     fence,
     latch::Wake,
@@ -140,7 +141,9 @@ impl Admission {
         held: bool,
         yielders: &Yielders,
     ) -> Result<(), AdmissionError> {
-        for round in 0..=YIELDS {
+        let mut yields = Yields::new(YIELDS);
+        let mut is_first = true;
+        loop {
             let taken = if held {
                 self.try_acquire_held()
             } else {
@@ -151,17 +154,18 @@ impl Admission {
                 Err(Refusal::Closed) => return Err(AdmissionError::Closed),
                 Err(Refusal::Full) => {}
             }
-            if round == 0 && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            let is_first = mem::take(&mut is_first);
+            if is_first && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return Err(AdmissionError::TimedOut);
             }
             if self.attention.level.load(Ordering::Relaxed) == EAGER {
                 break;
             }
-            if round == 0 && self.watch_it_drain() {
+            if is_first && self.watch_it_drain() {
                 continue;
             }
-            if round < YIELDS {
-                yielders.yield_now();
+            if !yielders.yield_next(&mut yields) {
+                break;
             }
         }
         let joining = Joining {

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     admission::Refusal,
+    backoff::Yields,
     bell::{self, Mark},
     chunk::{Chunk, Claimed},
     error::AdmissionError,
@@ -394,9 +395,8 @@ where
     ///
     /// One place to wait at for both: see the bell, and "A place or something else" in the README of admission.
     fn wait(&mut self, due: usize, wants_place: bool) -> Awaited {
-        let yields = if due < MANY { 0 } else { YIELDS };
-        for _ in 0..yields {
-            self.leave_core();
+        let mut yields = Yields::new(if due < MANY { 0 } else { YIELDS });
+        while self.leave_core(&mut yields) {
             if self.is_ready() {
                 return Awaited::Result;
             }
@@ -474,8 +474,8 @@ where
         }
     }
 
-    /// Yields, or rests.
-    fn leave_core(&mut self) {
+    /// Yields, or rests. Returns false if it is time to block.
+    fn leave_core(&mut self, yields: &mut Yields) -> bool {
         let shared = &self.producer.shared;
         if self.solitude.is_enough() {
             let rest = |say: &dyn Fn()| {
@@ -486,10 +486,12 @@ where
             };
             let until_few_are_left = || shared.bell.wait(bell::FEW_LEFT, rest);
             shared.yielders.leave(until_few_are_left);
+            true
         } else {
             let start = Instant::now();
-            shared.yielders.yield_now();
+            let has_yielded = shared.yielders.yield_next(yields);
             self.solitude.yielded(start.elapsed());
+            has_yielded
         }
     }
 

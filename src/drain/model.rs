@@ -52,7 +52,7 @@ impl<const JOBS: usize> Pool<JOBS> {
 
     fn enqueue(&self, job: usize) {
         self.queue.push(job);
-        assert_eq!(self.sleep.after_push(), Duty::None);
+        self.sleep.after_push().assert_nothing();
     }
 
     /// `Inner::begin_drain`.
@@ -95,7 +95,7 @@ impl<const JOBS: usize> Pool<JOBS> {
                 return;
             }
             let duty = self.sleep.doze(0, || self.queue.has_work());
-            assert_eq!(duty, Duty::None);
+            duty.assert_nothing();
             if self.drain.is_stopped() {
                 return;
             }
@@ -103,10 +103,9 @@ impl<const JOBS: usize> Pool<JOBS> {
             if self.drain.is_stopped() {
                 return;
             }
-            assert_eq!(
-                self.sleep.stop_searching(|| self.queue.has_work()),
-                Duty::None
-            );
+            self.sleep
+                .stop_searching(|| self.queue.has_work())
+                .assert_nothing();
         }
     }
 

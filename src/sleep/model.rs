@@ -33,6 +33,13 @@ impl Sleep {
     }
 }
 
+impl Duty {
+    /// It is nothing that a model would have to do.
+    pub(crate) fn assert_nothing(self) {
+        assert!(self.is_nothing(), "{self:?}");
+    }
+}
+
 /// All workers in service, one of them searching and the others running.
 struct Pool<const JOBS: usize> {
     sleep: Sleep,
@@ -61,9 +68,11 @@ impl<const JOBS: usize> Pool<JOBS> {
         })
     }
 
-    fn submit(&self, job: usize) {
+    fn submit(&self, job: usize) -> Duty {
         self.queue.push(job);
-        assert_eq!(self.sleep.after_push(), Duty::None);
+        let duty = self.sleep.after_push();
+        duty.assert_nothing();
+        duty
     }
 
     fn run(&self, job: usize) {
@@ -74,17 +83,16 @@ impl<const JOBS: usize> Pool<JOBS> {
     /// As in `worker.rs`: with a job, the worker is not counted any more.
     fn search(&self) -> Option<usize> {
         let job = self.queue.take();
-        assert_eq!(
-            self.sleep.stop_searching(|| self.queue.has_work()),
-            Duty::None
-        );
+        self.sleep
+            .stop_searching(|| self.queue.has_work())
+            .assert_nothing();
         job
     }
 
     /// Lies down until it is to search again; false when the pool has stopped.
     fn lie_down(&self, index: usize) -> bool {
         let duty = self.sleep.doze(index, || self.queue.has_work());
-        assert_eq!(duty, Duty::None);
+        duty.assert_nothing();
         if self.stopped.load(Ordering::Relaxed) {
             return false;
         }
@@ -145,7 +153,7 @@ fn r2_a_fork_that_meets_a_worker_on_its_way_to_sleep_is_run() {
             })
         };
         pool.queue.push(0);
-        assert_eq!(pool.sleep.after_offer(), Duty::None);
+        pool.sleep.after_offer().assert_nothing();
         worker.join().unwrap();
         assert!(pool.ran_once());
     });
@@ -174,7 +182,7 @@ fn r2_who_begins_to_offer_is_seen_or_sees_who_lies_down() {
                     is_heavy = sleep.offering.load(Ordering::Relaxed) > 0;
                     false
                 });
-                assert_eq!(duty, Duty::None);
+                duty.assert_nothing();
                 (found, is_heavy)
             })
         };
@@ -242,11 +250,45 @@ fn r2_a_dozer_is_roused_beside_one_who_searches() {
         while !pool.sleep.is_left_to_a_searcher() {
             yield_now();
         }
-        pool.submit(0);
-        pool.sleep.rouse_another();
+        let duty = pool.submit(0);
+        pool.sleep.doubt_searchers(duty);
         assert!(other.join().unwrap().is_some());
         assert!(pool.search().is_none());
         assert_eq!(pool.sleep.census(), [0, 0, 0, 0]);
+    });
+}
+
+/// R2: a lone job into a pool in which all doze wakes one of them. Kills `sleep_doubt_woken`.
+#[test]
+fn r2_one_job_is_one_wake_up() {
+    explore_to(2, || {
+        let pool = Pool::<1>::new(2);
+        let workers = [0, 1].map(|index| {
+            let pool = Arc::clone(&pool);
+            spawn(move || {
+                pool.sleep.enroll(index);
+                if index == 0 {
+                    pool.sleep.stop_searching(|| false).assert_nothing();
+                }
+                pool.sleep.doze(index, || false).assert_nothing();
+                assert_eq!(pool.sleep.doze_for_good(index), DozeEnd::Roused);
+                if let Some(job) = pool.search() {
+                    pool.run(job);
+                }
+            })
+        });
+        while pool.sleep.census() != [0, 2, 0, 0] {
+            yield_now();
+        }
+        let before = pool.sleep.wake_ups();
+        let duty = pool.submit(0);
+        pool.sleep.doubt_searchers(duty);
+        pool.stop();
+        workers
+            .into_iter()
+            .for_each(|worker| worker.join().unwrap());
+        assert!(pool.ran_once());
+        assert_eq!(pool.sleep.wake_ups() - before, 1);
     });
 }
 
@@ -264,7 +306,7 @@ fn r2_a_waker_meets_a_worker_that_falls_asleep() {
                     return None;
                 }
                 let duty = pool.sleep.doze(0, || pool.queue.has_work());
-                assert_eq!(duty, Duty::None);
+                duty.assert_nothing();
                 Some(
                     pool.sleep
                         .doze_for(0, Duration::ZERO, || pool.sleep.fall_asleep(0)),
@@ -275,7 +317,9 @@ fn r2_a_waker_meets_a_worker_that_falls_asleep() {
         let duty = pool.sleep.after_push();
         match (worker.join().unwrap(), duty) {
             (None, Duty::None) => assert_eq!(pool.sleep.census(), [0, 0, 0, 0]),
-            (Some(DozeEnd::Roused), Duty::None) => assert_eq!(pool.sleep.census(), [1, 0, 0, 0]),
+            (Some(DozeEnd::Roused), Duty::None | Duty::Woken) => {
+                assert_eq!(pool.sleep.census(), [1, 0, 0, 0]);
+            }
             (Some(DozeEnd::Asleep), Duty::Call) => assert_eq!(pool.sleep.census(), [0, 0, 0, 1]),
             other => panic!("{other:?}"),
         }
@@ -289,14 +333,14 @@ fn r2_a_waker_meets_a_worker_that_falls_asleep() {
 fn s5_a_doze_ends_whomever_the_waker_took() {
     explore(|| {
         let pool = Pool::<1>::new(2);
-        assert_eq!(pool.sleep.stop_searching(|| false), Duty::None);
-        assert_eq!(pool.sleep.doze(0, || false), Duty::None);
+        pool.sleep.stop_searching(|| false).assert_nothing();
+        pool.sleep.doze(0, || false).assert_nothing();
         let dozers = [0, 1].map(|index| {
             let pool = Arc::clone(&pool);
             spawn(move || {
                 pool.sleep.enroll(index);
                 if index == 1 {
-                    assert_eq!(pool.sleep.doze(1, || false), Duty::None);
+                    pool.sleep.doze(1, || false).assert_nothing();
                 }
                 pool.sleep
                     .doze_for(index, Duration::ZERO, || pool.sleep.fall_asleep(index))
@@ -316,7 +360,7 @@ fn s5_a_doze_ends_whomever_the_waker_took() {
 fn r2_a_job_that_meets_a_worker_on_its_way_to_rayon_sends_a_call() {
     explore(|| {
         let pool = Pool::<1>::new(1);
-        assert_eq!(pool.sleep.stop_searching(|| false), Duty::None);
+        pool.sleep.stop_searching(|| false).assert_nothing();
         let worker = {
             let pool = Arc::clone(&pool);
             spawn(move || pool.sleep.leave_service(|| pool.queue.has_work()))
@@ -349,7 +393,6 @@ fn r2_a_job_that_meets_a_search_in_vain_sends_a_call() {
 fn d1_a_stop_reaches_a_worker_that_lies_down() {
     explore(|| {
         let pool = Pool::<1>::new(2);
-        assert_eq!(pool.sleep.stop_searching(|| false), Duty::None);
         let workers = [0, 1].map(|index| {
             let pool = Arc::clone(&pool);
             spawn(move || {
@@ -377,7 +420,7 @@ fn d4_a_job_that_meets_a_discard_is_dropped_by_one_of_the_two() {
                 match pool.sleep.after_push() {
                     Duty::Discard => pool.queue.take(),
                     duty => {
-                        assert_eq!(duty, Duty::None);
+                        duty.assert_nothing();
                         None
                     }
                 }
@@ -493,7 +536,7 @@ impl<const JOBS: usize> Scaled<JOBS> {
 fn s3_a_place_that_is_removed_strands_no_job() {
     explore_to(2, || {
         let pool = Scaled::<2>::new(2, 2);
-        assert_eq!(pool.sleep.doze(1, || false), Duty::None);
+        pool.sleep.doze(1, || false).assert_nothing();
         let scaler = {
             let pool = Arc::clone(&pool);
             spawn(move || pool.remove_place())
@@ -535,7 +578,7 @@ fn s2_a_place_that_is_added_is_filled_for_the_job_that_comes() {
 fn s1_a_place_that_is_added_meets_a_worker_that_falls_asleep() {
     explore_to(2, || {
         let pool = Scaled::<1>::new(2, 2);
-        assert_eq!(pool.sleep.doze(1, || false), Duty::None);
+        pool.sleep.doze(1, || false).assert_nothing();
         // Of the two places, none is asleep.
         pool.remove_place();
         let scaler = {

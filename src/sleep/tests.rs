@@ -3,7 +3,7 @@
 use super::*;
 
 /// As a worker does who is awake for nothing.
-fn census(sleep: &Sleep) -> [u64; 4] {
+pub(super) fn census(sleep: &Sleep) -> [u64; 4] {
     [SEARCHING, DOZING, ASLEEP, CALLED].map(|field| sleep.load().of(field))
 }
 

@@ -203,25 +203,3 @@ pub(crate) mod thread {
         }
     }
 }
-
-/// Gives up sooner than crossbeam's: each round is a step of every schedule.
-pub(crate) struct Backoff(Cell<u32>);
-
-impl Backoff {
-    pub(crate) fn new() -> Self {
-        Self(Cell::new(0))
-    }
-
-    pub(crate) fn reset(&self) {
-        self.0.set(0);
-    }
-
-    pub(crate) fn snooze(&self) {
-        self.0.set(self.0.get() + 1);
-        thread::yield_now();
-    }
-
-    pub(crate) fn is_completed(&self) -> bool {
-        self.0.get() > 1
-    }
-}

@@ -3,13 +3,15 @@
 use std::{env, fs, process::ExitCode, thread};
 
 use adaptive_pool_benches::{
-    efficiency, fib_join, fib_scope, flood, idle, max_threads, million, once, poisson,
+    efficiency, fib_join, fib_scope, flood, idle, max_threads, million,
+    neighbours::{self, Kind, Neighbours},
+    once, poisson,
     report::{self, Question},
-    round_trip, scale_up, sections, small_jobs, sort, tiny,
+    round_trip, scale_up, sections, small_jobs, sort, tiny, waits,
 };
 
 const USAGE: &str = "\
-compare [QUESTION]... [--rounds N] [--jobs N] [--json FILE]
+compare [QUESTION]... [--rounds N] [--jobs N] [--json FILE] [--beside X] [--gate]
 compare --once QUESTION RIVAL SIZE WORKERS
 
   one-producer    tiny jobs from one producer
@@ -30,10 +32,14 @@ compare --once QUESTION RIVAL SIZE WORKERS
   flood           jobs of 20 us into an idle pool that adapts, and into fixed ones (a 50th)
   scale-up        one more worker
   max-threads     what each operation costs where more threads may come: the same
+  waits           every wait, alone and beside busy cores (a 20000th, and a 400th); asked only by name
 
   --rounds N   each rival is measured once a round (11)
   --jobs N     tiny jobs in a measurement (1000000)
   --json FILE  write every measurement there
+  --beside X   ask beside as many busy threads as there are cores: X is `processes` or `threads`, of
+               this process. In `waits` it says which ones they are (processes)
+  --gate       fail if one of our waits in `waits` takes over three times as long beside them (rule R9)
   --once       run one rival of fib-join, fib-scope, million, paths or sort once, as a profiler
                wants it; print nanoseconds and the peak of memory in KiB";
 
@@ -58,11 +64,16 @@ const QUESTIONS: [(&str, Ask); 16] = [
     ("max-threads", max_threads::question),
 ];
 
+/// It asks beside busy cores by itself.
+const WAITS: &str = "waits";
+
 struct Options {
     names: Vec<String>,
     rounds: usize,
     jobs: u64,
     json: Option<String>,
+    beside: Option<Kind>,
+    gate: bool,
 }
 
 fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
@@ -71,6 +82,8 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         rounds: 11,
         jobs: 1_000_000,
         json: None,
+        beside: None,
+        gate: false,
     };
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
@@ -83,6 +96,15 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
             "--rounds" => options.rounds = number(value()?)? as usize,
             "--jobs" => options.jobs = number(value()?)?,
             "--json" => options.json = Some(value()?),
+            "--gate" => options.gate = true,
+            "--beside" => {
+                options.beside = Some(match value()?.as_str() {
+                    "processes" => Kind::Processes,
+                    "threads" => Kind::Threads,
+                    other => return Err(format!("what are {other}?")),
+                });
+            }
+            WAITS => options.names.push(arg),
             name if QUESTIONS.iter().any(|(known, _)| *known == name) => {
                 options.names.push(arg);
             }
@@ -98,6 +120,9 @@ fn run() -> Result<(), String> {
         println!("{}", once::once(rest)?);
         return Ok(());
     }
+    if args.first().is_some_and(|arg| arg == neighbours::FLAG) {
+        neighbours::spin();
+    }
     let options = options(args.into_iter())?;
     if cfg!(debug_assertions) {
         eprintln!("without --release these numbers mean nothing");
@@ -105,6 +130,16 @@ fn run() -> Result<(), String> {
     let cores = thread::available_parallelism().map_or(0, |cores| cores.get());
     println!("cores: {cores}, rounds: {}\n", options.rounds);
     let mut answers = Vec::new();
+    let mut too_slow = Vec::new();
+    if options.names.iter().any(|asked| asked == WAITS) {
+        let kind = options.beside.unwrap_or(Kind::Processes);
+        let answer = waits::question(WAITS, options.jobs, kind).ask(options.rounds);
+        println!("{answer}");
+        too_slow = waits::too_slow(&answer);
+        answers.push(answer);
+    }
+    let beside = options.beside.map(Neighbours::start).transpose();
+    let _neighbours = beside.map_err(|error| error.to_string())?;
     for (name, question) in QUESTIONS {
         if options.names.is_empty() || options.names.iter().any(|asked| asked == name) {
             let answer = question(name, options.jobs).ask(options.rounds);
@@ -117,6 +152,9 @@ fn run() -> Result<(), String> {
         let record = report::Record { cores, answers };
         let text = serde_json::to_string(&record).map_err(|error| error.to_string())?;
         fs::write(&file, text + "\n").map_err(|error| format!("{file}: {error}"))?;
+    }
+    if options.gate && !too_slow.is_empty() {
+        return Err(too_slow.join("\n"));
     }
     Ok(())
 }

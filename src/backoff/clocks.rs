@@ -1,0 +1,134 @@
+//! How much CPU time the workers of all pools of the process use.
+//!
+//! To read the clock of another thread is a system call, so that is done only when a yield was long, and not before it.
+//! What was used during the yield is therefore known up to what was used since the last reading before; two long
+//! yields, one after another, tell.
+
+use std::time::Duration;
+
+use crate::sync::{Instant, Mutex, lock, try_lock};
+
+#[cfg(all(target_os = "linux", not(any(loom, miri, shuttle))))]
+use self::linux::{ClockId, TELLS, own, read};
+#[cfg(any(not(target_os = "linux"), loom, miri, shuttle))]
+use self::other::{ClockId, TELLS, own, read};
+
+/// The workers' clocks.
+#[derive(Debug)]
+struct Clocks {
+    running: Vec<ClockId>,
+    /// What threads used that have ended.
+    ended: Duration,
+    /// When the clocks were read last, and what they showed.
+    last: Option<(Instant, Duration)>,
+}
+
+#[cfg(not(any(loom, shuttle)))]
+static CLOCKS: Mutex<Clocks> = Mutex::new(Clocks::new());
+
+impl Clocks {
+    const fn new() -> Self {
+        Self {
+            running: Vec::new(),
+            ended: Duration::ZERO,
+            last: None,
+        }
+    }
+
+    /// What all of them show.
+    fn sum(&self) -> Duration {
+        let running: Duration = self.running.iter().filter_map(|&clock| read(clock)).sum();
+        running + self.ended
+    }
+
+    /// Reads the clocks. Of the time from `start` to `end`, how much lies after the last reading if there was one in it,
+    /// and at most how much CPU time was used in that.
+    fn used_between(&mut self, start: Instant, end: Instant) -> (Duration, Duration) {
+        let sum = self.sum();
+        let (at, before) = self
+            .last
+            .replace((end, sum))
+            .unwrap_or((start, Duration::ZERO));
+        let took = end.saturating_duration_since(start.max(at));
+        (took, sum.saturating_sub(before))
+    }
+}
+
+/// How much of the time from `start` to `end` can be judged, and what the workers used in it at most, if the system tells.
+/// `None` if another thread judges just now.
+#[cfg(not(any(loom, shuttle)))]
+pub(super) fn used_between(start: Instant, end: Instant) -> Option<(Duration, Option<Duration>)> {
+    let mut clocks = try_lock(&CLOCKS)?;
+    let (took, used) = clocks.used_between(start, end);
+    Some((took, TELLS.then_some(used)))
+}
+
+/// The calling thread is a worker, and its CPU time counts, until this is dropped on it.
+#[derive(Debug)]
+pub(crate) struct Clock(ClockId);
+
+impl Clock {
+    pub(crate) fn start() -> Option<Self> {
+        let clock = own()?;
+        #[cfg(not(any(loom, shuttle)))]
+        lock(&CLOCKS).running.push(clock);
+        Some(Self(clock))
+    }
+}
+
+#[cfg(not(any(loom, shuttle)))]
+impl Drop for Clock {
+    fn drop(&mut self) {
+        let mut clocks = lock(&CLOCKS);
+        clocks.running.retain(|&clock| clock != self.0);
+        let used = read(self.0).unwrap_or_default();
+        clocks.ended += used;
+    }
+}
+
+#[cfg(all(target_os = "linux", not(any(loom, miri, shuttle))))]
+mod linux {
+    use std::{mem::MaybeUninit, time::Duration};
+
+    pub(super) const TELLS: bool = true;
+
+    pub(super) type ClockId = libc::clockid_t;
+
+    /// The CPU clock of the calling thread, by which others can read it.
+    pub(super) fn own() -> Option<ClockId> {
+        let mut clock = MaybeUninit::uninit();
+        // SAFETY: the thread is alive, being the caller; the call writes the clock.
+        let status =
+            unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), clock.as_mut_ptr()) };
+        // SAFETY: it was written if the call succeeded.
+        (status == 0).then(|| unsafe { clock.assume_init() })
+    }
+
+    /// What it shows, if its thread is alive and the system lets us read it.
+    pub(super) fn read(clock: ClockId) -> Option<Duration> {
+        let mut time = MaybeUninit::<libc::timespec>::uninit();
+        // SAFETY: the call writes the time, or fails.
+        let status = unsafe { libc::clock_gettime(clock, time.as_mut_ptr()) };
+        // SAFETY: it was written if the call succeeded.
+        (status == 0)
+            .then(|| unsafe { time.assume_init() })
+            .map(|time| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+    }
+}
+
+#[cfg(any(not(target_os = "linux"), loom, miri, shuttle))]
+mod other {
+    use std::time::Duration;
+
+    pub(super) const TELLS: bool = false;
+
+    pub(super) type ClockId = ();
+
+    pub(super) fn own() -> Option<ClockId> {
+        None
+    }
+
+    pub(super) fn read(_: ClockId) -> Option<Duration> {
+        None
+    }
+}

@@ -1,0 +1,51 @@
+//! Whether others had the core while a thread yielded it.
+
+use std::time::Duration;
+
+/// A shorter yield is no time slice.
+pub(super) const LONG: Duration = Duration::from_micros(200);
+
+/// Where the system does not tell how much CPU time a thread used, a yield of that length is taken for lost.
+const SLICE: Duration = Duration::from_millis(1);
+
+/// Whether others had it. The yield took that long, and all workers together used that much CPU time meanwhile, or
+/// less; unless the system does not tell.
+pub(super) fn is_lost(took: Duration, used: Option<Duration>) -> bool {
+    match used {
+        // The clocks are not read at the same moment.
+        Some(used) => took >= LONG && used * 10 < took * 9,
+        None => took >= SLICE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r9_a_yield_is_lost_if_the_workers_used_less_than_a_core() {
+        // How long it took, what the workers used, both in us, and whether it was lost.
+        let table = [
+            // Too short to be a time slice, whatever happened.
+            (0, Some(0), false),
+            (199, Some(0), false),
+            (200, Some(0), true),
+            (4_000, Some(0), true),
+            // A job of 500 us ran meanwhile, on another core or before the others had this one.
+            (4_000, Some(500), true),
+            (4_000, Some(3_599), true),
+            // A worker had it.
+            (4_000, Some(3_600), false),
+            (4_000, Some(4_000), false),
+            // Several workers ran.
+            (4_000, Some(8_000), false),
+            // The system does not tell.
+            (999, None, false),
+            (1_000, None, true),
+        ];
+        let us = Duration::from_micros;
+        for (took, used, lost) in table {
+            assert_eq!(is_lost(us(took), used.map(us)), lost, "{took} {used:?}");
+        }
+    }
+}
