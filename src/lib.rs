@@ -34,8 +34,7 @@
 //!
 //! # Features
 //!
-//! None is on by default.
-//!
+//! - `prometheus`, on by default: [`Pool::collector`], and the crate [`prometheus`] that it is for.
 //! - `serde`: [`Snapshot`] and what is in it implement `Serialize` and `Deserialize`.
 //! - `tracing`: a job runs in the `tracing` span that it was submitted in; so do the half of a join that
 //!   another thread takes, and an installed closure. The span does not fit beside the closure into a place of
@@ -51,6 +50,11 @@
         clippy::reversed_empty_ranges
     )
 )]
+
+#[cfg(all(loom, not(test)))]
+compile_error!("cfg(loom) is for the models: see .ci/loom.sh");
+#[cfg(all(shuttle, not(feature = "_shuttle")))]
+compile_error!("cfg(shuttle) wants the feature _shuttle: see .ci/shuttle.sh");
 
 #[cfg(not(loom))]
 mod away;
@@ -149,6 +153,9 @@ pub use self::{
     pool::Pool,
     scope::Scope,
 };
+
+#[cfg(all(feature = "prometheus", not(loom)))]
+pub use prometheus;
 
 /// The README's example is compiled and run with the doctests.
 #[cfg(all(doctest, not(loom)))]
