@@ -188,8 +188,8 @@ impl Default for PoolBuilder {
             max_threads: None,
             scaling: Scaling {
                 threshold: 0.7,
-                cooldown: Duration::from_secs(5),
-                idle_timeout: Duration::from_secs(30),
+                cooldown: Duration::from_millis(100),
+                idle_timeout: Duration::from_secs(10),
             },
             latency_tracking: true,
             name: String::from("adaptive-pool"),
@@ -239,13 +239,13 @@ impl PoolBuilder {
         self
     }
 
-    /// The least time between two scale-ups. Default: 5 seconds.
+    /// The least time between two scale-ups. Default: 100 milliseconds.
     pub fn scale_cooldown(mut self, time: Duration) -> Self {
         self.scaling.cooldown = time;
         self
     }
 
-    /// How long a worker above the minimum finds nothing to do before it is parked. Default: 30
+    /// How long a worker above the minimum finds nothing to do before it is parked. Default: 10
     /// seconds. A worker that runs a job is not idle, and nobody is parked while jobs wait. It takes some
     /// milliseconds to fall asleep, and so at least as long to be parked.
     pub fn idle_timeout(mut self, time: Duration) -> Self {

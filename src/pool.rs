@@ -11,7 +11,7 @@ use crate::{
     builder::{self, PoolBuilder, Workers},
     error::{BuildError, ShutdownError, ShutdownReport},
     inner::Inner,
-    metrics::{PoolCollector, Snapshot},
+    metrics::Snapshot,
     shutdown::Grace,
     sync::Instant,
 };
@@ -195,9 +195,47 @@ impl Pool {
         Ok(())
     }
 
+    /// The pool's [`name`](PoolBuilder::name).
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.settings.name
+    }
+
+    /// How many jobs may wait: the builder's [`capacity`](PoolBuilder::capacity), or that of the last
+    /// [`set_capacity`](Self::set_capacity).
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.inner.admission.capacity() as usize
+    }
+
+    /// How many places of the queue are taken: by jobs that wait, and by permits that were not used yet.
+    ///
+    /// It may have changed when this returns. To act on a place, take it: [`try_reserve`](Self::try_reserve).
+    ///
+    /// # Examples
+    /// ```
+    /// let pool = adaptive_pool::Pool::builder().workers(1).capacity(8).name("ingest").build().unwrap();
+    /// let _permit = pool.reserve().unwrap();
+    /// assert_eq!((pool.depth(), pool.capacity()), (1, 8));
+    /// assert_eq!((pool.workers(), pool.name()), (1, "ingest"));
+    /// ```
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.inner.admission.depth() as usize
+    }
+
+    /// How many workers are in service: they run jobs, or would if there were any. After the pool's end, none.
+    ///
+    /// A pool of `workers(min..=max)` has between `min` and `max`.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.inner.workers_in_service()
+    }
+
     /// What can be seen of the pool now; also after its shutdown.
     ///
-    /// Takes time in proportion to the number of threads, and writes nothing that they write.
+    /// It merges the histograms of all threads, so it takes time in proportion to their number. It writes nothing that they
+    /// write. For one number [`depth`](Self::depth), [`capacity`](Self::capacity) and [`workers`](Self::workers) are cheap.
     pub fn metrics(&self) -> Snapshot {
         Snapshot::of(&self.inner)
     }
@@ -216,12 +254,13 @@ impl Pool {
     /// counters and handlers, until it is dropped. To forget a pool, hand a clone of its collector to
     /// [`Registry::unregister`](prometheus::Registry::unregister).
     ///
-    /// It is a collector of the crate `prometheus` 0.14, and goes only into a registry of that version.
+    /// It is a collector of the crate `prometheus` 0.14, and goes only into a registry of that version. The crate is
+    /// re-exported as [`adaptive_pool::prometheus`](crate::prometheus). Without the feature `prometheus`, which is on by
+    /// default, there is no collector.
     ///
     /// # Examples
     /// ```
-    /// use adaptive_pool::Pool;
-    /// use prometheus::{Registry, TextEncoder};
+    /// use adaptive_pool::{Pool, prometheus::{Registry, TextEncoder}};
     ///
     /// let pool = Pool::builder().name("ingest").build()?;
     /// let registry = Registry::new();
@@ -232,9 +271,10 @@ impl Pool {
     /// assert!(text.contains(r#"adaptive_pool_jobs_completed_total{pool="ingest"} 1"#));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[cfg(feature = "prometheus")]
     #[must_use]
     pub fn collector(&self) -> impl prometheus::core::Collector + Clone + use<> {
-        PoolCollector::new(&self.inner)
+        crate::metrics::PoolCollector::new(&self.inner)
     }
 }
 

@@ -160,11 +160,7 @@ impl Snapshot {
         let admitted = inner
             .recorder
             .admitted_at_least(inner.admission.outstanding(sums.inlined, 0));
-        let in_service = if inner.life.is_stopped() {
-            0
-        } else {
-            inner.sleep.in_service() as u64
-        };
+        let in_service = inner.workers_in_service() as u64;
         let seen = Self {
             depth: inner.admission.depth(),
             capacity: inner.admission.capacity(),
