@@ -443,6 +443,9 @@ impl<T: 'static> JobHandle<T> {
 /// Ready when the job has ended. Polled on a thread of the same pool, a job that has not started is
 /// run at once, here, as in [`join`](JobHandle::join). A wait that is dropped half way detaches the job, as dropping the
 /// handle does; polled again after it was ready, it says [`is_cancelled`](JobError::is_cancelled).
+///
+/// A job that runs so is inside of all that the polling thread has entered: an executor's `block_on`, which futures and tokio
+/// refuse to enter twice, a lock, a borrow. See [Admission](crate::Pool#admission).
 impl<T: 'static> Future for JobHandle<T> {
     type Output = Result<T, JobError>;
 

@@ -38,7 +38,13 @@
 //! - `serde`: [`Snapshot`] and what is in it implement `Serialize` and `Deserialize`.
 //! - `tracing`: a job runs in the `tracing` span that it was submitted in; so do the half of a join that
 //!   another thread takes, and an installed closure. The span does not fit beside the closure into a place of
-//!   the queue, so that with this feature a detached job, or one of a scope, costs an allocation too.
+//!   the queue, so that with this feature a detached job, or one of a scope, costs an allocation too. The job has the
+//!   submitter's span, and not the subscriber of the submitter's thread: under `tracing::subscriber::with_default`, as in
+//!   many tests, its events go to the process's default subscriber, or nowhere.
+//!
+//! # Guides
+//! [`guide`] has the pages of `docs/`: moving from rayon, scaling, metrics, how the pool works inside, and what its
+//! promises rest on.
 
 // The models do not use all of what they check; loom's cells are not Sync; YIELDS is zero.
 #![cfg_attr(
@@ -68,6 +74,8 @@ mod builder;
 mod compile_fail;
 #[cfg(not(loom))]
 mod fork;
+#[cfg(not(loom))]
+pub mod guide;
 #[cfg(not(loom))]
 mod handle;
 #[cfg(not(loom))]

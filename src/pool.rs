@@ -23,6 +23,9 @@ use crate::{
 /// joined. **So a drop blocks** until all that was admitted has ended. In async code call `shutdown` on a thread that
 /// may block first.
 ///
+/// **Two pools must not own each other.** A drop inside of one of the pool's own jobs returns at once. In a job of *another*
+/// pool it waits, as anywhere. So if a job of each of two pools drops, or shuts down, the other pool, both wait for ever.
+///
 /// # Fork
 /// The threads of a pool do not exist in a forked child; there, a pool can neither be used nor shut
 /// down.
@@ -63,7 +66,8 @@ impl Pool {
     /// Refuses new work from now on. What is queued still runs, and the threads stay.
     ///
     /// Every submitter that waits for a place is refused with `Closed`. Does not block. Closing a
-    /// closed pool does nothing.
+    /// closed pool does nothing. A [`map`](Self::map) or [`for_each`](Self::for_each) that is under way goes on, on its
+    /// caller's thread, unless its iterator ends: `items.take_while(|_| !pool.is_closed())`.
     pub fn close(&self) {
         self.inner.admission.close();
     }
@@ -143,7 +147,8 @@ impl Pool {
 
     /// Closes the pool, drops what has not started, waits for what runs, and joins every thread.
     ///
-    /// Jobs of scopes and batches and installed closures are run all the same: somebody waits for them.
+    /// Jobs of scopes and batches and installed closures are run all the same, because their callers wait for them. A batch
+    /// pulls what its iterator still has, too: see [`close`](Self::close).
     ///
     /// # Errors
     /// [`ShutdownError::InsideJob`] from inside one of the pool's own jobs, with nothing changed.

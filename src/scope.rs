@@ -43,6 +43,10 @@ thread_local! {
 /// A scope in which jobs can be spawned that borrow from outside of it.
 ///
 /// Made by [`Pool::scope`] and [`Pool::in_place_scope`].
+///
+/// **Jobs of a scope must not wait for each other** by other means than scopes, joins and handles. Nothing promises that two
+/// of them run at once: the queue may be full, and then one starts only when another has ended, or runs on top of it.
+/// As many jobs as workers that meet at a [`Barrier`](std::sync::Barrier) hang with a small queue.
 pub struct Scope<'scope> {
     /// Outlives the scope: whoever opened it borrows the pool.
     inner: *const Inner,
