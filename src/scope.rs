@@ -143,10 +143,10 @@ impl<'scope> Scope<'scope> {
 
     /// Spawns a job into the scope.
     ///
-    /// The job is given the scope, so that it can spawn more. It may run before this returns: when
-    /// the queue is full, or the pool closed, the spawner runs it itself. So no spawn ever waits, and
-    /// however many jobs are spawned, at most capacity of them wait to be run, and each worker and the
-    /// spawner runs one.
+    /// The job gets the scope as its argument, so that it can spawn more. **On a thread of the pool** no spawn waits: with a
+    /// full queue the job runs before this returns, on top of the spawner, or is kept for later. So hold no lock or borrow
+    /// that the job needs. **On another thread** the spawn waits for a place, and runs nothing; so hold no lock, borrow or
+    /// permit that any job of the pool needs. On a closed pool the spawner runs the job. See [Admission](Pool#admission).
     ///
     /// A panic in the job is re-raised by the scope, when all its jobs have ended.
     #[inline]
@@ -469,6 +469,8 @@ impl Pool {
     }
 
     /// As [`scope`](Self::scope), but runs `f` on the calling thread, whatever thread it is.
+    ///
+    /// A thread that is not the pool's runs none of the scope's jobs while the pool is open: its spawns wait for places.
     ///
     /// # Panics
     /// With the first panic of `f` and the jobs, after all of them have ended.
