@@ -251,7 +251,7 @@ impl PoolBuilder {
     }
 
     /// How long a worker above the minimum finds nothing to do before it is parked. Default: 10
-    /// seconds. A worker that runs a job is not idle, and nobody is parked while jobs wait. It takes some
+    /// seconds. A worker that runs a job is not idle, and no worker is parked while jobs wait. It takes some
     /// milliseconds to fall asleep, and so at least as long to be parked.
     pub fn idle_timeout(mut self, time: Duration) -> Self {
         self.scaling.idle_timeout = time;

@@ -27,12 +27,12 @@ pub enum BuildError {
     Thread {
         /// The worker's index, from zero.
         index: usize,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Why a place in the queue was not given.
+/// Why a submitter got no place in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdmissionError {
@@ -49,8 +49,8 @@ pub enum AdmissionError {
 
 /// A job that was not admitted, handed back un-run and un-dropped.
 ///
-/// It holds the job, so it is `Sync` only if what the job has captured is. Where an error has to be, as for `?` into
-/// `Box<dyn Error + Send + Sync>`, [`reason`](Self::reason) is.
+/// It holds the job, so it is `Sync` only if the job's captures are. For `?` into `Box<dyn Error + Send + Sync>` of a
+/// job that is not `Sync`, map the error to its [`reason`](Self::reason).
 ///
 /// # Examples
 /// ```
@@ -255,10 +255,10 @@ impl fmt::Debug for JobError {
 
 impl Error for JobError {}
 
-/// What became of the jobs of a pool that was shut down.
+/// What happened to the jobs of a pool that was shut down.
 ///
-/// Every job that was admitted is in exactly one of the four counts. What runs on its caller's thread after the pool's
-/// end is only in [`Pool::metrics`](crate::Pool::metrics).
+/// Every admitted job is in exactly one of the four counts. Jobs that run on their caller's thread after the pool's
+/// end are only in [`Pool::metrics`](crate::Pool::metrics).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub struct ShutdownReport {
@@ -284,14 +284,14 @@ impl ShutdownReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShutdownError {
-    /// The time ran out. What had not started was dropped, and nothing that was queued will start
-    /// from now on; what runs is left to end by itself, and its thread after it.
+    /// The time ran out. Jobs that had not started were dropped, and no queued job starts from now on.
+    /// Running jobs end by themselves, and their threads after them.
     #[error(
         "the shutdown timed out: {running} jobs still run, {dropped} were dropped",
         dropped = report.dropped
     )]
     TimedOut {
-        /// What became of the jobs that have ended.
+        /// The jobs that have ended.
         report: ShutdownReport,
         /// How many jobs still ran when the call returned.
         running: u64,

@@ -2,7 +2,7 @@
 //!
 //! [`Pool`] runs jobs on threads of its own, as rayon does, but its queue is **bounded**: a producer
 //! that is faster than the workers waits, times out or is refused, as it chooses, and memory stays
-//! flat. What is refused comes back, and what was admitted is run or is in the shutdown's report.
+//! flat. A refused job comes back to its submitter; an admitted one runs, or is in the shutdown's report.
 //!
 //! ```
 //! use std::time::Duration;
@@ -30,7 +30,7 @@
 //! Its threads are a rayon-core pool: `rayon::join`, `rayon::scope` and parallel iterators, used
 //! inside a job, run on the pool's own workers.
 //!
-//! [`Pool::metrics`] tells what a pool has done, and how long jobs waited and ran.
+//! [`Pool::metrics`] reports what a pool has done, and how long jobs waited and ran.
 //!
 //! # Features
 //!

@@ -81,7 +81,7 @@ impl Pool {
     /// Closes the pool, waits until all that was admitted has run, and joins every thread.
     ///
     /// After it, no thread of the pool exists and no job of its queue runs. Permits are not waited for: see
-    /// [`Permit`](crate::Permit). Whoever else shuts the pool down, at
+    /// [`Permit`](crate::Permit). Every other caller of a shutdown, at
     /// the same time or later, gets the same report.
     ///
     /// **From inside one of the pool's own jobs** it cannot wait for that job. There it closes the
@@ -109,7 +109,7 @@ impl Pool {
     }
 
     /// As [`shutdown`](Self::shutdown), but waits at most `timeout`. Then what has not started is
-    /// dropped, and counted; except jobs that somebody waits for in a scope or a batch, which count as
+    /// dropped, and counted; except jobs of scopes and batches, whose callers wait for them; these count as
     /// running.
     ///
     /// # Errors
@@ -158,7 +158,7 @@ impl Pool {
 
     /// Changes how many jobs may wait, live.
     ///
-    /// Above the present capacity, those who fit are let in at once. Below the present depth nobody
+    /// With a larger capacity, waiting submitters that fit are admitted at once. With one below the present depth, none
     /// is admitted until the queue has drained that far; only a submitter that is on its way in at this
     /// moment may still get in.
     ///
@@ -237,7 +237,7 @@ impl Pool {
         self.inner.workers_in_service()
     }
 
-    /// What can be seen of the pool now; also after its shutdown.
+    /// The pool's counters, gauges and latencies now; also after its shutdown.
     ///
     /// It merges the histograms of all threads, so it takes time in proportion to their number. It writes nothing that they
     /// write. For one number [`depth`](Self::depth), [`capacity`](Self::capacity) and [`workers`](Self::workers) are cheap.
@@ -245,8 +245,8 @@ impl Pool {
         Snapshot::of(&self.inner)
     }
 
-    /// This pool's metrics for Prometheus, to be registered wherever the caller likes. Nothing is
-    /// registered by itself, in the default registry neither.
+    /// This pool's metrics for Prometheus, for the caller to register. Nothing registers itself, not even in the default
+    /// registry.
     ///
     /// Each scrape takes one [`Snapshot`], and never waits for the workers. All names begin with
     /// `adaptive_pool_`, and all series have the label `pool`: the pool's
@@ -254,9 +254,9 @@ impl Pool {
     /// the second of one name is refused with [`prometheus::Error::AlreadyReg`]. `docs/metrics.md` in the
     /// repository lists all metrics.
     ///
-    /// The collector does not keep the pool running: dropping the [`Pool`] shuts it down, and what is
-    /// scraped after that is what there was at the end. It does keep the memory of the pool's queue,
-    /// counters and handlers, until it is dropped. To forget a pool, hand a clone of its collector to
+    /// The collector does not keep the pool running: dropping the [`Pool`] shuts it down, and later scrapes report the
+    /// state at the end. It does keep the memory of the pool's queue,
+    /// counters and handlers, until it is dropped. To forget a pool, pass a clone of its collector to
     /// [`Registry::unregister`](prometheus::Registry::unregister).
     ///
     /// It is a collector of the crate `prometheus` 0.14, and goes only into a registry of that version. The crate is
