@@ -247,7 +247,7 @@ impl fmt::Display for JobError {
 impl fmt::Debug for JobError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Reason::Panic(payload) => f.debug_tuple("Panic").field(&payload.message()).finish(),
+            Reason::Panic(payload) => f.debug_tuple("Panicked").field(&payload.message()).finish(),
             Reason::Cancelled => f.write_str("Cancelled"),
         }
     }

@@ -133,7 +133,7 @@ fn r4_a_jobs_error_shows_its_message() {
     watched(|| {
         let pool = pool();
         let error = pool.submit(|| panic!("no")).unwrap().join().unwrap_err();
-        assert_eq!(format!("{error:?}"), "Panic(\"no\")");
+        assert_eq!(format!("{error:?}"), "Panicked(\"no\")");
         assert_eq!(error.try_into_panic().unwrap().downcast_ref(), Some(&"no"));
     });
 }
