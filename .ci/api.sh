@@ -25,7 +25,7 @@ look() {
     mkdir -p target
     printf '#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec rustdoc "$@"\n' >target/rustdoc-json
     chmod +x target/rustdoc-json
-    RUSTDOC="$PWD/target/rustdoc-json" cargo rustdoc --quiet --locked --lib --all-features -- \
+    RUSTDOC="$PWD/target/rustdoc-json" cargo rustdoc -p adaptive-pool --quiet --locked --lib --all-features -- \
         -Zunstable-options --output-format json --cap-lints allow >&2 || exit 1
     local json=target/doc/adaptive_pool.json found
     found="$(grep -o '"format_version":[0-9]*' "$json" | tail -n 1 | cut -d: -f2)" || exit 1

@@ -12,5 +12,5 @@ if [ $# -eq 0 ]; then set -- model::; fi
 # One at a time, so that the time that each reports is its own; unless it is .ci/run that calls.
 threads=1
 if [ -n "${CI_BUDGET_LEFT:-}" ]; then threads="$(nproc)"; fi
-exec cargo test --release --lib --target-dir target/loom -- \
+exec cargo test -p adaptive-pool --release --lib --target-dir target/loom -- \
     --nocapture --test-threads "$threads" "$@"

@@ -44,7 +44,7 @@ export PROPTEST_CASES="${PROPTEST_CASES:-4}" PROPTEST_DISABLE_FAILURE_PERSISTENC
 
 run_miri() {
     echo "+ cargo +nightly miri test $*"
-    timeout --kill-after=10 "$limit" cargo +nightly miri test --target-dir target/miri "$@"
+    timeout --kill-after=10 "$limit" cargo +nightly miri test -p adaptive-pool --target-dir target/miri "$@"
 }
 
 run_miri --lib

@@ -138,7 +138,7 @@ failed=0
 # Prints the path of the models' executable. The flags that follow go to this crate alone, so that
 # what it depends on is built once.
 build() {
-    cargo rustc --quiet --lib --profile bench --target-dir target/mutants \
+    cargo rustc -p adaptive-pool --quiet --lib --profile bench --target-dir target/mutants \
         --message-format json -- --cap-lints allow "$@" |
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p'
 }

@@ -37,20 +37,17 @@ case "$mode" in
         # An allocation that fails is told to its caller, as it is without the sanitizer.
         export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1:allocator_may_return_null=1}"
         export LSAN_OPTIONS="${LSAN_OPTIONS:-suppressions=$PWD/.ci/lsan.supp:print_suppressions=0}"
-        # All but the examples' tests: they test programs that are not built here; and but those of
-        # features: with `tracing` a job costs an allocation, which the tests that count those do not expect.
-        # In CI all is built without what only they need: see Cargo.toml.
-        suites=() lean=
-        if [ -n "$left" ]; then
-            lean="--cfg no_examples"
-        fi
+        # All tests of the library but those of features: with `tracing` a job costs an allocation, which
+        # the tests that count those do not expect.
+        suites=()
         for file in tests/*.rs; do
             suite="$(basename "$file" .rs)"
             case "$suite" in
-                batch_processor | prometheus_scrape | *_example) ;;
+                # Lists, and programs of other builds.
+                lock_file | shuttle) ;;
                 serde | tracing | tracing_panics) ;;
-                # Not in CI: two that take a minute on a slow machine, and one whose parser is not there then.
-                model | processes | prometheus)
+                # Not in CI: they take a minute on a slow machine.
+                model | processes)
                     if [ -z "$left" ]; then
                         suites+=(--test "$suite")
                     fi
@@ -66,7 +63,7 @@ case "$mode" in
             esac
         done
         # The search of the roster has no unsafe code in it, and takes half a minute here.
-        RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address $lean" cargo test --no-fail-fast \
+        RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" cargo test -p adaptive-pool --no-fail-fast \
             --target "$target" --target-dir target/asan --lib "${suites[@]}" -- --skip roster::
         ;;
     thread)
@@ -77,7 +74,7 @@ case "$mode" in
             skip "rust-src is not installed for nightly"
         fi
         RUSTFLAGS="-Zsanitizer=thread --cfg crossbeam_sanitize_thread" \
-            cargo +nightly test -Zbuild-std --target "$target" --tests --target-dir target/tsan
+            cargo +nightly test -p adaptive-pool -Zbuild-std --target "$target" --tests --target-dir target/tsan
         ;;
     *)
         echo "usage: .ci/sanitizers.sh [address|thread]" >&2

@@ -8,5 +8,5 @@ cd "$(dirname "$0")/.."
 export RUSTFLAGS="--cfg shuttle"
 
 # One at a time, so that the time that each reports is its own.
-exec cargo test --release --test shuttle --target-dir target/shuttle -- \
+exec cargo test -p adaptive-pool --features _shuttle --release --test shuttle --target-dir target/shuttle -- \
     --nocapture --test-threads 1 "$@"

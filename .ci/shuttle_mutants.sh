@@ -41,7 +41,7 @@ build() {
     chmod +x "$wrapper"
     # cargo does not look into the wrapper.
     touch src/lib.rs
-    RUSTC_WORKSPACE_WRAPPER="$wrapper" cargo test --quiet --release --test shuttle \
+    RUSTC_WORKSPACE_WRAPPER="$wrapper" cargo test -p adaptive-pool --features _shuttle --quiet --release --test shuttle \
         --target-dir target/shuttle --no-run --message-format json |
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p'
 }

@@ -188,8 +188,8 @@ impl Default for PoolBuilder {
             max_threads: None,
             scaling: Scaling {
                 threshold: 0.7,
-                cooldown: Duration::from_secs(5),
-                idle_timeout: Duration::from_secs(30),
+                cooldown: Duration::from_millis(100),
+                idle_timeout: Duration::from_secs(10),
             },
             latency_tracking: true,
             name: String::from("adaptive-pool"),
@@ -210,9 +210,14 @@ impl PoolBuilder {
 
     /// How many jobs may wait: admitted, and not started. At least 1. Default: 1024.
     ///
-    /// With W workers, each of which runs one job, at most capacity + W jobs exist in the pool; a job
-    /// that waits for others of its own, the spare thread in its place, and what a thread outside runs itself of a scope
-    /// or a batch, come on top.
+    /// With W workers, each of which runs one job, at most capacity + W jobs exist in the pool. On top come jobs that are
+    /// blocked in a wait for other jobs, of this pool or another, since a spare thread takes the place of each; and jobs that a
+    /// job brings while the queue is full, which run in place or are kept: see [Admission](crate::Pool#admission).
+    ///
+    /// **To choose it**, take the number of workers at least. Some 8 times that lets the workers go on while the producer is
+    /// late. Items of less than 100 us want more, since a producer is woken for a batch of free places: the default is right for them.
+    /// Above that a larger capacity only adds memory, and time in the queue. A job waits there for about capacity times
+    /// the run time of a job, divided by the workers.
     pub fn capacity(mut self, jobs: usize) -> Self {
         self.capacity = jobs;
         self
@@ -240,14 +245,14 @@ impl PoolBuilder {
         self
     }
 
-    /// The least time between two scale-ups. Default: 5 seconds.
+    /// The least time between two scale-ups. Default: 100 milliseconds.
     pub fn scale_cooldown(mut self, time: Duration) -> Self {
         self.scaling.cooldown = time;
         self
     }
 
-    /// How long a worker above the minimum finds nothing to do before it is parked. Default: 30
-    /// seconds. A worker that runs a job is not idle, and nobody is parked while jobs wait. It takes some
+    /// How long a worker above the minimum finds nothing to do before it is parked. Default: 10
+    /// seconds. A worker that runs a job is not idle, and no worker is parked while jobs wait. It takes some
     /// milliseconds to fall asleep, and so at least as long to be parked.
     pub fn idle_timeout(mut self, time: Duration) -> Self {
         self.scaling.idle_timeout = time;

@@ -173,3 +173,36 @@ struct BatchEnds;
 /// drop(pool);
 /// ```
 struct PoolOutlives;
+
+/// A closure of `map` that borrows the method's `self`.
+/// ```compile_fail,E0521
+/// struct Scale(u64, adaptive_pool::Pool);
+/// impl Scale {
+///     fn all(&self) -> Vec<u64> {
+///         self.1.map(0..9, |x| x * self.0).collect()
+///     }
+/// }
+/// ```
+/// ```
+/// struct Scale(u64, adaptive_pool::Pool);
+/// impl Scale {
+///     fn all(&self) -> Vec<u64> {
+///         let factor = self.0;
+///         self.1.map(0..9, move |x| x * factor).collect()
+///     }
+/// }
+/// ```
+struct MapOwns;
+
+/// A future that borrows the pool, where a task has to own all it needs.
+/// ```compile_fail,E0597
+/// fn spawn(_: impl Future + Send + 'static) {}
+/// let pool = adaptive_pool::Pool::new().unwrap();
+/// spawn(pool.submit_async(|| 6 * 7));
+/// ```
+/// ```
+/// fn spawn(_: impl Future + Send + 'static) {}
+/// let pool = std::sync::Arc::new(adaptive_pool::Pool::new().unwrap());
+/// spawn(async move { pool.submit_async(|| 6 * 7).await.unwrap().await });
+/// ```
+struct TaskOwns;

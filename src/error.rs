@@ -1,6 +1,10 @@
 //! Every error that the crate returns.
 
-use std::{any::Any, fmt, io};
+mod payload;
+
+use std::{any::Any, error::Error, fmt, io};
+
+use self::payload::Payload;
 
 /// Why a pool could not be built or resized.
 ///
@@ -23,13 +27,14 @@ pub enum BuildError {
     Thread {
         /// The worker's index, from zero.
         index: usize,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Why a place in the queue was not given.
+/// Why a submitter got no place in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
 pub enum AdmissionError {
     /// The queue is full, and the call was one that does not wait.
     #[error("the queue is full")]
@@ -44,8 +49,8 @@ pub enum AdmissionError {
 
 /// A job that was not admitted, handed back un-run and un-dropped.
 ///
-/// It holds the job, so it is `Sync` only if what the job has captured is. Where an error has to be, as for `?` into
-/// `Box<dyn Error + Send + Sync>`, [`reason`](Self::reason) is.
+/// It holds the job, so it is `Sync` only if the job's captures are. For `?` into `Box<dyn Error + Send + Sync>` of a
+/// job that is not `Sync`, map the error to its [`reason`](Self::reason).
 ///
 /// # Examples
 /// ```
@@ -59,6 +64,7 @@ pub enum AdmissionError {
 /// assert_eq!(job(), 42); // nothing was lost
 /// ```
 #[derive(thiserror::Error)]
+#[non_exhaustive]
 pub enum SubmitError<F> {
     /// The queue is full, and the call was one that does not wait.
     #[error("the queue is full")]
@@ -127,9 +133,11 @@ impl<F> fmt::Debug for SubmitError<F> {
     }
 }
 
-/// Why a job has no result.
+/// Why a job has no result: it panicked, or it was never run.
 ///
-/// Not `Sync`, since a panic's payload need not be. What wants an error that is `Send + Sync` can have its text.
+/// It is `Send` and `Sync`, so `handle.join()?` goes into `Box<dyn Error + Send + Sync>`, anyhow and eyre. A panic's
+/// payload need not be `Sync`: only the owner of the error gets at it, by [`into_panic`](Self::into_panic) or
+/// [`try_into_panic`](Self::try_into_panic). `Display` and `Debug` show the payload if it is a string.
 ///
 /// # Examples
 /// ```
@@ -138,62 +146,121 @@ impl<F> fmt::Debug for SubmitError<F> {
 ///
 /// fn answer(pool: &Pool) -> Result<u32, Box<dyn Error + Send + Sync>> {
 ///     let handle = pool.submit(|| 6 * 7)?;
-///     Ok(handle.join().map_err(|error| error.to_string())?)
+///     Ok(handle.join()?)
 /// }
 /// assert_eq!(answer(&Pool::new().unwrap()).unwrap(), 42);
 /// ```
-#[derive(thiserror::Error)]
-pub enum JobError {
-    /// The job panicked, with this payload. [`std::panic::resume_unwind`] passes it on.
-    #[error("the job panicked: {}", message(.0.as_ref()))]
-    Panicked(Box<dyn Any + Send + 'static>),
-    /// The job was cancelled, or dropped by a shutdown, before it started.
-    #[error("the job was cancelled before it started")]
+pub struct JobError(Reason);
+
+enum Reason {
+    Panic(Payload),
     Cancelled,
 }
 
 impl JobError {
-    /// Whether the job panicked.
-    #[must_use]
-    pub fn is_panicked(&self) -> bool {
-        matches!(self, Self::Panicked(_))
+    pub(crate) fn panic(payload: Box<dyn Any + Send + 'static>) -> Self {
+        Self(Reason::Panic(Payload::new(payload)))
     }
 
-    /// Whether the job was cancelled or dropped before it started.
+    pub(crate) fn cancelled() -> Self {
+        Self(Reason::Cancelled)
+    }
+
+    /// Whether the job panicked.
+    #[must_use]
+    pub fn is_panic(&self) -> bool {
+        matches!(self.0, Reason::Panic(_))
+    }
+
+    /// Whether the job was cancelled by its handle, or dropped by a shutdown, before it started.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Cancelled)
+        matches!(self.0, Reason::Cancelled)
+    }
+
+    /// Whether the job had not started by its expiry. No form of this version gives a job an expiry, so this is false.
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
+        match self.0 {
+            Reason::Panic(_) | Reason::Cancelled => false,
+        }
+    }
+
+    /// The payload that the job panicked with. [`std::panic::resume_unwind`] passes it on.
+    ///
+    /// # Panics
+    /// If the job did not panic: see [`is_panic`](Self::is_panic). [`try_into_panic`](Self::try_into_panic) does not.
+    ///
+    /// # Examples
+    /// ```
+    /// let pool = adaptive_pool::Pool::new().unwrap();
+    /// let error = pool.submit(|| panic!("no")).unwrap().join().unwrap_err();
+    /// assert_eq!(error.to_string(), "the job panicked: no");
+    /// assert_eq!(error.into_panic().downcast_ref(), Some(&"no"));
+    /// ```
+    #[track_caller]
+    pub fn into_panic(self) -> Box<dyn Any + Send + 'static> {
+        match self.try_into_panic() {
+            Ok(payload) => payload,
+            Err(error) => panic!("`JobError::into_panic` of a job that did not panic: {error}"),
+        }
+    }
+
+    /// The payload that the job panicked with.
+    ///
+    /// # Errors
+    /// The error itself, if the job did not panic.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::panic::resume_unwind;
+    /// use adaptive_pool::{JobHandle, Pool};
+    ///
+    /// /// The job's result; nothing if it was cancelled; and its panic goes on here.
+    /// fn result(handle: JobHandle<u32>) -> Option<u32> {
+    ///     match handle.join().map_err(|error| error.try_into_panic()) {
+    ///         Ok(result) => Some(result),
+    ///         Err(Ok(payload)) => resume_unwind(payload),
+    ///         Err(Err(_never_run)) => None,
+    ///     }
+    /// }
+    /// let pool = Pool::new().unwrap();
+    /// assert_eq!(result(pool.submit(|| 42).unwrap()), Some(42));
+    /// ```
+    pub fn try_into_panic(self) -> Result<Box<dyn Any + Send + 'static>, Self> {
+        match self.0 {
+            Reason::Panic(payload) => Ok(payload.into_inner()),
+            Reason::Cancelled => Err(self),
+        }
+    }
+}
+
+impl fmt::Display for JobError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Reason::Panic(payload) => write!(f, "the job panicked: {}", payload.message()),
+            Reason::Cancelled => f.write_str("the job was cancelled before it started"),
+        }
     }
 }
 
 impl fmt::Debug for JobError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Panicked(payload) => f
-                .debug_tuple("Panicked")
-                .field(&message(payload.as_ref()))
-                .finish(),
-            Self::Cancelled => f.write_str("Cancelled"),
+        match &self.0 {
+            Reason::Panic(payload) => f.debug_tuple("Panicked").field(&payload.message()).finish(),
+            Reason::Cancelled => f.write_str("Cancelled"),
         }
     }
 }
 
-/// What a panic payload says, if it says it in a string.
-fn message(payload: &(dyn Any + Send)) -> &str {
-    if let Some(text) = payload.downcast_ref::<&'static str>() {
-        text
-    } else if let Some(text) = payload.downcast_ref::<String>() {
-        text
-    } else {
-        "a payload that is not a string"
-    }
-}
+impl Error for JobError {}
 
-/// What became of the jobs of a pool that was shut down.
+/// What happened to the jobs of a pool that was shut down.
 ///
-/// Every job that was admitted is in exactly one of the four counts. What runs on its caller's thread after the pool's
-/// end is only in [`Pool::metrics`](crate::Pool::metrics).
+/// Every admitted job is in exactly one of the four counts. Jobs that run on their caller's thread after the pool's
+/// end are only in [`Pool::metrics`](crate::Pool::metrics).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub struct ShutdownReport {
     /// Jobs that returned.
     pub completed: u64,
@@ -215,15 +282,16 @@ impl ShutdownReport {
 
 /// Why a shutdown did not come to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ShutdownError {
-    /// The time ran out. What had not started was dropped, and nothing that was queued will start
-    /// from now on; what runs is left to end by itself, and its thread after it.
+    /// The time ran out. Jobs that had not started were dropped, and no queued job starts from now on.
+    /// Running jobs end by themselves, and their threads after them.
     #[error(
         "the shutdown timed out: {running} jobs still run, {dropped} were dropped",
         dropped = report.dropped
     )]
     TimedOut {
-        /// What became of the jobs that have ended.
+        /// The jobs that have ended.
         report: ShutdownReport,
         /// How many jobs still ran when the call returned.
         running: u64,

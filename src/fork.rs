@@ -363,6 +363,10 @@ impl Pool {
     /// blocks for its admission and until it has ended. Parallel iterators and rayon's own functions
     /// in `f` use this pool's workers. On a closed pool it runs on the calling thread, and is in no count.
     ///
+    /// **A thread of a plain rayon pool** that calls this blocks, and runs none of its pool's work meanwhile. So `f` must not
+    /// go back into that pool with `install`, `join` or `scope` unless another thread of it is free: it would wait for the
+    /// thread that waits for it. Between two rayon pools the waiting thread goes on with its own pool's work.
+    ///
     /// # Panics
     /// With the panic of `f`.
     ///

@@ -89,8 +89,8 @@ where
         // SAFETY: passed on to the caller.
         let body = unsafe { self.take_body() };
         let result = match body {
-            Some(body) => catch_unwind(AssertUnwindSafe(body)).map_err(JobError::Panicked),
-            None => Err(JobError::Cancelled),
+            Some(body) => catch_unwind(AssertUnwindSafe(body)).map_err(JobError::panic),
+            None => Err(JobError::cancelled()),
         };
         site.end(started, result.is_ok());
         // SAFETY: passed on to the caller.
@@ -108,7 +108,7 @@ where
         account();
         quietly(move || drop(body));
         // SAFETY: passed on to the caller.
-        unsafe { self.finish(Err(JobError::Cancelled)) };
+        unsafe { self.finish(Err(JobError::cancelled())) };
     }
 }
 
@@ -283,16 +283,14 @@ impl<T: 'static> JobHandle<T> {
     /// itself, for ever.
     ///
     /// # Errors
-    /// [`JobError::Panicked`] with the job's payload, or [`JobError::Cancelled`] if it was cancelled
-    /// or a shutdown dropped it before it started.
+    /// If the job panicked: [`JobError::into_panic`] has its payload. If it was cancelled, or a shutdown dropped it before
+    /// it started: [`JobError::is_cancelled`].
     ///
     /// # Examples
     /// ```
-    /// use adaptive_pool::JobError;
-    ///
     /// let pool = adaptive_pool::Pool::new().unwrap();
     /// let handle = pool.submit(|| -> u32 { panic!("no") }).unwrap();
-    /// assert!(matches!(handle.join(), Err(JobError::Panicked(_))));
+    /// assert!(handle.join().unwrap_err().is_panic());
     /// ```
     pub fn join(mut self) -> Result<T, JobError> {
         self.wait_until(None);
@@ -454,13 +452,16 @@ impl<T: 'static> JobHandle<T> {
         // SAFETY: it is done, and this is its one handle.
         let result = unsafe { self.task.take_result() };
         // Taken once before only if the handle was polled after it was ready.
-        result.unwrap_or(Err(JobError::Cancelled))
+        result.unwrap_or_else(|| Err(JobError::cancelled()))
     }
 }
 
 /// Ready when the job has ended. Polled on a thread of the same pool, a job that has not started is
 /// run at once, here, as in [`join`](JobHandle::join). A wait that is dropped half way detaches the job, as dropping the
-/// handle does; polled again after it was ready, it says [`JobError::Cancelled`].
+/// handle does; polled again after it was ready, it says [`is_cancelled`](JobError::is_cancelled).
+///
+/// A job that runs so is inside of all that the polling thread has entered: an executor's `block_on`, which futures and tokio
+/// refuse to enter twice, a lock, a borrow. See [Admission](crate::Pool#admission).
 impl<T: 'static> Future for JobHandle<T> {
     type Output = Result<T, JobError>;
 

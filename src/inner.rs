@@ -158,6 +158,15 @@ impl Inner {
         })
     }
 
+    /// How many workers are in service; none after the pool's end.
+    pub(crate) fn workers_in_service(&self) -> usize {
+        if self.life.is_stopped() {
+            0
+        } else {
+            self.sleep.in_service()
+        }
+    }
+
     /// A counted reference to this pool.
     pub(crate) fn me(&self) -> Arc<Self> {
         // Whoever has a reference has it through an `Arc`, so one is alive.

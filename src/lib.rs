@@ -2,7 +2,7 @@
 //!
 //! [`Pool`] runs jobs on threads of its own, as rayon does, but its queue is **bounded**: a producer
 //! that is faster than the workers waits, times out or is refused, as it chooses, and memory stays
-//! flat. What is refused comes back, and what was admitted is run or is in the shutdown's report.
+//! flat. A refused job comes back to its submitter; an admitted one runs, or is in the shutdown's report.
 //!
 //! ```
 //! use std::time::Duration;
@@ -30,16 +30,21 @@
 //! Its threads are a rayon-core pool: `rayon::join`, `rayon::scope` and parallel iterators, used
 //! inside a job, run on the pool's own workers.
 //!
-//! [`Pool::metrics`] tells what a pool has done, and how long jobs waited and ran.
+//! [`Pool::metrics`] reports what a pool has done, and how long jobs waited and ran.
 //!
 //! # Features
 //!
-//! None is on by default.
-//!
+//! - `prometheus`, on by default: [`Pool::collector`], and the crate [`prometheus`] that it is for.
 //! - `serde`: [`Snapshot`] and what is in it implement `Serialize` and `Deserialize`.
 //! - `tracing`: a job runs in the `tracing` span that it was submitted in; so do the half of a join that
 //!   another thread takes, and an installed closure. The span does not fit beside the closure into a place of
-//!   the queue, so that with this feature a detached job, or one of a scope, costs an allocation too.
+//!   the queue, so that with this feature a detached job, or one of a scope, costs an allocation too. The job has the
+//!   submitter's span, and not the subscriber of the submitter's thread: under `tracing::subscriber::with_default`, as in
+//!   many tests, its events go to the process's default subscriber, or nowhere.
+//!
+//! # Guides
+//! [`guide`] has the pages of `docs/`: moving from rayon, scaling, metrics, how the pool works inside, and what its
+//! promises rest on.
 
 // The models do not use all of what they check; loom's cells are not Sync; YIELDS is zero.
 #![cfg_attr(
@@ -51,6 +56,11 @@
         clippy::reversed_empty_ranges
     )
 )]
+
+#[cfg(all(loom, not(test)))]
+compile_error!("cfg(loom) is for the models: see .ci/loom.sh");
+#[cfg(all(shuttle, not(feature = "_shuttle")))]
+compile_error!("cfg(shuttle) wants the feature _shuttle: see .ci/shuttle.sh");
 
 #[cfg(not(loom))]
 mod away;
@@ -65,6 +75,8 @@ mod builder;
 mod compile_fail;
 #[cfg(not(loom))]
 mod fork;
+#[cfg(not(loom))]
+pub mod guide;
 #[cfg(not(loom))]
 mod handle;
 #[cfg(not(loom))]
@@ -160,6 +172,9 @@ pub use self::{
     scope::Scope,
     submit::Admit,
 };
+
+#[cfg(all(feature = "prometheus", not(loom)))]
+pub use prometheus;
 
 /// The README's example is compiled and run with the doctests.
 #[cfg(all(doctest, not(loom)))]

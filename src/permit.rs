@@ -26,6 +26,9 @@ use crate::{
 /// has ended is used, its job runs at once on the calling thread, or, if the shutdown was one that
 /// drops what has not started, is dropped too.
 ///
+/// It holds its place until it is used or dropped. A thread that waits for a second place, or for a job that needs one,
+/// while it holds a permit may wait for itself.
+///
 /// # Examples
 /// ```
 /// let pool = adaptive_pool::Pool::new().unwrap();

@@ -11,7 +11,7 @@ use crate::{
     builder::{self, PoolBuilder, Workers},
     error::{BuildError, ShutdownError, ShutdownReport},
     inner::Inner,
-    metrics::{PoolCollector, Snapshot},
+    metrics::Snapshot,
     resident::Resident,
     shutdown::Grace,
     sync::Instant,
@@ -23,6 +23,9 @@ use crate::{
 /// Dropping it is [`shutdown`](Self::shutdown): what was admitted is run, and the threads are
 /// joined. **So a drop blocks** until all that was admitted has ended. In async code call `shutdown` on a thread that
 /// may block first.
+///
+/// **Two pools must not own each other.** A drop inside of one of the pool's own jobs returns at once. In a job of *another*
+/// pool it waits, as anywhere. So if a job of each of two pools drops, or shuts down, the other pool, both wait for ever.
 ///
 /// # Fork
 /// The threads of a pool do not exist in a forked child. There, a pool that was built before the fork is a closed one, whose
@@ -68,7 +71,8 @@ impl Pool {
     /// Refuses new work from now on. What is queued still runs, and the threads stay.
     ///
     /// Every submitter that waits for a place is refused with `Closed`. Does not block. Closing a
-    /// closed pool does nothing.
+    /// closed pool does nothing. A [`map`](Self::map) or [`for_each`](Self::for_each) that is under way goes on, on its
+    /// caller's thread, unless its iterator ends: `items.take_while(|_| !pool.is_closed())`.
     pub fn close(&self) {
         self.inner.admission.close();
     }
@@ -82,7 +86,7 @@ impl Pool {
     /// Closes the pool, waits until all that was admitted has run, and joins every thread.
     ///
     /// After it, no thread of the pool exists and no job of its queue runs. Permits are not waited for: see
-    /// [`Permit`](crate::Permit). Whoever else shuts the pool down, at
+    /// [`Permit`](crate::Permit). Every other caller of a shutdown, at
     /// the same time or later, gets the same report.
     ///
     /// **From inside one of the pool's own jobs** it cannot wait for that job. There it closes the
@@ -110,7 +114,7 @@ impl Pool {
     }
 
     /// As [`shutdown`](Self::shutdown), but waits at most `timeout`. Then what has not started is
-    /// dropped, and counted; except jobs that somebody waits for in a scope or a batch, which count as
+    /// dropped, and counted; except jobs of scopes and batches, whose callers wait for them; these count as
     /// running.
     ///
     /// # Errors
@@ -148,7 +152,8 @@ impl Pool {
 
     /// Closes the pool, drops what has not started, waits for what runs, and joins every thread.
     ///
-    /// Jobs of scopes and batches and installed closures are run all the same: somebody waits for them.
+    /// Jobs of scopes and batches and installed closures are run all the same, because their callers wait for them. A batch
+    /// pulls what its iterator still has, too: see [`close`](Self::close).
     ///
     /// # Errors
     /// [`ShutdownError::InsideJob`] from inside one of the pool's own jobs, with nothing changed.
@@ -158,7 +163,7 @@ impl Pool {
 
     /// Changes how many jobs may wait, live.
     ///
-    /// Above the present capacity, those who fit are let in at once. Below the present depth nobody
+    /// With a larger capacity, waiting submitters that fit are admitted at once. With one below the present depth, none
     /// is admitted until the queue has drained that far; only a submitter that is on its way in at this
     /// moment may still get in.
     ///
@@ -200,15 +205,53 @@ impl Pool {
         Ok(())
     }
 
-    /// What can be seen of the pool now; also after its shutdown.
+    /// The pool's [`name`](PoolBuilder::name).
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.settings.name
+    }
+
+    /// How many jobs may wait: the builder's [`capacity`](PoolBuilder::capacity), or that of the last
+    /// [`set_capacity`](Self::set_capacity).
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.inner.admission.capacity() as usize
+    }
+
+    /// How many places of the queue are taken: by jobs that wait, and by permits that were not used yet.
     ///
-    /// Takes time in proportion to the number of threads, and writes nothing that they write.
+    /// It may have changed when this returns. To act on a place, take it: [`try_reserve`](Self::try_reserve).
+    ///
+    /// # Examples
+    /// ```
+    /// let pool = adaptive_pool::Pool::builder().workers(1).capacity(8).name("ingest").build().unwrap();
+    /// let _permit = pool.reserve().unwrap();
+    /// assert_eq!((pool.depth(), pool.capacity()), (1, 8));
+    /// assert_eq!((pool.workers(), pool.name()), (1, "ingest"));
+    /// ```
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.inner.admission.depth() as usize
+    }
+
+    /// How many workers are in service: they run jobs, or would if there were any. After the pool's end, none.
+    ///
+    /// A pool of `workers(min..=max)` has between `min` and `max`.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.inner.workers_in_service()
+    }
+
+    /// The pool's counters, gauges and latencies now; also after its shutdown.
+    ///
+    /// It merges the histograms of all threads, so it takes time in proportion to their number. It writes nothing that they
+    /// write. For one number [`depth`](Self::depth), [`capacity`](Self::capacity) and [`workers`](Self::workers) are cheap.
     pub fn metrics(&self) -> Snapshot {
         Snapshot::of(&self.inner)
     }
 
-    /// This pool's metrics for Prometheus, to be registered wherever the caller likes. Nothing is
-    /// registered by itself, in the default registry neither.
+    /// This pool's metrics for Prometheus, for the caller to register. Nothing registers itself, not even in the default
+    /// registry.
     ///
     /// Each scrape takes one [`Snapshot`], and never waits for the workers. All names begin with
     /// `adaptive_pool_`, and all series have the label `pool`: the pool's
@@ -216,17 +259,18 @@ impl Pool {
     /// the second of one name is refused with [`prometheus::Error::AlreadyReg`]. `docs/metrics.md` in the
     /// repository lists all metrics.
     ///
-    /// The collector does not keep the pool running: dropping the [`Pool`] shuts it down, and what is
-    /// scraped after that is what there was at the end. It does keep the memory of the pool's queue,
-    /// counters and handlers, until it is dropped. To forget a pool, hand a clone of its collector to
+    /// The collector does not keep the pool running: dropping the [`Pool`] shuts it down, and later scrapes report the
+    /// state at the end. It does keep the memory of the pool's queue,
+    /// counters and handlers, until it is dropped. To forget a pool, pass a clone of its collector to
     /// [`Registry::unregister`](prometheus::Registry::unregister).
     ///
-    /// It is a collector of the crate `prometheus` 0.14, and goes only into a registry of that version.
+    /// It is a collector of the crate `prometheus` 0.14, and goes only into a registry of that version. The crate is
+    /// re-exported as [`adaptive_pool::prometheus`](crate::prometheus). Without the feature `prometheus`, which is on by
+    /// default, there is no collector.
     ///
     /// # Examples
     /// ```
-    /// use adaptive_pool::Pool;
-    /// use prometheus::{Registry, TextEncoder};
+    /// use adaptive_pool::{Pool, prometheus::{Registry, TextEncoder}};
     ///
     /// let pool = Pool::builder().name("ingest").build()?;
     /// let registry = Registry::new();
@@ -237,9 +281,10 @@ impl Pool {
     /// assert!(text.contains(r#"adaptive_pool_jobs_completed_total{pool="ingest"} 1"#));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[cfg(feature = "prometheus")]
     #[must_use]
     pub fn collector(&self) -> impl prometheus::core::Collector + Clone + use<> {
-        PoolCollector::new(&self.inner)
+        crate::metrics::PoolCollector::new(&self.inner)
     }
 }
 

@@ -38,6 +38,10 @@ use crate::{
 /// A scope in which jobs can be spawned that borrow from outside of it.
 ///
 /// Made by [`Pool::scope`] and [`Pool::in_place_scope`].
+///
+/// **Jobs of a scope must not wait for each other** by other means than scopes, joins and handles. Nothing promises that two
+/// of them run at once: the queue may be full, and then one starts only when another has ended, or runs on top of it.
+/// As many jobs as workers that meet at a [`Barrier`](std::sync::Barrier) hang with a small queue.
 pub struct Scope<'scope> {
     /// Outlives the scope: whoever opened it borrows the pool.
     inner: *const Inner,
@@ -134,13 +138,11 @@ impl<'scope> Scope<'scope> {
 
     /// Spawns a job into the scope.
     ///
-    /// The job is given the scope, so that it can spawn more. While the queue is full a thread that is not the pool's
-    /// blocks here until there is a place. A thread of the pool never blocks: it runs the job in place, or
-    /// keeps it, as [Admission](crate::Pool#when-a-job-runs-on-top-of-another) tells. On a closed pool the
-    /// job runs on the spawning thread. [`spawn_deferred`](Self::spawn_deferred) never runs it here while the pool is open,
-    /// and never blocks.
-    ///
-    /// **Off the pool**, hold no lock, borrow or permit across it that the scope's jobs need.
+    /// The job gets the scope as its argument, so that it can spawn more. **On a thread of the pool** no spawn waits: with a
+    /// full queue the job runs before this returns, on top of the spawner, or is kept for later. So hold no lock or borrow
+    /// that the job needs. **On another thread** the spawn waits for a place, and runs nothing; so hold no lock, borrow or
+    /// permit that any job of the pool needs. On a closed pool the spawner runs the job. See
+    /// [Admission](crate::Pool#when-a-job-runs-on-top-of-another), and [`spawn_deferred`](Self::spawn_deferred) for a form that does neither.
     ///
     /// A panic in the job is re-raised by the scope, when all its jobs have ended.
     #[inline]
@@ -531,8 +533,7 @@ impl Pool {
 
     /// As [`scope`](Self::scope), but runs `f` on the calling thread, whatever thread it is.
     ///
-    /// A caller that is not a thread of the pool runs none of the jobs while the pool is open. Its spawns block while
-    /// the queue is full.
+    /// A thread that is not the pool's runs none of the scope's jobs while the pool is open: its spawns wait for places.
     ///
     /// # Panics
     /// With the first panic of `f` and the jobs, after all of them have ended.

@@ -433,6 +433,10 @@ impl Pool {
     /// waits, it leaves the line; dropped after it was granted a place, it passes that on. It works
     /// with any executor.
     ///
+    /// **Poll it or drop it.** A future that was granted a place keeps it until then. A task that holds such a future
+    /// across another wait may wait for itself: for a second place, or for a job that needs one. With capacity 1
+    /// one such future shuts out all other submitters.
+    ///
     /// # Errors
     /// [`AdmissionError::Closed`].
     pub fn reserve_async(
@@ -525,7 +529,23 @@ impl Pool {
     /// Submits a job; the future is ready, with its handle, when there is a place for it.
     ///
     /// It is as cancel-safe as [`reserve_async`](Self::reserve_async); dropped before it is ready,
-    /// it drops the job un-run.
+    /// it drops the job un-run. It is lazy: before its first poll it is not in the line. After that, poll it or drop it:
+    /// it may hold a place.
+    ///
+    /// It borrows the pool, so `tokio::spawn(pool.submit_async(..))` is error E0597. Let the task own an [`Arc`] of the
+    /// pool:
+    ///
+    /// ```
+    /// # mod tokio { pub fn spawn(_: impl Future<Output: Send + 'static> + Send + 'static) {} }
+    /// use std::sync::Arc;
+    /// use adaptive_pool::Pool;
+    ///
+    /// let pool = Arc::new(Pool::new().unwrap());
+    /// tokio::spawn({
+    ///     let pool = Arc::clone(&pool);
+    ///     async move { pool.submit_async(|| 6 * 7).await?.await.map_err(anyhow::Error::from) }
+    /// });
+    /// ```
     ///
     /// # Errors
     /// [`SubmitError::Closed`], with the job.

@@ -151,13 +151,13 @@ fn a2_no_panic_leaks_a_place() {
             drop(pool.try_reserve().expect("a place was lost"));
         };
         let joined = pool.submit(|| panic!("body")).unwrap().join();
-        assert!(joined.unwrap_err().is_panicked());
+        assert!(joined.unwrap_err().is_panic());
         free(&pool);
         pool.spawn(|| panic!("body")).unwrap();
         free(&pool);
         let bomb = Bomb;
         let joined = pool.submit(move || drop(bomb)).unwrap().join();
-        assert!(joined.unwrap_err().is_panicked());
+        assert!(joined.unwrap_err().is_panic());
         free(&pool);
         let bomb = Bomb;
         pool.spawn(move || {

@@ -56,6 +56,10 @@ fn workers_as_they_may_be_written() {
         assert_eq!(pool.metrics().threads, least as u64);
     }
     let pool = Pool::new().unwrap();
+    let shown = format!("{pool:?}");
+    for default in ["threshold: 0.7", "cooldown: 100ms", "idle_timeout: 10s"] {
+        assert!(shown.contains(default), "{default}: {shown}");
+    }
     assert_eq!(pool.metrics().workers_in_service, cores as u64);
     assert_eq!(pool.metrics().capacity, 1024);
 }

@@ -244,7 +244,7 @@ fn r4_a_payload_that_finds_no_memory_is_the_jobs_own_affair() {
             for (n, job) in jobs.into_iter().enumerate() {
                 match job.join() {
                     Ok(had_room) => assert_eq!(had_room, n % 2 != 0, "{n}"),
-                    Err(error) => assert!(error.is_panicked() && n % 4 == 0, "{n}"),
+                    Err(error) => assert!(error.is_panic() && n % 4 == 0, "{n}"),
                 }
             }
             let report = pool.shutdown();
@@ -291,7 +291,7 @@ fn r4_hooks_that_always_panic_change_no_count() {
                 own.in_place_scope(|s| (0..5).for_each(|_| s.spawn(|_| ())));
                 panic!("a job");
             });
-            assert!(job.unwrap().join().unwrap_err().is_panicked());
+            assert!(job.unwrap().join().unwrap_err().is_panic());
             pool.spawn(move || panic::panic_any("detached")).unwrap();
         }
         let report = pool.shutdown();

@@ -106,7 +106,7 @@ fn a8_a_panic_of_an_inline_job_stays_in_it() {
         on_a_full_worker(|pool| {
             pool.spawn(|| panic!("detached")).unwrap();
             let handle = pool.submit(|| -> u8 { panic!("with a handle") }).unwrap();
-            assert!(handle.join().unwrap_err().is_panicked());
+            assert!(handle.join().unwrap_err().is_panic());
             let seen = pool.metrics();
             assert_eq!((seen.inlined, seen.panicked), (2, 2));
         });

@@ -19,6 +19,32 @@ fn pool(workers: usize, capacity: usize) -> Arc<Pool> {
 }
 
 #[test]
+fn m1_the_getters_say_what_a_snapshot_says() {
+    watched(|| {
+        let builder = Pool::builder().workers(1..=3).capacity(8).max_threads(4);
+        let pool = builder.name("getters").build().unwrap();
+        assert_eq!(pool.name(), "getters");
+        assert_eq!((pool.capacity(), pool.depth(), pool.workers()), (8, 0, 1));
+        let held = occupy(&pool);
+        let permit = pool.reserve().unwrap();
+        let handle = pool.submit(|| ()).unwrap();
+        assert_eq!(pool.depth(), 2);
+        assert_eq!(pool.metrics().depth, 2);
+        drop(permit);
+        assert!(handle.cancel());
+        assert_eq!(pool.depth(), 0);
+        pool.set_capacity(5).unwrap();
+        pool.resize(3).unwrap();
+        assert_eq!((pool.capacity(), pool.workers()), (5, 3));
+        assert_eq!(pool.metrics().workers_in_service, 3);
+        held.release();
+        pool.shutdown();
+        assert_eq!((pool.capacity(), pool.depth(), pool.workers()), (5, 0, 0));
+        assert_eq!(pool.name(), "getters");
+    });
+}
+
+#[test]
 fn m1_every_counter_counts_its_own() {
     watched(|| {
         let pool = pool(1, 2);

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use adaptive_pool::{JobError, Pool};
+use adaptive_pool::Pool;
 use support::*;
 
 fn pool(workers: usize, capacity: usize) -> Pool {
@@ -163,15 +163,11 @@ fn r4_the_handle_reports_the_panic() {
             .unwrap();
         let error = job.join().unwrap_err();
         assert_eq!(error.to_string(), "the job panicked: number 7");
-        assert!(error.is_panicked() && !error.is_cancelled());
-        let JobError::Panicked(payload) = error else {
-            unreachable!()
-        };
+        assert!(error.is_panic() && !error.is_cancelled());
+        let payload = error.into_panic();
         assert_eq!(payload.downcast_ref::<String>().unwrap(), "number 7");
         let job = pool.submit(|| panic::panic_any(42u64)).unwrap();
-        let Err(JobError::Panicked(payload)) = block_on(job) else {
-            panic!("no payload")
-        };
+        let payload = block_on(job).unwrap_err().into_panic();
         assert_eq!(payload.downcast_ref(), Some(&42u64));
         assert_eq!(pool.submit(|| 8).unwrap().join().unwrap(), 8);
     });

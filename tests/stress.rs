@@ -68,8 +68,10 @@ fn job(
 fn check(expected: u64, result: Result<u64, JobError>) {
     match result {
         Ok(seed) => assert_eq!(seed, expected),
-        Err(JobError::Panicked(payload)) => assert_eq!(payload.downcast_ref(), Some(&expected)),
-        Err(JobError::Cancelled) => {}
+        Err(error) if error.is_panic() => {
+            assert_eq!(error.into_panic().downcast_ref(), Some(&expected));
+        }
+        Err(error) => assert!(error.is_cancelled()),
     }
 }
 
@@ -194,7 +196,7 @@ fn round(seed: u64) {
         Err(ShutdownError::TimedOut { report: said, .. }) => {
             assert!(said.completed <= report.completed && said.total() <= report.total());
         }
-        Err(ShutdownError::InsideJob) => panic!("outside"),
+        Err(other) => panic!("{other}"),
     }
     let count = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
     let seen = pool.metrics();

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use adaptive_pool::{IteratorExt, JobError, JobHandle, Pool, Scope, SubmitError};
+use adaptive_pool::{IteratorExt, JobHandle, Pool, Scope, SubmitError};
 use support::{
     Random, assert_conserved, for_a_while, on_drop, seed, threads_named, wait_until, watched,
 };
@@ -337,7 +337,7 @@ impl World {
                 if let Some(handle) = self.submit(pool, way, child) {
                     if handle.cancel() {
                         self.cancelled.fetch_add(1, Ordering::Relaxed);
-                        if !matches!(handle.join(), Err(JobError::Cancelled)) {
+                        if !handle.join().is_err_and(|error| error.is_cancelled()) {
                             self.wrong(format!("{child} was cancelled, and has ended"));
                         }
                         if self.begun[child].load(Ordering::Relaxed) != 0 {
@@ -542,10 +542,10 @@ impl World {
             Ok(result) => {
                 self.expect(child, &Ok(result));
             }
-            Err(JobError::Panicked(payload)) => {
-                self.expect(child, &Err(payload));
+            Err(error) if error.is_panic() => {
+                self.expect(child, &Err(error.into_panic()));
             }
-            Err(JobError::Cancelled) => {
+            Err(_cancelled) => {
                 self.lost.fetch_add(1, Ordering::Relaxed);
                 if self.begun[child].load(Ordering::Relaxed) != 0 {
                     self.wrong(format!("{child} was dropped, and has begun"));

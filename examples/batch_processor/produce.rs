@@ -74,7 +74,7 @@ impl Producer<'_> {
             Err(AdmissionError::TimedOut | AdmissionError::Full) => {
                 return Ok(Some(Event::Rejected(path)));
             }
-            Err(AdmissionError::Closed) => return Err(Stop),
+            Err(_closed) => return Err(Stop),
         };
         let admission_wait = asked.elapsed();
 

@@ -26,8 +26,9 @@ impl Tree {
     /// The given paths, or this repository's own sources if there are none.
     pub fn new(paths: Vec<PathBuf>) -> Self {
         if paths.is_empty() {
+            let examples = Path::new(env!("CARGO_MANIFEST_DIR"));
             Self {
-                roots: vec![PathBuf::from(env!("CARGO_MANIFEST_DIR"))],
+                roots: vec![examples.parent().unwrap_or(examples).to_owned()],
                 sources_only: true,
             }
         } else {

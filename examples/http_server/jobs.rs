@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use adaptive_pool::JobError;
 use axum::{
     body::Bytes,
     extract::{FromRequest, Query, Request, State, rejection::QueryRejection},
@@ -106,7 +105,7 @@ async fn answer(
     match handle.await {
         Ok(Ok(done)) => Ok((done, held)),
         Ok(Err(error)) => Err(Refusal::Failed(error.to_string())),
-        Err(JobError::Cancelled) => Err(Refusal::Draining),
+        Err(error) if error.is_cancelled() => Err(Refusal::Draining),
         Err(error) => Err(Refusal::Failed(error.to_string())),
     }
 }

@@ -165,18 +165,19 @@ impl World {
             1 if !is_inside() => block_on(handle),
             2 => handle
                 .join_timeout(Duration::MAX)
-                .unwrap_or(Err(JobError::Cancelled)),
+                .unwrap_or_else(JobHandle::join),
             _ => handle.join(),
         };
         let ledger = &self.ledger;
         let ran = ledger.has_run(id);
+        let outcome = outcome.map_err(JobError::try_into_panic);
         let is_right = match &outcome {
             Ok(result) => *result == id && !panics && ran && !was_cancelled,
-            Err(JobError::Panicked(payload)) => {
+            Err(Ok(payload)) => {
                 origin(payload.as_ref()) == Some(id) && panics && ran && !was_cancelled
             }
             // By this handle, or by a shutdown.
-            Err(JobError::Cancelled) => !ran,
+            Err(Err(error)) => error.is_cancelled() && !ran,
         };
         ledger.check(is_right, || {
             format!(

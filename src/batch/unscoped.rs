@@ -92,6 +92,16 @@ unwind_safe!(MapUnordered);
 /// have. The iterator is pulled on the consumer's thread, only as fast as jobs are admitted; what was
 /// pulled and not yet yielded is at most capacity + workers items. If there come to be fewer of either half way,
 /// nothing more is pulled until that holds again. On a closed pool the function runs on the consumer's thread.
+///
+/// **A source that blocks**, as a socket or a channel does, blocks the consumer. A result that becomes ready meanwhile is
+/// yielded after the next item has come. If each item depends on earlier results, one item at a time has to be pulled.
+///
+/// **The end of the pool does not end a batch.** After [`close`](Pool::close), and after
+/// [`shutdown_now`](Pool::shutdown_now) too, it goes on, on the consumer's thread alone. To end it with the pool, end the
+/// iterator: `items.take_while(|_| !pool.is_closed())`.
+///
+/// **Outside of the pool a consumer waits for places**, so it must not hold a lock, a borrow or a permit that the items
+/// need. See [Admission](Pool#admission).
 impl Pool {
     /// Applies `f` to every item; yields the results in the order of the items, as they come.
     ///
@@ -99,6 +109,31 @@ impl Pool {
     /// once, and then blocks until the result that is due is there. A consumer on a thread of this pool runs the item
     /// that it waits for itself, if nobody has come to it. Dropping the iterator half way
     /// cancels what has not started, and waits for nothing.
+    ///
+    /// `f` owns what it captures. In a method, copy or clone the field before the closure: `|x| x * self.factor` borrows
+    /// `self`, which is error E0521. Or use [`Scope::map`](crate::Scope::map), which may borrow:
+    ///
+    /// ```
+    /// # use adaptive_pool::Pool;
+    /// struct Scale {
+    ///     factor: u64,
+    ///     pool: Pool,
+    /// }
+    ///
+    /// impl Scale {
+    ///     fn owned(&self, items: Vec<u64>) -> Vec<u64> {
+    ///         let factor = self.factor;
+    ///         self.pool.map(items, move |x| x * factor).collect()
+    ///     }
+    ///
+    ///     fn borrowed(&self, items: &[u64]) -> Vec<u64> {
+    ///         self.pool.in_place_scope(|s| s.map(items, |x| x * self.factor).collect())
+    ///     }
+    /// }
+    /// # let scale = Scale { factor: 3, pool: Pool::new().unwrap() };
+    /// # assert_eq!(scale.owned(vec![1, 2]), [3, 6]);
+    /// # assert_eq!(scale.borrowed(&[1, 2]), [3, 6]);
+    /// ```
     ///
     /// # Panics
     /// `next` panics with the panic of `f` in the place of that item's result; the iterator can be

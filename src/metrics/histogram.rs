@@ -251,6 +251,7 @@ impl Merged {
     /// Each record counts with the middle of its bucket, as it does in the percentiles; so a bound is
     /// as good as moved by up to 1/64. What is over the range is within no bound, however large: it is
     /// in the count alone. So the numbers never go backwards, and none exceeds the next or the count.
+    #[cfg(any(test, feature = "prometheus"))]
     pub(crate) fn cumulative(&self, bounds: &[u64]) -> Vec<u64> {
         let mut next = 0;
         let mut counted = 0;

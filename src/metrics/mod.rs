@@ -2,6 +2,7 @@
 
 mod clock;
 mod histogram;
+#[cfg(feature = "prometheus")]
 mod prometheus;
 mod recorder;
 mod seat;
@@ -9,9 +10,10 @@ mod snapshot;
 mod table;
 mod timing;
 
+#[cfg(feature = "prometheus")]
+pub(crate) use self::prometheus::PoolCollector;
 pub(crate) use self::{
     clock::{Stamp, settle as settle_clock},
-    prometheus::PoolCollector,
     recorder::{BatchPlaces, Cell, Recorder},
     seat::{Seat, Started},
     timing::{Stamps, Timing},

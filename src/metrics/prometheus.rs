@@ -123,7 +123,7 @@ static FAMILIES: &[Family] = &[
     ),
     gauge(
         "adaptive_pool_workers_busy",
-        "Threads that are inside of a job.",
+        "Threads that are inside a job.",
         |seen| seen.workers_busy,
     ),
     gauge(
@@ -143,12 +143,12 @@ static FAMILIES: &[Family] = &[
     ),
     counter(
         "adaptive_pool_jobs_submitted_total",
-        "Jobs that were brought to the pool, admitted or rejected.",
+        "Jobs that were submitted, admitted or rejected.",
         |seen| seen.submitted,
     ),
     counter(
         "adaptive_pool_jobs_admitted_total",
-        "Jobs that were let in.",
+        "Jobs that were admitted.",
         |seen| seen.admitted,
     ),
     Family {
@@ -224,7 +224,7 @@ static FAMILIES: &[Family] = &[
     ),
     histogram(
         "adaptive_pool_admission_wait_seconds",
-        "How long it took to get a place in the queue: nothing for who got one at once.",
+        "How long it took to get a place in the queue; zero for a place that was free at once.",
         |latencies| &latencies.admission_wait,
     ),
     histogram(
@@ -234,7 +234,7 @@ static FAMILIES: &[Family] = &[
     ),
     histogram(
         "adaptive_pool_job_run_seconds",
-        "How long jobs ran, those included that panicked.",
+        "How long jobs ran, also those that panicked.",
         |latencies| &latencies.jobs.run_time,
     ),
 ];

@@ -1,4 +1,4 @@
-//! What a pool looks like at one moment.
+//! The state of a pool at one moment.
 
 use super::{
     histogram::LatencySummary,
@@ -38,7 +38,7 @@ pub struct Snapshot {
 
     /// Workers that run jobs, or would if there were any.
     pub workers_in_service: u64,
-    /// Threads that are inside of a job, those included that wait there for other jobs; so they may be
+    /// Threads inside a job, also those that wait there for other jobs; so there may be
     /// more than are in service.
     pub workers_busy: u64,
     /// Workers in service that have nothing to do.
@@ -49,9 +49,9 @@ pub struct Snapshot {
     /// keeps the time for its scaling.)
     pub threads: u64,
 
-    /// Jobs that were brought to the pool: admitted or rejected.
+    /// Jobs that were submitted: admitted or rejected.
     pub submitted: u64,
-    /// Jobs that were let in.
+    /// Jobs that were admitted.
     pub admitted: u64,
     /// Jobs that were begun.
     pub started: u64,
@@ -87,17 +87,17 @@ pub struct Snapshot {
     pub parks: u64,
 
     /// How long it took to get a place in the queue: once for each place that was taken, and for each wait that
-    /// ended without one, but for those of futures that were dropped. Who got one at once has waited no time.
-    /// Nothing, as the two below, without
+    /// ended without one, except those of dropped futures. A place that was free at once counts as no wait.
+    /// Empty, as the two below, without
     /// [`latency_tracking`](crate::PoolBuilder::latency_tracking).
     pub admission_wait: LatencySummary,
     /// How long jobs waited in the queue until they started. Not all are timed: see `run_time`.
     pub queue_wait: LatencySummary,
-    /// How long jobs ran, those included that panicked.
+    /// How long jobs ran, also those that panicked.
     ///
-    /// Jobs of `submit`, `spawn` and permits are all timed. Of tasks that a worker spawns in scopes, and of items of
-    /// batches, one in eight is, while the last one that was took less than a microsecond; the others count as that
-    /// one. So a single long one among short ones is recorded as short in about seven of eight cases: mean, maximum
+    /// Every job of `submit`, `spawn` and permits is timed. Tasks that a worker spawns in scopes, and items of
+    /// batches, are sampled while they are short: as long as the last timed one took less than a microsecond, one in
+    /// eight is timed, and the others count as much as that one. So a single long one among short ones is recorded as short in about seven of eight cases: mean, maximum
     /// and the higher percentiles miss it.
     pub run_time: LatencySummary,
 
@@ -169,11 +169,7 @@ impl Snapshot {
         let admitted = inner
             .recorder
             .admitted_at_least(inner.admission.outstanding(sums.unplaced(), 0));
-        let in_service = if inner.life.is_stopped() {
-            0
-        } else {
-            inner.sleep.in_service() as u64
-        };
+        let in_service = inner.workers_in_service() as u64;
         let seen = Self {
             depth: inner.admission.depth(),
             capacity: inner.admission.capacity(),

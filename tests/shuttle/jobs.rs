@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use adaptive_pool::{JobError, SubmitError};
+use adaptive_pool::SubmitError;
 use shuttle::future;
 
 use crate::explore::{Tally, check, explore, explore_in_time, small, together};
@@ -157,7 +157,7 @@ fn d2_every_handle_ends_whoever_cancels() {
         together(&[&|| cancel(0), &|| (0..2).for_each(cancel)]);
         let cancelled = cancelled.into_inner();
         let joined = handles.into_iter().map(|handle| handle.join());
-        let ends = joined.filter(|end| matches!(end, Err(JobError::Cancelled)));
+        let ends = joined.filter(|end| matches!(end, Err(error) if error.is_cancelled()));
         assert_eq!(ends.count() as u64, cancelled);
         let report = pool.shutdown();
         assert_eq!(report.cancelled, cancelled);

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use adaptive_pool::{JobError, Pool, Scope, stand_in::rayon};
+use adaptive_pool::{Pool, Scope, stand_in::rayon};
 use shuttle::rand::{Rng, thread_rng};
 
 use crate::explore::{Tally, check_books, explore_in_time, together};
@@ -65,7 +65,7 @@ fn act(pool: &Arc<Pool>, books: &Books, depth: u32) {
         3 => match pool.submit(job(pool, books, depth)) {
             Ok(handle) => match handle.join() {
                 Ok(()) => {}
-                Err(JobError::Cancelled) => books.lost.add(),
+                Err(error) if error.is_cancelled() => books.lost.add(),
                 Err(other) => panic!("{other:?}"),
             },
             Err(_) => refuse(),

@@ -2,8 +2,9 @@
 //! it ends.
 #![cfg(unix)]
 
-#[path = "support/server.rs"]
+#[path = "../../../tests/support/server.rs"]
 mod server;
+#[path = "../../../tests/support/mod.rs"]
 mod support;
 
 use std::{

@@ -1,5 +1,6 @@
 //! The example `adaptive`, run as its users run it: what it writes, and what that shows of the scaling.
 
+#[path = "../../tests/support/mod.rs"]
 mod support;
 
 use std::{

@@ -2,6 +2,7 @@
 //! to its bound. Failure 38.
 #![cfg(target_os = "linux")]
 
+#[path = "../../tests/support/mod.rs"]
 mod support;
 
 use std::{

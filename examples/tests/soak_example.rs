@@ -1,6 +1,7 @@
 //! The example `soak`, run as its users run it: what it finds right, and that its watchdog bites. Failure 39.
 #![cfg(target_os = "linux")]
 
+#[path = "../../tests/support/mod.rs"]
 mod support;
 
 use std::{

@@ -1,10 +1,11 @@
 //! The example `batch_processor`, run as its users run it.
 
+#[path = "../../tests/support/mod.rs"]
 mod support;
 
 // It is pure, so it is tested without a process.
 #[allow(dead_code)]
-#[path = "../examples/batch_processor/histogram.rs"]
+#[path = "../batch_processor/histogram.rs"]
 mod histogram;
 
 use std::{
@@ -173,7 +174,7 @@ fn files_in_memory_are_bounded() {
 fn without_a_path_it_reads_the_repository_but_not_target() {
     watched(|| {
         let summary = json_of(&["--list"], &[]);
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let paths: Vec<&Path> = summary["list"]
             .as_array()
             .unwrap()

@@ -2,8 +2,9 @@
 //! docs/grafana.json, which have to speak of the metrics that there are.
 #![cfg(unix)]
 
-#[path = "support/server.rs"]
+#[path = "../../../tests/support/server.rs"]
 mod server;
+#[path = "../../../tests/support/mod.rs"]
 mod support;
 
 use std::{
@@ -110,7 +111,7 @@ fn all_metrics() -> BTreeSet<String> {
 
 fn read(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("docs")
+        .join("../../docs")
         .join(name);
     fs::read_to_string(path).unwrap()
 }

@@ -1,5 +1,6 @@
 //! Rule M3: a pool's metrics, as Prometheus sees them. The text is read by a parser that is not ours.
 
+#[path = "../../../tests/support/mod.rs"]
 mod support;
 
 use std::{
