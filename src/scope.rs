@@ -301,7 +301,7 @@ impl<'scope> Scope<'scope> {
 
     /// The same where others of the scope find it.
     #[inline(never)]
-    fn push_aside<J>(&self, inner: &Inner, job: J)
+    pub(crate) fn push_aside<J>(&self, inner: &Inner, job: J)
     where
         J: Runnable + 'scope,
     {

@@ -29,6 +29,10 @@ impl<'scope> Home<'scope> for Each<'scope> {
         self.0.push_helper(inner, job);
     }
 
+    fn push_back<J: Runnable + 'scope>(&self, inner: &Inner, job: J) {
+        self.0.push_back(inner, job);
+    }
+
     fn ended(&self, site: &Site<'_>) {
         self.0.ended(site);
     }

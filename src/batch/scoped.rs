@@ -36,6 +36,13 @@ impl<'scope> Home<'scope> for ScopeRef<'scope> {
         self.push_ticket(inner, job);
     }
 
+    fn push_back<J: Runnable + 'scope>(&self, inner: &Inner, job: J) {
+        // SAFETY: the caller is in a job that the scope counts.
+        let scope = unsafe { self.get() };
+        scope.begin_job(worker::current_of(inner).map(Current::index));
+        scope.push_aside(inner, job);
+    }
+
     fn ended(&self, site: &Site<'_>) {
         // SAFETY: the job is counted until now.
         unsafe { self.get() }.end_job(site);

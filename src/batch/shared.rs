@@ -89,6 +89,9 @@ pub(super) trait Home<'a>: Copy + Send + 'a {
     /// Puts a job where those find it who have nothing to do. It is run before 'a ends.
     fn push_helper<J: Runnable + 'a>(&self, inner: &Inner, job: J);
 
+    /// As `push_ticket`, behind all that waits for any worker.
+    fn push_back<J: Runnable + 'a>(&self, inner: &Inner, job: J);
+
     /// A job has run that was pushed. What it borrows may be gone after this.
     fn ended(&self, site: &Site<'_>);
 
@@ -355,6 +358,11 @@ impl<T, F, R> Shared<T, F, R> {
         // SAFETY: the consumer has left, and all items that were begun have ended, so nobody calls it any more. It was
         // not taken, by the flag, which is read under the lock.
         Some(unsafe { self.closure.take() })
+    }
+
+    fn is_waiting(&self, chunk: &ChunkOf<T, R>) -> bool {
+        let state = lock(&self.state);
+        state.waiting.iter().any(|one| Arc::ptr_eq(one, chunk))
     }
 
     /// The owner of a chunk ends its turn, and leaves the rest to another ticket. Returns whether one is to be put into the
@@ -627,7 +635,8 @@ fn serve<'a, H, T, F, R>(
         if let Some(outcome) = home.keep(outcome) {
             // SAFETY: the number was claimed just now.
             unsafe { chunk.end(number, outcome) };
-            if shared.bell.ring(chunk.mark(number)) {
+            let is_left = shared.bell.ring(chunk.mark(number));
+            if is_left && cfg!(not(mutant = "batch_keep_closure")) {
                 shared.settle_rest(site, home);
             }
         }
@@ -668,10 +677,17 @@ fn end_turn<'a, H, T, F, R>(
     match server {
         Server::Owner if chunk.unbegun() > 0 => {
             if shared.put_back(chunk) {
-                Ticket::push(site.inner, home, shared);
+                let ticket = Ticket {
+                    home,
+                    shared: Arc::clone(shared),
+                    marker: PhantomData,
+                };
+                site.inner.queue.count_placeless(1);
+                home.push_back(site.inner, ticket);
             }
         }
-        Server::Helper(_) if chunk.is_to_be_offered() => {
+        // Whoever takes the ticket of one that was put back comes to it.
+        Server::Helper(_) if !shared.is_waiting(chunk) && chunk.is_to_be_offered() => {
             Helper::push(site.inner, home, shared, chunk);
         }
         _ => {}

@@ -40,6 +40,11 @@ impl Home<'static> for Unscoped {
         inner.offer(job);
     }
 
+    fn push_back<J: Runnable + 'static>(&self, inner: &Inner, job: J) {
+        inner.queue.push(Job::new(job));
+        inner.pushed(inner.sleep.after_push());
+    }
+
     fn ended(&self, _: &Site<'_>) {}
 
     fn panicked(&self, inner: &Inner, payload: Box<dyn Any + Send>) {
