@@ -39,6 +39,8 @@ alike_read_once           alike::model::m1_a_run_that_is_written_down_is_read_on
 alike_relaxed             alike::model::m1_a_run_that_is_written_down_is_read_once
 bell_deaf                 bell::model::r2_who_waits_again_is_told_again
 bell_deaf                 bell::model::r2_who_waits_for_a_result_is_told_of_it
+bell_no_fence_leave       bell::model::r6_a_result_that_meets_a_consumer_that_leaves_is_seen_by_one_of_the_two
+bell_no_fence_ring        bell::model::r6_a_result_that_meets_a_consumer_that_leaves_is_seen_by_one_of_the_two
 bell_no_fence_ring        bell::model::r2_who_waits_again_is_told_again
 bell_no_fence_ring        bell::model::r2_who_waits_for_a_result_is_told_of_it
 bell_no_fence_wait        bell::model::r2_who_waits_again_is_told_again

@@ -452,7 +452,9 @@ where
             }
         };
         let blocked = loop {
-            match self.block(line.patience(), || admission.is_decided(&line)) {
+            let is_decided =
+                || cfg!(not(mutant = "batch_deaf_to_places")) && admission.is_decided(&line);
+            match self.block(line.patience(), is_decided) {
                 Blocked::TimedOut => admission.turn_eager(&mut line),
                 blocked => break blocked,
             }

@@ -353,6 +353,11 @@ impl<T, F, R> Shared<T, F, R> {
         Some(unsafe { self.closure.take() })
     }
 
+    fn is_waiting(&self, chunk: &ChunkOf<T, R>) -> bool {
+        let state = lock(&self.state);
+        state.waiting.iter().any(|one| Arc::ptr_eq(one, chunk))
+    }
+
     /// The owner of a chunk ends its turn, and leaves the rest to another ticket. Returns whether one is to be put into the
     /// queue, which is counted already.
     fn put_back(&self, chunk: &ChunkOf<T, R>) -> bool {
@@ -624,7 +629,8 @@ fn serve<'a, H, T, F, R>(
         if let Some(outcome) = home.keep(outcome) {
             // SAFETY: the number was claimed just now.
             unsafe { chunk.end(number, outcome) };
-            if shared.bell.ring(chunk.mark(number)) {
+            let is_left = shared.bell.ring(chunk.mark(number));
+            if is_left && cfg!(not(mutant = "batch_keep_closure")) {
                 shared.settle_rest(site, home);
             }
         }
@@ -669,7 +675,8 @@ fn end_turn<'a, H, T, F, R>(
         Server::Owner if chunk.unbegun() > 0 && shared.put_back(chunk) => {
             Ticket::push(site.inner, home, shared);
         }
-        Server::Helper(_) if chunk.is_to_be_offered() => {
+        // Whoever takes the ticket of one that was put back comes to it.
+        Server::Helper(_) if !shared.is_waiting(chunk) && chunk.is_to_be_offered() => {
             Helper::push(site.inner, home, shared, chunk);
         }
         _ => {}

@@ -251,6 +251,125 @@ fn r1_a_scopes_batch_borrows_and_ends() {
     });
 }
 
+/// A11: a consumer that is no worker waits for a place or a result, whichever is first, while others want the places,
+/// it leaves half way, and the pool may close.
+#[test]
+fn a11_a_consumer_waits_for_a_place_or_a_result() {
+    explore("a11_a_consumer_waits_for_a_place_or_a_result", || {
+        let pool = small(1, 1).build().unwrap();
+        let (ran, others) = (Tally::default(), Tally::default());
+        let closes = thread_rng().gen_range(0..3_u32) == 0;
+        let consumer = || {
+            let here = shuttle::thread::current().id();
+            let tally = ran.clone();
+            let f = move |n: usize| {
+                tally.add();
+                assert!(closes || shuttle::thread::current().id() != here);
+                n
+            };
+            let taken = thread_rng().gen_range(1..5_usize);
+            match thread_rng().gen_range(0..4_u32) {
+                0 => assert!(pool.map(0..4, f).take(taken).eq(0..taken)),
+                1 => assert_eq!(pool.map_unordered(0..4, f).take(taken).count(), taken),
+                2 => assert!(pool.map(0..4, f).window(4).take(taken).eq(0..taken)),
+                _ => pool.in_place_scope(|s| {
+                    assert_eq!(s.map_unordered(0..4, f).take(taken).count(), taken);
+                }),
+            }
+            assert!(ran.get() >= taken);
+        };
+        let stranger = || {
+            for _ in 0..2 {
+                if pool.spawn(others.job()).is_err() {
+                    assert!(closes);
+                }
+            }
+        };
+        let closer = || {
+            if closes {
+                pool.close();
+            }
+        };
+        together(&[&consumer, &stranger, &closer]);
+        pool.shutdown();
+        check_books(&pool);
+        assert!(closes || others.get() == 2);
+    });
+}
+
+/// A1: items that meet in pairs need both workers, and the queue has one place. Kills `batch_deaf_to_places`.
+#[test]
+fn a1_a_queue_of_one_place_keeps_two_workers_busy() {
+    explore("a1_a_queue_of_one_place_keeps_two_workers_busy", || {
+        let pool = small(2, 1).build().unwrap();
+        let pairs = Arc::new(shuttle::sync::Barrier::new(2));
+        let meet = move |_: u32| {
+            pairs.wait();
+        };
+        match thread_rng().gen_range(0..4_u32) {
+            0 => assert_eq!(pool.map(0..4, meet).count(), 4),
+            1 => assert_eq!(pool.map_unordered(0..4, meet).count(), 4),
+            2 => pool.in_place_scope(|s| assert_eq!(s.map(0..4, meet).count(), 4)),
+            _ => pool.for_each(0..4, meet),
+        }
+        check(&pool, pool.shutdown());
+    });
+}
+
+/// A11's exception: the workers of two pools consume each other's batches, with one thread and one place each.
+#[test]
+fn a11_the_consumers_of_two_pools_that_wait_for_each_other_end() {
+    let name = "a11_the_consumers_of_two_pools_that_wait_for_each_other_end";
+    explore(name, || {
+        let one = small(1, 1).build().unwrap();
+        let two = small(1, 1).build().unwrap();
+        let ran = Tally::default();
+        let there_and_back = |here: &Pool, there: &Pool| {
+            here.install(|| {
+                there.in_place_scope(|s| {
+                    let items = s.map(0..2, |_| here.for_each(0..2, |_| ran.add()));
+                    assert_eq!(items.count(), 2);
+                });
+            });
+        };
+        together(&[&|| there_and_back(&one, &two), &|| {
+            there_and_back(&two, &one)
+        }]);
+        assert_eq!(ran.get(), 8);
+        check(&one, one.shutdown());
+        check(&two, two.shutdown());
+    });
+}
+
+/// Fault 14: who has left a batch is alone with its closure as soon as what it has begun has ended.
+#[test]
+fn r6_a_batch_that_was_left_drops_its_closure_once() {
+    explore("r6_a_batch_that_was_left_drops_its_closure_once", || {
+        let pool = small(2, 3).build().unwrap();
+        let token = Arc::new(());
+        let captured = Arc::clone(&token);
+        let f = move |n: usize| {
+            let _ = &captured;
+            n
+        };
+        let taken = thread_rng().gen_range(0..6_usize);
+        if thread_rng().gen_range(0..2_u32) == 0 {
+            assert!(pool.map(0..5, f).take(taken).eq(0..taken.min(5)));
+        } else {
+            assert_eq!(
+                pool.map_unordered(0..5, f).take(taken).count(),
+                taken.min(5)
+            );
+        }
+        if taken >= 5 {
+            assert_eq!(Arc::strong_count(&token), 1);
+        }
+        // Whatever ran on has ended.
+        check(&pool, pool.shutdown());
+        assert_eq!(Arc::strong_count(&token), 1);
+    });
+}
+
 /// The items come in while the only worker may be busy, so that some lie in one chunk; and the pool ends meanwhile.
 #[test]
 fn r1_the_items_of_chunks_are_run_once_while_the_pool_ends() {
