@@ -20,8 +20,10 @@ use crate::{
 /// reached by counting, half of them are left.
 const MAX_CAPACITY: usize = usize::MAX >> 2;
 
-/// The smallest stack: below it a thread could not even start.
-const MIN_STACK: usize = 16 * 1024;
+/// The smallest stack. In a debug build a worker with 36 KiB overflows on its own account: crossbeam's deques put their
+/// garbage aside in frames of some 25 KiB, from wherever a job pushes or steals, and from the thread's end.
+/// `tests/threads.rs` runs all that a job may call on the smallest.
+const MIN_STACK: usize = 64 * 1024;
 
 /// How many workers a pool has in service: from the least to the most.
 ///
@@ -192,7 +194,7 @@ impl Default for PoolBuilder {
                 idle_timeout: Duration::from_secs(10),
             },
             latency_tracking: true,
-            name: String::from("adaptive-pool"),
+            name: String::from("adaptive"),
             stack_size: None,
             hooks: Hooks::default(),
         }
@@ -227,8 +229,8 @@ impl PoolBuilder {
     ///
     /// Default: the larger of the workers' maximum and the number of cores. A thread that was never started costs neither
     /// memory nor time; only within the workers' maximum rayon takes 3 KiB and some microseconds at build for each. On top come spare threads, which take the
-    /// places of blocked workers (as many as the workers' maximum, but at least 4 and at most 16), and the pool's timer, which only
-    /// a pool with a range of workers starts. rayon's pool is as wide as the workers' maximum: in the job of a worker
+    /// places of blocked workers (as many as the workers' maximum, but at least 4 and at most 16), and one small thread, which
+    /// starts threads and keeps the time. rayon's pool is as wide as the workers' maximum: in the job of a worker
     /// that is there because the pool was resized beyond that, a parallel iterator has one thread.
     pub fn max_threads(mut self, threads: usize) -> Self {
         self.max_threads = Some(threads);
@@ -271,14 +273,16 @@ impl PoolBuilder {
         self
     }
 
-    /// The pool's name: its threads are called "name-0", "name-1", and so on, and its timer "name-keeper". Default:
-    /// "adaptive-pool". It must not be empty, nor contain a NUL.
+    /// The pool's name: its threads are called "name-0", "name-1", and so on, and the one that starts threads and keeps the
+    /// scaling's time "name-keeper". Default: "adaptive". It must not be empty, nor contain a NUL.
+    ///
+    /// The system may keep 15 bytes of a thread's name. So in threads' names a long name is cut before the number.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// The size of each thread's stack, in bytes; at least 16 KiB. Default: what std gives a thread.
+    /// The size of each worker's stack, in bytes; at least 64 KiB. Default: what std gives a thread.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
@@ -313,7 +317,10 @@ impl PoolBuilder {
         self
     }
 
-    /// Builds the pool, and starts the threads of its minimum of workers.
+    /// Builds the pool, and starts the threads of its minimum of workers, and one that starts all others.
+    ///
+    /// So every thread of the pool inherits from the calling one, whenever it starts: the cores that it may use, its signal
+    /// mask, priority, privileges, and all else that pthreads(7) lists for a thread.
     ///
     /// # Errors
     /// [`BuildError::Invalid`] names the option, its value and the rule that it breaks;
@@ -349,7 +356,7 @@ impl PoolBuilder {
             return Err(invalid("name", format!("{:?}", self.name), rule));
         }
         if let Some(bytes) = self.stack_size.filter(|&bytes| bytes < MIN_STACK) {
-            let rule = "a stack has at least 16384 bytes";
+            let rule = "a stack has at least 65536 bytes";
             return Err(invalid("stack_size", bytes, rule));
         }
         let settings = Settings {

@@ -131,6 +131,10 @@ impl Roster {
         self.max = max;
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
     pub(crate) fn started(&self) -> usize {
         self.started
     }

@@ -23,14 +23,14 @@
 //!   out the last. The timer is set for the first.
 //! - *By the user*: `resize` and `set_capacity`.
 //!
-//! **The timer** is one thread, the *keeper*, started when it is first needed. It sleeps until the one moment that
-//! it was told, or for good. It is woken early only if a moment is set before that one; if the moment
-//! was taken back, it wakes once in vain.
+//! **The timer** is the *keeper*, a thread that has more to do: see `threads.rs`. It sleeps until the one moment that
+//! it was told, or for good. It is woken early only if a moment is set before that one, or a thread is to be started; if
+//! the moment was taken back, it wakes once in vain. It takes the state's lock, so that nobody enters the staff under that.
 //!
-//! A pool whose range is one number has none of this: its mark is out of reach, nobody is entered, and there is no
-//! keeper.
+//! A pool whose range is one number has none of this: its mark is out of reach, nobody is entered, and the keeper is told
+//! no moment.
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, time::Duration};
 
 use crossbeam_utils::CachePadded;
 
@@ -38,10 +38,7 @@ use crate::{
     inner::{Inner, Scaling},
     scaling::{Decision, Measured, Past, Policy},
     sleep::Duty,
-    sync::{
-        AtomicBool, AtomicU64, Instant, Mutex, Ordering, lock,
-        thread::{self, Thread},
-    },
+    sync::{AtomicBool, AtomicU64, Instant, Mutex, Ordering, lock, thread},
     threads::CALL_PATIENCE,
 };
 
@@ -64,6 +61,8 @@ pub(crate) struct Scaler {
     start: Instant,
     marks: CachePadded<Marks>,
     state: Mutex<State>,
+    /// One change of the range at a time.
+    resizing: Mutex<()>,
 }
 
 struct State {
@@ -74,19 +73,10 @@ struct State {
     idle_since: Vec<Duration>,
     /// The most workers that were ever in service.
     most: usize,
-    keeper: Keeper,
+    /// The keeper is to look then.
+    look_at: Option<Duration>,
     scale_ups: u64,
     parks: u64,
-}
-
-enum Keeper {
-    None,
-    /// The system gave no thread for it.
-    Missing,
-    Sleeps {
-        thread: Thread,
-        until: Option<Duration>,
-    },
 }
 
 /// What the scaling shows of itself.
@@ -120,10 +110,11 @@ impl Scaler {
                 waiting_since: None,
                 idle_since: Vec::new(),
                 most: min,
-                keeper: Keeper::None,
+                look_at: None,
                 scale_ups: 0,
                 parks: 0,
             }),
+            resizing: Mutex::new(()),
         }
     }
 
@@ -189,9 +180,12 @@ impl Scaler {
 
     /// Changes the range.
     pub(crate) fn resize(&self, inner: &Inner, workers: RangeInclusive<usize>) {
+        let _one = lock(&self.resizing);
+        let (min, max) = workers.into_inner();
+        // It may start threads: not under the lock that the keeper takes.
+        inner.threads.set_max(&inner.me(), max);
         self.ask(inner, |state| {
-            (state.policy.min, state.policy.max) = workers.into_inner();
-            inner.threads.set_max(&inner.me(), state.policy.max);
+            (state.policy.min, state.policy.max) = (min, max);
         });
     }
 
@@ -287,40 +281,28 @@ impl Scaler {
         }
     }
 
-    /// The pool has stopped: the keeper ends.
-    pub(crate) fn stop(&self) {
-        if let Keeper::Sleeps { thread, .. } = &lock(&self.state).keeper {
-            thread.unpark();
-        }
-    }
-
-    /// The life of the keeper.
-    fn keep(&self, inner: &Arc<Inner>) {
-        while !inner.life.is_stopped() {
-            let now = self.now();
-            let mut state = lock(&self.state);
-            let Keeper::Sleeps { until, .. } = &mut state.keeper else {
-                return;
-            };
-            match *until {
-                None => {
-                    drop(state);
-                    thread::park();
-                }
-                Some(until) if until > now => {
-                    drop(state);
-                    thread::park_timeout(until - now);
-                }
-                Some(_) => {
-                    *until = None;
-                    let duty = self.decide(&mut state, inner);
-                    drop(state);
-                    inner.fulfil(duty);
-                    if let Some(left) = inner.threads.start_for_late_call(inner) {
-                        let mut state = lock(&self.state);
-                        let at = self.now() + left;
-                        state.wake_keeper_at(inner, Some(at));
-                    }
+    /// By the keeper: asks the policy if it is time, or sleeps until it is, or until somebody unparks it.
+    pub(crate) fn keep_time(&self, inner: &Inner) {
+        let now = self.now();
+        let mut state = lock(&self.state);
+        match state.look_at {
+            None => {
+                drop(state);
+                thread::park();
+            }
+            Some(at) if at > now => {
+                drop(state);
+                thread::park_timeout(at - now);
+            }
+            Some(_) => {
+                state.look_at = None;
+                let duty = self.decide(&mut state, inner);
+                drop(state);
+                inner.fulfil(duty);
+                if let Some(left) = inner.threads.start_for_late_call(&inner.me()) {
+                    let mut state = lock(&self.state);
+                    let at = self.now() + left;
+                    state.wake_keeper_at(inner, Some(at));
                 }
             }
         }
@@ -343,21 +325,9 @@ impl State {
         let Some(at) = at else {
             return;
         };
-        if matches!(self.keeper, Keeper::None | Keeper::Missing) {
-            let keep = |inner: &Arc<Inner>| inner.scaler.keep(inner);
-            self.keeper = match inner.threads.start_keeper(&inner.me(), keep) {
-                Some(thread) => Keeper::Sleeps {
-                    thread,
-                    until: None,
-                },
-                None => Keeper::Missing,
-            };
-        }
-        if let Keeper::Sleeps { thread, until } = &mut self.keeper {
-            if until.is_none_or(|until| at < until) {
-                *until = Some(at);
-                thread.unpark();
-            }
+        if self.look_at.is_none_or(|look_at| at < look_at) {
+            self.look_at = Some(at);
+            inner.threads.unpark_keeper();
         }
     }
 }

@@ -44,8 +44,6 @@ pub(crate) struct Life {
 struct State {
     /// Threads that have nothing left to do but to end.
     exited: usize,
-    /// Those of them that were workers.
-    workers_exited: usize,
     joining: bool,
     report: Option<ShutdownReport>,
 }
@@ -80,17 +78,14 @@ impl Life {
         self.changed.notify_all();
     }
 
-    /// A thread ends, which is a worker or the keeper.
-    pub(crate) fn thread_exited(&self, is_worker: bool) {
-        let mut state = lock(&self.state);
-        state.exited += 1;
-        state.workers_exited += usize::from(is_worker);
-        drop(state);
+    /// A thread of the pool ends.
+    pub(crate) fn thread_exited(&self) {
+        lock(&self.state).exited += 1;
         self.changed.notify_all();
     }
 
-    pub(crate) fn workers_exited(&self) -> usize {
-        lock(&self.state).workers_exited
+    pub(crate) fn threads_exited(&self) -> usize {
+        lock(&self.state).exited
     }
 
     fn wait<'a>(
@@ -140,7 +135,6 @@ impl Inner {
         let drain = &self.life.drain;
         if drain.try_stop(&self.admission, &self.sleep, counts) {
             self.threads.stop(self);
-            self.scaler.stop();
             self.life.changed();
         } else if drain.is_discarding() {
             self.life.changed();

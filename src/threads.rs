@@ -17,11 +17,29 @@
 //! blocks is rerouted to a spare, and void when rayon gives it out later. A parallel iterator in a job that happens to run there
 //! is correct, and as fast as one thread. A pool that is resized beyond the range with which it was built takes
 //! spare threads for what comes on top.
+//!
+//! # The keeper
+//!
+//! A thread inherits from the one that starts it: cores, signal mask, priority, and all else that pthreads(7) lists. So that
+//! every thread of a pool is as the one that called `build`, that one starts the minimum of workers and one small thread
+//! more, the *keeper*, and the keeper starts all threads that come later. It also keeps the scaling's time
+//! (`scaler.rs`). It sleeps until a start is ordered, or until the one moment that it was told.
+//!
+//! **A start is waited for**: the roster's next order depends on its outcome. The staff's lock is a monitor. A thread
+//! that wants a start leaves the order in `Staff::start`, unparks the keeper, and waits, with the lock given back. Until it
+//! has taken the outcome nobody else enters, so the roster sees one decision after the other. The keeper takes the
+//! order out under the lock, starts the thread without it, and leaves the outcome. When the keeper itself wants to enter, it
+//! first carries out what is ordered: the thread that waits for it keeps it out otherwise. So nothing that the keeper
+//! waits for elsewhere may be held by a thread that enters. It ends when it finds the staff closed and nothing ordered;
+//! after that nothing can be ordered. So no start waits for a keeper that is gone.
 
 use std::{
+    cell::Cell,
     io, mem,
+    ops::{Deref, DerefMut},
     panic::{self, AssertUnwindSafe},
-    sync::Arc,
+    ptr,
+    sync::{Arc, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -33,9 +51,10 @@ use crate::{
     roster::{Order, Roster},
     stuck,
     sync::{
-        Instant, Mutex, lock,
+        Condvar, Instant, Mutex, MutexGuard, lock,
         rayon_core::{ThreadBuilder, ThreadPool, ThreadPoolBuilder},
         thread::{self, JoinHandle, Thread},
+        thread_local,
     },
     unwind::drop_payload,
     worker::{self, Errand},
@@ -49,6 +68,12 @@ pub(crate) const CALL_PATIENCE: Duration = Duration::from_millis(1);
 /// The longest pause between two tries to start a thread that the system refuses.
 const PATIENCE_MAX: Duration = Duration::from_millis(500);
 
+/// The keeper's stack. It runs no code of the user's.
+const KEEPER_STACK: usize = 128 * 1024;
+
+/// How much of a thread's name the system keeps, on Linux.
+const NAME_BYTES: usize = 15;
+
 /// What a thread needs to become the pool's.
 struct Recruit {
     builder: ThreadBuilder,
@@ -57,6 +82,24 @@ struct Recruit {
 
 pub(crate) struct Threads {
     staff: Mutex<Staff>,
+    /// `Staff::start` has changed.
+    changed: Condvar,
+    /// From the end of the build on.
+    keeper: OnceLock<Thread>,
+}
+
+/// A start that another thread than the keeper wants.
+enum Start {
+    /// There is none: who wants to enter may.
+    None,
+    Ordered(thread::Builder, Box<dyn FnOnce() + Send>),
+    UnderWay,
+    Done(io::Result<JoinHandle<()>>),
+}
+
+thread_local! {
+    /// Where the calling thread is the keeper: an address, not to be followed.
+    static KEEPS: Cell<*const Threads> = const { Cell::new(ptr::null()) };
 }
 
 struct Staff {
@@ -75,8 +118,7 @@ struct Staff {
     called_at: Option<Instant>,
     /// How long after that a thread is started for it.
     patience: Duration,
-    /// Threads that are no workers: at most one.
-    keepers: usize,
+    start: Start,
     /// Every thread there is, or can be, is a worker that is blocked: see `stuck.rs`.
     stuck: bool,
 }
@@ -93,45 +135,116 @@ impl Threads {
                 roster: Roster::new(),
                 called_at: None,
                 patience: CALL_PATIENCE,
-                keepers: 0,
+                start: Start::None,
                 stuck: false,
             }),
+            changed: Condvar::new(),
+            keeper: OnceLock::new(),
         }
     }
 
-    /// Makes the rayon pool, and starts its first `at_once` threads.
+    /// Makes the rayon pool, and starts its first `at_once` threads, and the keeper.
     ///
     /// # Errors
-    /// If not even one of these can be started.
+    /// If not even one of these can be started, or the keeper cannot.
     pub(crate) fn build(&self, inner: &Arc<Inner>, at_once: usize) -> Result<(), BuildError> {
         let failed = |index| move |source| BuildError::Thread { index, source };
         let settings = &inner.settings;
         let (rayon, mut recruits) = recruit(inner, settings.workers_max).map_err(failed(0))?;
         recruits.reverse();
 
-        let mut staff = lock(&self.staff);
+        let mut staff = self.enter();
         let spares = settings.spare_threads();
         staff.roster.open(recruits.len(), spares);
         staff.rayon = Some(rayon);
         staff.recruits = recruits;
-        for index in 0..at_once {
-            if let Err(source) = staff.start_next(inner) {
-                if index > 0 {
+        let starts = || -> Result<(), BuildError> {
+            for index in 0..at_once {
+                match staff.start_next(inner) {
+                    Err(source) if index == 0 => return Err(failed(index)(source)),
                     // There are some for the jobs; the others are tried again when they are called.
-                    break;
+                    Err(_) => break,
+                    Ok(()) => {}
                 }
-                drop(staff);
-                self.stop(inner);
-                self.join();
-                return Err(failed(index)(source));
+            }
+            // Last: a keeper that is there starts all that come after.
+            staff.start_keeper(inner).map_err(failed(at_once))
+        };
+        let started = { starts }();
+        drop(staff);
+        if started.is_err() {
+            self.stop(inner);
+            self.join();
+        }
+        started
+    }
+
+    /// Enters the staff, when no start is under way that somebody waits for.
+    fn enter(&self) -> Desk<'_> {
+        let mut staff = lock(&self.staff);
+        loop {
+            staff = match staff.start {
+                Start::None => {
+                    return Desk {
+                        threads: self,
+                        staff: Some(staff),
+                    };
+                }
+                Start::Ordered(..) if self.is_kept_here() => self.carry_out_start(staff),
+                _ => self.wait(staff),
             }
         }
-        Ok(())
+    }
+
+    fn wait<'a>(&self, staff: MutexGuard<'a, Staff>) -> MutexGuard<'a, Staff> {
+        let woken = self.changed.wait(staff);
+        woken.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the calling thread is the keeper.
+    fn is_kept_here(&self) -> bool {
+        ptr::eq(KEEPS.get(), self)
+    }
+
+    /// By the keeper: carries out what is ordered, if anything is.
+    fn carry_out_start<'a>(&'a self, mut staff: MutexGuard<'a, Staff>) -> MutexGuard<'a, Staff> {
+        match mem::replace(&mut staff.start, Start::UnderWay) {
+            Start::Ordered(builder, life) => {
+                drop(staff);
+                let outcome = builder.spawn(life);
+                staff = lock(&self.staff);
+                staff.start = Start::Done(outcome);
+                self.changed.notify_all();
+            }
+            other => staff.start = other,
+        }
+        staff
+    }
+
+    /// The life of the keeper.
+    fn keep(&self, inner: &Inner) {
+        KEEPS.set(self);
+        loop {
+            let staff = self.carry_out_start(lock(&self.staff));
+            if !staff.roster.is_open() && matches!(staff.start, Start::None) {
+                return;
+            }
+            drop(staff);
+            // A start that was ordered since then has unparked this thread.
+            inner.scaler.keep_time(inner);
+        }
+    }
+
+    /// The keeper has something to do, or has to look at another moment than it was told.
+    pub(crate) fn unpark_keeper(&self) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper.unpark();
+        }
     }
 
     /// Makes a worker of a thread that is with rayon, or of a new one.
     pub(crate) fn call(&self, inner: &Arc<Inner>) {
-        let mut staff = lock(&self.staff);
+        let mut staff = self.enter();
         let after = staff.call(inner);
         staff.look_if_stuck(inner);
         drop(staff);
@@ -142,7 +255,7 @@ impl Threads {
     /// busy there, or the system had refused one. If there is a call that is younger, or the system refuses again,
     /// returns after what time to come again.
     pub(crate) fn start_for_late_call(&self, inner: &Arc<Inner>) -> Option<Duration> {
-        let mut staff = lock(&self.staff);
+        let mut staff = self.enter();
         if !staff.roster.is_watched() {
             return None;
         }
@@ -163,40 +276,15 @@ impl Threads {
 
     /// How many workers may be in service from now on.
     pub(crate) fn set_max(&self, inner: &Arc<Inner>, max: usize) {
-        let mut staff = lock(&self.staff);
+        let mut staff = self.enter();
         staff.roster.set_max(max);
         staff.reroute(inner);
         staff.look_if_stuck(inner);
     }
 
-    /// Starts the thread that `keep`s the scaling's time.
-    pub(crate) fn start_keeper(
-        &self,
-        inner: &Arc<Inner>,
-        keep: impl FnOnce(&Arc<Inner>) + Send + 'static,
-    ) -> Option<Thread> {
-        let mut staff = lock(&self.staff);
-        staff.rayon.as_ref()?;
-        let name = format!("{}-keeper", inner.settings.name);
-        let own = Arc::clone(inner);
-        let started = thread::Builder::new().name(name).spawn(move || {
-            keep(&own);
-            own.life.thread_exited(false);
-        });
-        let Ok(handle) = started else {
-            inner.recorder.thread_start_failed();
-            return None;
-        };
-        let thread = handle.thread().clone();
-        staff.handles.push(handle);
-        staff.handles_made += 1;
-        staff.keepers += 1;
-        Some(thread)
-    }
-
     /// A worker is about to block in a wait, or is through with it.
     pub(crate) fn block(&self, inner: &Inner) {
-        let mut staff = lock(&self.staff);
+        let mut staff = self.enter();
         staff.roster.block();
         staff.look_if_stuck(inner);
     }
@@ -204,7 +292,7 @@ impl Threads {
     /// A thread that is about to block has left service. A call that waits for a thread to come back to
     /// rayon may have no other to come than this one: then a spare thread answers it.
     pub(crate) fn reroute(&self, inner: &Arc<Inner>) {
-        let mut staff = lock(&self.staff);
+        let mut staff = self.enter();
         staff.reroute(inner);
         staff.look_if_stuck(inner);
     }
@@ -213,7 +301,7 @@ impl Threads {
     /// meanwhile. `is_counted` says that it is counted as busy already. Returns whether it is to be counted
     /// as free again by `unblock_aside`.
     pub(crate) fn block_aside(&self, inner: &Arc<Inner>, index: usize, is_counted: bool) -> bool {
-        let mut staff = lock(&self.staff);
+        let mut staff = self.enter();
         let aside = staff.roster.block_aside(index, is_counted);
         let after = aside.calls.then(|| staff.call(inner));
         staff.look_if_stuck(inner);
@@ -226,7 +314,7 @@ impl Threads {
 
     /// See `block_aside`.
     pub(crate) fn unblock_aside(&self, inner: &Arc<Inner>, index: usize, counts: bool) {
-        let mut staff = lock(&self.staff);
+        let mut staff = self.enter();
         staff.roster.unblock_aside(index, counts);
         staff.reroute(inner);
         staff.look_if_stuck(inner);
@@ -237,13 +325,13 @@ impl Threads {
     /// is one too many.
     #[must_use]
     pub(crate) fn come_back(&self, inner: &Inner) -> bool {
-        lock(&self.staff).roster.come_back(&inner.sleep)
+        self.enter().roster.come_back(&inner.sleep)
     }
 
     /// A worker, of this index, leaves for the surplus, which it has taken; unless a call lies in rayon, whose
     /// place it fills. Returns whether it leaves.
     pub(crate) fn leave_as_surplus(&self, inner: &Inner, index: usize) -> bool {
-        let mut staff = lock(&self.staff);
+        let mut staff = self.enter();
         let leaves = staff.roster.leave_as_surplus(&inner.sleep, index);
         staff.look_if_stuck(inner);
         leaves
@@ -251,19 +339,19 @@ impl Threads {
 
     /// A call that rayon gave to the thread of this index ends here if it, or another one, was answered already.
     pub(crate) fn take_if_void(&self, index: usize) -> bool {
-        lock(&self.staff).roster.take_if_void(index)
+        self.enter().roster.take_if_void(index)
     }
 
     /// See `block`.
     pub(crate) fn unblock(&self, inner: &Inner) {
-        let mut staff = lock(&self.staff);
+        let mut staff = self.enter();
         staff.roster.unblock();
         staff.look_if_stuck(inner);
     }
 
     /// The calling thread, of this index, becomes a worker, by a call. False if that was answered already.
     pub(crate) fn begin_work(&self, inner: &Inner, index: usize) -> bool {
-        let mut staff = lock(&self.staff);
+        let mut staff = self.enter();
         let begins = staff.roster.begin_work(index);
         staff.look_if_stuck(inner);
         begins
@@ -271,7 +359,7 @@ impl Threads {
 
     /// The pool has stopped, and the calling thread, of this index, goes back to rayon.
     pub(crate) fn end_work(&self, inner: &Inner, index: usize) {
-        let mut staff = lock(&self.staff);
+        let mut staff = self.enter();
         staff.roster.end_work(index);
         staff.look_if_stuck(inner);
     }
@@ -279,7 +367,7 @@ impl Threads {
     /// The calling thread, of this index, falls asleep and goes back to rayon, unless somebody is about to
     /// rouse it: under the lock, so that no call comes between that and the books.
     pub(crate) fn fall_asleep(&self, inner: &Inner, index: usize) -> bool {
-        let mut staff = lock(&self.staff);
+        let mut staff = self.enter();
         let falls = staff.roster.fall_asleep(&inner.sleep, index);
         staff.look_if_stuck(inner);
         falls
@@ -288,19 +376,19 @@ impl Threads {
     /// A thread that is with rayon is busy there with something of ours, and takes up no call meanwhile. It
     /// may be the one that a call under way was meant for.
     pub(crate) fn begin_errand(&self, inner: &Arc<Inner>) {
-        let mut staff = lock(&self.staff);
+        let mut staff = self.enter();
         staff.roster.begin_errand();
         staff.reroute(inner);
     }
 
     pub(crate) fn end_errand(&self) {
-        lock(&self.staff).roster.end_errand();
+        self.enter().roster.end_errand();
     }
 
     /// Has every thread that is not spare look at its mail when it is next in rayon's hands: see
     /// `broadcast.rs`. Starts those that were not started. False if that cannot be.
     pub(crate) fn nudge(&self, inner: &Arc<Inner>) -> bool {
-        let mut staff = lock(&self.staff);
+        let mut staff = self.enter();
         while staff.roster.can_start() {
             if staff.start_next(inner).is_err() {
                 return false;
@@ -319,7 +407,7 @@ impl Threads {
     /// Where a nudge cannot be: has as many threads look as rayon has awake or wakes for this, one of which may
     /// look several times and another not at all.
     pub(crate) fn ask_around(&self) {
-        let staff = lock(&self.staff);
+        let staff = self.enter();
         if let Some(rayon) = &staff.rayon {
             for _ in 0..staff.roster.started() {
                 rayon.spawn(mail::take_question);
@@ -330,7 +418,7 @@ impl Threads {
     /// A call is answered by a thread, of this index, that waits inside rayon, and becomes no worker. False if it
     /// was answered already.
     pub(crate) fn take_call(&self, inner: &Arc<Inner>, index: usize) -> bool {
-        let mut staff = lock(&self.staff);
+        let mut staff = self.enter();
         let is_taken = staff.roster.take_call(index);
         staff.reroute(inner);
         staff.look_if_stuck(inner);
@@ -339,34 +427,36 @@ impl Threads {
 
     /// Lets every thread end that has nothing left to do. No call succeeds after it.
     pub(crate) fn stop(&self, inner: &Inner) {
-        let mut staff = lock(&self.staff);
+        let mut staff = self.enter();
         let rayon = staff.rayon.take();
         staff.roster.close();
         staff.look_if_stuck(inner);
         let recruits = mem::take(&mut staff.recruits);
         let spares = mem::take(&mut staff.spares);
         drop(staff);
+        self.unpark_keeper();
         // Dropping rayon's pools tells their threads to end, and waits for nothing.
         drop((rayon, spares, recruits));
     }
 
     /// Waits for the end of every thread. To be called after `stop`, and not by one of them.
     pub(crate) fn join(&self) {
-        let handles = mem::take(&mut lock(&self.staff).handles);
+        let handles = mem::take(&mut self.enter().handles);
         for handle in handles {
             // A thread of ours does not panic; if it did, there would be nothing to do about it.
             let _ = handle.join();
         }
     }
 
-    /// All threads that were ever started, and how many of them are workers, and spare ones.
+    /// All threads that were ever started, and how many of them are workers that are not spare, and spare ones.
     pub(crate) fn started(&self) -> Started {
-        let staff = lock(&self.staff);
+        let staff = self.enter();
+        let main = staff.roster.started();
+        let keeper = usize::from(self.keeper.get().is_some());
         Started {
             all: staff.handles_made,
-            workers: staff.handles_made - staff.keepers,
-            main: staff.roster.started(),
-            spare: staff.handles_made - staff.roster.started() - staff.keepers,
+            main,
+            spare: staff.handles_made - main - keeper,
         }
     }
 }
@@ -396,7 +486,6 @@ impl AfterCall {
 /// A count of threads.
 pub(crate) struct Started {
     pub(crate) all: usize,
-    pub(crate) workers: usize,
     pub(crate) main: usize,
     pub(crate) spare: usize,
 }
@@ -421,7 +510,39 @@ fn recruit(inner: &Arc<Inner>, threads: usize) -> io::Result<(ThreadPool, Vec<Th
     Ok((rayon, builders))
 }
 
+/// The staff, entered.
+struct Desk<'a> {
+    threads: &'a Threads,
+    /// Always there: it is given to the condition variable while its thread waits.
+    staff: Option<MutexGuard<'a, Staff>>,
+}
+
+impl Deref for Desk<'_> {
+    type Target = Staff;
+
+    fn deref(&self) -> &Staff {
+        self.staff.as_ref().unwrap_or_else(|| unreachable!())
+    }
+}
+
+impl DerefMut for Desk<'_> {
+    fn deref_mut(&mut self) -> &mut Staff {
+        self.staff.as_mut().unwrap_or_else(|| unreachable!())
+    }
+}
+
 impl Staff {
+    /// To be called after each change of the roster that can change the answer.
+    fn look_if_stuck(&mut self, inner: &Inner) {
+        let stuck = self.roster.is_stuck();
+        if stuck != self.stuck {
+            self.stuck = stuck;
+            stuck::set(inner, stuck);
+        }
+    }
+}
+
+impl Desk<'_> {
     /// Calls a thread. What is left to do needs the lock not to be held.
     fn call(&mut self, inner: &Arc<Inner>) -> AfterCall {
         let was_watched = self.roster.is_watched();
@@ -469,15 +590,6 @@ impl Staff {
         true
     }
 
-    /// To be called after each change of the roster that can change the answer.
-    fn look_if_stuck(&mut self, inner: &Inner) {
-        let stuck = self.roster.is_stuck();
-        if stuck != self.stuck {
-            self.stuck = stuck;
-            stuck::set(inner, stuck);
-        }
-    }
-
     /// Starts the next thread that is not spare.
     fn start_next(&mut self, inner: &Arc<Inner>) -> io::Result<()> {
         let Some(builder) = self.recruits.pop() else {
@@ -521,24 +633,26 @@ impl Staff {
         inner: &Arc<Inner>,
         recruit: Recruit,
     ) -> Result<(), (io::Error, Option<Recruit>)> {
-        let name = format!("{}-{}", inner.settings.name, recruit.index);
+        let settings = &inner.settings;
+        let name = name_of_thread(&settings.name, &format!("-{}", recruit.index));
         let mut builder = thread::Builder::new().name(name);
-        if let Some(bytes) = inner.settings.stack_size {
+        if let Some(bytes) = settings.stack_size {
             builder = builder.stack_size(bytes);
         }
         // A thread that cannot be started takes its closure with it; what the closure needs waits
         // outside, for the next try.
         let parcel = Arc::new(Mutex::new(Some(recruit)));
-        let started = {
+        let life = {
             let parcel = Arc::clone(&parcel);
             let inner = Arc::clone(inner);
-            builder.spawn(move || {
+            move || {
                 let recruit = lock(&parcel).take();
                 if let Some(recruit) = recruit {
                     recruit.serve(inner);
                 }
-            })
+            }
         };
+        let started = self.start_as_builder(builder, Box::new(life));
         self.roster.system_has(started.is_ok());
         match started {
             Ok(handle) => {
@@ -553,6 +667,57 @@ impl Staff {
             }
         }
     }
+
+    /// Starts a thread that is as the one that called `build`: by the keeper, or on that thread itself.
+    fn start_as_builder(
+        &mut self,
+        builder: thread::Builder,
+        life: Box<dyn FnOnce() + Send>,
+    ) -> io::Result<JoinHandle<()>> {
+        let threads = self.threads;
+        let Some(keeper) = threads.keeper.get().filter(|_| !threads.is_kept_here()) else {
+            return builder.spawn(life);
+        };
+        self.start = Start::Ordered(builder, life);
+        keeper.unpark();
+        // It may wait to enter.
+        threads.changed.notify_all();
+        loop {
+            self.staff = self.staff.take().map(|staff| threads.wait(staff));
+            match mem::replace(&mut self.start, Start::None) {
+                Start::Done(outcome) => {
+                    threads.changed.notify_all();
+                    return outcome;
+                }
+                other => self.start = other,
+            }
+        }
+    }
+
+    /// Starts the keeper.
+    fn start_keeper(&mut self, inner: &Arc<Inner>) -> io::Result<()> {
+        let name = name_of_thread(&inner.settings.name, "-keeper");
+        let builder = thread::Builder::new().name(name).stack_size(KEEPER_STACK);
+        let own = Arc::clone(inner);
+        let handle = builder.spawn(move || {
+            own.threads.keep(&own);
+            own.life.thread_exited();
+        })?;
+        // There is one build.
+        let _ = self.threads.keeper.set(handle.thread().clone());
+        self.handles.push(handle);
+        self.handles_made += 1;
+        Ok(())
+    }
+}
+
+/// The name of a thread: the pool's, cut where the system would cut what comes after it.
+fn name_of_thread(pool: &str, suffix: &str) -> String {
+    let mut room = pool.len().min(NAME_BYTES.saturating_sub(suffix.len()));
+    while !pool.is_char_boundary(room) {
+        room -= 1;
+    }
+    format!("{}{suffix}", &pool[..room])
 }
 
 impl Recruit {
@@ -575,6 +740,29 @@ impl Recruit {
             inner.post.close(index);
             run_hook(&inner.hooks.exit);
         });
-        inner.life.thread_exited(true);
+        inner.life.thread_exited();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_is_cut_before_the_number() {
+        for (pool, suffix, name) in [
+            ("adaptive", "-32767", "adaptive-32767"),
+            ("adaptive", "-keeper", "adaptive-keeper"),
+            ("adaptive-pool", "-9", "adaptive-pool-9"),
+            ("adaptive-pool", "-10", "adaptive-poo-10"),
+            // Not within a character.
+            (
+                "\u{e4}\u{e4}\u{e4}\u{e4}\u{e4}\u{e4}\u{e4}",
+                "-7",
+                "\u{e4}\u{e4}\u{e4}\u{e4}\u{e4}\u{e4}-7",
+            ),
+        ] {
+            assert_eq!(name_of_thread(pool, suffix), name);
+        }
     }
 }

@@ -53,7 +53,7 @@ fn workers_as_they_may_be_written() {
         let pool = Pool::builder().workers(workers).build().unwrap();
         let shown = format!("workers: {least}..={most}");
         assert!(format!("{pool:?}").contains(&shown), "{pool:?}");
-        assert_eq!(pool.metrics().threads, least as u64);
+        assert_eq!(pool.metrics().threads, KEEPER + least as u64);
     }
     let pool = Pool::new().unwrap();
     let shown = format!("{pool:?}");
@@ -131,10 +131,10 @@ fn name() {
 
 #[test]
 fn stack_size() {
-    let rule = "a stack has at least 16384 bytes";
+    let rule = "a stack has at least 65536 bytes";
     let of = |bytes| message(Pool::builder().stack_size(bytes));
     assert_eq!(of(0), format!("stack_size = 0: {rule}"));
-    assert_eq!(of(16_383), format!("stack_size = 16383: {rule}"));
+    assert_eq!(of(65_535), format!("stack_size = 65535: {rule}"));
 }
 
 /// Failure 23, the first half: a stack that no system gives.

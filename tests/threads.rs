@@ -27,7 +27,7 @@ fn s4_the_minimum_is_started_at_build_and_the_others_when_needed() {
     watched(|| {
         let builder = eager().workers(1..=3).max_threads(5).capacity(8);
         let pool = builder.name("s4-first").build().unwrap();
-        assert_eq!(pool.metrics().threads, 1);
+        assert_eq!(pool.metrics().threads, KEEPER + 1);
         assert_eq!(pool.metrics().per_worker.len(), 3);
         // One job at a time needs one thread.
         for _ in 0..200 {
@@ -35,18 +35,17 @@ fn s4_the_minimum_is_started_at_build_and_the_others_when_needed() {
         }
         let mut held = vec![occupy(&pool)];
         held.push(occupy(&pool));
-        assert!(pool.metrics().threads >= 2);
+        assert!(pool.metrics().threads >= KEEPER + 2);
         held.push(occupy(&pool));
-        assert_eq!(pool.metrics().threads, 3);
+        assert_eq!(pool.metrics().threads, KEEPER + 3);
         assert_eq!(pool.metrics().workers_busy, 3);
         // No more than the maximum, however much there is to do.
         for _ in 0..8 {
             pool.try_spawn(|| ()).unwrap();
         }
         assert!(pool.try_spawn(|| ()).is_err());
-        assert_eq!(pool.metrics().threads, 3);
-        // And the keeper.
-        assert!((3..=4).contains(&threads_named("s4-first")));
+        assert_eq!(pool.metrics().threads, KEEPER + 3);
+        assert_eq!(threads_named("s4-first"), 4);
     });
 }
 
@@ -64,7 +63,7 @@ fn s4_an_idle_thread_is_called_in_again() {
             wait_until(|| pool.metrics().workers_busy == 0);
         }
         let threads = pool.metrics().threads;
-        assert_eq!(threads, 4, "one for each worker in service");
+        assert_eq!(threads, KEEPER + 4, "one for each worker in service");
     });
 }
 
@@ -241,12 +240,15 @@ fn the_stack_is_as_large_as_asked_for() {
     });
 }
 
+/// The smallest that is accepted; `tests/builder.rs` holds that.
+const SMALLEST: usize = 64 << 10;
+
 #[test]
 fn the_smallest_stack_is_enough_for_a_small_job() {
     let name = "the_smallest_stack_is_enough_for_a_small_job";
     survives_in_child(name, || {
         watched(|| {
-            let pool = Pool::builder().workers(2).stack_size(64 << 10);
+            let pool = Pool::builder().workers(2).stack_size(SMALLEST);
             let pool = pool.build().unwrap();
             let jobs: Vec<_> = (0..100).map(|n| pool.submit(move || n).unwrap()).collect();
             assert!(
@@ -254,6 +256,107 @@ fn the_smallest_stack_is_enough_for_a_small_job() {
                     .enumerate()
                     .all(|(n, job)| job.join().unwrap() == n)
             );
+        });
+    });
+}
+
+/// All that a job may call, in such numbers that deques grow, others steal, and crossbeam puts its garbage aside.
+fn call_all(pool: &'static Pool) {
+    const MANY: usize = 3_000;
+
+    (0..MANY).for_each(|_| pool.spawn(|| ()).unwrap());
+    let handles: Vec<_> = (0..500).map(|n| pool.submit(move || n).unwrap()).collect();
+    handles
+        .into_iter()
+        .for_each(|handle| assert!(handle.join().is_ok()));
+    pool.scope(|s| {
+        (0..MANY).for_each(|_| s.spawn(|s| s.spawn(|_| ())));
+        assert_eq!(s.map(0..500, |n| n).count(), 500);
+    });
+    assert_eq!(pool.map(0..MANY, |n| n).count(), MANY);
+    assert_eq!(pool.map_unordered(0..MANY, |n| n).count(), MANY);
+    pool.for_each(0..MANY, |_| ());
+    pool.join(|| pool.join(|| (), || ()), || pool.install(|| ()));
+    pool.broadcast(|_| ());
+    assert!(pool.metrics().completed > 0);
+}
+
+#[test]
+#[cfg(not(miri))]
+fn the_smallest_stack_is_enough_for_all_that_a_job_calls() {
+    let name = "the_smallest_stack_is_enough_for_all_that_a_job_calls";
+    survives_in_child(name, || {
+        watched(|| {
+            for (workers, capacity) in [(1, 1), (2, 4096), (3, 64)] {
+                let builder = eager().workers(1..=workers).capacity(capacity);
+                let builder = builder.stack_size(SMALLEST);
+                let builder = builder.start_handler(|_| ()).exit_handler(|_| ());
+                let pool: &'static Pool = Box::leak(Box::new(builder.build().unwrap()));
+                for _ in 0..3 {
+                    pool.submit(move || call_all(pool)).unwrap().join().unwrap();
+                    thread::scope(|s| {
+                        s.spawn(|| call_all(pool));
+                        s.spawn(|| call_all(pool));
+                    });
+                }
+                pool.shutdown();
+                assert_conserved(pool);
+            }
+        });
+    });
+}
+
+/// The names of this process's threads that begin so, as the system keeps them.
+#[cfg(all(target_os = "linux", not(miri)))]
+fn names_in_the_system(prefix: &str) -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let name = |path: std::path::PathBuf| std::fs::read_to_string(path.join("comm")).ok();
+    let names = tasks.filter_map(|task| name(task.ok()?.path()));
+    let names = names.map(|name| name.trim_end().to_owned());
+    names.filter(|name| name.starts_with(prefix)).collect()
+}
+
+/// The system keeps 15 bytes of a name.
+#[test]
+#[cfg(all(target_os = "linux", not(miri)))]
+fn threads_can_be_told_apart_by_what_the_system_keeps_of_their_names() {
+    let name = "threads_can_be_told_apart_by_what_the_system_keeps_of_their_names";
+    // No other test's pools.
+    survives_in_child(name, || {
+        watched(|| {
+            for (given, kept) in [
+                (None, "adaptive"),
+                (Some("short"), "short"),
+                (Some("a name that is longer than that"), "a name t"),
+                // The cut would be within a character.
+                (
+                    Some("ein l\u{e4}\u{e4}\u{e4}\u{e4}ngerer Name"),
+                    "ein l\u{e4}",
+                ),
+            ] {
+                let builder = Pool::builder().workers(12).capacity(12);
+                let pool = match given {
+                    Some(name) => builder.name(name).build().unwrap(),
+                    None => builder.build().unwrap(),
+                };
+                let barrier = Arc::new(std::sync::Barrier::new(13));
+                let wait = || {
+                    let barrier = Arc::clone(&barrier);
+                    move || {
+                        barrier.wait();
+                    }
+                };
+                let jobs: Vec<_> = (0..12).map(|_| pool.submit(wait()).unwrap()).collect();
+                wait_until(|| names_in_the_system(kept).len() >= 13);
+                let names = names_in_the_system(kept);
+                let distinct: BTreeSet<_> = names.iter().collect();
+                assert_eq!((names.len(), distinct.len()), (13, 13), "{names:?}");
+                let has = |suffix: &str| names.iter().any(|name| name.ends_with(suffix));
+                assert!((0..12).all(|index| has(&format!("-{index}"))), "{names:?}");
+                assert!(has("-keeper"), "{names:?}");
+                wait()();
+                jobs.into_iter().for_each(|job| job.join().unwrap());
+            }
         });
     });
 }

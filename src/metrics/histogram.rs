@@ -114,7 +114,7 @@ impl Histogram {
 
     fn buckets(&self) -> &Buckets {
         self.buckets.get_or_init(|| {
-            // Made on the heap: a thread of the pool may have a stack of 16 KiB.
+            // Made on the heap: a thread of the pool may have a stack of 64 KiB.
             let buckets: Box<[AtomicU64]> = (0..BUCKETS).map(|_| AtomicU64::new(0)).collect();
             buckets.try_into().expect("as many as were made")
         })

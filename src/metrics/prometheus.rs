@@ -138,7 +138,7 @@ static FAMILIES: &[Family] = &[
     ),
     gauge(
         "adaptive_pool_threads",
-        "Threads for workers that were started, and have not ended.",
+        "Threads that were started, and have not ended.",
         |seen| seen.threads,
     ),
     counter(

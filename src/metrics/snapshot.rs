@@ -45,8 +45,8 @@ pub struct Snapshot {
     pub workers_idle: u64,
     /// Workers that were called in once, and are not in service now.
     pub workers_parked: u64,
-    /// Threads for workers that were started, and have not ended. (A pool with a range may have one more, which
-    /// keeps the time for its scaling.)
+    /// Threads that were started, and have not ended: those for workers, and one more, which starts threads and keeps the
+    /// scaling's time.
     pub threads: u64,
 
     /// Jobs that were submitted: admitted or rejected.
@@ -178,7 +178,7 @@ impl Snapshot {
             workers_busy: busy,
             workers_idle: in_service.saturating_sub(busy),
             workers_parked: (scaled.most as u64).saturating_sub(in_service),
-            threads: threads.workers.saturating_sub(inner.life.workers_exited()) as u64,
+            threads: threads.all.saturating_sub(inner.life.threads_exited()) as u64,
             submitted: admitted
                 + sums.rejected_full
                 + sums.rejected_timed_out

@@ -21,6 +21,9 @@ use std::{
 
 use adaptive_pool::Pool;
 
+/// The thread of a pool that is not for workers: it starts the others.
+pub const KEEPER: u64 = 1;
+
 /// Runs `test` on its own thread, and fails if it does not end within a minute, or the seconds of
 /// the environment's `WATCHDOG`.
 pub fn watched(test: impl FnOnce() + Send + 'static) {
