@@ -30,6 +30,7 @@ stock_no_recall           admission::stock::model::a5_who_waits_gets_what_lies_i
 stock_open                admission::stock::model::d2_nothing_is_spent_after_the_end
 admission_no_hold         drain::model::d1_a_permit_that_is_kept_does_not_hold_up_the_end
 admission_stop_blind      drain::model::d2_the_job_of_a_permit_is_run_once_while_the_pool_ends
+admission_overdraw_blind  drain::model::d2_a_job_over_the_bound_is_run_or_refused_while_the_pool_ends
 admission_stop_twice      drain::model::d3_a_pool_that_two_close_stops_once
 admission_unused_first    drain::model::d1_a_permit_that_is_dropped_leaves_the_others_counted
 alike_keep_value          alike::model::m1_a_run_that_is_written_down_is_read_once

@@ -82,10 +82,14 @@ impl<const JOBS: usize> Pool<JOBS> {
 
     /// The worker's loop, up to its end.
     fn work(&self) {
+        self.work_with(|| assert!(!self.admission.release_from(0)));
+    }
+
+    fn work_with(&self, begin: impl Fn()) {
         self.sleep.enroll(0);
         loop {
             while let Some(_job) = self.queue.take() {
-                assert!(!self.admission.release_from(0));
+                begin();
                 self.ran.fetch_add(1, Relaxed);
                 bump(&self.ended);
             }
@@ -119,6 +123,23 @@ impl<const JOBS: usize> Pool<JOBS> {
         self.ran.fetch_add(1, Relaxed);
         self.ended_elsewhere.fetch_add(1, Ordering::Release);
         self.look_if_drained();
+    }
+
+    /// A job over the bound, by `Inner::overdraw` and `enqueue_overdrawn`; refused, it is dropped.
+    fn submit_overdrawn(&self, job: usize) -> bool {
+        let count = || {
+            self.inlined.fetch_add(1, Ordering::Release);
+        };
+        let is_counted = self.admission.overdraw(false, count).is_ok();
+        if is_counted {
+            self.enqueue(job);
+        }
+        is_counted
+    }
+
+    /// The worker's loop, where jobs have no places.
+    fn work_overdrawn(&self) {
+        self.work_with(|| ())
     }
 
     /// Everybody has returned: the books are closed, and nothing is left.
@@ -265,5 +286,20 @@ fn d1_a_permit_that_is_dropped_leaves_the_others_counted() {
         dropper.join().unwrap();
         worker.join().unwrap();
         pool.assert_ended(1);
+    });
+}
+
+/// R1, D2: a job is queued over the bound while the pool ends: the worker runs it, or it is refused. Kills
+/// `admission_overdraw_blind`.
+#[test]
+fn d2_a_job_over_the_bound_is_run_or_refused_while_the_pool_ends() {
+    explore(|| {
+        let pool = Pool::<1>::new(1);
+        let worker = start(&pool, Pool::work_overdrawn);
+        let submitter = start(&pool, |pool| usize::from(pool.submit_overdrawn(0)));
+        pool.close();
+        let admitted = submitter.join().unwrap();
+        worker.join().unwrap();
+        pool.assert_ended(admitted);
     });
 }

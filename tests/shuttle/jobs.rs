@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use adaptive_pool::SubmitError;
+use adaptive_pool::{Pool, SubmitError};
 use shuttle::future;
 
 use crate::explore::{Tally, check, explore, explore_in_time, small, together};
@@ -184,5 +184,56 @@ fn a8_jobs_that_submit_into_a_full_queue_run_inline() {
         let report = pool.shutdown();
         assert_eq!(ran.get(), 4);
         check(&pool, report);
+    });
+}
+
+/// A8: chains, whose links run in place, are kept, or are deferred, beside a thread that fills the queue.
+#[test]
+fn a8_jobs_over_the_bound_are_run_once() {
+    fn chain(pool: &Arc<Pool>, ran: &Tally, links: usize) {
+        ran.add();
+        if links == 0 {
+            return;
+        }
+        for _ in 0..2 {
+            let (own, tally) = (Arc::downgrade(pool), ran.clone());
+            let job = move || {
+                let Some(pool) = own.upgrade() else { return };
+                chain(&pool, &tally, links - 1);
+            };
+            match links % 2 {
+                0 => pool.spawn(job).unwrap(),
+                _ => drop(pool.submit(job).unwrap().join()),
+            }
+        }
+        let tally = ran.clone();
+        let deferred = pool.admit().deferred();
+        deferred.spawn(move || tally.add()).unwrap();
+    }
+    explore("a8_jobs_over_the_bound_are_run_once", || {
+        let pool = Arc::new(small(2, 1).build().unwrap());
+        let ran = Tally::default();
+        let filler = || {
+            for _ in 0..2 {
+                pool.spawn(ran.job()).unwrap();
+            }
+        };
+        let bringer = || {
+            let (own, tally) = (Arc::clone(&pool), ran.clone());
+            pool.submit(move || chain(&own, &tally, 3))
+                .unwrap()
+                .join()
+                .unwrap();
+        };
+        together(&[&filler, &bringer]);
+        // A link that is left waits for no handle of ours.
+        while pool.metrics().completed < pool.metrics().admitted {
+            shuttle::thread::yield_now();
+        }
+        let report = pool.shutdown();
+        // 15 links, of which 7 have brought others, and one more job each; and the filler's.
+        assert_eq!(ran.get(), 15 + 7 + 2);
+        check(&pool, report);
+        assert_eq!(pool.metrics().overdrawn_now, 0);
     });
 }
