@@ -200,6 +200,22 @@ impl Inner {
         if self.scaler.is_due(self) {
             self.scaler.look(self);
         }
+        if self.scaler.is_unwatched() && self.sleep.all_run() {
+            self.scaler.watch(self);
+        }
+    }
+
+    /// To be called by a worker that was idle and is not any more: if it was the last, and jobs wait, the keeper
+    /// watches them.
+    pub(crate) fn is_busy_again(&self) {
+        if self.scaler.is_unwatched() && self.sleep.all_run() && !self.queue.is_empty() {
+            self.scaler.watch(self);
+        }
+    }
+
+    /// How many jobs have started, or were given up.
+    pub(crate) fn started(&self) -> u64 {
+        self.admission.given_back()
     }
 
     /// Looks at the queues once more, after a call was taken back that kept others from being sent, or by one

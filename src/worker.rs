@@ -17,6 +17,11 @@
 //! whether its own wait is over. If nobody has taken it for [`HOPPING`], all other threads are busy:
 //! then the waiting thread runs **one** job itself, as rayon itself would do in its place, and looks
 //! at its wait again. So the job is not stranded, and the wait is not either.
+//!
+//! **Help.** A worker that waits inside another rayon pool counts as running, and no call is sent for what comes back from
+//! there. When jobs wait and none starts (`scaler.rs` watches that), *help* is sent into each of rayon's pools: a call that
+//! makes nobody a worker, and has no place. Who takes it up within a job, and so in a wait of rayon's, runs one job, and
+//! sends it on to itself while there are more. Anybody else drops it.
 
 mod current;
 mod thefts;
@@ -57,11 +62,16 @@ const BRIEF: Duration = Duration::from_micros(100);
 /// rayon wakes comes in a tenth of that.
 const HOPPING: Duration = Duration::from_micros(500);
 
+/// For how long help is good, after it was sent: some time slices, in which a thread that rayon wakes gets a core.
+const HELP: Duration = Duration::from_millis(20);
+
 /// What a call is for.
 #[derive(Clone, Copy)]
 pub(crate) enum Errand {
     /// To become a worker. It was sent on since the given moment.
     Work(Option<Instant>),
+    /// To run jobs that wait in vain, until then, on a thread that waits inside rayon.
+    Help(Instant),
     /// To see where the thread is. It is a call because the depth of the base is that of calls.
     Look(Look),
 }
@@ -80,6 +90,7 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
     };
     let since = match errand {
         Errand::Work(since) => since,
+        Errand::Help(until) => return help(&inner, current, until),
         Errand::Look(look) => {
             let at_base = !current.in_loop.get() && current.is_at_base();
             return look.answer(current, at_base);
@@ -130,6 +141,31 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
     }
     let duty = inner.sleep.leave_service(|| !inner.queue.is_empty());
     inner.fulfil(duty);
+}
+
+/// Runs a job on top of a wait inside rayon, within a job: all workers may be in such waits, and nobody else may come.
+/// Elsewhere the thread comes to the jobs by itself. What was sent long ago is void: who is in a wait takes it up at
+/// once.
+fn help(inner: &Arc<Inner>, current: &Current, until: Instant) {
+    inner.threads.take_help(current.seat.index);
+    let waits = current.in_loop.get() && current.has_deques();
+    if !waits || Instant::now() > until {
+        return;
+    }
+    let Some(job) = inner.queue.take_any() else {
+        return;
+    };
+    execute(current, job);
+    inner.look_if_drained();
+    if !inner.queue.is_empty() && inner.threads.begin_help(current.seat.index) {
+        // The wait looks first whether it is over.
+        rayon_core::spawn(call(Arc::clone(inner), help_from_now_on()));
+    }
+}
+
+/// Help that is sent now.
+pub(crate) fn help_from_now_on() -> Errand {
+    Errand::Help(Instant::now() + HELP)
 }
 
 #[inline]
@@ -298,6 +334,7 @@ fn search(current: &Current, ran_dry: bool) -> Next {
     if let Some(job) = look_for_job(current, ran_dry) {
         let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
         inner.fulfil(duty);
+        inner.is_busy_again();
         execute(current, job);
         return Next::Look;
     }

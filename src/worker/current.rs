@@ -447,6 +447,7 @@ impl<'p> Current<'p> {
         if !inner.sleep.return_to_service() && inner.threads.come_back(inner) {
             inner.look_again();
         }
+        inner.is_busy_again();
     }
 
     /// Runs `f`, at the base of the loop, which runs what rayon has: it may take long, and may even wait for
