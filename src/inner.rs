@@ -208,7 +208,17 @@ impl Inner {
     /// To be called by a worker that was idle and is not any more: if it was the last, and jobs wait, the keeper
     /// watches them.
     pub(crate) fn is_busy_again(&self) {
-        if self.scaler.is_unwatched() && self.sleep.all_run() && !self.queue.is_empty() {
+        if !self.scaler.is_unwatched() || !self.sleep.all_run() {
+            return;
+        }
+        let mut jobs_wait = false;
+        // Its fence pairs with those of a push, which may have found the caller searching.
+        let duty = self.sleep.look_again(|| {
+            jobs_wait = !self.queue.is_empty();
+            jobs_wait
+        });
+        self.fulfil(duty);
+        if jobs_wait {
             self.scaler.watch(self);
         }
     }

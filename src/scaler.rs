@@ -26,9 +26,9 @@
 //! **Starvation.** A worker may wait inside another rayon pool for what comes back to this one: it counts as running, so that
 //! nobody is called, and all workers may do so. So while jobs wait and all workers run, the pool is *watched*: a push that finds
 //! all running, or a worker that leaves jobs behind as the last that was idle, has the keeper look after [`PATIENCE`]. If
-//! no job has started since, the keeper sends *help* to rayon (`worker.rs`), which a thread takes up that waits there, and
-//! looks again soon: what comes back has often more to bring. Otherwise it looks after a pause that doubles up to
-//! [`PAUSE_MAX`]. It ends the watch when the queue is empty: it takes the
+//! no job has started since, the keeper sends *help* to rayon (`worker.rs`), which lies there until a thread takes it up that
+//! waits in rayon. The pauses between two looks double; after help has run a job the next is the shortest, since what comes
+//! back has often more to bring. It ends the watch when the queue is empty: it takes the
 //! flag back, has a heavy fence, and looks once more; a push has its own fence before it looks at the flag.
 //!
 //! **The timer** is the *keeper*, a thread that has more to do: see `threads.rs`. It sleeps until the one moment that
@@ -57,6 +57,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_millis(10);
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(80);
+/// The longest while no job starts: help lies ready then.
+const PAUSE_IN_VAIN: Duration = Duration::from_secs(1);
 
 /// A mark that is never passed.
 const NEVER: u64 = u64::MAX;
@@ -79,6 +81,8 @@ pub(crate) struct Scaler {
     start: Instant,
     marks: CachePadded<Marks>,
     state: Mutex<State>,
+    /// Help has run a job since the last look.
+    has_helped: AtomicBool,
     /// One change of the range at a time.
     resizing: Mutex<()>,
 }
@@ -146,6 +150,7 @@ impl Scaler {
                 scale_ups: 0,
                 parks: 0,
             }),
+            has_helped: AtomicBool::new(false),
             resizing: Mutex::new(()),
         }
     }
@@ -194,6 +199,25 @@ impl Scaler {
         }
     }
 
+    /// A thread that waits inside rayon runs a job by help.
+    pub(crate) fn help_runs(&self) {
+        self.has_helped.store(true, Ordering::Relaxed);
+    }
+
+    /// A thread that waits inside rayon has found help there that was sent long ago, and jobs have started since: maybe
+    /// they do not any more.
+    pub(crate) fn found_old_help(&self, inner: &Inner) {
+        let mut state = lock(&self.state);
+        let soon = self.now() + PATIENCE;
+        if let Some(watch) = &mut state.watch {
+            if soon < watch.at {
+                watch.at = soon;
+                watch.started = inner.started();
+                state.wake_keeper_at(inner, Some(soon));
+            }
+        }
+    }
+
     /// By the keeper. Returns whether jobs wait in vain.
     fn look_for_starvation(&self, inner: &Inner) -> bool {
         let mut state = lock(&self.state);
@@ -214,10 +238,11 @@ impl Scaler {
             self.marks.is_watched.store(true, Ordering::Relaxed);
             let started = inner.started();
             is_starved = started == watch.started;
-            state.pause = if is_starved {
+            let longest = if is_starved { PAUSE_IN_VAIN } else { PAUSE_MAX };
+            state.pause = if self.has_helped.swap(false, Ordering::Relaxed) {
                 PAUSE_MIN
             } else {
-                PAUSE_MAX.min(state.pause * 2)
+                longest.min(state.pause * 2)
             };
             watch = Watch {
                 at: now + state.pause,

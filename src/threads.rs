@@ -441,7 +441,10 @@ impl Threads {
         helps.resize(1 + staff.spares.len(), false);
         for (pool, lies) in std::iter::once(rayon).chain(&staff.spares).zip(&mut helps) {
             if !mem::replace(lies, true) {
-                pool.spawn(worker::call(Arc::clone(inner), worker::help_from_now_on()));
+                pool.spawn(worker::call(
+                    Arc::clone(inner),
+                    worker::help_from_now_on(inner),
+                ));
             }
         }
         staff.helps = helps;

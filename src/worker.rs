@@ -62,7 +62,8 @@ const BRIEF: Duration = Duration::from_micros(100);
 /// rayon wakes comes in a tenth of that.
 const HOPPING: Duration = Duration::from_micros(500);
 
-/// For how long help is good, after it was sent: some time slices, in which a thread that rayon wakes gets a core.
+/// For how long help is good, after it was sent, although other jobs have started meanwhile: some time slices, in which a
+/// thread that rayon wakes gets a core.
 const HELP: Duration = Duration::from_millis(20);
 
 /// What a call is for.
@@ -70,10 +71,17 @@ const HELP: Duration = Duration::from_millis(20);
 pub(crate) enum Errand {
     /// To become a worker. It was sent on since the given moment.
     Work(Option<Instant>),
-    /// To run jobs that wait in vain, until then, on a thread that waits inside rayon.
-    Help(Instant),
+    /// To run jobs that wait in vain, on a thread that waits inside rayon.
+    Help(Help),
     /// To see where the thread is. It is a call because the depth of the base is that of calls.
     Look(Look),
+}
+
+/// Until when help is good in any case, and how many jobs had started when it was sent.
+#[derive(Clone, Copy)]
+pub(crate) struct Help {
+    until: Instant,
+    started: u64,
 }
 
 /// What a call does on the thread that takes it up.
@@ -90,7 +98,7 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
     };
     let since = match errand {
         Errand::Work(since) => since,
-        Errand::Help(until) => return help(&inner, current, until),
+        Errand::Help(sent) => return help(&inner, current, sent),
         Errand::Look(look) => {
             let at_base = !current.in_loop.get() && current.is_at_base();
             return look.answer(current, at_base);
@@ -134,6 +142,7 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
     let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
     inner.fulfil(duty);
     if let Some(job) = job {
+        inner.is_busy_again();
         current.hops.set(current.hops.get() + 1);
         execute(current, job);
         current.hops.set(current.hops.get() - 1);
@@ -144,28 +153,34 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
 }
 
 /// Runs a job on top of a wait inside rayon, within a job: all workers may be in such waits, and nobody else may come.
-/// Elsewhere the thread comes to the jobs by itself. What was sent long ago is void: who is in a wait takes it up at
-/// once.
-fn help(inner: &Arc<Inner>, current: &Current, until: Instant) {
+/// Elsewhere the thread comes to the jobs by itself. What was sent long ago is void, if jobs have started since.
+fn help(inner: &Arc<Inner>, current: &Current, sent: Help) {
     inner.threads.take_help(current.seat.index);
     let waits = current.in_loop.get() && current.has_deques();
-    if !waits || Instant::now() > until {
+    if !waits {
         return;
+    }
+    if Instant::now() > sent.until && inner.started() != sent.started {
+        return inner.scaler.found_old_help(inner);
     }
     let Some(job) = inner.queue.take_any() else {
         return;
     };
+    inner.scaler.help_runs();
     execute(current, job);
     inner.look_if_drained();
     if !inner.queue.is_empty() && inner.threads.begin_help(current.seat.index) {
         // The wait looks first whether it is over.
-        rayon_core::spawn(call(Arc::clone(inner), help_from_now_on()));
+        rayon_core::spawn(call(Arc::clone(inner), help_from_now_on(inner)));
     }
 }
 
 /// Help that is sent now.
-pub(crate) fn help_from_now_on() -> Errand {
-    Errand::Help(Instant::now() + HELP)
+pub(crate) fn help_from_now_on(inner: &Inner) -> Errand {
+    Errand::Help(Help {
+        until: Instant::now() + HELP,
+        started: inner.started(),
+    })
 }
 
 #[inline]
@@ -409,6 +424,7 @@ fn lie_down(current: &Current) -> Next {
         DozeEnd::Roused if inner.post.has_mail(index) => {
             let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
             inner.fulfil(duty);
+            inner.is_busy_again();
             Next::Look
         }
         DozeEnd::Roused => Next::Search { ran_dry: false },
