@@ -93,6 +93,8 @@ pub(crate) struct Inner {
     pub(crate) hooks: Arc<Hooks>,
     /// How deep in the stack a call is taken from rayon's main loop: see `worker/current.rs`.
     pub(crate) base_depth: AtomicUsize,
+    /// Places in service that are filled on top of others, on threads that wait inside rayon: see `worker.rs`.
+    pub(crate) hopping: AtomicUsize,
     /// The number of the process that has its threads.
     process: usize,
     me: Weak<Inner>,
@@ -144,6 +146,7 @@ impl Inner {
             settings,
             hooks,
             base_depth: AtomicUsize::new(0),
+            hopping: AtomicUsize::new(0),
             process: process::number(),
             me: Weak::clone(me),
         })

@@ -21,7 +21,7 @@
 //! **Help.** A worker that waits inside another rayon pool counts as running, and no call is sent for what comes back from
 //! there. When jobs wait and none starts (`scaler.rs` watches that), *help* is sent into each of rayon's pools: a call that
 //! makes nobody a worker, and has no place. Who takes it up within a job, and so in a wait of rayon's, runs one job, and
-//! sends it on to itself while there are more. Anybody else drops it.
+//! sends it on to itself while there are more.
 
 mod current;
 mod thefts;
@@ -38,7 +38,7 @@ use crate::{
     mail::{self, Look},
     queue::Spared,
     sleep::DozeEnd,
-    sync::{Instant, rayon_core, thread},
+    sync::{Instant, Ordering, rayon_core, thread},
 };
 
 /// How long a worker dozes before it lets rayon have its thread. A doze is cheaper to end than
@@ -82,6 +82,8 @@ pub(crate) enum Errand {
 pub(crate) struct Help {
     until: Instant,
     started: u64,
+    /// Until when it is sent on.
+    hops_until: Option<Instant>,
 }
 
 /// What a call does on the thread that takes it up.
@@ -98,7 +100,10 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
     };
     let since = match errand {
         Errand::Work(since) => since,
-        Errand::Help(sent) => return help(&inner, current, sent),
+        Errand::Help(sent) => {
+            let at_base = !current.in_loop.get() && current.is_at_base();
+            return help(&inner, current, sent, at_base);
+        }
         Errand::Look(look) => {
             let at_base = !current.in_loop.get() && current.is_at_base();
             return look.answer(current, at_base);
@@ -144,7 +149,9 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
     if let Some(job) = job {
         inner.is_busy_again();
         current.hops.set(current.hops.get() + 1);
+        inner.hopping.fetch_add(1, Ordering::Relaxed);
         execute(current, job);
+        inner.hopping.fetch_sub(1, Ordering::Relaxed);
         current.hops.set(current.hops.get() - 1);
         inner.look_if_drained();
     }
@@ -153,11 +160,26 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
 }
 
 /// Runs a job on top of a wait inside rayon, within a job: all workers may be in such waits, and nobody else may come.
-/// Elsewhere the thread comes to the jobs by itself. What was sent long ago is void, if jobs have started since.
-fn help(inner: &Arc<Inner>, current: &Current, sent: Help) {
-    inner.threads.take_help(current.seat.index);
+/// What was sent long ago is void, if jobs have started since.
+///
+/// A thread that does not wait sends it on for a moment: rayon has woken it in place of one that does. But if a thread
+/// fills two places, because it has answered a call, then this one may run a job in its place.
+fn help(inner: &Arc<Inner>, current: &Current, sent: Help, at_base: bool) {
+    let index = current.seat.index;
     let waits = current.in_loop.get() && current.has_deques();
-    if !waits {
+    let is_idle = !current.in_loop.get() && index < inner.settings.workers_max;
+    let stands_in = is_idle && at_base && inner.hopping.load(Ordering::Relaxed) > 0;
+    if is_idle && !stands_in {
+        let until = sent.hops_until.unwrap_or_else(|| Instant::now() + HOPPING);
+        if Instant::now() < until {
+            thread::yield_now();
+            let hops_until = Some(until);
+            let on = Help { hops_until, ..sent };
+            return rayon_core::spawn(call(Arc::clone(inner), Errand::Help(on)));
+        }
+    }
+    inner.threads.take_help(index);
+    if !waits && !stands_in {
         return;
     }
     if Instant::now() > sent.until && inner.started() != sent.started {
@@ -167,9 +189,13 @@ fn help(inner: &Arc<Inner>, current: &Current, sent: Help) {
         return;
     };
     inner.scaler.help_runs();
-    execute(current, job);
+    if waits {
+        execute(current, job);
+    } else {
+        current.run_errand(|| execute(current, job));
+    }
     inner.look_if_drained();
-    if !inner.queue.is_empty() && inner.threads.begin_help(current.seat.index) {
+    if !inner.queue.is_empty() && inner.threads.begin_help(index) {
         // The wait looks first whether it is over.
         rayon_core::spawn(call(Arc::clone(inner), help_from_now_on(inner)));
     }
@@ -180,6 +206,7 @@ pub(crate) fn help_from_now_on(inner: &Inner) -> Errand {
     Errand::Help(Help {
         until: Instant::now() + HELP,
         started: inner.started(),
+        hops_until: None,
     })
 }
 
