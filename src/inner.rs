@@ -102,6 +102,8 @@ pub(crate) struct Inner {
     pub(crate) hooks: Arc<Hooks>,
     /// How deep in the stack a call is taken from rayon's main loop: see `worker/current.rs`.
     pub(crate) base_depth: AtomicUsize,
+    /// Places in service that are filled on top of others, on threads that wait inside rayon: see `worker.rs`.
+    pub(crate) hopping: AtomicUsize,
     /// The number of the process that has its threads.
     process: usize,
     me: Weak<Inner>,
@@ -153,6 +155,7 @@ impl Inner {
             settings,
             hooks,
             base_depth: AtomicUsize::new(0),
+            hopping: AtomicUsize::new(0),
             process: process::number(),
             me: Weak::clone(me),
         })
@@ -235,6 +238,32 @@ impl Inner {
         if self.scaler.is_due(self) {
             self.scaler.look(self);
         }
+        if self.scaler.is_unwatched() && self.sleep.all_run() {
+            self.scaler.watch(self);
+        }
+    }
+
+    /// To be called by a worker that was idle and is not any more: if it was the last, and jobs wait, the keeper
+    /// watches them.
+    pub(crate) fn is_busy_again(&self) {
+        if !self.scaler.is_unwatched() || !self.sleep.all_run() {
+            return;
+        }
+        let mut jobs_wait = false;
+        // Its fence pairs with those of a push, which may have found the caller searching.
+        let duty = self.sleep.look_again(|| {
+            jobs_wait = !self.queue.is_empty();
+            jobs_wait
+        });
+        self.fulfil(duty);
+        if jobs_wait {
+            self.scaler.watch(self);
+        }
+    }
+
+    /// How many jobs have started, or were given up.
+    pub(crate) fn started(&self) -> u64 {
+        self.admission.given_back()
     }
 
     /// Looks at the queues once more, after a call was taken back that kept others from being sent, or by one

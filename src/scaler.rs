@@ -23,6 +23,14 @@
 //!   out the last. The timer is set for the first.
 //! - *By the user*: `resize` and `set_capacity`.
 //!
+//! **Starvation.** A worker may wait inside another rayon pool for what comes back to this one: it counts as running, so that
+//! nobody is called, and all workers may do so. So while jobs wait and all workers run, the pool is *watched*: a push that finds
+//! all running, or a worker that leaves jobs behind as the last that was idle, has the keeper look after [`PATIENCE`]. If
+//! no job has started since, the keeper sends *help* to rayon (`worker.rs`), which lies there until a thread takes it up that
+//! waits in rayon. The pauses between two looks double; after help has run a job the next is the shortest, since what comes
+//! back has often more to bring. It ends the watch when the queue is empty: it takes the
+//! flag back, has a heavy fence, and looks once more; a push has its own fence before it looks at the flag.
+//!
 //! **The timer** is the *keeper*, a thread that has more to do: see `threads.rs`. It sleeps until the one moment that
 //! it was told, or for good. It is woken early only if a moment is set before that one, or a thread is to be started; if
 //! the moment was taken back, it wakes once in vain. It takes the state's lock, so that nobody enters the staff under that.
@@ -35,12 +43,22 @@ use std::{ops::RangeInclusive, time::Duration};
 use crossbeam_utils::CachePadded;
 
 use crate::{
+    fence,
     inner::{Inner, Scaling},
     scaling::{Decision, Measured, Past, Policy},
     sleep::Duty,
     sync::{AtomicBool, AtomicU64, Instant, Mutex, Ordering, lock, thread},
     threads::CALL_PATIENCE,
 };
+
+/// How long jobs wait, while all workers run and none starts, until rayon is asked for help; and the longest pause between
+/// two looks. Most jobs are shorter than that; nobody takes up help but who waits inside rayon. When help was needed
+/// a moment ago, the pause is the shortest.
+const PATIENCE: Duration = Duration::from_millis(10);
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_millis(80);
+/// The longest while no job starts: help lies ready then.
+const PAUSE_IN_VAIN: Duration = Duration::from_secs(1);
 
 /// A mark that is never passed.
 const NEVER: u64 = u64::MAX;
@@ -55,12 +73,16 @@ struct Marks {
     is_timing: AtomicBool,
     /// There may be fewer than there are.
     may_shrink: AtomicBool,
+    /// The keeper will look whether jobs wait in vain.
+    is_watched: AtomicBool,
 }
 
 pub(crate) struct Scaler {
     start: Instant,
     marks: CachePadded<Marks>,
     state: Mutex<State>,
+    /// Help has run a job since the last look.
+    has_helped: AtomicBool,
     /// One change of the range at a time.
     resizing: Mutex<()>,
 }
@@ -75,8 +97,19 @@ struct State {
     most: usize,
     /// The keeper is to look then.
     look_at: Option<Duration>,
+    watch: Option<Watch>,
+    /// Until the next look of a watch.
+    pause: Duration,
     scale_ups: u64,
     parks: u64,
+}
+
+/// Jobs wait, and all workers run.
+struct Watch {
+    /// When the keeper looks next.
+    at: Duration,
+    /// How many jobs had started by the last look.
+    started: u64,
 }
 
 /// What the scaling shows of itself.
@@ -97,6 +130,7 @@ impl Scaler {
                 may_grow: AtomicBool::new(min < max),
                 is_timing: AtomicBool::new(false),
                 may_shrink: AtomicBool::new(false),
+                is_watched: AtomicBool::new(false),
             }),
             state: Mutex::new(State {
                 policy: Policy {
@@ -111,9 +145,12 @@ impl Scaler {
                 idle_since: Vec::new(),
                 most: min,
                 look_at: None,
+                watch: None,
+                pause: PATIENCE,
                 scale_ups: 0,
                 parks: 0,
             }),
+            has_helped: AtomicBool::new(false),
             resizing: Mutex::new(()),
         }
     }
@@ -139,6 +176,82 @@ impl Scaler {
         marks.may_grow.load(Ordering::Relaxed)
             && (inner.admission.drawn() >= marks.look_at.load(Ordering::Relaxed)
                 || !marks.is_timing.load(Ordering::Relaxed) && inner.sleep.all_run())
+    }
+
+    /// Whether the keeper is to be told that jobs wait, if all workers run.
+    #[inline]
+    pub(crate) fn is_unwatched(&self) -> bool {
+        !self.marks.is_watched.load(Ordering::Relaxed)
+    }
+
+    /// Jobs wait, and all workers run.
+    #[cold]
+    pub(crate) fn watch(&self, inner: &Inner) {
+        let mut state = lock(&self.state);
+        if state.watch.is_none() && !inner.life.is_stopped() {
+            self.marks.is_watched.store(true, Ordering::Relaxed);
+            let at = self.now() + PATIENCE.min(state.pause);
+            state.watch = Some(Watch {
+                at,
+                started: inner.started(),
+            });
+            state.wake_keeper_at(inner, Some(at));
+        }
+    }
+
+    /// A thread that waits inside rayon runs a job by help.
+    pub(crate) fn help_runs(&self) {
+        self.has_helped.store(true, Ordering::Relaxed);
+    }
+
+    /// A thread that waits inside rayon has found help there that was sent long ago, and jobs have started since: maybe
+    /// they do not any more.
+    pub(crate) fn found_old_help(&self, inner: &Inner) {
+        let mut state = lock(&self.state);
+        let soon = self.now() + PATIENCE;
+        if let Some(watch) = &mut state.watch {
+            if soon < watch.at {
+                watch.at = soon;
+                watch.started = inner.started();
+                state.wake_keeper_at(inner, Some(soon));
+            }
+        }
+    }
+
+    /// By the keeper. Returns whether jobs wait in vain.
+    fn look_for_starvation(&self, inner: &Inner) -> bool {
+        let mut state = lock(&self.state);
+        let now = self.now();
+        let Some(mut watch) = state.watch.take() else {
+            return false;
+        };
+        let mut is_starved = false;
+        if watch.at <= now {
+            if inner.queue.is_empty() {
+                self.marks.is_watched.store(false, Ordering::Relaxed);
+                // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see that nobody watches.
+                fence::heavy();
+            }
+            if inner.queue.is_empty() || inner.life.is_stopped() {
+                return false;
+            }
+            self.marks.is_watched.store(true, Ordering::Relaxed);
+            let started = inner.started();
+            is_starved = started == watch.started;
+            let longest = if is_starved { PAUSE_IN_VAIN } else { PAUSE_MAX };
+            state.pause = if self.has_helped.swap(false, Ordering::Relaxed) {
+                PAUSE_MIN
+            } else {
+                longest.min(state.pause * 2)
+            };
+            watch = Watch {
+                at: now + state.pause,
+                started,
+            };
+        }
+        state.wake_keeper_at(inner, Some(watch.at));
+        state.watch = Some(watch);
+        is_starved
     }
 
     /// A worker has found nothing in its deques and the injectors. In those of others there may be hundreds of jobs.
@@ -303,6 +416,9 @@ impl Scaler {
                     let mut state = lock(&self.state);
                     let at = self.now() + left;
                     state.wake_keeper_at(inner, Some(at));
+                }
+                if self.look_for_starvation(inner) {
+                    inner.threads.send_help(&inner.me());
                 }
             }
         }

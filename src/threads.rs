@@ -109,6 +109,8 @@ struct Staff {
     recruits: Vec<ThreadBuilder>,
     /// As the roster has them.
     spares: Vec<ThreadPool>,
+    /// How many threads are not spare, if all are started.
+    main: usize,
     handles: Vec<JoinHandle<()>>,
     /// All threads that were ever started.
     handles_made: usize,
@@ -119,6 +121,8 @@ struct Staff {
     /// How long after that a thread is started for it.
     patience: Duration,
     start: Start,
+    /// Whether help lies in rayon's pool, and in that of each spare thread, which nobody has taken up.
+    helps: Vec<bool>,
     /// Every thread there is, or can be, is a worker that is blocked: see `stuck.rs`.
     stuck: bool,
 }
@@ -130,12 +134,14 @@ impl Threads {
                 rayon: None,
                 recruits: Vec::new(),
                 spares: Vec::new(),
+                main: 0,
                 handles: Vec::new(),
                 handles_made: 0,
                 roster: Roster::new(),
                 called_at: None,
                 patience: CALL_PATIENCE,
                 start: Start::None,
+                helps: Vec::new(),
                 stuck: false,
             }),
             changed: Condvar::new(),
@@ -156,6 +162,7 @@ impl Threads {
         let mut staff = self.enter();
         let spares = settings.spare_threads();
         staff.roster.open(recruits.len(), spares);
+        staff.main = settings.workers_max;
         staff.rayon = Some(rayon);
         staff.recruits = recruits;
         let starts = || -> Result<(), BuildError> {
@@ -425,6 +432,39 @@ impl Threads {
         is_taken
     }
 
+    /// Jobs wait in vain: sends help to all that may wait inside rayon, unless some lies there.
+    pub(crate) fn send_help(&self, inner: &Arc<Inner>) {
+        let mut staff = self.enter();
+        let Some(rayon) = &staff.rayon else {
+            return;
+        };
+        let mut helps = staff.helps.clone();
+        helps.resize(1 + staff.spares.len(), false);
+        for (pool, lies) in std::iter::once(rayon).chain(&staff.spares).zip(&mut helps) {
+            if !mem::replace(lies, true) {
+                pool.spawn(worker::call(
+                    Arc::clone(inner),
+                    worker::help_from_now_on(inner),
+                ));
+            }
+        }
+        staff.helps = helps;
+    }
+
+    /// The thread of this index is about to send help to itself. False if some lies in its pool.
+    pub(crate) fn begin_help(&self, index: usize) -> bool {
+        let mut staff = self.enter();
+        let pool = staff.help_of(index);
+        pool.is_some_and(|lies| !mem::replace(lies, true))
+    }
+
+    /// The thread of this index has taken up help.
+    pub(crate) fn take_help(&self, index: usize) {
+        if let Some(lies) = self.enter().help_of(index) {
+            *lies = false;
+        }
+    }
+
     /// Lets every thread end that has nothing left to do. No call succeeds after it.
     pub(crate) fn stop(&self, inner: &Inner) {
         let mut staff = self.enter();
@@ -532,6 +572,12 @@ impl DerefMut for Desk<'_> {
 }
 
 impl Staff {
+    /// Whether help lies in the pool of the thread of this index.
+    fn help_of(&mut self, index: usize) -> Option<&mut bool> {
+        let pool = index.checked_sub(self.main).map_or(0, |spare| spare + 1);
+        self.helps.get_mut(pool)
+    }
+
     /// To be called after each change of the roster that can change the answer.
     fn look_if_stuck(&mut self, inner: &Inner) {
         let stuck = self.roster.is_stuck();

@@ -20,6 +20,11 @@
 //!
 //! **A call that a worker takes up in its turn.** A worker that serves rayon between two jobs of its loop may come across
 //! a call, too. It puts the call back into rayon, and leaves rayon's work alone for a while, so that a sleeper finds the call.
+//!
+//! **Help.** A worker that waits inside another rayon pool counts as running, and no call is sent for what comes back from
+//! there. When jobs wait and none starts (`scaler.rs` watches that), *help* is sent into each of rayon's pools: a call that
+//! makes nobody a worker, and has no place. A thread that takes it up within a job, and so in a
+//! wait of rayon's, runs one job, and sends it on to itself while there are more.
 
 mod current;
 mod thefts;
@@ -37,7 +42,7 @@ use crate::{
     mail::{self, Look},
     queue::Spared,
     sleep::DozeEnd,
-    sync::{Instant, rayon_core},
+    sync::{Instant, Ordering, rayon_core},
     turn::Source,
 };
 
@@ -62,13 +67,28 @@ const BRIEF: Duration = Duration::from_micros(100);
 /// rayon wakes comes in a tenth of that.
 const HOPPING: Duration = Duration::from_micros(500);
 
+/// For how long help is good, after it was sent, although other jobs have started meanwhile: some time slices, in which a
+/// thread that rayon wakes gets a core.
+const HELP: Duration = Duration::from_millis(20);
+
 /// What a call is for.
 #[derive(Clone, Copy)]
 pub(crate) enum Errand {
     /// To become a worker. It was sent on since the given moment.
     Work(Option<Instant>),
+    /// To run jobs that wait in vain, on a thread that waits inside rayon.
+    Help(Help),
     /// To see where the thread is. It is a call because the depth of the base is that of calls.
     Look(Look),
+}
+
+/// Until when help is good in any case, and how many jobs had started when it was sent.
+#[derive(Clone, Copy)]
+pub(crate) struct Help {
+    until: Instant,
+    started: u64,
+    /// Until when it is sent on.
+    hops_until: Option<Instant>,
 }
 
 /// What a call does on the thread that takes it up.
@@ -85,6 +105,10 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
     };
     let since = match errand {
         Errand::Work(since) => since,
+        Errand::Help(sent) => {
+            let at_base = !current.in_loop.get() && current.is_at_base();
+            return help(&inner, current, sent, at_base);
+        }
         Errand::Look(look) => {
             let at_base = !current.in_loop.get() && current.is_at_base();
             return look.answer(current, at_base);
@@ -134,13 +158,72 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
     let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
     inner.fulfil(duty);
     if let Some(job) = job {
+        inner.is_busy_again();
         current.hops.set(current.hops.get() + 1);
+        inner.hopping.fetch_add(1, Ordering::Relaxed);
         execute(current, job);
+        inner.hopping.fetch_sub(1, Ordering::Relaxed);
         current.hops.set(current.hops.get() - 1);
         inner.look_if_drained();
     }
     let duty = inner.sleep.leave_service(|| !inner.queue.is_empty());
     inner.fulfil(duty);
+}
+
+/// Runs a job on top of a wait inside rayon, within a job: all workers may be in such waits, and nobody else may come.
+/// What was sent long ago is void, if jobs have started since.
+///
+/// A worker that comes across it in its turn puts it back, as a call. A thread that does not wait sends it on for a moment:
+/// rayon has woken it in place of one that does. But if a thread
+/// fills two places, because it has answered a call, then this one may run a job in its place.
+fn help(inner: &Arc<Inner>, current: &Current, sent: Help, at_base: bool) {
+    let index = current.seat.index;
+    if current.is_first_of_rayon() {
+        current.leave_rayon_until(Instant::now() + HOPPING);
+        return rayon_core::spawn(call(Arc::clone(inner), Errand::Help(sent)));
+    }
+    let waits = current.in_loop.get() && (current.has_deques() || current.serves_rayon());
+    let is_idle = !current.in_loop.get() && index < inner.settings.workers_max;
+    let stands_in = is_idle && at_base && inner.hopping.load(Ordering::Relaxed) > 0;
+    if is_idle && !stands_in {
+        let until = sent.hops_until.unwrap_or_else(|| Instant::now() + HOPPING);
+        if Instant::now() < until {
+            backoff::yield_now();
+            let hops_until = Some(until);
+            let on = Help { hops_until, ..sent };
+            return rayon_core::spawn(call(Arc::clone(inner), Errand::Help(on)));
+        }
+    }
+    inner.threads.take_help(index);
+    if !waits && !stands_in {
+        return;
+    }
+    if Instant::now() > sent.until && inner.started() != sent.started {
+        return inner.scaler.found_old_help(inner);
+    }
+    let Some(job) = inner.queue.take_any() else {
+        return;
+    };
+    inner.scaler.help_runs();
+    if waits {
+        execute(current, job);
+    } else {
+        current.run_errand(|| execute(current, job));
+    }
+    inner.look_if_drained();
+    if !inner.queue.is_empty() && inner.threads.begin_help(index) {
+        // The wait looks first whether it is over.
+        rayon_core::spawn(call(Arc::clone(inner), help_from_now_on(inner)));
+    }
+}
+
+/// Help that is sent now.
+pub(crate) fn help_from_now_on(inner: &Inner) -> Errand {
+    Errand::Help(Help {
+        until: Instant::now() + HELP,
+        started: inner.started(),
+        hops_until: None,
+    })
 }
 
 #[inline]
@@ -368,6 +451,7 @@ fn search(current: &Current, ran_dry: bool) -> Next {
     if let Some(job) = look_for_job(current, ran_dry) {
         let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
         inner.fulfil(duty);
+        inner.is_busy_again();
         execute(current, job);
         return Next::Look;
     }
@@ -445,6 +529,7 @@ fn lie_down(current: &Current) -> Next {
         DozeEnd::Roused if inner.post.has_mail(index) => {
             let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
             inner.fulfil(duty);
+            inner.is_busy_again();
             Next::Look
         }
         DozeEnd::Roused => Next::Search { ran_dry: false },

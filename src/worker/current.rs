@@ -470,12 +470,18 @@ impl<'p> Current<'p> {
         if !inner.sleep.return_to_service() && inner.threads.come_back(inner) {
             inner.look_again();
         }
+        inner.is_busy_again();
     }
 
     /// Whether it runs what rayon gave it in its turn, and has come across no call in that before: a second one
     /// comes within a wait of rayon's.
     pub(super) fn is_first_of_rayon(&self) -> bool {
         self.serves_rayon.get() && self.rayon_rests.get().is_none()
+    }
+
+    /// Whether it runs a piece of rayon's work in the turn of that.
+    pub(super) fn serves_rayon(&self) -> bool {
+        self.serves_rayon.get()
     }
 
     /// From now on it takes no piece of rayon's work in a turn.
