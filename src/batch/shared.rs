@@ -675,16 +675,14 @@ fn end_turn<'a, H, T, F, R>(
     R: Send + 'a,
 {
     match server {
-        Server::Owner if chunk.unbegun() > 0 => {
-            if shared.put_back(chunk) {
-                let ticket = Ticket {
-                    home,
-                    shared: Arc::clone(shared),
-                    marker: PhantomData,
-                };
-                site.inner.queue.count_placeless(1);
-                home.push_back(site.inner, ticket);
-            }
+        Server::Owner if chunk.unbegun() > 0 && shared.put_back(chunk) => {
+            let ticket = Ticket {
+                home,
+                shared: Arc::clone(shared),
+                marker: PhantomData,
+            };
+            site.inner.queue.count_placeless(1);
+            home.push_back(site.inner, ticket);
         }
         // Whoever takes the ticket of one that was put back comes to it.
         Server::Helper(_) if !shared.is_waiting(chunk) && chunk.is_to_be_offered() => {
