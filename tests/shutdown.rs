@@ -332,7 +332,8 @@ fn d5_a_shutdown_inside_a_job_on_its_callers_thread_does_not_hang() {
             pool.shutdown();
         };
         for is_closed in [true, false] {
-            for way in 0..3 {
+            // Of an open pool the caller of a `for_each` runs nothing.
+            for way in (0..3).filter(|way| is_closed || *way != 1) {
                 let pool = pool(1, 1);
                 let other = Pool::builder().workers(1).capacity(1).build().unwrap();
                 other.close();
