@@ -15,7 +15,6 @@ admission_resize_silent   sizes::a5_a_raised_capacity_lets_those_in_who_wait
 admission_stop_blind      ends::a2_a_permit_that_outlives_the_pool_runs_or_drops_its_job
 admission_torn_take       ends::a6_strangers_at_a_full_queue_that_closes_are_admitted_or_told
 batch_deaf_to_places      waits::a1_a_queue_of_one_place_keeps_two_workers_busy
-batch_keep_closure        waits::r6_a_batch_that_was_left_drops_its_closure_once
 countdown_keep_near       waits::r3_a_scope_waits_for_what_its_jobs_spawn
 countdown_silent          waits::r3_a_stranger_waits_in_place_for_a_scope
 deque_keep_stolen         waits::r3_what_is_spawned_within_a_join_is_run

@@ -13,7 +13,7 @@ use std::{
     thread,
 };
 
-use adaptive_pool::{Pool, Scope};
+use adaptive_pool::{Pool, Scope, Snapshot};
 use support::{batches::*, *};
 
 fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
@@ -59,6 +59,10 @@ fn r4_what_nobody_takes_may_panic_when_it_is_dropped() {
                     let mut payloads = batch(s, ordered, 0..20, bang);
                     let first = catch_unwind(AssertUnwindSafe(|| payloads.next()));
                     mem::forget(first);
+                    // The panic of an item that runs when its batch is dropped is the scope's. There is one worker.
+                    let on_worker = rayon_core::current_thread_index().is_some();
+                    let is_idle = |seen: Snapshot| seen.depth == 0 && seen.workers_busy == 0;
+                    wait_until(|| on_worker || is_idle(pool.metrics()));
                     drop(payloads);
                     let mut bombs = batch(s, ordered, (0..20).map(|_| Bomb), mem::forget);
                     bombs.next();

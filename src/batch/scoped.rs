@@ -72,14 +72,16 @@ impl<'scope> Scope<'scope> {
     /// Applies `f` to every item; yields the results in the order of the items, as they come.
     ///
     /// Nothing is pulled before the first `next`, and then always on the consumer's thread: what was
-    /// pulled and not yet yielded is at most capacity + workers items. If there come to be fewer of either half way,
-    /// nothing more is pulled until that holds again. Each `next` brings in some of what is admitted at once, and
-    /// then blocks until the result that is due is there. A consumer on a thread of this pool runs the item that it
-    /// waits for itself, if nobody has come to it; one on another pool's does so if this pool has no thread left for
-    /// it; and one that has no result to wait for does so, wherever it is, when the queue is full or the pool closed.
+    /// pulled and not yet yielded is at most the window: capacity + workers items, or what [`ScopedMap::window`] sets. If
+    /// there come to be fewer of either half way, nothing more is pulled until that holds again. While no result is
+    /// due that is ready, `next` brings in what is admitted, and blocks until a place is free or the result is there.
+    ///
+    /// A consumer that is no thread of this pool runs no item, as told at [`Pool::map`](crate::Pool::map), where sources that
+    /// block and closed pools are told of, too. One on a thread of this pool runs the item that it waits for itself, if nobody has
+    /// come to it, and if it has no result to wait for, the next one when the queue is full.
     ///
     /// Dropping the iterator half way cancels the items that have not started, and waits for nothing;
-    /// the scope waits at its end for those that run. Of up to 64 such items, one place in the queue is
+    /// the scope waits at its end for those that run, and re-raises the first panic of these. Of up to 64 such items, one place in the queue is
     /// free only when a worker comes to it, or when the scope ends; the others are at once.
     ///
     /// # Panics
