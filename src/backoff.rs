@@ -1,4 +1,4 @@
-//! Backoff: how a thread that waits spins, yields, and then blocks. Every yield of the library goes through here.
+//! Backoff: how a thread that waits spins, yields, and then blocks. The yields of every wait go through here.
 //!
 //! While the cores are the pool's, a yield costs less than a microsecond, or a worker of the pool uses the core
 //! meanwhile. Beside busy threads of others each yield gives them a whole time slice, several milliseconds, and what the

@@ -230,6 +230,12 @@ impl Post {
         }
     }
 
+    /// Whether a worker is in its loop.
+    #[cfg(test)]
+    pub(crate) fn is_any_in_loop(&self) -> bool {
+        self.boxes.iter().any(|one| lock(&one.contents).in_loop)
+    }
+
     /// Counts a nudge for every thread of rayon's pool, if none has too many. Under the staff's lock.
     pub(crate) fn count_nudges(&self, threads: usize) -> bool {
         let nudges = || self.boxes_below(threads).map(|one| &one.nudges);

@@ -118,11 +118,11 @@ mod linux {
 
 #[cfg(any(not(target_os = "linux"), loom, miri, shuttle))]
 mod other {
-    use std::time::Duration;
+    use std::{convert::Infallible, time::Duration};
 
     pub(super) const TELLS: bool = false;
 
-    pub(super) type ClockId = ();
+    pub(super) type ClockId = Infallible;
 
     pub(super) fn own() -> Option<ClockId> {
         None
@@ -130,5 +130,47 @@ mod other {
 
     pub(super) fn read(_: ClockId) -> Option<Duration> {
         None
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r9_a_yield_is_judged_from_the_last_reading_on() {
+        let start = Instant::now();
+        let ms = Duration::from_millis;
+        let mut clocks = Clocks::new();
+        // When the yield began and ended, and what the workers had used by then: what is judged, and what was used in it.
+        let table = [
+            ((0, 4), 5, (4, 5)),
+            // The last reading came in between.
+            ((1, 8), 6, (4, 1)),
+            // It came long before.
+            ((20, 24), 30, (4, 24)),
+            ((24, 28), 31, (4, 1)),
+        ];
+        for ((from, to), used, seen) in table {
+            clocks.ended = ms(used);
+            let found = clocks.used_between(start + ms(from), start + ms(to));
+            assert_eq!(found, (ms(seen.0), ms(seen.1)), "{from}");
+        }
+    }
+
+    #[cfg(all(target_os = "linux", not(miri)))]
+    #[test]
+    fn r9_what_a_worker_uses_counts_while_it_runs_and_after() {
+        let sum = || lock(&CLOCKS).sum();
+        let before = sum();
+        let clock = Clock::start();
+        assert!(clock.is_some());
+        let end = Instant::now() + Duration::from_secs(60);
+        let used = || sum().saturating_sub(before);
+        while used() < Duration::from_millis(1) {
+            assert!(Instant::now() < end);
+        }
+        drop(clock);
+        assert!(used() >= Duration::from_millis(1));
     }
 }

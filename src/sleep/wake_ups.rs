@@ -29,10 +29,11 @@ fn await_rest(pool: &Pool, state: State) {
     loop {
         let [searching, dozing, asleep, called] = super::tests::census(&pool.inner.sleep);
         let lie = match state {
-            State::Dozing => dozing,
-            State::Asleep => asleep,
+            State::Dozing => dozing == 2,
+            // A worker is counted as asleep, too, while it asks rayon for something to do.
+            State::Asleep => asleep == 2 && !pool.inner.post.is_any_in_loop(),
         };
-        if lie == 2 && searching + called == 0 {
+        if lie && searching + called == 0 {
             return;
         }
         if state == State::Dozing && asleep > 0 {
