@@ -9,8 +9,10 @@ mod snapshot;
 mod table;
 mod timing;
 
+#[cfg(all(unix, not(any(miri, shuttle))))]
+pub(crate) use self::clock::settle as settle_clock;
 pub(crate) use self::{
-    clock::{Stamp, settle as settle_clock},
+    clock::Stamp,
     prometheus::PoolCollector,
     recorder::{BatchPlaces, Cell, GuestCell, Recorder},
     seat::{Seat, Started},
