@@ -10,10 +10,12 @@ mod snapshot;
 mod table;
 mod timing;
 
+#[cfg(all(unix, not(any(miri, shuttle))))]
+pub(crate) use self::clock::settle as settle_clock;
 #[cfg(feature = "prometheus")]
 pub(crate) use self::prometheus::PoolCollector;
 pub(crate) use self::{
-    clock::{Stamp, settle as settle_clock},
+    clock::Stamp,
     recorder::{BatchPlaces, Cell, Recorder},
     seat::{Seat, Started},
     timing::{Stamps, Timing},

@@ -2,17 +2,13 @@
 
 use std::cell::Cell;
 
-use shuttle::thread::{AccessError, LocalKey};
+use shuttle::thread::LocalKey;
 
 pub(crate) struct Key<T: 'static>(pub(crate) LocalKey<T>);
 
 impl<T> Key<T> {
     pub(crate) fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
         self.0.with(f)
-    }
-
-    pub(crate) fn try_with<R>(&'static self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
-        self.0.try_with(f)
     }
 }
 

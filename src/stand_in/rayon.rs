@@ -195,6 +195,10 @@ impl<S: FnMut(ThreadBuilder) -> io::Result<()>> ThreadPoolBuilder<S> {
 pub(crate) struct ThreadBuilder(Member);
 
 impl ThreadBuilder {
+    pub(crate) fn index(&self) -> usize {
+        self.0.index
+    }
+
     pub(crate) fn run(self) {
         let Self(Member { registry, index }) = self;
         let own = Member {
