@@ -85,8 +85,19 @@ fn run_all(
     items: impl Iterator<Item = usize>,
     f: impl Fn(usize) + Send + Sync + 'static,
 ) {
+    run_all_within(0, pool, way, items, f);
+}
+
+/// The same, with this window.
+fn run_all_within(
+    window: usize,
+    pool: &Pool,
+    way: usize,
+    items: impl Iterator<Item = usize>,
+    f: impl Fn(usize) + Send + Sync + 'static,
+) {
     match way {
-        0..6 => consume(FORMS[way], pool, 0, items, f, |results| {
+        0..6 => consume(FORMS[way], pool, window, items, f, |results| {
             results.for_each(drop);
         }),
         6 => pool.for_each(items, f),
@@ -256,8 +267,9 @@ fn a1_any_capacity_keeps_all_workers_busy() {
             for way in 0..WAYS {
                 let pool = pool(workers, capacity);
                 let barrier = Barrier::new(workers);
-                let items = 0..3 * workers;
-                run_all(&pool, way, items, move |_| {
+                // Items may begin out of order, and what is done stays in the window of an ordered batch.
+                let items = 3 * workers;
+                run_all_within(items, &pool, way, 0..items, move |_| {
                     barrier.wait();
                 });
                 pool.shutdown();

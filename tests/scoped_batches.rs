@@ -361,10 +361,18 @@ fn random_batches(random: &mut Random, pool: &Pool) {
             assert_eq!(seen.len(), items - usize::from(panics_at < items));
         }
     });
-    if random.below(2) == 0 {
-        pool.scope(body);
-    } else {
-        pool.in_place_scope(body);
+    let is_installed = random.below(2) == 0;
+    let scope = catch_unwind(AssertUnwindSafe(|| {
+        if is_installed {
+            pool.scope(body);
+        } else {
+            pool.in_place_scope(body);
+        }
+    }));
+    if let Err(payload) = scope {
+        // Of an item that ran when the iterator was dropped.
+        let text = payload.downcast_ref::<&str>();
+        assert!(way == 0 && text == Some(&"told to"), "{text:?}");
     }
     let leaked = usize::from(way == 2);
     let made = made.into_inner();

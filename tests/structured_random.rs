@@ -450,10 +450,21 @@ impl World {
                 self.consume(id, false, take, items.par_map(pool, f));
             };
         }
-        if id % 2 == 0 {
-            pool.scope(|s| self.map_in(s, id, unordered, take));
-        } else {
-            pool.in_place_scope(|s| self.map_in(s, id, unordered, take));
+        // An item that runs when the iterator is dropped may panic after that: then the scope does.
+        let scope = catch_unwind(AssertUnwindSafe(|| {
+            if id % 2 == 0 {
+                pool.scope(|s| self.map_in(s, id, unordered, take));
+            } else {
+                pool.in_place_scope(|s| self.map_in(s, id, unordered, take));
+            }
+        }));
+        if let Err(payload) = scope {
+            let is_late = payload
+                .downcast_ref::<Payload>()
+                .is_some_and(|from| node.tree.contains(&from.0));
+            if !is_late || take > items.len() {
+                self.wrong(format!("{id}: the scope of a batch panicked"));
+            }
         }
         for &child in items {
             self.settled(child, false);
@@ -596,6 +607,8 @@ impl World {
     fn check(&self) {
         let begun = |id: usize| self.begun[id].load(Ordering::Relaxed);
         let mut raised = 0;
+        // Panics of items that ran when their iterator was dropped go to the handler. Which they were is not known.
+        let mut late = 0;
         for (id, node) in self.nodes.iter().enumerate() {
             self.settled(id, false);
             let must = match &node.op {
@@ -612,12 +625,16 @@ impl World {
                         begun(id)
                     ));
                 }
-                if matches!(node.op, Op::Detached) && self.nodes[child].panics {
-                    raised += begun(child);
+                if self.nodes[child].panics {
+                    match node.op {
+                        Op::Detached => raised += begun(child),
+                        Op::Map { scoped: false, .. } => late += begun(child),
+                        _ => {}
+                    }
                 }
             }
         }
-        if raised != self.raised.load(Ordering::Relaxed) {
+        if !(raised..=raised + late).contains(&self.raised.load(Ordering::Relaxed)) {
             self.wrong(format!("{raised} detached panics, seen {:?}", self.raised));
         }
         let dropped: u64 = self.pools.iter().map(|pool| pool.metrics().dropped).sum();
