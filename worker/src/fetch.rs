@@ -42,15 +42,15 @@ const SLACK: usize = 1024;
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long a history may take to be read.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// A stream or a consumer that is missing for as long is gone. A server that starts may need as much to
-/// read its disk.
-const GONE: Duration = Duration::from_secs(15);
+/// After fetches have failed for as long, the server is asked whether the consumer is still there. One that
+/// is not there answers nothing.
+const GONE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(shared: Arc<Shared>, consumer: PullConsumer) -> Result<(), Error> {
     let Some(mut pull) = subscribe(&shared, &consumer).await else {
         return Ok(());
     };
-    let mut missing: Option<Instant> = None;
+    let mut failing: Option<Instant> = None;
     let outcome = loop {
         let turn = turn(&shared, &mut pull);
         let turn = tokio::select! {
@@ -59,22 +59,14 @@ pub(crate) async fn run(shared: Arc<Shared>, consumer: PullConsumer) -> Result<(
             turn = turn => turn,
         };
         match turn {
-            Turn::Fine => missing = None,
-            Turn::Closed => break Err(Error::PoolClosed),
-            Turn::Nobody => {
-                let since = *missing.get_or_insert_with(Instant::now);
-                if since.elapsed() >= GONE {
-                    if let Err(gone) = look(&shared, &consumer).await {
-                        break Err(gone);
-                    }
-                    missing = None;
-                }
-                sleep(PAUSE).await;
+            Turn::Fine => {
+                failing = None;
+                continue;
             }
+            Turn::Closed => break Err(Error::PoolClosed),
+            Turn::Nobody => {}
             Turn::Broken(why) => {
-                if shared.is_connected() {
-                    warn!(%why, "a fetch failed; once more");
-                }
+                warn!(%why, "a fetch failed; once more");
                 let (renewed, late) = pull.renew().await;
                 give_back(&shared, late);
                 pull = match renewed {
@@ -84,9 +76,16 @@ pub(crate) async fn run(shared: Arc<Shared>, consumer: PullConsumer) -> Result<(
                         None => return Ok(()),
                     },
                 };
-                sleep(PAUSE).await;
             }
         }
+        let since = *failing.get_or_insert_with(Instant::now);
+        if since.elapsed() >= GONE {
+            if let Err(gone) = look(&shared, &consumer).await {
+                break Err(gone);
+            }
+            failing = None;
+        }
+        sleep(PAUSE).await;
     };
     give_back(&shared, pull.close().await);
     outcome

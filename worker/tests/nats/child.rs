@@ -1,7 +1,8 @@
 //! A worker process, and the jobs of these tests.
 //!
 //! A job is a line of text: its kind, a number of milliseconds, and its name. Each start appends a line to
-//! the file `runs`, each end writes the file `out/<name>`: to a temporary name first, then renamed.
+//! the file `runs`, each end writes the file `out/<name>`, to a temporary name first, then renamed, and
+//! appends a line to the file `ends`.
 
 use std::{
     collections::HashMap,
@@ -149,19 +150,21 @@ impl Drop for Process {
 pub struct Outputs {
     folder: PathBuf,
     runs: File,
+    ends: File,
 }
 
 impl Outputs {
     pub fn new(folder: &Path) -> Self {
         fs::create_dir_all(folder.join("out")).unwrap();
-        let runs = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(folder.join("runs"))
-            .unwrap();
+        let log = |name| {
+            let mut options = OpenOptions::new();
+            let log = options.create(true).append(true).open(folder.join(name));
+            log.unwrap()
+        };
         Self {
             folder: folder.to_owned(),
-            runs,
+            runs: log("runs"),
+            ends: log("ends"),
         }
     }
 
@@ -200,6 +203,7 @@ impl Outputs {
         ));
         fs::write(&temporary, output(name))?;
         fs::rename(&temporary, self.folder.join("out").join(name))?;
+        (&self.ends).write_all(line.as_bytes())?;
         Ok(())
     }
 }
@@ -211,20 +215,27 @@ pub fn output(name: &str) -> Vec<u8> {
 
 /// How often each job was started.
 pub fn runs(folder: &Path) -> HashMap<String, u64> {
-    let mut runs = HashMap::new();
-    for line in fs::read_to_string(folder.join("runs"))
-        .unwrap_or_default()
-        .lines()
-    {
+    count(&folder.join("runs"))
+}
+
+fn count(log: &Path) -> HashMap<String, u64> {
+    let mut times = HashMap::new();
+    for line in fs::read_to_string(log).unwrap_or_default().lines() {
         let name = line.split(' ').next().unwrap();
-        *runs.entry(name.to_owned()).or_default() += 1;
+        *times.entry(name.to_owned()).or_default() += 1;
     }
-    runs
+    times
 }
 
 /// How many were started more than once, counting each further start.
 pub fn duplicates(folder: &Path) -> u64 {
     runs(folder).values().map(|times| times - 1).sum()
+}
+
+/// The same, of those that ran to their end.
+pub fn ended_twice(folder: &Path) -> u64 {
+    let ends = count(&folder.join("ends"));
+    ends.values().map(|times| times - 1).sum()
 }
 
 /// That the outputs are those, byte for byte, and no others.
