@@ -14,6 +14,7 @@
 mod bad_input;
 mod child;
 mod drain;
+mod example;
 mod leases;
 mod memory;
 mod poison;
