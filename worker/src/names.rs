@@ -26,7 +26,7 @@ pub(crate) struct Names {
     pub(crate) consumer: String,
     /// When the stream was created, so that the records of a stream that was removed are not taken for
     /// those of the next one of its name.
-    pub(crate) created: i64,
+    pub(crate) created: i128,
 }
 
 impl Names {

@@ -18,7 +18,7 @@ use async_nats::{
     Client, Message, StatusCode, Subject, Subscriber,
     jetstream::consumer::{PullConsumer, pull::BatchConfig},
 };
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::time::timeout;
 
 use crate::{shared::NoAnswer, stamp::Stamp};
@@ -54,6 +54,8 @@ pub(crate) struct Pull {
     /// Messages that the request under way may still bring.
     left: usize,
     patience: Duration,
+    /// When there was no message here that has not been returned yet.
+    none_since: Stamp,
 }
 
 impl Pull {
@@ -72,6 +74,7 @@ impl Pull {
             messages,
             left: 0,
             patience: AT_ONCE,
+            none_since: Stamp::now(),
         })
     }
 
@@ -100,6 +103,7 @@ impl Pull {
 
     async fn request(&mut self, config: BatchConfig) -> Result<(), String> {
         let batch = config.batch;
+        self.none_since = Stamp::now();
         let request = self.consumer.request_batch(config, self.inbox.clone());
         match timeout(AT_ONCE, request).await {
             Ok(Ok(())) => {
@@ -114,23 +118,29 @@ impl Pull {
     /// What the request brings next. After anything but a message it has ended. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Answer {
         while self.left > 0 {
-            let began = Stamp::now();
-            let message = match timeout(self.patience, self.messages.next()).await {
-                Ok(Some(message)) => message,
-                Ok(None) => {
-                    self.left = 0;
-                    return Answer::Silence(String::from("the client was closed"));
+            let message = match self.messages.next().now_or_never() {
+                // It may have been here for long.
+                Some(message) => message,
+                None => {
+                    self.none_since = Stamp::now();
+                    match timeout(self.patience, self.messages.next()).await {
+                        Ok(message) => message,
+                        Err(_) => {
+                            self.left = 0;
+                            let why = format!("no answer to a fetch in {:?}", self.patience);
+                            return Answer::Silence(why);
+                        }
+                    }
                 }
-                Err(_) => {
-                    self.left = 0;
-                    let why = format!("no answer to a fetch in {:?}", self.patience);
-                    return Answer::Silence(why);
-                }
+            };
+            let Some(message) = message else {
+                self.left = 0;
+                return Answer::Silence(String::from("the client was closed"));
             };
             match message.status {
                 None | Some(StatusCode::OK) => {
                     self.left -= 1;
-                    return Answer::Message(Box::new(message), began);
+                    return Answer::Message(Box::new(message), self.none_since);
                 }
                 Some(StatusCode::IDLE_HEARTBEAT) => {}
                 Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => self.left = 0,
@@ -151,7 +161,7 @@ impl Pull {
     /// Gives the subscription up, and returns what it still brought.
     pub(crate) async fn close(mut self) -> Vec<(Message, Stamp)> {
         let mut late = Vec::new();
-        let began = Stamp::now();
+        let began = self.none_since;
         let drain = async {
             // Until the server has confirmed that it sends no more.
             if self.messages.drain().await.is_ok() {

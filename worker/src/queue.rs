@@ -47,7 +47,7 @@ pub struct Queue {
     pub(crate) jetstream: jetstream::Context,
     pub(crate) stream: String,
     subject: String,
-    created: i64,
+    created: i128,
     replicas: usize,
     storage: StorageType,
 }
@@ -122,7 +122,7 @@ impl Queue {
             client: client.clone(),
             stream: name.to_owned(),
             subject: subject.replace(['*', '>'], "job"),
-            created: info.created.unix_timestamp(),
+            created: info.created.unix_timestamp_nanos(),
             replicas: info.config.num_replicas,
             storage: info.config.storage,
             jetstream,
@@ -184,6 +184,8 @@ impl Queue {
                     max_deliver: -1,
                     // Each worker bounds what it holds; a bound for all of them would starve some.
                     max_ack_pending: -1,
+                    // Each idle worker has one fetch that waits.
+                    max_waiting: 10_000,
                     ..pull::Config::default()
                 },
             )

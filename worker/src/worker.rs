@@ -157,6 +157,7 @@ impl Worker {
             () = stop => Ok(()),
             _ = unfit.wait_for(|unfit| *unfit) => Ok(()),
             ended = &mut fetch.0 => flatten(ended),
+            Some(ended) = tasks.join_next() => flatten(ended.map(Ok)),
         };
 
         shared.stopping.send_replace(true);
@@ -194,7 +195,7 @@ impl<T> Drop for AbortOnDrop<T> {
     }
 }
 
-/// A panic of the fetcher is a bug of this crate, and goes on.
+/// A panic of a task is a bug of this crate, and goes on.
 fn flatten(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(), Error> {
     match ended {
         Ok(outcome) => outcome,

@@ -10,7 +10,7 @@ use crate::{
 
 #[test]
 fn memory_does_not_grow_with_the_queue() {
-    let jobs: u64 = std::env::var("MEMORY_JOBS").map_or(10_000, |text| text.parse().unwrap());
+    let jobs: u64 = std::env::var("MEMORY_JOBS").map_or(4_000, |text| text.parse().unwrap());
     let longest = Duration::from_secs(120 + jobs / 200);
     watched(longest, || async move {
         let Some(server) = Server::jetstream() else {
@@ -33,7 +33,7 @@ fn memory_does_not_grow_with_the_queue() {
             early as f64 / 1e6,
             late as f64 / 1e6
         );
-        // All together would be 500 kB times the number of jobs: 5 GB in the short form.
+        // All together would be 500 kB times the number of jobs: 2 GB in the short form.
         assert!(late < 100_000_000, "{late} bytes");
         assert!(late < early + 20_000_000, "{early} bytes, then {late}");
     });
