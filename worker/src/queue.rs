@@ -69,6 +69,14 @@ pub struct QueueStatus {
     pub workers: Vec<WorkerStatus>,
 }
 
+impl QueueStatus {
+    /// Messages that are not done: those that wait and those that are in flight.
+    #[must_use]
+    pub fn depth(&self) -> u64 {
+        self.waiting + self.in_flight
+    }
+}
+
 /// Whether a published message is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Published {

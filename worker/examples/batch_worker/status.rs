@@ -69,7 +69,7 @@ fn table(stream: &str, seen: &QueueStatus, rate: Option<f64>) -> String {
         "workers",
         "jobs/s",
         stream,
-        seen.waiting,
+        seen.depth(),
         seen.in_flight,
         seen.done,
         seen.dead,

@@ -159,3 +159,41 @@ fn a_stream_that_is_removed_ends_the_worker_with_its_name() {
         says(&error, "`jobs`");
     });
 }
+
+/// What docs/machines.md says that a worker's user needs.
+#[test]
+fn the_rights_in_the_docs_are_enough_for_a_worker_and_a_producer() {
+    const CONFIG: &str = r#"authorization { users = [
+        { user: admin, password: secret }
+        { user: worker, password: secret, permissions: {
+            publish: ["$JS.API.>", "$JS.ACK.>", "jobs.jobs", "jobs.dead", "jobs.ended.>", "_INBOX.>",
+                      "_adaptive_pool.status.>"]
+            subscribe: ["_INBOX.>", "_adaptive_pool.status.>"]
+        } }
+    ] }"#;
+    watched(Duration::from_secs(60), || async {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("config");
+        std::fs::write(&config, CONFIG).unwrap();
+        let Some(server) = Server::start(&["-js", "-c", config.to_str().unwrap()]) else {
+            return;
+        };
+        let options =
+            ConnectOptions::new().user_and_password("worker".to_owned(), "secret".to_owned());
+        let client = connect(&server.url(), options).await.unwrap();
+        let queue = Queue::create(&client, "jobs", 1).await.unwrap();
+        publish(&queue, ["fine", "bad"].map(String::from)).await;
+        let worker = Worker::builder(pool(), client)
+            .backoff(Duration::from_millis(10), Duration::from_millis(10))
+            .handler(|job| match job.payload() {
+                b"bad" => Err(Failure::again("bad")),
+                _ => Ok(()),
+            });
+        let work = tokio::spawn(worker.build().await.unwrap().run(std::future::pending()));
+        until_queue(&queue, "one is done, one dead", |seen| {
+            is_empty(seen) && seen.done == 1 && seen.dead == 1 && seen.workers.len() == 1
+        })
+        .await;
+        work.abort();
+    });
+}

@@ -1,10 +1,10 @@
 //! Metrics, health and the table.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 
 use adaptive_pool::Pool;
 use adaptive_pool_worker::Worker;
-use prometheus::{Registry, TextEncoder};
+use prometheus::{Registry, TextEncoder, core::Collector};
 
 use crate::{
     server::Server,
@@ -80,5 +80,42 @@ fn one_registry_has_the_pools_metrics_and_the_workers() {
         stop.send(()).unwrap();
         // Without a server too, a drain ends.
         work.await.unwrap().unwrap();
+    });
+}
+
+/// The names of all metrics that a worker has.
+async fn all_metrics(server: &Server) -> BTreeSet<String> {
+    let pool = Arc::new(Pool::builder().workers(1).build().unwrap());
+    let worker = Worker::builder(pool, server.client().await).handler(|_| Ok(()));
+    let worker = worker.build().await.unwrap();
+    let collector = worker.collector().unwrap();
+    let names = collector
+        .desc()
+        .into_iter()
+        .map(|desc| desc.fq_name.clone());
+    names.collect()
+}
+
+/// All words that look like one.
+fn metrics_in(text: &str) -> BTreeSet<String> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with("adaptive_pool_nats_"))
+        .map(|word| word.strip_suffix("_bucket").unwrap_or(word).to_owned())
+        .collect()
+}
+
+#[test]
+fn the_docs_and_the_dashboard_name_every_metric_and_no_other() {
+    watched(Duration::from_secs(60), || async {
+        let Some(server) = Server::jetstream() else {
+            return;
+        };
+        server.queue().await;
+        let all = all_metrics(&server).await;
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        for file in ["machines.md", "grafana.json"] {
+            let text = fs::read_to_string(docs.join(file)).unwrap();
+            assert_eq!(metrics_in(&text), all, "in {file}");
+        }
     });
 }
