@@ -1,6 +1,6 @@
 //! Messages that no process can do: each ends among the dead, and harms no other.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use adaptive_pool_worker::Queue;
 
@@ -98,5 +98,45 @@ fn a_job_that_ends_its_process_is_dead_and_takes_no_other_along() {
         for (name, times) in runs(server.folder()) {
             assert!(name == "bad" || times <= 4, "{name} ran {times} times");
         }
+    });
+}
+
+/// The poison starts first each time, so that what was fetched with it crashes as often, until it runs alone.
+#[test]
+fn what_is_always_fetched_together_with_a_poison_is_done_all_the_same() {
+    const CRASHES: u64 = 6;
+    watched(Duration::from_secs(150), || async {
+        let Some(server) = Server::jetstream() else {
+            return;
+        };
+        let queue = server.queue().await;
+        let names = || (0..8).map(|number| format!("good-{number}"));
+        let mut jobs = vec![String::from("abort 0 bad")];
+        jobs.extend(names().map(|name| format!("sleep 5 {name}")));
+        for job in jobs {
+            publish(&queue, [job]).await;
+        }
+        let mut settings = Settings::new(&server, Duration::from_secs(1));
+        settings.max_crashes = CRASHES;
+        settings.workers = 1;
+        settings.capacity = 16;
+        let mut process = settings.start();
+        let mut ended: Option<Instant> = None;
+        let longest = Duration::from_secs(120);
+        until_queue_for(longest, &queue, "all are done or dead", |seen| {
+            // Only when all leases are over: a process that waits would get the first message alone.
+            let over = Duration::from_millis(1500);
+            if process.ended().is_some() && ended.get_or_insert_with(Instant::now).elapsed() > over
+            {
+                process = settings.start();
+                ended = None;
+            }
+            is_empty(seen) && seen.dead + seen.done == 9
+        })
+        .await;
+        check_outputs(server.folder(), names());
+        let dead = queue.next_dead(0).await.unwrap().unwrap();
+        assert_eq!(dead.payload, b"abort 0 bad");
+        assert_eq!(queue.next_dead(dead.number + 1).await.unwrap(), None);
     });
 }
