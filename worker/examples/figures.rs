@@ -60,12 +60,12 @@ fn main() {
             ["rate"] => rate().await,
             ["recovery"] => recovery().await,
             ["child", url, workers, capacity, lease_ms, log] => {
-                let number = |text: &str| text.parse().unwrap();
+                let number = |text: &str| text.parse::<usize>().unwrap();
                 child(
                     url,
                     number(workers),
                     number(capacity),
-                    number(lease_ms),
+                    lease_ms.parse().unwrap(),
                     log,
                 )
                 .await;

@@ -170,8 +170,10 @@ impl Collector for WorkerCollector {
     }
 }
 
-/// Whether the server is connected and has answered lately. A worker whose jobs are long hears from
-/// it at each beat only.
+/// A server that has said nothing for as long is down: the depth alone is asked for every five seconds.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// Whether the server is connected and has answered lately.
 pub(crate) fn is_up(shared: &Shared) -> bool {
-    shared.is_connected() && shared.silent_for() < shared.lease.max(Duration::from_secs(10))
+    shared.is_connected() && shared.silent_for() < SILENCE
 }

@@ -15,6 +15,9 @@
 //!
 //! Dead means: published to `<stream>.dead`, with headers that say why; then `TERM`, and only when the
 //! server has stored the first. A crash between the two has it published again, with the same id.
+//!
+//! What cannot be stored, though the lease is kept, is not lost either: its message goes back with the
+//! longest back-off, and the log says why.
 
 use std::{
     sync::Arc,
@@ -46,6 +49,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// After so many attempts, some seven seconds apart from first to last, something is wrong that a lease does
+/// not end: a dead message that is too large with its headers, a stream that is full, a right that is missing.
+const ATTEMPTS: u32 = 10;
 /// Ends that are taken in one turn.
 const TURN: usize = 256;
 
@@ -125,13 +131,13 @@ async fn give_back(shared: &Shared, lease: &Lease, delay: Option<Duration>) {
 }
 
 async fn again(shared: &Shared, lease: &Lease, failure: &Failure) {
-    let failures = until_over(lease, shared.lease, || async {
+    let failures = until_over(lease, shared.lease, ATTEMPTS, || async {
         history::record(shared, lease, history::FAILED, PATIENCE).await?;
         history::read(shared, lease, PATIENCE).await
     })
     .await;
     let Some(history) = failures else {
-        return lost(shared, lease, "its failure could not be recorded");
+        return later(shared, lease, "its failure could not be recorded").await;
     };
     let failures = history.failures;
     if shared.policy.is_dead(failures) {
@@ -153,6 +159,17 @@ async fn again(shared: &Shared, lease: &Lease, failure: &Failure) {
     }
 }
 
+/// The message goes back for long.
+async fn later(shared: &Shared, lease: &Lease, why: &str) {
+    error!(
+        sequence = lease.sequence,
+        "a message goes back to the queue: {why}"
+    );
+    if say(shared, lease, AckKind::Nak(Some(shared.policy.backoff_max))).await {
+        shared.metrics.retried.inc();
+    }
+}
+
 /// Why a message is dead.
 struct Death {
     reason: &'static str,
@@ -162,18 +179,14 @@ struct Death {
 }
 
 async fn die(shared: &Shared, lease: &Lease, why: &Death) {
-    let stored = until_over(lease, shared.lease, || {
+    let stored = until_over(lease, shared.lease, ATTEMPTS, || {
         let message = PublishMessage::build().payload(lease.message.payload.clone());
         let headers = headers(shared, lease, why);
         shared.store(shared.names.dead_subject(), headers, message, PATIENCE)
     })
     .await;
     if stored.is_none() {
-        return lost(
-            shared,
-            lease,
-            "it is dead, and could not be published as such",
-        );
+        return later(shared, lease, "it is dead, and cannot be published as such").await;
     }
     error!(
         sequence = lease.sequence,
@@ -222,7 +235,7 @@ fn headers(shared: &Shared, lease: &Lease, why: &Death) -> HeaderMap {
 
 /// Says the word until it is answered; whether it was.
 async fn say(shared: &Shared, lease: &Lease, word: AckKind) -> bool {
-    let said = until_over(lease, shared.lease, || {
+    let said = until_over(lease, shared.lease, u32::MAX, || {
         let asked = Stamp::now();
         async move {
             shared.say(&lease.reply, word, PATIENCE).await?;
@@ -237,17 +250,18 @@ async fn say(shared: &Shared, lease: &Lease, word: AckKind) -> bool {
     said.is_some()
 }
 
-/// Tries until it succeeds or the lease is over; once in any case.
+/// Tries until it succeeds, the lease is over, or there is no more hope; once in any case.
 async fn until_over<T, F>(
     lease: &Lease,
     longest: Duration,
+    attempts: u32,
     mut attempt: impl FnMut() -> F,
 ) -> Option<T>
 where
     F: Future<Output = Result<T, NoAnswer>>,
 {
     let mut pause = PAUSE;
-    loop {
+    for _ in 0..attempts {
         let NoAnswer(why) = match attempt().await {
             Ok(value) => return Some(value),
             Err(error) => error,
@@ -259,6 +273,7 @@ where
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+    None
 }
 
 /// Counts a lease that ran out, once.

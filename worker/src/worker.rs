@@ -106,7 +106,7 @@ impl Worker {
     }
 
     /// The worker's metrics, with the pool's name as the label `pool`. Register it beside
-    /// [`Pool::collector`].
+    /// [`Pool::collector`]. A registry takes one worker of a pool.
     ///
     /// # Errors
     /// If the pool's name cannot be a label's value.

@@ -197,3 +197,33 @@ fn the_rights_in_the_docs_are_enough_for_a_worker_and_a_producer() {
         work.abort();
     });
 }
+
+/// With the headers that say why it is dead it is larger than the server takes.
+#[test]
+fn a_dead_message_that_cannot_be_published_goes_back_and_is_kept() {
+    watched(Duration::from_secs(120), || async {
+        let Some(server) = Server::jetstream() else {
+            return;
+        };
+        let queue = server.queue().await;
+        let largest = server.client().await.max_payload();
+        queue
+            .publish("large", vec![b'x'; largest - 100])
+            .await
+            .unwrap();
+        let worker = Worker::builder(pool(), server.client().await)
+            .backoff(Duration::from_millis(10), Duration::from_secs(600))
+            .handler(|_| Err(Failure::poison("odd")));
+        let worker = worker.build().await.unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let work = tokio::spawn(worker.run(async { drop(stopped.await) }));
+        until_queue(&queue, "it went back", |seen| {
+            seen.workers.iter().any(|worker| worker.retried == 1)
+        })
+        .await;
+        stop.send(()).unwrap();
+        assert_eq!(work.await.unwrap().unwrap().left, 0);
+        let seen = queue.status("workers").await.unwrap();
+        assert_eq!((seen.depth(), seen.dead), (1, 0));
+    });
+}
