@@ -6,8 +6,10 @@
 //! cargo run --release -p adaptive-pool-worker --example figures -- recovery
 //! ```
 //!
-//! - `share`: a job uses so much CPU time of its thread. The useful share is what all jobs used, by the time
-//!   it took and the cores: the server, the client and the pool have the rest.
+//! - `share`: a job uses so much CPU time of its thread. The useful share of the cores is what all jobs used, by
+//!   the time it took and the cores: the server, the client, the pool and idleness have the rest, and whatever
+//!   else runs. The share of CPU is what all jobs used, by what the worker and the server used together: other
+//!   programs do not matter, and idleness does not show.
 //! - `rate`: empty jobs a second of one, two and three processes, and in turns with them the bare client: it
 //!   fetches as many at once and acks each in the same way, without a pool.
 //! - `recovery`: from a kill -9 to the moment when each message that the process held starts elsewhere. It
@@ -187,28 +189,55 @@ async fn time_between(queue: &Queue, from: u64, to: u64) -> Duration {
 async fn share() {
     let cores = cores();
     println!("useful share of {cores} cores, one process with {cores} workers");
-    println!("{:>8} {:>8} {:>8} {:>8}", "job", "places", "jobs", "share");
-    for (micros, capacity) in [
+    println!(
+        "{:>9} {:>7} {:>7} {:>9} {:>9}",
+        "job", "places", "jobs", "of cores", "of CPU"
+    );
+    let cases = [
         (100_000, 2),
         (20_000, 2),
         (10_000, 2),
         (5_000, 2),
-        (5_000, 16),
         (1_000, 2),
         (1_000, 64),
-    ] {
+    ];
+    for (micros, capacity) in cases {
         let server = start_server();
         let queue = server.queue().await;
-        // Eight seconds' worth, at least 60 jobs.
-        let jobs = (8_000_000 * cores as u64 / micros).max(60);
+        // Five seconds' worth.
+        let jobs = 5_000_000 * cores as u64 / micros;
         publish(&queue, (0..jobs).map(|number| format!("{micros} {number}"))).await;
+        let before = children_time();
         let _process = Process::start(&server.url(), cores, capacity, 30_000, "-");
         let (from, to) = (jobs / 10, jobs - jobs / 10);
         let took = time_between(&queue, from, to).await;
+        let all = children_time() - before;
         let used = (to - from) as f64 * micros as f64 / 1e6;
-        let share = used / (took.as_secs_f64() * cores as f64);
-        println!("{:>5} us {capacity:>8} {jobs:>8} {share:>8.3}", micros);
+        let of_cores = used / (took.as_secs_f64() * cores as f64);
+        let of_cpu = jobs as f64 * micros as f64 / 1e6 / all.as_secs_f64();
+        println!("{micros:>6} us {capacity:>7} {jobs:>7} {of_cores:>9.3} {of_cpu:>9.3}");
     }
+}
+
+/// The CPU time of the processes that this one has started and that run: server and workers.
+fn children_time() -> Duration {
+    // SAFETY: a call without pointers.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
+    let own = std::process::id().to_string();
+    let mut seconds = 0.0;
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        // After the name: state, parent, and as the 12th and 13th field the two times.
+        let Some((_, fields)) = stat.rsplit_once(')') else {
+            continue;
+        };
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        if fields.get(1) == Some(&own.as_str()) {
+            let time = |index: usize| fields[index].parse::<f64>().unwrap();
+            seconds += (time(11) + time(12)) / ticks;
+        }
+    }
+    Duration::from_secs_f64(seconds)
 }
 
 /// Fetches and acks as the worker does, `places` at a time, and nothing else.
