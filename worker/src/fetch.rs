@@ -2,7 +2,8 @@
 //!
 //! A turn:
 //!
-//! 1. Wait for one place of the pool, and take more if there are any, up to a batch.
+//! 1. Wait for a place of the pool, and for a moment for a quarter of its places if it has many: a fetch costs
+//!    the same for one message and for ten. Take more if there are any, up to a batch.
 //! 2. Fetch as many messages as there are places, at once. Each becomes a lease and a job as it comes.
 //! 3. If there were none: give all places back but one, and wait for a message with that one. So an idle
 //!    worker keeps one place from others that share the pool.
@@ -21,7 +22,7 @@ use std::{sync::Arc, time::Duration};
 
 use adaptive_pool::Permit;
 use async_nats::{Message, jetstream::consumer::PullConsumer};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{info_span, warn};
 
 use crate::{
@@ -38,6 +39,10 @@ use crate::{
 /// Messages that are done, and may wait for the answer to their acks. By feel: a server that answers
 /// slowly must not let them grow.
 const SLACK: usize = 1024;
+/// The part of the pool's places that a fetch waits for. The others hold jobs enough meanwhile.
+const FEW: usize = 4;
+/// For how long it does. Jobs that are longer have no use for it.
+const SOON: Duration = Duration::from_millis(5);
 /// Between two looks for the connection, or for a server that is starting.
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long a history may take to be read.
@@ -145,6 +150,15 @@ async fn turn(shared: &Arc<Shared>, pull: &mut Pull) -> Turn {
         return Turn::Closed;
     };
     let mut places = vec![first];
+    let few = (shared.capacity / FEW).min(shared.batch);
+    let soon = Instant::now() + SOON;
+    while places.len() < few {
+        match timeout_at(soon, shared.pool.reserve_async()).await {
+            Ok(Ok(place)) => places.push(place),
+            Ok(Err(_)) => return Turn::Closed,
+            Err(_) => break,
+        }
+    }
     while places.len() < shared.batch {
         match shared.pool.try_reserve() {
             Ok(place) => places.push(place),

@@ -71,7 +71,8 @@ fn failure(why: impl Into<String>) -> Stop {
     }
 }
 
-#[tokio::main(worker_threads = 2)]
+// The pool has the cores. One thread is enough to talk to the server.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let Args { server, command } = Args::parse();
     let ended = match command {
