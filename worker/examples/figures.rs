@@ -173,12 +173,13 @@ async fn time_between(queue: &Queue, from: u64, to: u64) -> Duration {
         if began.is_none() && seen.done >= from {
             began = Some((now, seen.done));
         }
-        if took.is_none() && seen.done >= to {
-            if let Some((began, done)) = began {
-                // As if all had been seen.
-                let part = (to - from) as f64 / (seen.done - done).max(1) as f64;
-                took = Some((now - began).mul_f64(part));
-            }
+        if took.is_none()
+            && seen.done >= to
+            && let Some((began, done)) = began
+        {
+            // As if all had been seen.
+            let part = (to - from) as f64 / (seen.done - done).max(1) as f64;
+            took = Some((now - began).mul_f64(part));
         }
         is_empty(seen)
     })
@@ -299,12 +300,10 @@ async fn rate() {
             let _processes: Vec<_> = (0..processes)
                 .map(|_| Process::start(&url, 2, places, 30_000, "-"))
                 .collect();
-            let bare = (processes == 0).then(|| async {
+            if processes == 0 {
                 let client = async_nats::connect(&url).await.unwrap();
-                tokio::spawn(bare(client, places))
-            });
-            if let Some(bare) = bare {
-                bare.await;
+                // It ends when there is no more.
+                drop(tokio::spawn(bare(client, places)));
             }
             let took = time_between(&queue, JOBS / 10, JOBS - JOBS / 10).await;
             row.push(JOBS as f64 * 0.8 / took.as_secs_f64());
