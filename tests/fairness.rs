@@ -126,8 +126,10 @@ const ENDLESS: [Kind; 10] = [
     }),
 ];
 
+type Waiting = (&'static str, fn(&Arc<Pool>));
+
 /// Each returns when the pool has served it.
-const WAITING: [(&str, fn(&Arc<Pool>)); 10] = [
+const WAITING: [Waiting; 10] = [
     ("submit", |pool| pool.submit(|| ()).unwrap().join().unwrap()),
     ("spawn", |pool| {
         let (tell, told) = mpsc::channel();

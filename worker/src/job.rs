@@ -1,0 +1,47 @@
+//! What a handler sees of its message.
+
+use async_nats::HeaderMap;
+
+use crate::lease::Lease;
+
+/// A message, in the hands of the handler.
+#[derive(Debug)]
+pub struct Job<'a> {
+    lease: &'a Lease,
+}
+
+impl<'a> Job<'a> {
+    pub(crate) fn new(lease: &'a Lease) -> Self {
+        Self { lease }
+    }
+
+    /// The message's payload.
+    #[must_use]
+    pub fn payload(&self) -> &'a [u8] {
+        &self.lease.message.payload
+    }
+
+    /// The subject that it was published to.
+    #[must_use]
+    pub fn subject(&self) -> &'a str {
+        &self.lease.message.subject
+    }
+
+    /// Its headers, if it has any.
+    #[must_use]
+    pub fn headers(&self) -> Option<&'a HeaderMap> {
+        self.lease.message.headers.as_ref()
+    }
+
+    /// Its number in the stream: the same in each delivery.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.lease.sequence
+    }
+
+    /// How often it was delivered, this time included. Kills and drains count too.
+    #[must_use]
+    pub fn delivery(&self) -> u64 {
+        self.lease.delivered
+    }
+}

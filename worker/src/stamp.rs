@@ -1,0 +1,25 @@
+//! A point in time whose age includes the time that the machine slept.
+
+use std::time::{Duration, Instant, SystemTime};
+
+/// The monotonic clock stands still while a machine is suspended, and the wall clock may be set
+/// back. The larger of the two ages is never too small because of either.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stamp {
+    monotonic: Instant,
+    wall: SystemTime,
+}
+
+impl Stamp {
+    pub(crate) fn now() -> Self {
+        Self {
+            monotonic: Instant::now(),
+            wall: SystemTime::now(),
+        }
+    }
+
+    pub(crate) fn age(&self) -> Duration {
+        let wall = self.wall.elapsed().unwrap_or_default();
+        self.monotonic.elapsed().max(wall)
+    }
+}
