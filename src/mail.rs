@@ -232,8 +232,9 @@ impl Post {
 
     /// Whether a worker is in its loop.
     #[cfg(test)]
-    pub(crate) fn is_any_in_loop(&self) -> bool {
-        self.boxes.iter().any(|one| lock(&one.contents).in_loop)
+    pub(crate) fn is_any_in_loop(&self, threads: usize) -> bool {
+        let mut boxes = self.boxes_below(threads);
+        boxes.any(|one| lock(&one.contents).in_loop)
     }
 
     /// Counts a nudge for every thread of rayon's pool, if none has too many. Under the staff's lock.

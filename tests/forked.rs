@@ -14,6 +14,7 @@ use std::{
 };
 
 use adaptive_pool::{IteratorExt, Pool, ShutdownError};
+#[cfg(feature = "prometheus")]
 use prometheus::core::Collector;
 use support::*;
 
@@ -90,6 +91,7 @@ fn leaves_alone(pool: &Pool) {
         (seen.threads, seen.depth, seen.workers_in_service),
         (0, 0, 0)
     );
+    #[cfg(feature = "prometheus")]
     assert!(!pool.collector().collect().is_empty());
     assert!(format!("{pool:?}{seen}").contains("closed"));
     pool.close();

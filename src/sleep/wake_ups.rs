@@ -19,8 +19,10 @@ enum State {
     Asleep,
 }
 
+const WORKERS: usize = 2;
+
 fn pool() -> Pool {
-    Pool::builder().workers(2).build().unwrap()
+    Pool::builder().workers(WORKERS).build().unwrap()
 }
 
 /// Waits until both lie as they are to, and nobody is awake.
@@ -31,7 +33,7 @@ fn await_rest(pool: &Pool, state: State) {
         let lie = match state {
             State::Dozing => dozing == 2,
             // A worker is counted as asleep, too, while it asks rayon for something to do.
-            State::Asleep => asleep == 2 && !pool.inner.post.is_any_in_loop(),
+            State::Asleep => asleep == 2 && !pool.inner.post.is_any_in_loop(WORKERS),
         };
         if lie && searching + called == 0 {
             return;
@@ -131,11 +133,11 @@ fn r2_a_lone_job_of_a_scope_wakes_one() {
     check(1, |pool| pool.in_place_scope(|scope| scope.spawn(|_| ())));
 }
 
-/// A body, and a job of it that another worker may take.
+/// A body, and a job of it that another worker may take. If the first blocks meanwhile, it may call one in its place.
 #[test]
-fn r2_two_jobs_wake_at_most_two() {
-    check(2, |pool| pool.scope(|scope| scope.spawn(|_| ())));
-    check(2, |pool| {
+fn r2_two_jobs_wake_two_and_one_for_a_place_that_is_left() {
+    check(3, |pool| pool.scope(|scope| scope.spawn(|_| ())));
+    check(3, |pool| {
         pool.join(|| (), || ());
     });
 }
