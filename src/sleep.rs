@@ -227,6 +227,16 @@ impl Sleep {
         }
     }
 
+    /// One whose threads have entered. In a model they have to: it cannot see what makes a slot on demand.
+    #[cfg(test)]
+    pub(crate) fn for_threads(workers: usize, threads: usize) -> Self {
+        let sleep = Self::new(workers, threads);
+        for index in 0..threads {
+            sleep.bells.enter(index);
+        }
+        sleep
+    }
+
     /// Makes the calling thread the one that the bell of this index wakes.
     pub(crate) fn enroll(&self, index: usize) {
         // A second call for one index cannot be: an index is one thread's for its life.

@@ -33,7 +33,7 @@ struct Pool<const JOBS: usize> {
 
 impl<const JOBS: usize> Pool<JOBS> {
     fn new(capacity: usize) -> Arc<Self> {
-        let sleep = Sleep::new(1, 1);
+        let sleep = Sleep::for_threads(1, 1);
         assert_eq!(sleep.rouse(), Duty::Call);
         sleep.call_taken_up();
         assert_eq!(sleep.stop_searching(|| false), Duty::None);

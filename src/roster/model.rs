@@ -25,7 +25,7 @@ impl Pool {
         roster.open(threads, spares);
         (0..threads).for_each(|_| roster.thread_started());
         Self {
-            sleep: Sleep::new(threads, threads + spares),
+            sleep: Sleep::for_threads(threads, threads + spares),
             roster: Mutex::new(roster),
             queue: Slots::new(),
         }

@@ -46,15 +46,6 @@ impl Frozen {
 }
 
 impl Sleep {
-    /// One whose threads have entered.
-    pub(crate) fn for_threads(workers: usize, threads: usize) -> Self {
-        let sleep = Self::new(workers, threads);
-        for index in 0..threads {
-            sleep.bells.enter(index);
-        }
-        sleep
-    }
-
     pub(crate) fn freeze(&self) -> Frozen {
         Frozen {
             counts: self.load().0,

@@ -52,7 +52,7 @@ struct Pool<const JOBS: usize> {
 
 impl<const JOBS: usize> Pool<JOBS> {
     fn new(workers: usize) -> Arc<Self> {
-        let sleep = Sleep::new(workers, workers);
+        let sleep = Sleep::for_threads(workers, workers);
         for worker in 0..workers {
             sleep.call_one_in();
             if worker + 1 < workers {
@@ -164,7 +164,7 @@ fn r2_a_fork_that_meets_a_worker_on_its_way_to_sleep_is_run() {
 #[test]
 fn r2_who_begins_to_offer_is_seen_or_sees_who_lies_down() {
     explore(|| {
-        let sleep = Arc::new(Sleep::new(2, 2));
+        let sleep = Arc::new(Sleep::for_threads(2, 2));
         let jobs = Arc::new([0, 1].map(|_| Slots::<1>::new()));
         // One runs, and the other searches.
         sleep.call_one_in();
@@ -446,7 +446,7 @@ struct Scaled<const JOBS: usize> {
 impl<const JOBS: usize> Scaled<JOBS> {
     /// So many places, and of them so many whose workers are in jobs.
     fn new(places: usize, running: usize) -> Arc<Self> {
-        let sleep = Sleep::new(places, places);
+        let sleep = Sleep::for_threads(places, places);
         for _ in 0..running {
             sleep.call_one_in();
             assert_eq!(sleep.stop_searching(|| false), Duty::None);
