@@ -71,16 +71,30 @@ impl World {
         add(&TOTALS.batches_cut, u64::from(take <= count));
         let own = Arc::clone(self);
         let f = move |task: Task| task.run(&own);
+        let late = Mutex::new(Vec::new());
         let know = |consumed: &mut dyn Iterator<Item = usize>, ordered| {
-            self.consume(consumed, count, take, ordered, &pulled);
+            let not_seen = self.consume(consumed, count, take, ordered, &pulled);
+            *late.lock().unwrap_or_else(PoisonError::into_inner) = not_seen;
         };
-        match kind {
+        let done = catch_unwind(AssertUnwindSafe(|| match kind {
             0 => know(&mut pool.map(items, f), true),
             1 => know(&mut pool.map_unordered(items, f), false),
             2 => know(&mut items.par_map(pool, f), true),
             3 => know(&mut items.par_map_unordered(pool, f), false),
             4 => pool.scope(|s| self.batch_in(s, items, random.one_in(2), &know)),
             _ => pool.in_place_scope(|s| self.batch_in(s, items, random.one_in(2), &know)),
+        }));
+        let late = late.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match done {
+            Ok(()) if kind < 4 => {
+                self.ledger.late.fetch_add(late.len() as u64, Relaxed);
+            }
+            Ok(()) => {}
+            // An item ran when the iterator was dropped, and the scope has its panic.
+            Err(payload) => self.ledger.check(
+                kind >= 4 && origin(payload.as_ref()).is_some_and(|id| late.contains(&id)),
+                || "a batch has panicked".into(),
+            ),
         }
     }
 
@@ -99,7 +113,8 @@ impl World {
         }
     }
 
-    /// Takes results, and compares them with what was pulled.
+    /// Takes results, and compares them with what was pulled. Returns what was pulled, is not among them, and panics if
+    /// it runs.
     fn consume(
         &self,
         results: &mut dyn Iterator<Item = usize>,
@@ -107,7 +122,7 @@ impl World {
         take: usize,
         ordered: bool,
         pulled: &Mutex<Vec<(usize, bool)>>,
-    ) {
+    ) -> Vec<usize> {
         let mut seen = Vec::new();
         let ledger = &self.ledger;
         for _ in 0..take {
@@ -133,6 +148,11 @@ impl World {
             });
             seen.push(id);
         }
+        let pulled = pulled.lock().unwrap_or_else(PoisonError::into_inner);
+        let late = pulled
+            .iter()
+            .filter(|(id, panics)| *panics && !seen.contains(id));
+        late.map(|&(id, _)| id).collect()
     }
 
     pub fn for_each(self: &Arc<Self>, at: usize, random: &mut Random, depth: u32) {
