@@ -299,7 +299,8 @@ impl<'scope> Scope<'scope> {
         }
     }
 
-    /// Runs a job that has no place, on the calling thread.
+    /// Runs a job that has no place, on the calling thread. Always inlined: it is what becomes of most jobs on a full queue.
+    #[inline(always)]
     fn run_in_place<F>(&self, inner: &Inner, current: Option<&Current>, f: F)
     where
         F: FnOnce(&Scope<'scope>) + Send + 'scope,

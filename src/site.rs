@@ -72,15 +72,26 @@ impl Site<'_> {
     #[inline]
     pub(crate) fn begin(&self, place: Place, since: Stamp) -> Started {
         match &self.books {
-            Some(books) if place == Place::Queue => {
+            Some(books) if matches!(place, Place::Queue) => {
                 if self.inner.admission.release_unattended(books.places) {
                     self.inner.timing.starts(Some(books.times), true, since)
                 } else {
                     self.begin_attended(books, since)
                 }
             }
+            _ if matches!(place, Place::None) => self.begin_in_place(since),
             _ => self.begin_aside(place, since),
         }
+    }
+
+    /// The same for a job that was not queued.
+    #[inline]
+    fn begin_in_place(&self, since: Stamp) -> Started {
+        if self.books.is_none() {
+            away::begin(self.inner);
+        }
+        self.inner.recorder.inlined(self.counts());
+        self.inner.timing.starts(self.times(), false, since)
     }
 
     /// The same when somebody waits for the place that was given back.
@@ -92,24 +103,20 @@ impl Site<'_> {
         self.inner.timing.starts(Some(books.times), true, since)
     }
 
-    /// The same without a place, or on a thread that is not the pool's.
+    /// The same over the bound, or on a thread that is not the pool's.
     #[inline(never)]
     fn begin_aside(&self, place: Place, since: Stamp) -> Started {
         if self.books.is_none() {
             away::begin(self.inner);
         }
-        match place {
-            Place::Queue => {
-                self.inner.recorder.started_elsewhere();
-                self.inner.admission.release();
-            }
-            Place::None => self.inner.recorder.inlined(self.counts()),
-            Place::Overdrawn(keeper) => {
-                self.inner.recorder.started_overdrawn(self.counts(), keeper);
-            }
+        if let Place::Overdrawn(keeper) = place {
+            let recorder = &self.inner.recorder;
+            recorder.started_overdrawn(self.counts(), keeper);
+        } else {
+            self.inner.recorder.started_elsewhere();
+            self.inner.admission.release();
         }
-        let was_queued = place != Place::None;
-        self.inner.timing.starts(self.times(), was_queued, since)
+        self.inner.timing.starts(self.times(), true, since)
     }
 
     /// A job has run, which started then. Its handle must not say so before this was called.

@@ -25,13 +25,22 @@ const LARGEST: usize = 64 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stack {
     low: usize,
+    /// A quarter and a half of it lie below these.
+    quarter: usize,
+    half: usize,
     high: usize,
 }
 
 impl Stack {
     fn new(low: usize, high: usize) -> Self {
         let low = low.max(high.saturating_sub(LARGEST));
-        Self { low, high }
+        let size = high - low;
+        Self {
+            low,
+            quarter: low + size / 4,
+            half: low + size / 2,
+            high,
+        }
     }
 
     /// The calling thread's, if the system tells.
@@ -57,14 +66,9 @@ impl Stack {
 
     #[inline]
     fn room_at(self, pointer: usize) -> Room {
-        let Self { low, high } = self;
-        if pointer > high || pointer < low {
-            return Room::Little;
-        }
-        let (size, left) = (high - low, pointer - low);
-        if left >= size / 2 {
+        if pointer >= self.half && pointer <= self.high {
             Room::Half
-        } else if left >= size / 4 {
+        } else if pointer >= self.quarter && pointer < self.half {
             Room::Quarter
         } else {
             Room::Little

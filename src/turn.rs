@@ -5,7 +5,7 @@
 //! all of it, since to look at the others costs something; if several had work, each gets the same share. A
 //! source that has nothing is passed by at once.
 //!
-//! The clock is read once in [`STRIDE`] jobs while they are short, and after each job that is long.
+//! The clock is read once in [`STRIDE`] jobs while they are short, and after each job that is known to be long.
 
 use std::{cell::Cell, time::Duration};
 
@@ -17,8 +17,8 @@ pub(crate) const LIMIT_JOBS: u32 = if cfg!(shuttle) { 8 } else { 64 };
 /// The same as a time. The job that runs then is not interrupted.
 pub(crate) const LIMIT_TIME: Duration = Duration::from_millis(10);
 
-/// How many jobs go by between two looks at the clock, at most.
-const STRIDE: u32 = 8;
+/// How many jobs go by between two looks at the clock, at most: to read it takes as long as two tiny jobs.
+const STRIDE: u32 = 32;
 
 /// A job that takes longer than this is long: the clock is read for each.
 const LONG: Duration = Duration::from_micros(12);
@@ -130,16 +130,24 @@ impl Turn {
         self.unread.set(self.stride.get());
     }
 
-    /// The source had this many jobs, or items of batches, which have run.
+    /// The source had a job, which has run. It may have been long, if it was not known to be short.
     #[inline]
-    pub(crate) fn ran(&self, jobs: u32) {
-        let left = self.jobs.get().saturating_sub(jobs);
-        self.jobs.set(left);
-        let unread = self.unread.get().saturating_sub(jobs);
-        self.unread.set(unread);
-        if left == 0 || unread == 0 {
-            self.ran_some(left == 0, jobs, Instant::now);
+    pub(crate) fn ran(&self, is_short: bool) {
+        if self.count(is_short) {
+            self.ran_some(Instant::now);
         }
+    }
+
+    /// Whether there is more to do for a job that has run.
+    #[inline]
+    fn count(&self, is_short: bool) -> bool {
+        let left = self.jobs.get().saturating_sub(1);
+        self.jobs.set(left);
+        // One that may have been long counts as several, and a long one resets the stride.
+        let counts = if is_short { 1 } else { STRIDE / 4 };
+        let unread = self.unread.get().saturating_sub(counts);
+        self.unread.set(unread);
+        left == 0 || unread == 0
     }
 
     /// The job that runs now has run this many items of a batch. They count with it.
@@ -148,23 +156,24 @@ impl Turn {
         self.unread.set(self.unread.get().saturating_sub(items));
     }
 
-    fn ran_some(&self, is_over: bool, jobs: u32, now: impl FnOnce() -> Instant) {
+    #[inline(never)]
+    fn ran_some(&self, now: impl FnOnce() -> Instant) {
         if self.unread.get() == 0 {
-            self.read(jobs, now());
+            self.read(now());
         }
         let at = self.at.get();
         self.served.set(self.served.get().with(at));
-        if is_over || self.time.get().is_zero() {
+        if self.jobs.get() == 0 || self.time.get().is_zero() {
             self.advance();
         }
     }
 
-    /// The clock was read, after this many jobs at once.
-    fn read(&self, jobs: u32, now: Instant) {
+    /// The clock was read.
+    fn read(&self, now: Instant) {
         let took = now.saturating_duration_since(self.read_at.replace(now));
         self.time.set(self.time.get().saturating_sub(took));
         let stride = self.stride.get();
-        let are_short = took < LONG * stride.max(jobs);
+        let are_short = took < LONG * stride;
         let stride = if are_short { STRIDE.min(2 * stride) } else { 1 };
         self.stride.set(stride);
         self.unread.set(stride);
@@ -235,12 +244,8 @@ mod tests {
                 }
                 self.jobs[at] -= 1;
                 self.now += self.length;
-                let left = self.turn.jobs.get() - 1;
-                self.turn.jobs.set(left);
-                let unread = self.turn.unread.get() - 1;
-                self.turn.unread.set(unread);
-                if left == 0 || unread == 0 {
-                    self.turn.ran_some(left == 0, 1, || self.now);
+                if self.turn.count(true) {
+                    self.turn.ran_some(|| self.now);
                 }
                 return Some(at);
             }
@@ -345,14 +350,18 @@ mod tests {
     fn the_clock_is_read_seldom_while_jobs_are_short() {
         let turn = Turn::new();
         let mut now = turn.read_at.get();
-        for _ in 0..4 {
+        for _ in 0..6 {
             now += Duration::from_nanos(100);
-            turn.read(1, now);
+            turn.read(now);
         }
         assert_eq!(turn.unread.get(), STRIDE);
         assert!(turn.are_short());
+        assert!(
+            !turn.count(true) && turn.count(false),
+            "that one may have been long"
+        );
         now += LONG * STRIDE;
-        turn.read(1, now);
+        turn.read(now);
         assert_eq!(turn.unread.get(), 1);
         assert!(!turn.are_short());
     }

@@ -339,7 +339,7 @@ fn run_next(current: &Current) -> bool {
     timing.next_follows(current.books().times);
     for _ in 0..=Source::COUNT {
         if run_from(current, turn.source()) {
-            turn.ran(1);
+            turn.ran(timing.is_short(current.books().times) != Some(false));
             return true;
         }
         turn.found_nothing();
