@@ -356,10 +356,8 @@ mod tests {
         }
         assert_eq!(turn.unread.get(), STRIDE);
         assert!(turn.are_short());
-        assert!(
-            !turn.count(true) && turn.count(false),
-            "that one may have been long"
-        );
+        assert!(!turn.count(true), "it was short");
+        assert!((0..4).any(|_| turn.count(false)), "they may have been long");
         now += LONG * STRIDE;
         turn.read(now);
         assert_eq!(turn.unread.get(), 1);
