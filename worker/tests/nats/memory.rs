@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     child::Settings,
     server::Server,
-    support::{publish, until_queue, until_queue_for, watched},
+    support::{publish, until_queue_for, watched},
 };
 
 #[test]
@@ -24,7 +24,10 @@ fn memory_does_not_grow_with_the_queue() {
         .await;
         let settings = Settings::new(&server, Duration::from_secs(30));
         let process = settings.start();
-        until_queue(&queue, "a tenth is done", |seen| seen.done >= jobs / 10).await;
+        until_queue_for(longest, &queue, "a tenth is done", |seen| {
+            seen.done >= jobs / 10
+        })
+        .await;
         let early = process.peak_memory();
         until_queue_for(longest, &queue, "all are done", |seen| seen.done == jobs).await;
         let late = process.peak_memory();
