@@ -89,7 +89,11 @@ impl Permit<'_> {
             };
             return match entry {
                 Ok(entry) => Used::Enters(entry),
-                Err(_) if inner.life.is_discarding() => Used::Discarded(Place::None),
+                Err(_) if inner.life.is_discarding() => {
+                    // It is admitted all the same, so that the sums agree.
+                    inner.recorder.overdraws(Keeper::Nobody);
+                    Used::Discarded(Place::Overdrawn(Keeper::Nobody))
+                }
                 Err(_) => Used::Enters(Entry::InPlace),
             };
         }

@@ -557,13 +557,7 @@ impl Pool {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let permit = self.reserve_async();
-        async move {
-            match permit.await {
-                Ok(permit) => Ok(permit.submit(f)),
-                Err(reason) => Err(SubmitError::new(reason, f)),
-            }
-        }
+        self.admit().submit_async(f)
     }
 
     /// Submits a job without a handle; waits while the queue is full.

@@ -635,3 +635,22 @@ fn a8_permits_of_a_pool_that_has_ended_run_in_place_on_their_thread() {
         },
     );
 }
+
+/// The permit has no place, and is used when the pool has ended and drops what has not started.
+#[test]
+fn d6_a_permit_without_a_place_of_a_discarded_pool_drops_its_job() {
+    watched(|| {
+        let pool: &'static Pool = Box::leak(Box::new(pool(1, 1)));
+        let held = pool.reserve().unwrap();
+        let (send, permits) = mpsc::channel();
+        let grant = move || send.send(pool.reserve().unwrap()).unwrap();
+        pool.admit().deferred().spawn(grant).unwrap();
+        let permit = permits.recv().unwrap();
+        drop(held);
+        pool.shutdown_now().unwrap();
+        let dropped = permit.submit(|| unreachable!()).join();
+        assert!(dropped.unwrap_err().is_cancelled());
+        assert_eq!(pool.metrics().dropped, 1);
+        assert_conserved(pool);
+    });
+}

@@ -674,7 +674,7 @@ fn end_turn<'a, H, T, F, R>(
         Server::Owner if chunk.unbegun() > 0 && shared.put_back(chunk) => {
             Ticket::push(site.inner, home, shared);
         }
-        // Whoever takes the ticket of one that was put back comes to it.
+        // The worker that takes the ticket of one that was put back comes to it.
         Server::Helper(_) if !shared.is_waiting(chunk) && chunk.is_to_be_offered() => {
             Helper::push(site.inner, home, shared, chunk);
         }

@@ -1,4 +1,4 @@
-//! One HTTP port: `/metrics` for Prometheus, `/healthz` for whoever restarts workers.
+//! One HTTP port: `/metrics` for Prometheus, `/healthz` for a supervisor that restarts workers.
 
 use adaptive_pool_worker::Health;
 use axum::{Router, http::StatusCode, routing::get};
