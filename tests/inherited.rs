@@ -153,8 +153,8 @@ fn s4_threads_that_come_with_a_resize_are_as_their_builder() {
     });
 }
 
-/// A spare thread takes the place of a worker that waits, also in a pool of fixed size; whoever that worker waits
-/// for has made it start.
+/// A spare thread takes the place of a worker that waits, also in a pool of fixed size. The thread for which that worker
+/// waits has made it start.
 #[test]
 fn s4_spare_threads_are_as_their_builder() {
     watched(|| {
