@@ -22,7 +22,7 @@ least="${COVERAGE_LEAST:-95}"
 limit="${COVERAGE_LIMIT:-1200}"
 out="target/coverage"
 # Only for tests.
-tests='src/(.*/)?(tests|model|simulation|frozen|poison)\.rs$'
+tests='src/(.*/)?((tests|model|simulation|frozen|poison)\.rs|tests/.*)$'
 
 skip() {
     echo "SKIPPED: $1"

@@ -62,121 +62,35 @@ compile_error!("cfg(loom) is for the models: see .ci/loom.sh");
 #[cfg(all(shuttle, not(feature = "_shuttle")))]
 compile_error!("cfg(shuttle) wants the feature _shuttle: see .ci/shuttle.sh");
 
-#[cfg(not(loom))]
-mod away;
-mod backoff;
-#[cfg(not(loom))]
-mod batch;
-#[cfg(not(loom))]
-mod broadcast;
-#[cfg(not(loom))]
-mod builder;
-#[cfg(all(doctest, not(loom)))]
+mod api;
+#[cfg(doctest)]
 mod compile_fail;
-#[cfg(not(loom))]
-mod fork;
-#[cfg(not(loom))]
-pub mod guide;
-#[cfg(not(loom))]
-mod handle;
-#[cfg(not(loom))]
-mod inline;
-#[cfg(not(loom))]
-mod inner;
-#[cfg(not(loom))]
-mod job;
-mod last_look;
-#[cfg(not(loom))]
-mod linger;
-#[cfg(not(loom))]
-mod looks;
-#[cfg(not(loom))]
-mod mail;
-#[cfg(not(loom))]
-mod metrics;
-#[cfg(not(loom))]
-mod pace;
-#[cfg(not(loom))]
-mod permit;
-#[cfg(not(loom))]
-mod pool;
-#[cfg(not(loom))]
-mod process;
-#[cfg(not(loom))]
-mod queue;
-#[cfg(not(loom))]
-mod resident;
-#[cfg(not(loom))]
-mod scaler;
-#[cfg(not(loom))]
-mod scaling;
-#[cfg(not(loom))]
-mod scope;
-#[cfg(not(loom))]
-mod shutdown;
-#[cfg(not(loom))]
-mod site;
-#[cfg(not(loom))]
-mod span;
-#[cfg(not(loom))]
-mod stack;
-#[cfg(shuttle)]
-#[doc(hidden)]
-pub mod stand_in;
-#[cfg(not(loom))]
-mod stuck;
-#[cfg(not(loom))]
-mod submit;
-#[cfg(not(loom))]
-mod threads;
-#[cfg(not(loom))]
-mod turn;
-#[cfg(not(loom))]
-mod wait;
-#[cfg(not(loom))]
-mod worker;
-mod yielders;
-
-mod admission;
-#[cfg(any(test, not(loom)))]
-mod alike;
-mod bell;
-mod chunk;
-mod countdown;
-mod deque;
-mod drain;
 mod error;
-mod fence;
-mod latch;
-#[cfg(all(test, loom))]
-mod model;
-mod roster;
-mod sleep;
-mod slots;
+pub mod guide;
+mod metrics;
+mod protocol;
+mod runtime;
+mod scaling;
 mod sync;
-mod twin;
-mod unwind;
 
 pub use self::error::{
     AdmissionError, BuildError, JobError, ShutdownError, ShutdownReport, SubmitError,
 };
+#[cfg(shuttle)]
+#[doc(hidden)]
+pub use self::sync::simulated;
 #[cfg(not(loom))]
 pub use self::{
-    batch::{IteratorExt, Map, MapUnordered, ScopedMap, ScopedMapUnordered},
-    broadcast::BroadcastContext,
-    builder::{PoolBuilder, Workers},
-    handle::JobHandle,
+    api::{
+        Admit, BroadcastContext, IteratorExt, JobHandle, Map, MapUnordered, Permit, Pool,
+        PoolBuilder, Scope, ScopedMap, ScopedMapUnordered, Workers,
+    },
     metrics::{LatencySummary, Snapshot, WorkerSnapshot},
-    permit::Permit,
-    pool::Pool,
-    scope::Scope,
-    submit::Admit,
 };
-
-#[cfg(all(feature = "prometheus", not(loom)))]
+#[cfg(feature = "prometheus")]
 pub use prometheus;
 
 /// The README's example is compiled and run with the doctests.
-#[cfg(all(doctest, not(loom)))]
+#[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

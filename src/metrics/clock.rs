@@ -53,10 +53,6 @@ pub(crate) struct Clock(quanta::Clock);
 static IS_WANTED: AtomicBool = AtomicBool::new(false);
 
 /// Waits until the process's first clock is calibrated, if that is under way.
-#[cfg_attr(
-    any(not(unix), miri, shuttle),
-    expect(dead_code, reason = "nobody forks there")
-)]
 pub(crate) fn settle() {
     if IS_WANTED.load(Ordering::Relaxed) {
         drop(quanta::Clock::new());

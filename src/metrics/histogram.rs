@@ -30,7 +30,7 @@ mod tests;
 use std::{fmt, sync::OnceLock, time::Duration};
 
 use crate::{
-    alike::Run,
+    protocol::alike::Run,
     sync::{AtomicU64, Ordering},
 };
 

@@ -1,24 +1,22 @@
 //! What can be seen of a pool: the counters that its threads keep, and the snapshot made of them.
 
+#![cfg(not(loom))]
+
 mod clock;
 mod histogram;
-#[cfg(feature = "prometheus")]
-mod prometheus;
 mod recorder;
 mod seat;
 mod snapshot;
 mod table;
 mod timing;
 
-#[cfg(all(unix, not(any(miri, shuttle))))]
-pub(crate) use self::clock::settle as settle_clock;
 #[cfg(feature = "prometheus")]
-pub(crate) use self::prometheus::PoolCollector;
+pub(crate) use self::histogram::Merged;
 pub(crate) use self::{
-    clock::Stamp,
+    clock::{Stamp, settle as settle_clock},
     recorder::{BatchPlaces, Cell, Recorder},
     seat::{Seat, Started},
-    timing::{Stamps, Timing},
+    timing::{JobSummaries, Latencies, Stamps, Timing},
 };
 pub use self::{
     histogram::LatencySummary,

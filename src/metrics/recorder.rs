@@ -8,9 +8,8 @@ use crossbeam_utils::CachePadded;
 use super::timing::told_at_least;
 use crate::{
     error::AdmissionError,
-    job::Keeper,
-    slots::Slots,
-    sync::{AtomicBool, AtomicU64, Mutex, Ordering, bump, lock},
+    protocol::admission::Keeper,
+    sync::{AtomicBool, AtomicU64, Mutex, Ordering, bump, lock, slots::Slots},
 };
 
 /// What one thread counts.

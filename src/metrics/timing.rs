@@ -23,10 +23,7 @@ use super::{
     histogram::{Histogram, LatencySummary, Merged},
     seat::{SAMPLE, Seat, Started, Times},
 };
-use crate::{
-    slots::Slots,
-    sync::{AtomicU64, Ordering},
-};
+use crate::sync::{AtomicU64, Ordering, slots::Slots};
 
 /// What the items of a batch are stamped with, by its one producer.
 #[derive(Debug, Default)]

@@ -220,7 +220,7 @@ fn files_that_lock(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
-        if name == "stand_in" {
+        if name == "simulated" {
             continue;
         }
         if path.is_dir() {

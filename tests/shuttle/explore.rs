@@ -11,7 +11,7 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use adaptive_pool::{Pool, PoolBuilder, ShutdownReport, stand_in::time};
+use adaptive_pool::{Pool, PoolBuilder, ShutdownReport, simulated::time};
 use shuttle::{
     Config, FailurePersistence, MaxSteps, Runner,
     scheduler::{PctScheduler, RandomScheduler, Scheduler},

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use adaptive_pool::{Pool, Scope, stand_in::rayon};
+use adaptive_pool::{Pool, Scope, simulated::rayon};
 use shuttle::rand::{Rng, thread_rng};
 
 use crate::explore::{Tally, check_books, explore_in_time, together};

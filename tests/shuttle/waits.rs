@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use adaptive_pool::{Pool, stand_in::rayon};
+use adaptive_pool::{Pool, simulated::rayon};
 use shuttle::{
     rand::{Rng, thread_rng},
     sync::{Condvar, Mutex},

@@ -1,0 +1,546 @@
+//! The consumer's end of a batch: what was put in, and comes out again.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use super::{
+    producer::Producer,
+    shared::{ChunkOf, Home, Item, Leavings, Outcome},
+    solitude::Solitude,
+};
+use crate::{
+    error::AdmissionError,
+    protocol::{
+        admission::Refusal,
+        chunk::{Chunk, Claimed},
+        completion::event::{self, Mark},
+    },
+    runtime::{
+        context::Site,
+        inner::Inner,
+        job::{Entry, Place},
+        span::Origin,
+        wait::{
+            spin::linger,
+            stuck::{self, Blocked},
+        },
+        worker,
+    },
+    sync::{Instant, backoff::Yields, thread, unwind::quietly},
+};
+
+/// How often a consumer yields before he blocks: to a worker, most likely, if there are more threads than cores,
+/// who has many results for him then. If it is to something else, that may take milliseconds.
+const YIELDS: u32 = if cfg!(shuttle) { 1 } else { 8 };
+
+/// With fewer items under way he does not yield: the results would not be worth the milliseconds.
+const MANY: usize = if cfg!(shuttle) { 2 } else { 32 };
+
+/// How long he rests at most. The timer of most systems makes it some 50 us more, in which two workers come
+/// to the end of a thousand of the shortest items that it pays to hand in one by one.
+const REST: Duration = Duration::from_micros(20);
+
+/// How the consumer of a batch gets his items in.
+pub(super) trait Door<'a>: Home<'a> {
+    /// Whether a place stays with a ticket that is left over.
+    const LEAVES_PLACE: bool;
+
+    /// Whether what the consumer runs for a closed pool is in none of its books.
+    const IS_BESIDE_A_CLOSED_POOL: bool;
+}
+
+/// What a consumer has got, of what it has waited for.
+pub(super) enum Got<R> {
+    /// The result that is due.
+    Result(Outcome<R>),
+    /// A place, for the item that was refused.
+    Place,
+    /// None of the two: the item is to be run by the consumer, as all that come after it.
+    Closed,
+}
+
+/// How a wait has ended.
+enum Awaited {
+    Result,
+    Place,
+    Closed,
+    /// The calling thread has to run an item itself, if it finds one.
+    Stuck,
+}
+
+pub(super) struct Lane<'p, H, T, F, R> {
+    producer: Producer<'p, H, T, F, R>,
+    is_ordered: bool,
+    leaves_place: bool,
+    /// Those from which something is to be taken, the oldest in front.
+    chunks: VecDeque<Part<T, R>>,
+    /// The one of `chunks` to look at first, without an order.
+    cursor: usize,
+    solitude: Solitude,
+}
+
+/// A chunk, and how much of it was taken.
+struct Part<T, R> {
+    chunk: ChunkOf<T, R>,
+    /// A bit for each slot.
+    taken: u64,
+}
+
+impl<T, R> Part<T, R> {
+    fn was_taken(&self, number: usize) -> bool {
+        self.taken >> number & 1 == 1
+    }
+
+    /// The first slot that was not taken.
+    #[inline]
+    fn next(&self) -> usize {
+        self.taken.trailing_ones() as usize
+    }
+
+    /// The slot with the next result, if there is one. In order, it is the first that was not taken.
+    #[inline]
+    fn ready(&self, is_ordered: bool) -> Option<usize> {
+        let next = self.next();
+        if self.chunk.has_ended(next) {
+            return Some(next);
+        }
+        if is_ordered {
+            return None;
+        }
+        self.ready_after(next)
+    }
+
+    fn ready_after(&self, next: usize) -> Option<usize> {
+        // Most that are not closed have many items, and none of them has ended.
+        if !self.chunk.is_closed() {
+            return None;
+        }
+        (next..self.chunk.len())
+            .find(|&number| self.chunk.has_ended(number) && !self.was_taken(number))
+    }
+
+    #[inline]
+    fn take(&mut self, number: usize) -> Outcome<R> {
+        self.taken |= 1 << number;
+        // SAFETY: it was ready, and is marked as taken.
+        unsafe { self.chunk.take(number) }
+    }
+
+    #[inline]
+    fn is_used_up(&self) -> bool {
+        self.next() == self.chunk.len()
+    }
+}
+
+impl<T, R> Drop for Part<T, R> {
+    fn drop(&mut self) {
+        self.chunk.leave(self.taken);
+    }
+}
+
+impl<'p, H, T, F, R> Lane<'p, H, T, F, R> {
+    pub(super) fn new<'a>(inner: &'p Inner, home: H, f: F, is_ordered: bool) -> Self
+    where
+        H: Door<'a>,
+    {
+        Self {
+            producer: Producer::new(inner, home, f),
+            is_ordered,
+            leaves_place: H::LEAVES_PLACE,
+            chunks: VecDeque::new(),
+            cursor: 0,
+            solitude: Solitude::new(),
+        }
+    }
+
+    pub(super) fn inner(&self) -> &'p Inner {
+        self.producer.inner
+    }
+
+    /// Whether a result is there that may be taken next.
+    #[inline]
+    pub(super) fn is_ready(&self) -> bool {
+        // In order, that stays 0.
+        let part = self.chunks.get(self.cursor);
+        let is_ready = part.is_some_and(|part| part.ready(self.is_ordered).is_some());
+        // In order there is no other.
+        is_ready || !self.is_ordered && self.is_ready_elsewhere()
+    }
+
+    fn is_ready_elsewhere(&self) -> bool {
+        self.begun().any(|(_, part)| part.ready(false).is_some())
+    }
+
+    /// Those of which an item may have begun, and where they are. Items are begun in order: behind a chunk that is not closed
+    /// there is none.
+    fn begun(&self) -> impl Iterator<Item = (usize, &Part<T, R>)> {
+        let chunks = self.chunks.iter().enumerate();
+        chunks.take_while(|(_, part)| part.chunk.is_closed())
+    }
+
+    /// Whether so many items, at least, were put in and have not ended.
+    ///
+    /// Those that were begun last are looked at first: if none of them is left, somebody who runs items has found no
+    /// other, so fewer are under way than there are workers.
+    #[inline]
+    pub(super) fn are_in_flight(&self, least: usize) -> bool {
+        let mut left = least;
+        for part in self.chunks.iter().rev() {
+            if left == 0 {
+                break;
+            }
+            match part.chunk.in_flight(left) {
+                0 if !part.is_used_up() => return false,
+                some => left -= some,
+            }
+        }
+        left == 0
+    }
+
+    /// Those that may have an item to be run next.
+    fn candidates(&self) -> impl Iterator<Item = &Part<T, R>> {
+        let count = if self.is_ordered {
+            1
+        } else {
+            self.chunks.len()
+        };
+        self.chunks.iter().take(count)
+    }
+
+    /// What is waited for when no result is there.
+    fn awaited(&self) -> Mark {
+        match self.chunks.front() {
+            Some(part) if self.is_ordered => part.chunk.mark(part.next()),
+            _ => event::ANY,
+        }
+    }
+
+    /// The result that is due, if it is there.
+    #[inline]
+    pub(super) fn try_take(&mut self) -> Option<Outcome<R>> {
+        let outcome = self.take_at(self.cursor);
+        // In order there is no other.
+        if outcome.is_some() || self.is_ordered {
+            return outcome;
+        }
+        self.take_elsewhere()
+    }
+
+    fn take_elsewhere(&mut self) -> Option<Outcome<R>> {
+        let ready = |&(_, part): &(_, &Part<T, R>)| part.ready(false).is_some();
+        let at = self.begun().find(ready)?.0;
+        self.take_at(at)
+    }
+
+    /// The next result of one of the chunks, if it is there.
+    #[inline(always)]
+    fn take_at(&mut self, at: usize) -> Option<Outcome<R>> {
+        let part = self.chunks.get_mut(at)?;
+        let number = part.ready(self.is_ordered)?;
+        let outcome = part.take(number);
+        self.cursor = at;
+        self.forget_if_used_up(at);
+        Some(outcome)
+    }
+
+    #[inline]
+    fn forget_if_used_up(&mut self, at: usize) {
+        if self.chunks[at].is_used_up() {
+            self.forget(at);
+        }
+    }
+
+    /// Forgets a chunk that is used up.
+    fn forget(&mut self, at: usize) {
+        // To the last more may be added.
+        if at + 1 < self.chunks.len() {
+            self.chunks.remove(at);
+            if self.cursor > at {
+                self.cursor -= 1;
+            }
+        }
+    }
+
+    /// Claims an item whose result may be taken next, and that nobody has begun; the oldest, if it can be had.
+    /// Returns where it is, and whether its place is left to a ticket.
+    fn claim(&self) -> Option<(usize, Claimed<Item<T>>, bool)> {
+        let (inner, shared) = (self.inner(), &self.producer.shared);
+        for (at, part) in self.candidates().enumerate() {
+            let chunk = &part.chunk;
+            let due = self.is_ordered.then(|| part.next());
+            let begun = shared.begin_unserved(inner, chunk, due, self.leaves_place);
+            if let Some((claimed, leaves_place)) = begun {
+                return Some((at, claimed, leaves_place));
+            }
+            // Who serves it comes to the next by himself.
+            let claimed = if self.is_ordered { None } else { chunk.claim() };
+            if let Some(claimed) = claimed {
+                return Some((at, claimed, false));
+            }
+        }
+        None
+    }
+}
+
+impl<'a, H, T, F, R> Lane<'_, H, T, F, R>
+where
+    H: Door<'a>,
+    T: Send + 'a,
+    F: Fn(T) -> R + Send + Sync + 'a,
+    R: Send + 'a,
+{
+    /// Makes a job of the item, if there is a place for it.
+    ///
+    /// # Errors
+    /// The item, and why there is none.
+    #[inline]
+    pub(super) fn offer(&mut self, item: T) -> Result<(), (T, Refusal)> {
+        match self.producer.try_place() {
+            Ok(()) => {
+                self.put(item);
+                Ok(())
+            }
+            Err(refusal) => Err((item, refusal)),
+        }
+    }
+
+    /// Makes a job of the item, which has a place.
+    pub(super) fn put(&mut self, item: T) {
+        if let Some(chunk) = self.producer.put(Origin::here(), item) {
+            self.follow(chunk);
+        }
+    }
+
+    /// One more chunk, the last.
+    fn follow(&mut self, chunk: ChunkOf<T, R>) {
+        let last = self.chunks.len().checked_sub(1);
+        self.chunks.push_back(Part { chunk, taken: 0 });
+        if let Some(last) = last {
+            // What was the last may be used up.
+            self.forget_if_used_up(last);
+        }
+    }
+
+    /// Brings in an item that was refused, when nothing is under way. Waits for a place, or runs it here, if nobody else
+    /// will; what comes of it, then.
+    pub(super) fn insist(&mut self, item: T) -> Option<Outcome<R>> {
+        let inner = self.inner();
+        if let Entry::Queued = inner.admit_item(&self.producer.shared.yielders) {
+            self.put(item);
+            return None;
+        }
+        Some(self.run_refused(item))
+    }
+
+    /// Runs an item for a closed pool.
+    pub(super) fn run_outside(&self, item: T) -> Outcome<R> {
+        if H::IS_BESIDE_A_CLOSED_POOL {
+            self.producer.shared.run_beside(item)
+        } else {
+            self.run_refused(item)
+        }
+    }
+
+    fn run_refused(&self, item: T) -> Outcome<R> {
+        let inner = self.inner();
+        let outcome = self.producer.shared.run_inline(&Site::here(inner), item);
+        inner.look_if_drained();
+        outcome
+    }
+
+    /// Keeps what has come of an item until it is due.
+    pub(super) fn keep(&mut self, outcome: Outcome<R>) {
+        self.producer.end_chunk();
+        self.follow(Arc::new(Chunk::ended(outcome)));
+    }
+
+    /// The next result; waits for it. Not to be called without an item that is `due`.
+    #[inline(never)]
+    pub(super) fn take(&mut self, due: usize) -> Outcome<R> {
+        loop {
+            if let Got::Result(outcome) = self.take_or_place(due, false) {
+                return outcome;
+            }
+        }
+    }
+
+    /// The next result, or a place if it `wants_place`, whichever is there first; waits for it. Not to be called without an
+    /// item that is `due`.
+    pub(super) fn take_or_place(&mut self, due: usize, wants_place: bool) -> Got<R> {
+        loop {
+            if let Some(outcome) = self.try_take() {
+                return Got::Result(outcome);
+            }
+            // A worker must not wait for a queue that it should empty.
+            let is_own_worker = worker::current_of(self.inner()).is_some();
+            if let Some(claim) = is_own_worker.then(|| self.claim()).flatten() {
+                return Got::Result(self.run_here(claim));
+            }
+            match self.wait(due, wants_place) {
+                Awaited::Result => {}
+                Awaited::Place => return Got::Place,
+                Awaited::Closed => return Got::Closed,
+                Awaited::Stuck => {
+                    if let Some(claim) = self.claim() {
+                        return Got::Result(self.run_here(claim));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether an item may be claimed.
+    fn is_claimable(&self) -> bool {
+        self.candidates().any(|part| part.chunk.may_be_begun())
+    }
+
+    /// Blocks until the result is there that is due, or if it `wants_place`, until there is a place for the next item. If
+    /// the thread is another pool's, and this one is stuck, until there is an item to be claimed.
+    ///
+    /// One place to wait at for both: see the bell, and "A place or something else" in the README of admission.
+    fn wait(&mut self, due: usize, wants_place: bool) -> Awaited {
+        let mut yields = Yields::new(if due < MANY { 0 } else { YIELDS });
+        while self.leave_core(&mut yields) {
+            if self.is_ready() {
+                return Awaited::Result;
+            }
+            if wants_place {
+                match self.producer.try_place() {
+                    Ok(()) => return Awaited::Place,
+                    Err(Refusal::Closed) => return Awaited::Closed,
+                    Err(Refusal::Full) => {}
+                }
+            }
+        }
+        if linger(None, || self.is_ready()) {
+            return Awaited::Result;
+        }
+        self.solitude.end();
+        if wants_place {
+            self.wait_for_either()
+        } else {
+            match self.block(None, || false) {
+                Blocked::Stuck => Awaited::Stuck,
+                Blocked::Done | Blocked::TimedOut => Awaited::Result,
+            }
+        }
+    }
+
+    /// Blocks until the result is there that is due, or it `is_decided` whether there is a place, or until the deadline.
+    fn block(&self, deadline: Option<Instant>, is_decided: impl Fn() -> bool) -> Blocked {
+        let park = |say: &dyn Fn()| {
+            let is_over = || {
+                say();
+                self.is_ready() || is_decided()
+            };
+            stuck::block(self.inner(), deadline, is_over, || self.is_claimable())
+        };
+        self.producer.shared.bell.wait(self.awaited(), park)
+    }
+
+    /// Joins the line of those who wait for a place, and blocks until it has one, or the result is there that is due.
+    fn wait_for_either(&self) -> Awaited {
+        let inner = self.inner();
+        let (admission, timing) = (&inner.admission, &inner.timing);
+        let since = timing.begins_to_wait();
+        let mut line = match admission.line_up() {
+            Ok(Some(line)) => line,
+            decided => {
+                let is_placed = decided.is_ok();
+                timing.has_waited(since, is_placed);
+                return if is_placed {
+                    Awaited::Place
+                } else {
+                    Awaited::Closed
+                };
+            }
+        };
+        let blocked = loop {
+            let is_decided =
+                || cfg!(not(mutant = "batch_deaf_to_places")) && admission.is_decided(&line);
+            match self.block(line.patience(), is_decided) {
+                Blocked::TimedOut => admission.turn_eager(&mut line),
+                blocked => break blocked,
+            }
+        };
+        match admission.step_out(line) {
+            Ok(()) => {
+                timing.has_waited(since, true);
+                Awaited::Place
+            }
+            Err(reason) => {
+                timing.waits_no_more();
+                match (reason, blocked) {
+                    _ if self.is_ready() => Awaited::Result,
+                    (AdmissionError::Closed, _) => Awaited::Closed,
+                    (_, Blocked::Stuck) => Awaited::Stuck,
+                    _ => Awaited::Result,
+                }
+            }
+        }
+    }
+
+    /// Yields, or rests. Returns false if it is time to block.
+    fn leave_core(&mut self, yields: &mut Yields) -> bool {
+        let shared = &self.producer.shared;
+        if self.solitude.is_enough() {
+            let rest = |say: &dyn Fn()| {
+                say();
+                if !shared.are_few_left() {
+                    thread::park_timeout(REST);
+                }
+            };
+            let until_few_are_left = || shared.bell.wait(event::FEW_LEFT, rest);
+            shared.yielders.leave(until_few_are_left);
+            true
+        } else {
+            let start = Instant::now();
+            let has_yielded = shared.yielders.yield_next(yields);
+            self.solitude.yielded(start.elapsed());
+            has_yielded
+        }
+    }
+
+    /// Runs an item on the consumer's own stack.
+    fn run_here(
+        &mut self,
+        (at, (number, item), leaves_place): (usize, Claimed<Item<T>>, bool),
+    ) -> Outcome<R> {
+        let inner = self.inner();
+        let part = &mut self.chunks[at];
+        part.taken |= 1 << number;
+        let site = Site::here(inner);
+        let outcome = self.producer.shared.run(&site, !leaves_place, item);
+        self.forget_if_used_up(at);
+        inner.look_if_drained();
+        outcome
+    }
+}
+
+impl<H, T, F, R> Drop for Lane<'_, H, T, F, R> {
+    fn drop(&mut self) {
+        let inner = self.inner();
+        let site = Site::here(inner);
+        let parts = self.chunks.drain(..);
+        let parts = parts.map(|part| (Arc::clone(&part.chunk), part.taken));
+        let shared = &self.producer.shared;
+        let Leavings {
+            items,
+            places,
+            outcomes,
+            closure,
+            shells,
+        } = shared.leave(inner, self.leaves_place, parts);
+        items
+            .iter()
+            .for_each(|_| inner.recorder.left_batch(site.counts()));
+        (0..places).for_each(|_| site.cancelled(Place::Queue));
+        (0..shells).for_each(|_| inner.shell_left());
+        // One by one: a panic in one must not meet that of another. In this order: a drop may be the end of the
+        // pool, which must not wait for what is cancelled then.
+        items.into_iter().for_each(|item| quietly(|| drop(item)));
+        outcomes
+            .into_iter()
+            .for_each(|outcome| quietly(|| drop(outcome)));
+        quietly(|| drop(closure));
+    }
+}

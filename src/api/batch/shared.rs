@@ -1,0 +1,741 @@
+//! What the consumer of a batch and the jobs that work on it share.
+//!
+//! # Tickets
+//!
+//! For each chunk of items that nobody has begun, a job is in the queue that will serve one: a *ticket*. It
+//! does not belong to a chunk: it serves the oldest that is waiting when it starts. So items are begun
+//! in their order, although a scope's own deque is last in, first out; and a chunk that the consumer has used
+//! up himself leaves a ticket that serves a later one. There may be more tickets than chunks, then.
+//!
+//! Who serves a chunk runs its items one by one. If there are more than one, he offers the others to whoever has
+//! nothing to do: a *helper* is put into the queue, a job that serves the same chunk, before the first is
+//! begun. So there are never items that nobody can come to, and idle workers, while somebody is busy with a
+//! long one.
+//!
+//! # Places
+//!
+//! Each item has a place in the queue of its own, from when it is put until it is begun or dropped. Tickets and helpers
+//! have none; how many there are is bounded by the items and by the threads. But in a scope, where
+//! nobody can take a job back out of the queue, a ticket whose chunk is used up or dropped keeps one of the
+//! places of that chunk, until it starts. So a scope can open and leave as many batches as it likes.
+//! A pool's own tickets become *shells* when the batch is left, as the jobs of cancelled handles do.
+//!
+//! # The end
+//!
+//! The closure is called between the beginning and the end of an item, and never else. So it can be dropped as soon as the
+//! consumer has left and all items that were begun have ended: nobody waits for the jobs that have only a
+//! reference to [`Shared`] left. The consumer leaves under the lock of the state: it claims what nobody has begun, says at the
+//! bell that it has left, and looks which items have ended. The others *run on*. Each thread that ends one of these is
+//! told so at the bell, and settles, under the same lock, all that have ended by then: it takes their results, and
+//! if none runs on any longer, the closure. So the last of them, or the consumer if there is none, drops the closure.
+//!
+//! # The turn of others
+//!
+//! A job that serves a chunk counts as many items, for those who wait for the worker. When its turn is over it stops: the owner puts
+//! the chunk back in front of those that wait, for another ticket; a helper leaves it to the next helper.
+
+use std::{
+    any::Any,
+    cell::Cell,
+    collections::VecDeque,
+    marker::PhantomData,
+    mem::{self, ManuallyDrop},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread,
+};
+
+use crate::{
+    metrics::{BatchPlaces, Stamp},
+    protocol::{
+        admission::yielders::Yielders,
+        chunk::{Chunk, Claimed},
+        completion::event::{self, Bell},
+    },
+    runtime::{
+        context::Site,
+        inner::Inner,
+        job::{Place, Runnable},
+        span::Origin,
+        turn::{LIMIT_JOBS, LIMIT_TIME},
+        worker::{self, Current},
+    },
+    sync::{AtomicBool, Instant, Mutex, Ordering, UnsafeCell, lock, unwind::quietly},
+};
+
+/// With so many chunks that nobody serves, the consumer is to bring others soon.
+const FEW: usize = 4;
+
+/// What an item leaves: its result, or the payload of its panic.
+pub(super) type Outcome<R> = thread::Result<R>;
+
+/// What lies in a chunk.
+pub(super) struct Item<T> {
+    /// Since when it has its place.
+    pub(super) since: Stamp,
+    /// The span in which it was pulled.
+    pub(super) origin: Origin,
+    pub(super) item: T,
+}
+
+pub(super) type ChunkOf<T, R> = Arc<Chunk<Item<T>, Outcome<R>>>;
+
+/// How the jobs of a batch get to the threads of the pool. What they borrow outlives 'a.
+pub(super) trait Home<'a>: Copy + Send + 'a {
+    /// Puts a job into the queue, in its turn. It is run before 'a ends.
+    fn push_ticket<J: Runnable + 'a>(&self, inner: &Inner, job: J);
+
+    /// Puts a job where those find it who have nothing to do. It is run before 'a ends.
+    fn push_helper<J: Runnable + 'a>(&self, inner: &Inner, job: J);
+
+    /// A job has run that was pushed. What it borrows may be gone after this.
+    fn ended(&self, site: &Site<'_>);
+
+    /// An item has ended, whose outcome is not yielded. Gives it back if it is.
+    fn keep<R>(&self, outcome: Outcome<R>) -> Option<Outcome<R>> {
+        Some(outcome)
+    }
+
+    /// An item has panicked after the consumer has left. By a job that was pushed, before it has `ended`.
+    fn panicked(&self, inner: &Inner, payload: Box<dyn Any + Send>);
+
+    /// Whether the jobs are run even when the pool is emptied.
+    fn is_kept(&self) -> bool {
+        false
+    }
+}
+
+/// The function of a batch, which is dropped once, at the latest with this.
+struct Closure<F>(UnsafeCell<ManuallyDrop<F>>);
+
+// SAFETY: it gives out shared references, and by an unsafe function, once, the value.
+unsafe impl<F: Send + Sync> Sync for Closure<F> {}
+
+impl<F> Closure<F> {
+    fn new(f: F) -> Self {
+        Self(UnsafeCell::new(ManuallyDrop::new(f)))
+    }
+
+    /// Calls it.
+    ///
+    /// # Safety
+    /// It was not taken, and is not before this returns.
+    #[inline(always)]
+    unsafe fn call<T, R>(&self, item: T) -> R
+    where
+        F: Fn(T) -> R,
+    {
+        // SAFETY: passed on to the caller.
+        self.0.with(|f| unsafe { (**f)(item) })
+    }
+
+    /// # Safety
+    /// Nobody calls it, or takes it, now or later.
+    unsafe fn take(&self) -> F {
+        // SAFETY: passed on to the caller.
+        self.0.with_mut(|f| unsafe { ManuallyDrop::take(&mut *f) })
+    }
+}
+
+/// A chunk of a consumer that has left, with items that run on.
+struct Rest<T, R> {
+    chunk: ChunkOf<T, R>,
+    /// A bit for each slot whose item or result was taken.
+    settled: u64,
+}
+
+impl<T, R> Rest<T, R> {
+    /// Takes the results that are there.
+    fn settle(&mut self, outcomes: &mut Vec<Outcome<R>>) {
+        for number in 0..self.chunk.len() {
+            if self.settled >> number & 1 == 0 && self.chunk.has_ended(number) {
+                self.settled |= 1 << number;
+                // SAFETY: it has ended, and is marked as taken, under the lock of the state.
+                outcomes.push(unsafe { self.chunk.take(number) });
+            }
+        }
+        self.chunk.leave(self.settled);
+    }
+
+    fn runs_on(&self) -> bool {
+        (self.settled.trailing_ones() as usize) < self.chunk.len()
+    }
+}
+
+/// What a consumer leaves that is to be dropped, one by one.
+pub(super) struct Leavings<T, F, R> {
+    /// Nobody has begun them.
+    pub(super) items: Vec<T>,
+    /// How many of their places are to be given back.
+    pub(super) places: usize,
+    pub(super) outcomes: Vec<Outcome<R>>,
+    pub(super) closure: Option<F>,
+    /// How many tickets are shells now.
+    pub(super) shells: usize,
+}
+
+pub(super) struct Shared<T, F, R> {
+    closure: Closure<F>,
+    state: Mutex<State<T, R>>,
+    /// The consumer is gone.
+    is_left: AtomicBool,
+    pub(super) bell: Bell,
+    pub(super) places: BatchPlaces,
+    /// Whether the last item that was timed was short.
+    are_short: AtomicBool,
+    /// The consumer, while he waits for results without blocking for one.
+    pub(super) yielders: Yielders,
+}
+
+struct State<T, R> {
+    /// Not served yet; the oldest in front. Each has an item that nobody has begun.
+    waiting: VecDeque<ChunkOf<T, R>>,
+    /// Jobs that will come to serve one.
+    tickets: usize,
+    /// Places that were left to tickets, whose items ran without them. They are held, as those of permits.
+    unused: usize,
+    /// Places that were left to tickets, whose items were dropped.
+    cancelled: usize,
+    /// What runs on.
+    rests: Vec<Rest<T, R>>,
+    is_closure_taken: bool,
+}
+
+impl<T, R> State<T, R> {
+    /// How many tickets have no place.
+    fn placeless(&self) -> usize {
+        self.tickets - self.unused - self.cancelled
+    }
+}
+
+impl<T, F, R> Shared<T, F, R> {
+    pub(super) fn new(inner: &Inner, f: F) -> Arc<Self> {
+        Arc::new(Self {
+            closure: Closure::new(f),
+            state: Mutex::new(State {
+                waiting: VecDeque::new(),
+                tickets: 0,
+                unused: 0,
+                cancelled: 0,
+                rests: Vec::new(),
+                is_closure_taken: false,
+            }),
+            is_left: AtomicBool::new(false),
+            bell: Bell::new(),
+            places: inner.recorder.open_batch(),
+            are_short: AtomicBool::new(false),
+            yielders: Yielders::default(),
+        })
+    }
+
+    /// Whether the items are so short that not each is worth a look at the clock.
+    #[inline]
+    pub(super) fn are_short(&self) -> bool {
+        self.are_short.load(Ordering::Relaxed)
+    }
+
+    /// One more chunk, with an item in it. Returns whether it needs a ticket, which is counted already.
+    pub(super) fn bring(&self, chunk: &ChunkOf<T, R>) -> bool {
+        let mut state = lock(&self.state);
+        state.waiting.push_back(Arc::clone(chunk));
+        let needs_ticket = state.waiting.len() > state.tickets;
+        state.tickets += usize::from(needs_ticket);
+        needs_ticket
+    }
+
+    /// Whether the workers come to an end of what was brought soon.
+    pub(super) fn are_few_left(&self) -> bool {
+        lock(&self.state).waiting.len() <= FEW
+    }
+
+    /// The next item of a chunk that is not served yet, if it is the `due` one, or any will do. For the consumer. (Of one
+    /// that was put back the item before it may have ended just now.) If it is the last, a
+    /// ticket is left over; then, if `leaves_place`, the item's place is left to that. Returns whether it is, too.
+    pub(super) fn begin_unserved(
+        &self,
+        inner: &Inner,
+        chunk: &ChunkOf<T, R>,
+        due: Option<usize>,
+        leaves_place: bool,
+    ) -> Option<(Claimed<Item<T>>, bool)> {
+        let mut state = lock(&self.state);
+        let at = state
+            .waiting
+            .iter()
+            .position(|one| Arc::ptr_eq(one, chunk))?;
+        chunk.close();
+        if due.is_some_and(|due| due != chunk.first_unbegun()) {
+            return None;
+        }
+        // SAFETY: nobody serves it: who has the lock is the owner.
+        let claimed = unsafe { chunk.begin() }?;
+        if chunk.unbegun() > 0 {
+            return Some((claimed, false));
+        }
+        // The consumer has another reference to it.
+        drop(state.waiting.remove(at));
+        // One that is left over from an earlier chunk may have a place already.
+        let leaves_place = leaves_place && state.placeless() > 0;
+        if leaves_place {
+            state.unused += 1;
+            inner.admission.hold();
+        }
+        Some((claimed, leaves_place))
+    }
+
+    /// The consumer leaves, and has taken these of each chunk. If `leaves_place`, one place of each chunk that waits is left
+    /// to its ticket.
+    pub(super) fn leave(
+        &self,
+        inner: &Inner,
+        leaves_place: bool,
+        parts: impl Iterator<Item = (ChunkOf<T, R>, u64)>,
+    ) -> Leavings<T, F, R> {
+        let (mut items, mut places, mut outcomes) = (Vec::new(), 0, Vec::new());
+        let mut state = lock(&self.state);
+        self.is_left.store(true, Ordering::Relaxed);
+        let waiting = mem::take(&mut state.waiting);
+        waiting.iter().for_each(|chunk| chunk.close());
+        let mut rests = Vec::new();
+        for (chunk, taken) in parts {
+            let mut rest = Rest {
+                chunk,
+                settled: taken,
+            };
+            rest.chunk.leave(taken);
+            if !rest.runs_on() {
+                continue;
+            }
+            let unbegun = items.len();
+            for (number, item) in rest.chunk.claim_rest() {
+                rest.settled |= 1 << number;
+                items.push(item.item);
+            }
+            let unbegun = items.len() - unbegun;
+            let is_waiting = waiting.iter().any(|one| Arc::ptr_eq(one, &rest.chunk));
+            let is_left = leaves_place && is_waiting && unbegun > 0 && state.placeless() > 0;
+            state.cancelled += usize::from(is_left);
+            places += unbegun - usize::from(is_left);
+            rests.push(rest);
+        }
+        let shells = if leaves_place { 0 } else { state.tickets };
+        let placed = if leaves_place {
+            state.cancelled
+        } else {
+            shells
+        };
+        inner.queue.count_placeless(-(placed as i64));
+        if !rests.is_empty() {
+            self.bell.leave();
+        }
+        state.rests = rests;
+        let closure = self.settle(&mut state, &mut outcomes);
+        drop(state);
+        Leavings {
+            items,
+            places,
+            outcomes,
+            closure,
+            shells,
+        }
+    }
+
+    /// Takes what has ended of what runs on after the consumer has left, and if that was the last, the closure.
+    fn settle(&self, state: &mut State<T, R>, outcomes: &mut Vec<Outcome<R>>) -> Option<F> {
+        state
+            .rests
+            .iter_mut()
+            .for_each(|rest| rest.settle(outcomes));
+        // Nothing of the user's is left in them to be dropped here.
+        state.rests.retain(Rest::runs_on);
+        if !state.rests.is_empty() || mem::replace(&mut state.is_closure_taken, true) {
+            return None;
+        }
+        // SAFETY: the consumer has left, and all items that were begun have ended, so nobody calls it any more. It was
+        // not taken, by the flag, which is read under the lock.
+        Some(unsafe { self.closure.take() })
+    }
+
+    fn is_waiting(&self, chunk: &ChunkOf<T, R>) -> bool {
+        let state = lock(&self.state);
+        state.waiting.iter().any(|one| Arc::ptr_eq(one, chunk))
+    }
+
+    /// The owner of a chunk ends its turn, and leaves the rest to another ticket. Returns whether one is to be put into the
+    /// queue, which is counted already.
+    fn put_back(&self, chunk: &ChunkOf<T, R>) -> bool {
+        let mut state = lock(&self.state);
+        if self.is_left.load(Ordering::Relaxed) {
+            return false;
+        }
+        state.waiting.push_front(Arc::clone(chunk));
+        let needs_ticket = state.waiting.len() > state.tickets;
+        state.tickets += usize::from(needs_ticket);
+        needs_ticket
+    }
+
+    /// A ticket starts. Returns the chunk that it is to serve, as its owner.
+    fn begin_ticket(&self, site: &Site<'_>, is_kept: bool) -> Option<ChunkOf<T, R>> {
+        let mut state = lock(&self.state);
+        state.tickets -= 1;
+        let chunk = state.waiting.pop_front();
+        if let Some(chunk) = &chunk {
+            chunk.close();
+        }
+        let kept = if state.unused > 0 {
+            state.unused -= 1;
+            Kept::Unused
+        } else if state.cancelled > 0 {
+            state.cancelled -= 1;
+            Kept::Cancelled
+        } else if is_kept && self.is_left.load(Ordering::Relaxed) {
+            Kept::Shell
+        } else {
+            Kept::Nothing
+        };
+        drop(state);
+        let inner = site.inner;
+        match kept {
+            Kept::Nothing => inner.queue.count_placeless(-1),
+            Kept::Shell => inner.queue.shell_gone(),
+            Kept::Unused => {
+                inner.queue.count_placeless(-1);
+                inner.admission.release_held();
+                inner.look_if_drained();
+            }
+            Kept::Cancelled => site.cancelled(Place::Queue),
+        }
+        chunk
+    }
+}
+
+impl<T, F: Fn(T) -> R, R> Shared<T, F, R> {
+    /// Runs an item, in the books of the pool too. Without `placed`, its place is left to a ticket, or it has
+    /// none. Always inlined: called, it costs a batch of short items an eighth more.
+    #[inline(always)]
+    pub(super) fn run(&self, site: &Site<'_>, placed: bool, item: Item<T>) -> Outcome<R> {
+        let Item {
+            since,
+            origin,
+            item,
+        } = item;
+        // In this order: see `BatchPlaces`.
+        site.inner.recorder.left_batch(site.counts());
+        let place = if placed { Place::Queue } else { Place::None };
+        let started = site.begin(place, since);
+        // SAFETY: the item was begun, and has not ended.
+        let run = || origin.enter(|| unsafe { self.closure.call(item) });
+        let outcome = catch_unwind(AssertUnwindSafe(run));
+        site.end(started, outcome.is_ok());
+        if started.is_timed() {
+            self.was_timed(site);
+        }
+        outcome
+    }
+
+    /// An item was timed: those that are put in from now on are taken to be as long.
+    #[inline]
+    fn was_timed(&self, site: &Site<'_>) {
+        let Some(times) = site.times() else { return };
+        let is_short = site.inner.timing.is_short(times) == Some(true);
+        if self.are_short() != is_short {
+            self.are_short.store(is_short, Ordering::Relaxed);
+        }
+    }
+
+    /// Runs an item that was not put in, in the books of the pool too.
+    pub(super) fn run_inline(&self, site: &Site<'_>, item: T) -> Outcome<R> {
+        let started = site.begin(Place::None, site.inner.timing.stamp_inline(site.times()));
+        // SAFETY: the consumer, or the caller of a `for_each`, which runs it, has not left.
+        let run = || unsafe { self.closure.call(item) };
+        let outcome = catch_unwind(AssertUnwindSafe(run));
+        site.end(started, outcome.is_ok());
+        outcome
+    }
+
+    /// Runs an item that was not put in, beside the pool's books. By the consumer.
+    pub(super) fn run_beside(&self, item: T) -> Outcome<R> {
+        // SAFETY: the consumer has not left.
+        catch_unwind(AssertUnwindSafe(|| unsafe { self.closure.call(item) }))
+    }
+}
+
+impl<T, F, R> Drop for Shared<T, F, R> {
+    fn drop(&mut self) {
+        let is_taken = lock(&self.state).is_closure_taken;
+        if !is_taken {
+            // SAFETY: nobody else is left, and it was not taken.
+            drop(unsafe { self.closure.take() });
+        }
+    }
+}
+
+/// What a ticket has, when it starts.
+enum Kept {
+    Nothing,
+    /// It is a shell.
+    Shell,
+    /// The place of an item that has run without it.
+    Unused,
+    /// The place of an item that was dropped.
+    Cancelled,
+}
+
+/// A job that serves the oldest chunk that is waiting.
+pub(super) struct Ticket<'a, H, T, F, R> {
+    home: H,
+    shared: Arc<Shared<T, F, R>>,
+    marker: PhantomData<&'a ()>,
+}
+
+/// A job that serves a chunk which somebody else has begun to serve.
+struct Helper<'a, H, T, F, R> {
+    home: H,
+    shared: Arc<Shared<T, F, R>>,
+    chunk: ChunkOf<T, R>,
+    marker: PhantomData<&'a ()>,
+}
+
+impl<'a, H, T, F, R> Runnable for Ticket<'a, H, T, F, R>
+where
+    H: Home<'a>,
+    T: Send + 'a,
+    F: Fn(T) -> R + Send + Sync + 'a,
+    R: Send + 'a,
+{
+    fn run(self, site: &Site<'_>, _: Place) {
+        let Self { home, shared, .. } = self;
+        let chunk = shared.begin_ticket(site, home.is_kept());
+        match chunk {
+            Some(chunk) => briefly(site.inner, shared.are_short(), || {
+                // Of one item the rest is nothing.
+                if chunk.unbegun() > 1 && chunk.is_to_be_offered() {
+                    Helper::push(site.inner, home, &shared, &chunk);
+                }
+                serve(site, home, shared, chunk, Server::Owner);
+            }),
+            // If it is the last of the batch, this is the end of the closure too.
+            None => quietly(move || drop(shared)),
+        }
+        home.ended(site);
+    }
+
+    fn discard(self, site: &Site<'_>, place: Place) {
+        self.run(site, place);
+        site.inner.look_if_drained();
+    }
+
+    fn is_shell(&self) -> bool {
+        self.home.is_kept() && self.shared.is_left.load(Ordering::Relaxed)
+    }
+
+    fn is_kept(&self) -> bool {
+        self.home.is_kept() && !self.is_shell()
+    }
+}
+
+impl<'a, H, T, F, R> Runnable for Helper<'a, H, T, F, R>
+where
+    H: Home<'a>,
+    T: Send + 'a,
+    F: Fn(T) -> R + Send + Sync + 'a,
+    R: Send + 'a,
+{
+    fn run(self, site: &Site<'_>, _: Place) {
+        let Self {
+            home,
+            shared,
+            chunk,
+            ..
+        } = self;
+        site.inner.queue.count_placeless(-1);
+        chunk.offer_taken();
+        let first = chunk.claim();
+        briefly(site.inner, shared.are_short(), || {
+            if chunk.is_to_be_offered() {
+                Self::push(site.inner, home, &shared, &chunk);
+            }
+            serve(site, home, shared, chunk, Server::Helper(Cell::new(first)));
+        });
+        home.ended(site);
+    }
+
+    fn discard(self, site: &Site<'_>, place: Place) {
+        self.run(site, place);
+        site.inner.look_if_drained();
+    }
+}
+
+/// Runs `f`, which offers items of a chunk, and serves it. If the items are short, there will be none soon; so workers
+/// that ran dry just now leave them alone at first.
+fn briefly(inner: &Inner, are_short: bool, f: impl FnOnce()) {
+    let local = worker::current_of(inner).and_then(Current::local);
+    match local {
+        Some(local) if are_short => {
+            local.set_brief(true);
+            f();
+            local.set_brief(false);
+        }
+        _ => f(),
+    }
+}
+
+/// In which part a job serves a chunk.
+enum Server<T> {
+    /// It has taken the chunk out of the list.
+    Owner,
+    /// It has claimed this item, if there was one.
+    Helper(Cell<Option<Claimed<Item<T>>>>),
+}
+
+/// Whether the worker's loop is to have its turn, after a job of it has served so many items, since then.
+fn turn_is_over(site: &Site<'_>, items_served: u32, since: Instant) -> bool {
+    if site.books.is_none() || site.inner.life.is_discarding() {
+        // There is no loop, or nothing else has a turn.
+        return false;
+    }
+    items_served >= LIMIT_JOBS || since.elapsed() >= LIMIT_TIME
+}
+
+/// Runs items of a closed chunk until there are no more, or its turn is over.
+fn serve<'a, H, T, F, R>(
+    site: &Site<'_>,
+    home: H,
+    shared: Arc<Shared<T, F, R>>,
+    chunk: ChunkOf<T, R>,
+    server: Server<T>,
+) where
+    H: Home<'a>,
+    T: Send + 'a,
+    F: Fn(T) -> R + Send + Sync + 'a,
+    R: Send + 'a,
+{
+    let (mut served, mut since) = (0, None);
+    loop {
+        let claimed = match &server {
+            // SAFETY: the ticket that takes a chunk out of the list is its owner.
+            Server::Owner => unsafe { chunk.begin() },
+            Server::Helper(first) => first.take().or_else(|| chunk.claim()),
+        };
+        let Some((number, item)) = claimed else {
+            break;
+        };
+        // Of short ones a chunk takes less than a turn.
+        let is_watched = !shared.are_short();
+        if is_watched && since.is_none() {
+            since = Some(Instant::now());
+        }
+        let outcome = shared.run(site, true, item);
+        if let Some(times) = site.times() {
+            site.inner.timing.next_follows(times);
+        }
+        if let Some(outcome) = home.keep(outcome) {
+            // SAFETY: the number was claimed just now.
+            unsafe { chunk.end(number, outcome) };
+            if shared.bell.ring(chunk.mark(number)) {
+                shared.settle_rest(site, home);
+            }
+        }
+        served += 1;
+        if let Some(since) = since.filter(|_| is_watched) {
+            if turn_is_over(site, served, since) {
+                end_turn(site, home, &shared, &chunk, &server);
+                break;
+            }
+        }
+    }
+    if let Some(current) = worker::current_of(site.inner) {
+        current.count_items(served);
+    }
+    shared.yielders.give_way(|| {
+        let are_few_left = shared.are_few_left();
+        if are_few_left {
+            let _ = shared.bell.ring(event::FEW_LEFT);
+        }
+        are_few_left
+    });
+    // If it is the last of the batch, this is the end of what nobody has taken, and of the closure.
+    quietly(move || drop(chunk));
+    quietly(move || drop(shared));
+}
+
+/// Leaves what is left of a chunk to another job.
+#[cold]
+fn end_turn<'a, H, T, F, R>(
+    site: &Site<'_>,
+    home: H,
+    shared: &Arc<Shared<T, F, R>>,
+    chunk: &ChunkOf<T, R>,
+    server: &Server<T>,
+) where
+    H: Home<'a>,
+    T: Send + 'a,
+    F: Fn(T) -> R + Send + Sync + 'a,
+    R: Send + 'a,
+{
+    match server {
+        Server::Owner if chunk.unbegun() > 0 && shared.put_back(chunk) => {
+            Ticket::push(site.inner, home, shared);
+        }
+        // The worker that takes the ticket of one that was put back comes to it.
+        Server::Helper(_) if !shared.is_waiting(chunk) && chunk.is_to_be_offered() => {
+            Helper::push(site.inner, home, shared, chunk);
+        }
+        _ => {}
+    }
+}
+
+impl<T, F, R> Shared<T, F, R> {
+    /// An item has ended on the calling thread, and the consumer may not have seen that when it has left.
+    #[cold]
+    fn settle_rest<'a, H: Home<'a>>(&self, site: &Site<'_>, home: H) {
+        let mut outcomes = Vec::new();
+        let closure = self.settle(&mut lock(&self.state), &mut outcomes);
+        for outcome in outcomes {
+            match outcome {
+                Ok(result) => quietly(move || drop(result)),
+                Err(payload) => home.panicked(site.inner, payload),
+            }
+        }
+        quietly(move || drop(closure));
+    }
+}
+
+impl<'a, H, T, F, R> Helper<'a, H, T, F, R>
+where
+    H: Home<'a>,
+    T: Send + 'a,
+    F: Fn(T) -> R + Send + Sync + 'a,
+    R: Send + 'a,
+{
+    /// Puts a helper into the queue.
+    fn push(inner: &Inner, home: H, shared: &Arc<Shared<T, F, R>>, chunk: &ChunkOf<T, R>) {
+        let helper = Self {
+            home,
+            shared: Arc::clone(shared),
+            chunk: Arc::clone(chunk),
+            marker: PhantomData,
+        };
+        inner.queue.count_placeless(1);
+        home.push_helper(inner, helper);
+    }
+}
+
+impl<'a, H, T, F, R> Ticket<'a, H, T, F, R>
+where
+    H: Home<'a>,
+    T: Send + 'a,
+    F: Fn(T) -> R + Send + Sync + 'a,
+    R: Send + 'a,
+{
+    /// Puts a ticket into the queue.
+    pub(super) fn push(inner: &Inner, home: H, shared: &Arc<Shared<T, F, R>>) {
+        let ticket = Self {
+            home,
+            shared: Arc::clone(shared),
+            marker: PhantomData,
+        };
+        inner.queue.count_placeless(1);
+        home.push_ticket(inner, ticket);
+    }
+}

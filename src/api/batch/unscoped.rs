@@ -1,0 +1,194 @@
+//! The batches of a pool: items, results and the closure own what they need.
+
+use std::{
+    any::Any,
+    fmt,
+    iter::FusedIterator,
+    panic::{RefUnwindSafe, UnwindSafe},
+};
+
+use super::{Stream, lane::Door, shared::Home, stream};
+use crate::{
+    api::pool::Pool,
+    runtime::{
+        context::Site,
+        inner::Inner,
+        job::{Job, Runnable},
+    },
+};
+
+/// The iterator of [`Pool::map`].
+#[must_use = "iterators do nothing unless they are consumed"]
+pub struct Map<'p, I: Iterator, F, R: 'static> {
+    stream: Stream<'p, I, Unscoped, F, R>,
+}
+
+/// The iterator of [`Pool::map_unordered`].
+#[must_use = "iterators do nothing unless they are consumed"]
+pub struct MapUnordered<'p, I: Iterator, F, R: 'static> {
+    stream: Stream<'p, I, Unscoped, F, R>,
+}
+
+/// The queue of submitted jobs.
+#[derive(Clone, Copy)]
+struct Unscoped;
+
+impl Home<'static> for Unscoped {
+    fn push_ticket<J: Runnable + 'static>(&self, inner: &Inner, job: J) {
+        inner.enqueue(Job::new(job));
+    }
+
+    fn push_helper<J: Runnable + 'static>(&self, inner: &Inner, job: J) {
+        inner.offer(job);
+    }
+
+    fn ended(&self, _: &Site<'_>) {}
+
+    fn panicked(&self, inner: &Inner, payload: Box<dyn Any + Send>) {
+        inner.handle_panic(payload);
+    }
+
+    fn is_kept(&self) -> bool {
+        true
+    }
+}
+
+impl Door<'static> for Unscoped {
+    const LEAVES_PLACE: bool = false;
+    const IS_BESIDE_A_CLOSED_POOL: bool = true;
+}
+
+stream!(Map<'p, I, F, R> where {
+    I::Item: Send + 'static,
+    F: Fn(I::Item) -> R + Send + Sync + 'static,
+    R: Send + 'static,
+});
+
+stream!(MapUnordered<'p, I, F, R> where {
+    I::Item: Send + 'static,
+    F: Fn(I::Item) -> R + Send + Sync + 'static,
+    R: Send + 'static,
+});
+
+/// No panic leaves anything of ours half done: what may be is the user's.
+macro_rules! unwind_safe {
+    ($name:ident) => {
+        impl<I: Iterator + UnwindSafe, F: RefUnwindSafe, R> UnwindSafe for $name<'_, I, F, R> where
+            I::Item: UnwindSafe
+        {
+        }
+
+        impl<I: Iterator + RefUnwindSafe, F: RefUnwindSafe, R> RefUnwindSafe for $name<'_, I, F, R> where
+            I::Item: RefUnwindSafe
+        {
+        }
+    };
+}
+
+unwind_safe!(Map);
+unwind_safe!(MapUnordered);
+
+/// # Batches
+///
+/// A function over an iterator, in parallel, with back-pressure: what rayon's `par_bridge` does not
+/// have. The iterator is pulled on the consumer's thread, only as fast as jobs are admitted; what was
+/// pulled and not yet yielded is at most the *window*: capacity + workers items, or what [`Map::window`] sets. If there come to
+/// be fewer of either half way, nothing more is pulled until that holds again.
+///
+/// **Off the pool nothing runs on the consumer's thread.** It waits for places and results, and holds no place meanwhile.
+/// So hold no lock, borrow or permit there that the function needs, and do not consume a batch on a thread for which the
+/// pool's workers wait. One exception: a worker of another pool runs an item itself while every thread of this one is blocked.
+///
+/// **A source that blocks**, as a socket or a channel, holds back what becomes ready while it is being asked: one
+/// result for each item at most, if the source is slow. A result that is ready is yielded before the source is asked. Only after a
+/// pull that took less than 50 us another item may be pulled first, while fewer items are under way than there are
+/// workers. If items depend on results of earlier ones, set the window to 1.
+///
+/// **On a closed pool** the function runs on the consumer's thread. Neither `close` nor `shutdown_now` ends a batch: it
+/// goes on there, alone. To end it with the pool, bound the iterator: `items.take_while(|_| !pool.is_closed())`.
+impl Pool {
+    /// Applies `f` to every item; yields the results in the order of the items, as they come.
+    ///
+    /// Nothing is pulled before the first `next`. While no result is due that is ready, `next` pulls and submits what is
+    /// admitted, and blocks until a place is free or the result is there. A consumer on a thread of this pool runs the item
+    /// that it waits for itself, if nobody has come to it.
+    ///
+    /// Dropping the iterator half way cancels what has not started, and waits for nothing. Items that run then end; a panic
+    /// of theirs goes to the pool's panic handler. When all items that were begun have ended, nobody has `f` any more.
+    ///
+    /// `f` owns what it captures. In a method, copy or clone the field before the closure: `|x| x * self.factor` borrows
+    /// `self`, which is error E0521. Or use [`Scope::map`](crate::Scope::map), which may borrow:
+    ///
+    /// ```
+    /// # use adaptive_pool::Pool;
+    /// struct Scale {
+    ///     factor: u64,
+    ///     pool: Pool,
+    /// }
+    ///
+    /// impl Scale {
+    ///     fn owned(&self, items: Vec<u64>) -> Vec<u64> {
+    ///         let factor = self.factor;
+    ///         self.pool.map(items, move |x| x * factor).collect()
+    ///     }
+    ///
+    ///     fn borrowed(&self, items: &[u64]) -> Vec<u64> {
+    ///         self.pool.in_place_scope(|s| s.map(items, |x| x * self.factor).collect())
+    ///     }
+    /// }
+    /// # let scale = Scale { factor: 3, pool: Pool::new().unwrap() };
+    /// # assert_eq!(scale.owned(vec![1, 2]), [3, 6]);
+    /// # assert_eq!(scale.borrowed(&[1, 2]), [3, 6]);
+    /// ```
+    ///
+    /// # Panics
+    /// `next` panics with the panic of `f` in the place of that item's result; the iterator can be
+    /// used further.
+    ///
+    /// # Examples
+    /// ```
+    /// let pool = adaptive_pool::Pool::new().unwrap();
+    /// let lines = "3 1\n4 1\n5 x\n".lines().map(String::from);
+    /// let sums: Result<Vec<i32>, _> = pool
+    ///     .map(lines, |line| line.split(' ').map(str::parse::<i32>).sum::<Result<i32, _>>())
+    ///     .collect(); // stops at the first error, and cancels the rest
+    /// assert!(sums.is_err());
+    /// ```
+    pub fn map<I, F, R>(&self, items: I, f: F) -> Map<'_, I::IntoIter, F, R>
+    where
+        I: IntoIterator,
+        I::Item: Send + 'static,
+        F: Fn(I::Item) -> R + Send + Sync + 'static,
+        R: Send + 'static,
+    {
+        Map {
+            stream: Stream::new(&self.inner, items.into_iter(), Unscoped, f, true),
+        }
+    }
+
+    /// As [`map`](Self::map), but yields each result as soon as it is there.
+    ///
+    /// On a thread of this pool that has no finished result it runs the oldest item that nobody has come to.
+    ///
+    /// # Panics
+    /// As [`map`](Self::map).
+    ///
+    /// # Examples
+    /// ```
+    /// let pool = adaptive_pool::Pool::new().unwrap();
+    /// let mut squares: Vec<u32> = pool.map_unordered(1..=4, |x| x * x).collect();
+    /// squares.sort();
+    /// assert_eq!(squares, [1, 4, 9, 16]);
+    /// ```
+    pub fn map_unordered<I, F, R>(&self, items: I, f: F) -> MapUnordered<'_, I::IntoIter, F, R>
+    where
+        I: IntoIterator,
+        I::Item: Send + 'static,
+        F: Fn(I::Item) -> R + Send + Sync + 'static,
+        R: Send + 'static,
+    {
+        MapUnordered {
+            stream: Stream::new(&self.inner, items.into_iter(), Unscoped, f, false),
+        }
+    }
+}

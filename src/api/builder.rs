@@ -1,0 +1,388 @@
+//! The options of a pool, and their validation.
+
+use std::{
+    any::Any,
+    fmt,
+    num::NonZero,
+    ops::{Range, RangeFrom, RangeInclusive, RangeTo, RangeToInclusive},
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    api::pool::Pool,
+    error::BuildError,
+    protocol::idle::MAX_WORKERS,
+    runtime::inner::{Hooks, Inner, Scaling, Settings},
+};
+
+/// The largest capacity: the places of a pool are counted with 63 bits, and so that nothing can be
+/// reached by counting, half of them are left.
+const MAX_CAPACITY: usize = usize::MAX >> 2;
+
+/// The smallest stack. In a debug build a worker with 36 KiB overflows on its own account: crossbeam's deques put their
+/// garbage aside in frames of some 25 KiB, from wherever a job pushes or steals, and from the thread's end.
+/// `tests/threads.rs` runs all that a job may call on the smallest.
+const MIN_STACK: usize = 64 * 1024;
+
+/// How many workers a pool has in service: from the least to the most.
+///
+/// Made from a number (`4`) or a range (`2..=8`, `2..9`, `2..`, `..=8`, `..9`), which means the same as in Rust: `2..9` is two
+/// to eight. An open end is the number of cores.
+///
+/// # Examples
+/// ```
+/// # use adaptive_pool::Pool;
+/// Pool::builder().workers(4);
+/// Pool::builder().workers(1..=4);
+/// Pool::builder().workers(1..);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Workers {
+    min: usize,
+    max: usize,
+}
+
+impl From<usize> for Workers {
+    fn from(n: usize) -> Self {
+        Self { min: n, max: n }
+    }
+}
+
+impl From<RangeInclusive<usize>> for Workers {
+    fn from(range: RangeInclusive<usize>) -> Self {
+        Self {
+            min: *range.start(),
+            max: *range.end(),
+        }
+    }
+}
+
+impl From<Range<usize>> for Workers {
+    fn from(range: Range<usize>) -> Self {
+        Self {
+            min: range.start,
+            // An empty range stays one: at most below at least.
+            max: range.end.saturating_sub(1),
+        }
+    }
+}
+
+impl From<RangeFrom<usize>> for Workers {
+    fn from(range: RangeFrom<usize>) -> Self {
+        Self {
+            min: range.start,
+            max: cores().max(range.start),
+        }
+    }
+}
+
+impl From<RangeTo<usize>> for Workers {
+    fn from(range: RangeTo<usize>) -> Self {
+        Self::from(1..range.end)
+    }
+}
+
+impl From<RangeToInclusive<usize>> for Workers {
+    fn from(range: RangeToInclusive<usize>) -> Self {
+        Self {
+            min: 1,
+            max: range.end,
+        }
+    }
+}
+
+impl fmt::Display for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.min == self.max {
+            write!(f, "{}", self.min)
+        } else {
+            write!(f, "{}..={}", self.min, self.max)
+        }
+    }
+}
+
+impl Workers {
+    pub(crate) fn min(self) -> usize {
+        self.min
+    }
+
+    pub(crate) fn max(self) -> usize {
+        self.max
+    }
+
+    /// For a pool that may have so many threads.
+    pub(crate) fn validate_below(self, max_threads: usize) -> Result<(), BuildError> {
+        self.validate()?;
+        if self.max() > max_threads {
+            return Err(invalid("workers", self, "at most as many as max_threads"));
+        }
+        Ok(())
+    }
+
+    fn validate(self) -> Result<(), BuildError> {
+        let rule = if self.min < 1 {
+            "at least one worker has to be in service"
+        } else if self.max < self.min {
+            "at most must not be less than at least"
+        } else if self.max > MAX_WORKERS {
+            "at most 32767 workers"
+        } else {
+            return Ok(());
+        };
+        Err(invalid("workers", self, rule))
+    }
+}
+
+/// The cores that this process may use.
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+fn invalid(field: &'static str, value: impl fmt::Display, rule: &'static str) -> BuildError {
+    BuildError::Invalid {
+        field,
+        value: value.to_string(),
+        rule,
+    }
+}
+
+pub(crate) fn validate_capacity(capacity: usize) -> Result<(), BuildError> {
+    let rule = if capacity < 1 {
+        "at least one job has to be able to wait"
+    } else if capacity > MAX_CAPACITY {
+        "at most a quarter of usize::MAX"
+    } else {
+        return Ok(());
+    };
+    Err(invalid("capacity", capacity, rule))
+}
+
+/// The options of a [`Pool`].
+///
+/// Nothing is checked before [`build`](Self::build), which then says what is wrong.
+///
+/// # Examples
+/// ```
+/// use adaptive_pool::Pool;
+///
+/// let pool = Pool::builder().workers(1..=2).capacity(64).name("ingest").build()?;
+/// # drop(pool);
+/// # Ok::<(), adaptive_pool::BuildError>(())
+/// ```
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct PoolBuilder {
+    workers: Workers,
+    capacity: usize,
+    max_threads: Option<usize>,
+    scaling: Scaling,
+    latency_tracking: bool,
+    name: String,
+    stack_size: Option<usize>,
+    hooks: Hooks,
+}
+
+impl Default for PoolBuilder {
+    fn default() -> Self {
+        Self {
+            workers: Workers::from(cores()),
+            capacity: 1024,
+            max_threads: None,
+            scaling: Scaling {
+                threshold: 0.7,
+                cooldown: Duration::from_millis(100),
+                idle_timeout: Duration::from_secs(10),
+            },
+            latency_tracking: true,
+            name: String::from("adaptive"),
+            stack_size: None,
+            hooks: Hooks::default(),
+        }
+    }
+}
+
+impl PoolBuilder {
+    /// How many workers are in service: from the least to the most, `min..=max`. A number fixes it.
+    ///
+    /// At least 1, at most 32767. Default: as many as there are cores, fixed.
+    pub fn workers(mut self, workers: impl Into<Workers>) -> Self {
+        self.workers = workers.into();
+        self
+    }
+
+    /// How many jobs may wait: admitted, and not started. At least 1. Default: 1024.
+    ///
+    /// With W workers, each of which runs one job, at most capacity + W jobs exist in the pool. On top come jobs that are
+    /// blocked in a wait for other jobs, of this pool or another, since a spare thread takes the place of each; and jobs that a
+    /// job brings while the queue is full, which run in place or are kept: see [Admission](crate::Pool#admission).
+    ///
+    /// **To choose it**, take the number of workers at least. Some 8 times that lets the workers go on while the producer is
+    /// late. Items of less than 100 us want more, since a producer is woken for a batch of free places: the default is right for them.
+    /// Above that a larger capacity only adds memory, and time in the queue. A job waits there for about capacity times
+    /// the run time of a job, divided by the workers.
+    pub fn capacity(mut self, jobs: usize) -> Self {
+        self.capacity = jobs;
+        self
+    }
+
+    /// How many workers can ever be in service, which is how far the pool can be resized.
+    ///
+    /// Default: the larger of the workers' maximum and the number of cores. A thread that was never started costs neither
+    /// memory nor time; only within the workers' maximum rayon takes 3 KiB and some microseconds at build for each. On top come spare threads, which take the
+    /// places of blocked workers (as many as the workers' maximum, but at least 4 and at most 16), and one small thread, which
+    /// starts threads and keeps the time. rayon's pool is as wide as the workers' maximum: in the job of a worker
+    /// that is there because the pool was resized beyond that, a parallel iterator has one thread.
+    pub fn max_threads(mut self, threads: usize) -> Self {
+        self.max_threads = Some(threads);
+        self
+    }
+
+    /// The part of the capacity, from 0 to 1, from which on more workers are called in: a quarter of those in
+    /// service, at least one. Default: 0.7.
+    ///
+    /// A queue that was not empty for a whole [`scale_cooldown`](Self::scale_cooldown) calls more in too, however
+    /// short it is. Jobs that idle workers are about to take do not count.
+    pub fn scale_up_threshold(mut self, fraction: f64) -> Self {
+        self.scaling.threshold = fraction;
+        self
+    }
+
+    /// The least time between two scale-ups. Default: 100 milliseconds.
+    pub fn scale_cooldown(mut self, time: Duration) -> Self {
+        self.scaling.cooldown = time;
+        self
+    }
+
+    /// How long a worker above the minimum finds nothing to do before it is parked. Default: 10
+    /// seconds. A worker that runs a job is not idle, and no worker is parked while jobs wait. It takes some
+    /// milliseconds to fall asleep, and so at least as long to be parked.
+    pub fn idle_timeout(mut self, time: Duration) -> Self {
+        self.scaling.idle_timeout = time;
+        self
+    }
+
+    /// Whether latencies are measured: [`Snapshot::admission_wait`](crate::Snapshot::admission_wait),
+    /// `queue_wait` and `run_time`. Default: true.
+    ///
+    /// It costs two readings of a clock a job, which where the processor's counter can be used take some
+    /// 15 ns each, and 20 KiB for each thread that was started; of the shortest tasks that a worker spawns in scopes, and of such items of
+    /// batches, only one in eight is measured. The process's first pool with it takes about a millisecond
+    /// longer to build, to calibrate that clock; seldom, 200.
+    pub fn latency_tracking(mut self, on: bool) -> Self {
+        self.latency_tracking = on;
+        self
+    }
+
+    /// The pool's name: its threads are called "name-0", "name-1", and so on, and the one that starts threads and keeps the
+    /// scaling's time "name-keeper". Default: "adaptive". It must not be empty, nor contain a NUL.
+    ///
+    /// The system may keep 15 bytes of a thread's name. So in threads' names a long name is cut before the number.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// The size of each worker's stack, in bytes; at least 64 KiB. Default: what std gives a thread.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Called on each thread of the pool when it starts, with its index.
+    ///
+    /// A panic in it goes to the [`panic_handler`](Self::panic_handler), and the thread goes on.
+    pub fn start_handler(mut self, handler: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        self.hooks.start = Some(Box::new(handler));
+        self
+    }
+
+    /// Called on each thread of the pool before it ends, with its index.
+    ///
+    /// A panic in it goes to the [`panic_handler`](Self::panic_handler), and the thread ends.
+    pub fn exit_handler(mut self, handler: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        self.hooks.exit = Some(Box::new(handler));
+        self
+    }
+
+    /// Given the payload of each panic that no handle and no scope reports: that of a detached job,
+    /// of `rayon::spawn` inside of a job, or of a hook.
+    ///
+    /// Without one, such a payload is dropped, after std's panic hook has printed its message. A
+    /// panic in the handler itself is dropped too.
+    pub fn panic_handler(
+        mut self,
+        handler: impl Fn(Box<dyn Any + Send>) + Send + Sync + 'static,
+    ) -> Self {
+        self.hooks.panic = Some(Box::new(handler));
+        self
+    }
+
+    /// Builds the pool, and starts the threads of its minimum of workers, and one that starts all others.
+    ///
+    /// So every thread of the pool inherits from the calling one, whenever it starts: the cores that it may use, its signal
+    /// mask, priority, privileges, and all else that pthreads(7) lists for a thread.
+    ///
+    /// # Errors
+    /// [`BuildError::Invalid`] names the option, its value and the rule that it breaks;
+    /// [`BuildError::Thread`] says that the system gives no thread. No thread is left behind then.
+    ///
+    /// # Examples
+    /// ```
+    /// use adaptive_pool::Pool;
+    ///
+    /// let error = Pool::builder().capacity(0).build().unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "capacity = 0: at least one job has to be able to wait",
+    /// );
+    /// ```
+    pub fn build(self) -> Result<Pool, BuildError> {
+        self.workers.validate()?;
+        validate_capacity(self.capacity)?;
+        let max_threads = self.max_threads.unwrap_or(self.workers.max().max(cores()));
+        if max_threads < self.workers.max() {
+            let rule = "at least as many threads as workers may be in service";
+            return Err(invalid("max_threads", max_threads, rule));
+        }
+        if max_threads > MAX_WORKERS {
+            return Err(invalid("max_threads", max_threads, "at most 32767 threads"));
+        }
+        if !(0.0..=1.0).contains(&self.scaling.threshold) {
+            let rule = "a part of the capacity is from 0 to 1";
+            return Err(invalid("scale_up_threshold", self.scaling.threshold, rule));
+        }
+        if self.name.is_empty() || self.name.contains('\0') {
+            let rule = "a name is not empty and has no NUL in it";
+            return Err(invalid("name", format!("{:?}", self.name), rule));
+        }
+        if let Some(bytes) = self.stack_size.filter(|&bytes| bytes < MIN_STACK) {
+            let rule = "a stack has at least 65536 bytes";
+            return Err(invalid("stack_size", bytes, rule));
+        }
+        let settings = Settings {
+            name: self.name,
+            workers_min: self.workers.min(),
+            workers_max: self.workers.max(),
+            max_threads,
+            capacity: self.capacity,
+            stack_size: self.stack_size,
+            scaling: self.scaling,
+            latency_tracking: self.latency_tracking,
+        };
+        Inner::start(settings, self.hooks).map(Pool::from_inner)
+    }
+}
+
+impl fmt::Debug for PoolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolBuilder")
+            .field("workers", &self.workers)
+            .field("capacity", &self.capacity)
+            .field("max_threads", &self.max_threads)
+            .field("scaling", &self.scaling)
+            .field("latency_tracking", &self.latency_tracking)
+            .field("name", &self.name)
+            .field("stack_size", &self.stack_size)
+            .finish_non_exhaustive()
+    }
+}

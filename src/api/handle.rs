@@ -1,0 +1,506 @@
+//! A submitted job's other end: wait for it, await it, or take it back.
+//!
+//! A job with a handle is one allocation, shared by the queue and the handle. Who wins the latch's
+//! claim owns the closure: the worker that runs it, the handle that cancels it, the worker that
+//! waits for it and runs it itself, or the shutdown that drops it. All others find a shell.
+
+use std::{
+    fmt,
+    future::Future,
+    mem::{self, ManuallyDrop},
+    panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use crate::{
+    error::JobError,
+    metrics::Stamp,
+    protocol::completion::{
+        latch::{Latch, Wake},
+        twin::Twin,
+    },
+    runtime::{
+        context::Site,
+        inner::Inner,
+        job::{Place, Runnable},
+        wait::{
+            spin::linger,
+            stuck::{self, Blocked},
+        },
+        worker,
+    },
+    sync::{Instant, UnsafeCell, thread, unwind::quietly},
+};
+
+/// A job: its closure, and then its result.
+struct Task<F, T> {
+    latch: Latch,
+    /// Alive while the job is unclaimed: the pool's threads hold it until every job has ended.
+    inner: *const Inner,
+    /// Of the one who claimed, until the latch is done; of the handle, after it.
+    content: UnsafeCell<Content<F, T>>,
+    place: Place,
+    /// Since when it has its place.
+    since: Stamp,
+}
+
+enum Content<F, T> {
+    Body(F),
+    Result(Result<T, JobError>),
+    /// What was there is taken.
+    Taken,
+}
+
+// SAFETY: the body and the result change threads, so they are Send; nobody has a reference to
+// either while another thread has one (the latch sees to it). The pool is Sync.
+unsafe impl<F: Send, T: Send> Send for Task<F, T> {}
+// SAFETY: as for Send.
+unsafe impl<F: Send, T: Send> Sync for Task<F, T> {}
+
+impl<F, T> Task<F, T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    /// # Safety
+    /// The caller has won the claim, and calls this once.
+    unsafe fn take_body(&self) -> Option<F> {
+        self.content.with_mut(|content| {
+            // SAFETY: until the latch is done, the winner of the claim is the only one to touch it.
+            match mem::replace(unsafe { &mut *content }, Content::Taken) {
+                Content::Body(body) => Some(body),
+                Content::Result(_) | Content::Taken => None,
+            }
+        })
+    }
+
+    /// # Safety
+    /// The caller has won the claim, and calls this once.
+    unsafe fn finish(&self, result: Result<T, JobError>) {
+        self.content.with_mut(|content| {
+            // SAFETY: as in `take_body`.
+            unsafe { *content = Content::Result(result) }
+        });
+        self.latch.finish();
+    }
+
+    /// # Safety
+    /// The caller has won the claim, and calls this once.
+    unsafe fn run_claimed(&self, site: &Site<'_>) {
+        let started = site.begin(self.place, self.since);
+        // SAFETY: passed on to the caller.
+        let body = unsafe { self.take_body() };
+        let result = match body {
+            Some(body) => catch_unwind(AssertUnwindSafe(body)).map_err(JobError::panic),
+            None => Err(JobError::cancelled()),
+        };
+        site.end(started, result.is_ok());
+        // SAFETY: passed on to the caller.
+        unsafe { self.finish(result) };
+    }
+
+    /// Lets `account` close the books, then drops the closure, then tells who waits. In this order:
+    /// the closure's drop may be the end of the pool, which must not wait for this job then.
+    ///
+    /// # Safety
+    /// The caller has won the claim, and calls this once.
+    unsafe fn drop_claimed(&self, account: impl FnOnce()) {
+        // SAFETY: passed on to the caller.
+        let body = unsafe { self.take_body() };
+        account();
+        quietly(move || drop(body));
+        // SAFETY: passed on to the caller.
+        unsafe { self.finish(Err(JobError::cancelled())) };
+    }
+}
+
+/// The queue's end of a task.
+pub(crate) struct Shared<F, T>(ManuallyDrop<Twin<Task<F, T>>>)
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static;
+
+impl<F, T> Shared<F, T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    fn into_task(self) -> Twin<Task<F, T>> {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not used again, and not dropped.
+        unsafe { ManuallyDrop::take(&mut this.0) }
+    }
+}
+
+impl<F, T> Runnable for Shared<F, T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    fn run(self, site: &Site<'_>, _: Place) {
+        let task = self.into_task();
+        if task.latch.claim() {
+            // SAFETY: claimed.
+            unsafe { task.run_claimed(site) };
+        } else if task.place != Place::None {
+            site.inner.queue.shell_gone();
+        }
+        // The handle may be gone, and then the result goes here.
+        quietly(move || drop(task));
+    }
+
+    fn discard(self, site: &Site<'_>, _: Place) {
+        let task = self.into_task();
+        if task.latch.claim() {
+            let place = task.place;
+            // SAFETY: claimed.
+            unsafe { task.drop_claimed(|| site.dropped(place)) };
+        } else {
+            site.inner.queue.shell_gone();
+        }
+    }
+
+    fn is_shell(&self) -> bool {
+        self.0.latch.is_claimed()
+    }
+}
+
+impl<F, T> Drop for Shared<F, T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    fn drop(&mut self) {
+        // SAFETY: the field is not used again.
+        let task = unsafe { ManuallyDrop::take(&mut self.0) };
+        if task.latch.claim() {
+            // SAFETY: claimed.
+            unsafe { task.drop_claimed(|| ()) };
+        }
+    }
+}
+
+/// What a handle can do without knowing the closure's type.
+trait Joinable<T>: Send + Sync {
+    fn latch(&self) -> &Latch;
+    fn inner(&self) -> *const Inner;
+    /// Whether it lies in no queue: a thread without a loop has it.
+    fn is_unqueued(&self) -> bool;
+    /// # Safety
+    /// The caller has won the claim, and calls this once.
+    unsafe fn run_here(&self, site: &Site<'_>);
+    /// # Safety
+    /// The caller has won the claim, and calls this once.
+    unsafe fn cancel_here(&self, site: &Site<'_>);
+    /// # Safety
+    /// The latch is done, and only the one handle of the job calls this.
+    unsafe fn take_result(&self) -> Option<Result<T, JobError>>;
+}
+
+impl<F, T> Joinable<T> for Task<F, T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    fn latch(&self) -> &Latch {
+        &self.latch
+    }
+
+    fn inner(&self) -> *const Inner {
+        self.inner
+    }
+
+    fn is_unqueued(&self) -> bool {
+        self.place == Place::None
+    }
+
+    unsafe fn run_here(&self, site: &Site<'_>) {
+        // SAFETY: passed on to the caller.
+        unsafe { self.run_claimed(site) };
+    }
+
+    unsafe fn cancel_here(&self, site: &Site<'_>) {
+        // SAFETY: passed on to the caller.
+        unsafe { self.drop_claimed(|| site.cancelled(self.place)) };
+    }
+
+    unsafe fn take_result(&self) -> Option<Result<T, JobError>> {
+        self.content.with_mut(|content| {
+            // SAFETY: the latch is done, so its writer is gone, and the caller is the only reader.
+            match mem::replace(unsafe { &mut *content }, Content::Taken) {
+                Content::Result(result) => Some(result),
+                Content::Body(_) | Content::Taken => None,
+            }
+        })
+    }
+}
+
+/// Makes the two ends of a job with a handle.
+pub(crate) fn pair<F, T>(inner: &Arc<Inner>, place: Place, f: F) -> (Shared<F, T>, JobHandle<T>)
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let (task, awaited) = Twin::new(Task {
+        latch: Latch::new(),
+        inner: Arc::as_ptr(inner),
+        content: UnsafeCell::new(Content::Body(f)),
+        place,
+        since: inner.timing.stamp(),
+    });
+    // SAFETY: it is coerced.
+    let awaited = unsafe { awaited.coerce::<dyn Joinable<T>>(|shared| shared) };
+    let handle = JobHandle {
+        task: ManuallyDrop::new(awaited),
+        cancel_on_drop: false,
+    };
+    (Shared(ManuallyDrop::new(task)), handle)
+}
+
+/// The handle of a submitted job.
+///
+/// [`join`](Self::join) waits for the result; as a [`Future`] the handle can be awaited on any
+/// executor; [`cancel`](Self::cancel) takes a job back that has not started. **Dropping a handle
+/// detaches its job**, which still runs; see [`cancel_on_drop`](Self::cancel_on_drop) for the other
+/// way.
+///
+/// # Examples
+/// ```
+/// let pool = adaptive_pool::Pool::new().unwrap();
+/// let handle = pool.submit(|| 6 * 7).unwrap();
+/// assert_eq!(handle.join().unwrap(), 42);
+/// ```
+#[must_use = "dropping a handle detaches its job; `spawn` submits one without a handle"]
+pub struct JobHandle<T: 'static> {
+    task: ManuallyDrop<Twin<dyn Joinable<T>>>,
+    cancel_on_drop: bool,
+}
+
+impl<T: 'static> JobHandle<T> {
+    /// Waits until the job has ended, and returns its result.
+    ///
+    /// On a thread of the same pool, a job that has not started is run at once, here; no other job
+    /// is run while it waits. Elsewhere it blocks the thread; before, it looks for the result for up to 5 us if
+    /// the thread's last waits were that short, and yields a few times if not. What the job did is visible afterwards. A job that joins its own handle waits for
+    /// itself, for ever.
+    ///
+    /// # Errors
+    /// If the job panicked: [`JobError::into_panic`] has its payload. If it was cancelled, or a shutdown dropped it before
+    /// it started: [`JobError::is_cancelled`].
+    ///
+    /// # Examples
+    /// ```
+    /// let pool = adaptive_pool::Pool::new().unwrap();
+    /// let handle = pool.submit(|| -> u32 { panic!("no") }).unwrap();
+    /// assert!(handle.join().unwrap_err().is_panic());
+    /// ```
+    pub fn join(mut self) -> Result<T, JobError> {
+        self.wait_until(None);
+        self.take()
+    }
+
+    /// Waits at most `timeout` for the job to end.
+    ///
+    /// On a thread of the same pool, a job that has not started is run at once, here, however long
+    /// it takes.
+    ///
+    /// # Errors
+    /// The handle itself, if the job has not ended in time. The inner result is that of
+    /// [`join`](Self::join).
+    ///
+    /// # Examples
+    /// ```
+    /// use std::{sync::mpsc, time::Duration};
+    ///
+    /// let pool = adaptive_pool::Pool::new().unwrap();
+    /// let (send, receive) = mpsc::channel::<u32>();
+    /// let handle = pool.submit(move || receive.recv()).unwrap();
+    /// let handle = handle.join_timeout(Duration::ZERO).unwrap_err(); // not yet
+    /// send.send(7).unwrap();
+    /// assert_eq!(handle.join().unwrap(), Ok(7));
+    /// ```
+    pub fn join_timeout(mut self, timeout: Duration) -> Result<Result<T, JobError>, Self> {
+        // A timeout that the clock cannot express is none.
+        if self.wait_until(Instant::now().checked_add(timeout)) {
+            Ok(self.take())
+        } else {
+            Err(self)
+        }
+    }
+
+    /// Whether the job has ended: returned, panicked, or was cancelled or dropped.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.task.latch().is_done()
+    }
+
+    /// Takes the job back, if it has not started. Its closure is dropped and its place in the queue
+    /// is free when this returns.
+    ///
+    /// Returns whether this call took it back. A job that runs is not interrupted.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::mpsc;
+    ///
+    /// let pool = adaptive_pool::Pool::builder().workers(1).build().unwrap();
+    /// let (send, receive) = mpsc::channel::<()>();
+    /// pool.spawn(move || receive.recv().unwrap()).unwrap(); // the only worker is busy
+    /// let handle = pool.submit(|| 42).unwrap();
+    /// assert!(handle.cancel());
+    /// assert!(handle.join().unwrap_err().is_cancelled());
+    /// send.send(()).unwrap();
+    /// ```
+    pub fn cancel(&self) -> bool {
+        if !self.task.latch().claim() {
+            return false;
+        }
+        let inner = self.keep_alive();
+        let site = Site::here(&inner);
+        // SAFETY: claimed.
+        unsafe { self.task.cancel_here(&site) };
+        if !self.task.is_unqueued() {
+            inner.shell_left();
+        }
+        true
+    }
+
+    /// From now on, dropping the handle cancels the job, if it has not started.
+    ///
+    /// # Examples
+    /// ```
+    /// # let pool = adaptive_pool::Pool::new().unwrap();
+    /// let guard = pool.submit(|| 42).unwrap().cancel_on_drop();
+    /// drop(guard); // runs only if it had started already
+    /// ```
+    pub fn cancel_on_drop(mut self) -> Self {
+        self.cancel_on_drop = true;
+        self
+    }
+
+    /// The pool, for one who has just won the claim.
+    fn keep_alive(&self) -> Arc<Inner> {
+        let inner = self.task.inner();
+        // SAFETY: it came from an `Arc`. The job was unclaimed, so it is in a queue of the pool and
+        // outstanding; the pool's threads hold the pool until it has ended, which is for us to
+        // bring about.
+        unsafe { Arc::increment_strong_count(inner) };
+        // SAFETY: the count that was just added is ours.
+        unsafe { Arc::from_raw(inner) }
+    }
+
+    /// Waits for the latch. Returns whether it is done.
+    fn wait_until(&mut self, deadline: Option<Instant>) -> bool {
+        let latch = self.task.latch();
+        if latch.is_done() {
+            return true;
+        }
+        if self.run_here_if_own() {
+            return true;
+        }
+        if linger(deadline, || latch.is_done()) {
+            return true;
+        }
+        if latch.awaits(Wake::Thread(thread::current())) {
+            return true;
+        }
+        let could_run = || !latch.is_claimed();
+        loop {
+            match stuck::block(self.task.inner(), deadline, || latch.is_done(), could_run) {
+                Blocked::Done => return true,
+                Blocked::TimedOut => return false,
+                Blocked::Stuck => self.run_here_if_stuck(),
+            }
+        }
+    }
+
+    /// On a thread of another pool, when its own has no thread for the job.
+    fn run_here_if_stuck(&self) {
+        if self.task.latch().claim() {
+            self.run_here(&Site::elsewhere(&self.keep_alive()));
+        }
+    }
+
+    /// On a thread of its pool, runs the job here if it has not started: the thread might wait for
+    /// itself otherwise. The same with a job that the calling thread, without a loop, may have in its list. Returns
+    /// whether it did.
+    fn run_here_if_own(&self) -> bool {
+        // The pool is compared by its address alone, as it may be gone.
+        let current = worker::current_of(self.task.inner());
+        let is_ours = current.is_some() || self.task.is_unqueued();
+        if !is_ours || !self.task.latch().claim() {
+            return false;
+        }
+        match current {
+            Some(current) => self.run_here(current.site()),
+            None => self.run_here(&Site::elsewhere(&self.keep_alive())),
+        }
+        true
+    }
+
+    /// Runs a job that was claimed.
+    fn run_here(&self, site: &Site<'_>) {
+        let is_queued = !self.task.is_unqueued();
+        // SAFETY: claimed.
+        unsafe { self.task.run_here(site) };
+        if is_queued {
+            site.inner.shell_left();
+        }
+        site.inner.look_if_drained();
+    }
+
+    /// The result of a job that is done.
+    fn take(&mut self) -> Result<T, JobError> {
+        // SAFETY: it is done, and this is its one handle.
+        let result = unsafe { self.task.take_result() };
+        // Taken once before only if the handle was polled after it was ready.
+        result.unwrap_or_else(|| Err(JobError::cancelled()))
+    }
+}
+
+/// Ready when the job has ended. Polled on a thread of the same pool, a job that has not started is
+/// run at once, here, as in [`join`](JobHandle::join). A wait that is dropped half way detaches the job, as dropping the
+/// handle does; polled again after it was ready, it says [`is_cancelled`](JobError::is_cancelled).
+///
+/// A job that runs so is inside of all that the polling thread has entered: an executor's `block_on`, which futures and tokio
+/// refuse to enter twice, a lock, a borrow. See [Admission](crate::Pool#admission).
+impl<T: 'static> Future for JobHandle<T> {
+    type Output = Result<T, JobError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let latch = self.task.latch();
+        if latch.is_done() || self.run_here_if_own() || latch.awaits(Wake::Task(cx.waker().clone()))
+        {
+            Poll::Ready(self.take())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl<T: 'static> Drop for JobHandle<T> {
+    fn drop(&mut self) {
+        if self.cancel_on_drop {
+            self.cancel();
+        }
+        // SAFETY: the field is not used again.
+        let task = unsafe { ManuallyDrop::take(&mut self.task) };
+        // A result that nobody took goes here.
+        quietly(move || drop(task));
+    }
+}
+
+// A panic can leave nothing half done in what a handle refers to: its latch sees to it.
+impl<T: 'static> UnwindSafe for JobHandle<T> {}
+impl<T: 'static> RefUnwindSafe for JobHandle<T> {}
+
+impl<T: 'static> fmt::Debug for JobHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobHandle")
+            .field("finished", &self.task.latch().is_done())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,566 @@
+//! Scopes: jobs that borrow from the stack, and are waited for before it is left.
+//!
+//! # Where a scope's job goes
+//!
+//! Onto the deque of the thread that spawns it, if the nearest wait on that thread's stack is the
+//! scope's own, or if there is none: only then nobody who waits there for something else can come
+//! across it. Otherwise (the spawn is made inside of another scope or join that is nested in this
+//! one, or on a thread that helps rayon and is no worker) the job is a *stray*: it goes into a list of its own, where
+//! workers that wait for nothing find it, and the thread that waits for this scope does. The scope
+//! of a thread that is not the pool's has no deque, and runs nothing while it waits; its jobs go into
+//! the injector.
+
+use std::{
+    any::Any,
+    fmt,
+    marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    ptr,
+    time::Duration,
+};
+
+use crate::{
+    api::{pool::Pool, submit::Wait},
+    error::SubmitError,
+    metrics::Stamp,
+    runtime::{
+        context::Site,
+        inner::Inner,
+        job::{Entry, Job, Keeper, Overdrawn, Place, Runnable},
+        span::Origin,
+        wait::frames::Countdown,
+        worker::{
+            self, Current,
+            inline::{self, Advice},
+        },
+    },
+    sync::{
+        AtomicBool, Mutex, Ordering, lock,
+        unwind::{drop_payload, quietly},
+    },
+};
+
+/// A scope in which jobs can be spawned that borrow from outside of it.
+///
+/// Made by [`Pool::scope`] and [`Pool::in_place_scope`].
+///
+/// **Jobs of a scope must not wait for each other** by other means than scopes, joins and handles. Nothing promises that two
+/// of them run at once: the queue may be full, and then one starts only when another has ended, or runs on top of it.
+/// As many jobs as workers that meet at a [`Barrier`](std::sync::Barrier) hang with a small queue.
+pub struct Scope<'scope> {
+    /// Outlives the scope: whoever opened it borrows the pool.
+    inner: *const Inner,
+    countdown: Countdown,
+    /// The first panic, and whether there was any.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    panicked: AtomicBool,
+    /// Invariant in 'scope: a job that borrows for longer or shorter is another thing.
+    marker: PhantomData<fn(&'scope ()) -> &'scope ()>,
+}
+
+// SAFETY: the countdown is made for other threads to count on (its near count is written by the
+// owner's thread alone, which `Countdown` checks by the seat), the panic is in a mutex, and the
+// pool is Sync.
+unsafe impl Sync for Scope<'_> {}
+// SAFETY: a scope is never moved while it is in use; a reference to it may go to other threads, for
+// which it is enough that it is Sync.
+unsafe impl Send for Scope<'_> {}
+
+/// A scope's address, for its jobs.
+#[derive(Clone, Copy)]
+pub(crate) struct ScopeRef<'scope>(*const Scope<'scope>);
+
+// SAFETY: a scope is Sync.
+unsafe impl Send for ScopeRef<'_> {}
+// SAFETY: as for Send.
+unsafe impl Sync for ScopeRef<'_> {}
+
+impl<'scope> ScopeRef<'scope> {
+    /// # Safety
+    /// The scope is still counting a job that the caller runs, or the caller is in its body.
+    pub(crate) unsafe fn get<'a>(self) -> &'a Scope<'scope> {
+        // SAFETY: passed on to the caller.
+        unsafe { &*self.0 }
+    }
+}
+
+/// A job of a scope.
+struct ScopeJob<'scope, F> {
+    scope: ScopeRef<'scope>,
+    /// Since when it has its place.
+    since: Stamp,
+    origin: Origin,
+    f: F,
+}
+
+impl<'scope, F: FnOnce(&Scope<'scope>) + Send> Runnable for ScopeJob<'scope, F> {
+    #[inline]
+    fn run(self, site: &Site<'_>, place: Place) {
+        let Self {
+            scope,
+            since,
+            origin,
+            f,
+        } = self;
+        // SAFETY: this job is counted until `end`.
+        let scope = unsafe { scope.get() };
+        scope.run_job(site, place, since, |scope| origin.enter(|| f(scope)));
+        // The scope may be gone after this.
+        scope.countdown.end(site.inner, site.index());
+    }
+
+    fn frame(&self) -> *const () {
+        self.scope.0.cast()
+    }
+
+    fn is_of_seat(&self, seat: usize) -> bool {
+        // SAFETY: this job is counted, since it has not run.
+        unsafe { self.scope.get() }.countdown.is_of(Some(seat))
+    }
+
+    /// A scope waits for all its jobs, and has no way to say that one was dropped.
+    fn discard(self, site: &Site<'_>, place: Place) {
+        self.run(site, place);
+    }
+}
+
+impl<'scope> Scope<'scope> {
+    #[inline]
+    pub(crate) fn new(inner: &Inner, current: Option<&Current>) -> Self {
+        Self {
+            inner,
+            countdown: Countdown::new(inner, current),
+            panic: Mutex::new(None),
+            panicked: AtomicBool::new(false),
+            marker: PhantomData,
+        }
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        // SAFETY: whoever opened the scope borrows the pool until it has ended.
+        unsafe { &*self.inner }
+    }
+
+    /// Spawns a job into the scope.
+    ///
+    /// The job gets the scope as its argument, so that it can spawn more. **On a thread of the pool** no spawn waits: with a
+    /// full queue the job runs before this returns, on top of the spawner, or is kept for later. So hold no lock or borrow
+    /// that the job needs. **On another thread** the spawn waits for a place, and runs nothing; so hold no lock, borrow or
+    /// permit that any job of the pool needs. On a closed pool the spawner runs the job. See
+    /// [Admission](crate::Pool#when-a-job-runs-on-top-of-another), and [`spawn_deferred`](Self::spawn_deferred) for a form that does neither.
+    ///
+    /// A panic in the job is re-raised by the scope, when all its jobs have ended.
+    #[inline]
+    pub fn spawn<F>(&self, f: F)
+    where
+        F: FnOnce(&Scope<'scope>) + Send + 'scope,
+    {
+        let (inner, origin) = (self.inner(), Origin::here());
+        // First what is common, and can be told by a few comparisons.
+        match worker::current_with_deques_of(inner) {
+            Some(current) if self.is_nearest(current) => {
+                if current.take_place().is_ok() {
+                    let books = current.books();
+                    self.countdown.begin(Some(books.index));
+                    let since = inner.timing.stamp_task(Some(books.times));
+                    let job = self.job(since, origin, f);
+                    if current.is_joining() {
+                        self.push_aside(inner, job);
+                    } else {
+                        self.push_own(current, job);
+                    }
+                } else {
+                    self.enter_refused(inner, Some(current), origin, f);
+                }
+            }
+            // Neither full nor closed refuses a spawn that has all the time.
+            _ => drop(self.spawn_aside(Wait::Forever, origin, f)),
+        }
+    }
+
+    /// Spawns a job into the scope if there is room; never waits, and never runs it here.
+    ///
+    /// # Errors
+    /// [`SubmitError::Full`] or [`SubmitError::Closed`], with the job.
+    pub fn try_spawn<F>(&self, f: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce(&Scope<'scope>) + Send + 'scope,
+    {
+        self.spawn_aside(Wait::Never, Origin::here(), f)
+    }
+
+    /// Spawns a job into the scope; waits at most `timeout` while the queue is full.
+    ///
+    /// On a thread of the pool it does not wait: see [`spawn`](Self::spawn). On a closed pool the job runs on the
+    /// spawning thread.
+    ///
+    /// # Errors
+    /// [`SubmitError::TimedOut`], with the job.
+    pub fn spawn_timeout<F>(&self, timeout: Duration, f: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce(&Scope<'scope>) + Send + 'scope,
+    {
+        self.spawn_aside(Wait::at_most(timeout), Origin::here(), f)
+    }
+
+    /// Spawns a job into the scope, which neither runs here nor waits, on any thread.
+    ///
+    /// Without a place in the queue the job is queued over the bound, and counted as
+    /// [`overdrawn`](crate::Snapshot::overdrawn). So something else has to bound such jobs. It is the form for code that holds
+    /// a lock or a borrow that the job needs, for wakers, and for destructors. On a closed pool the job runs on
+    /// the spawning thread.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::Mutex;
+    ///
+    /// let pool = adaptive_pool::Pool::builder().workers(1).capacity(1).build().unwrap();
+    /// let log = Mutex::new(Vec::new());
+    /// pool.scope(|s| {
+    ///     let held = log.lock().unwrap();
+    ///     for n in 0..3 {
+    ///         let log = &log;
+    ///         s.spawn_deferred(move |_| log.lock().unwrap().push(n)); // not here, where it would wait for itself
+    ///     }
+    ///     drop(held);
+    /// });
+    /// assert_eq!(log.into_inner().unwrap().len(), 3);
+    /// ```
+    pub fn spawn_deferred<F>(&self, f: F)
+    where
+        F: FnOnce(&Scope<'scope>) + Send + 'scope,
+    {
+        // Nothing but a closed pool refuses it, where it runs here.
+        drop(self.spawn_aside(Wait::Deferred, Origin::here(), f));
+    }
+
+    /// Spawns a job in any way.
+    #[inline(never)]
+    fn spawn_aside<F>(&self, wait: Wait, origin: Origin, f: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce(&Scope<'scope>) + Send + 'scope,
+    {
+        let inner = self.inner();
+        let current = worker::current_of(inner);
+        match inner.admit_structured(wait, current) {
+            Ok(entry) => {
+                self.enter(inner, current, entry, origin, f);
+                Ok(())
+            }
+            Err(reason) => Err(SubmitError::new(reason, f)),
+        }
+    }
+
+    /// A job that found no place, and does not wait for one.
+    #[inline(never)]
+    pub(crate) fn enter_refused<F>(
+        &self,
+        inner: &Inner,
+        current: Option<&Current>,
+        origin: Origin,
+        f: F,
+    ) where
+        F: FnOnce(&Scope<'scope>) + Send + 'scope,
+    {
+        match current.map(Current::refused) {
+            Some(Entry::InPlace) => self.run_in_place(inner, current, f),
+            entry => self.enter(inner, current, entry.unwrap_or(Entry::InPlace), origin, f),
+        }
+    }
+
+    /// What becomes of a job that was let in.
+    fn enter<F>(&self, inner: &Inner, current: Option<&Current>, entry: Entry, origin: Origin, f: F)
+    where
+        F: FnOnce(&Scope<'scope>) + Send + 'scope,
+    {
+        let times = current.map(|current| current.books().times);
+        match entry {
+            Entry::Queued => {
+                self.countdown.begin(current.map(Current::index));
+                let since = inner.timing.stamp_task(times);
+                self.push(inner, current, self.job(since, origin, f));
+            }
+            Entry::Overdrawn(keeper) => {
+                self.countdown.begin(current.map(Current::index));
+                let job = self.job(inner.timing.stamp(), origin, f);
+                self.push_overdrawn(inner, current, keeper, job);
+            }
+            Entry::InPlace => match current {
+                Some(_) => self.run_in_place(inner, current, f),
+                None => inline::outside(|outside| {
+                    match outside.advise(inner.admission.capacity()) {
+                        Advice::RunInPlace => {
+                            outside.run(|| self.run_in_place(inner, None, f));
+                        }
+                        Advice::Keep => {
+                            self.countdown.begin(None);
+                            let job = self.job(inner.timing.stamp_inline(None), origin, f);
+                            // SAFETY: the scope waits for the job before 'scope ends, and so does who borrows the pool.
+                            unsafe { outside.keep_borrowing(inner, Job::borrowing(job)) };
+                        }
+                    }
+                }),
+            },
+        }
+    }
+
+    /// Runs a job that has no place, on the calling thread. Always inlined: it is what becomes of most jobs on a full queue.
+    #[inline(always)]
+    fn run_in_place<F>(&self, inner: &Inner, current: Option<&Current>, f: F)
+    where
+        F: FnOnce(&Scope<'scope>) + Send + 'scope,
+    {
+        let times = current.map(|current| current.books().times);
+        let since = inner.timing.stamp_inline(times);
+        match current {
+            Some(current) => {
+                let inline = current.inline();
+                inline.run(|| self.run_job(current.site(), Place::None, since, f));
+            }
+            None => self.run_job(&Site::elsewhere(inner), Place::None, since, f),
+        }
+        inner.look_if_drained();
+    }
+
+    /// Puts a job over the bound into the queue, which is counted already.
+    fn push_overdrawn<J>(&self, inner: &Inner, current: Option<&Current>, keeper: Keeper, job: J)
+    where
+        J: Runnable + 'scope,
+    {
+        inner.queue.count_overdrawn(1);
+        let job = Overdrawn::<_, true> { keeper, job };
+        match keeper {
+            Keeper::Thread(_) => self.push(inner, current, job),
+            Keeper::Nobody => self.push_aside(inner, job),
+        }
+    }
+
+    #[inline]
+    fn job<F>(&self, since: Stamp, origin: Origin, f: F) -> ScopeJob<'scope, F> {
+        ScopeJob {
+            scope: ScopeRef(self),
+            since,
+            origin,
+            f,
+        }
+    }
+
+    pub(crate) fn address(&self) -> ScopeRef<'scope> {
+        ScopeRef(self)
+    }
+
+    /// One more job, by the thread of this seat.
+    pub(crate) fn begin_job(&self, seat: Option<usize>) {
+        self.countdown.begin(seat);
+    }
+
+    /// A job has ended. The scope may be gone after this.
+    pub(crate) fn end_job(&self, site: &Site<'_>) {
+        self.countdown.end(site.inner, site.index());
+    }
+
+    /// Puts a job into the queue that is counted already.
+    pub(crate) fn push<J>(&self, inner: &Inner, current: Option<&Current>, job: J)
+    where
+        J: Runnable + 'scope,
+    {
+        match current {
+            Some(current)
+                if current.has_deques() && self.is_nearest(current) && !current.is_joining() =>
+            {
+                self.push_own(current, job);
+            }
+            _ => self.push_aside(inner, job),
+        }
+    }
+
+    /// The same where others of the scope find it.
+    #[inline(never)]
+    fn push_aside<J>(&self, inner: &Inner, job: J)
+    where
+        J: Runnable + 'scope,
+    {
+        // SAFETY: the scope waits for the job before 'scope ends; it is run even when the pool is emptied.
+        let job = unsafe { Job::borrowing(job) };
+        if self.countdown.takes_strays() {
+            let countdown = &self.countdown;
+            inner
+                .queue
+                .push_stray(countdown, Some(&countdown.strays), job);
+            countdown.told_of_stray(inner);
+        } else {
+            inner.queue.push_structured(job);
+        }
+        inner.pushed(inner.sleep.after_push());
+    }
+
+    /// The same onto the calling thread's own deque. Always inlined, so that the closure is written where it is to lie.
+    #[inline(always)]
+    fn push_own<J>(&self, current: &Current, job: J)
+    where
+        J: Runnable + 'scope,
+    {
+        let (inner, local) = (self.inner(), current.deques());
+        // SAFETY: as in `push_aside`.
+        unsafe { local.push_structured(job) };
+        if current.is_pledged() && inner.sleep.takes_no_offer() {
+            // Nobody searches, either.
+            return inner.place_taken();
+        }
+        inner.pushed(current.offer());
+    }
+
+    /// Whether the calling thread waits, or will wait, for no other frame before it waits for this one, unless it is
+    /// joining.
+    #[inline]
+    fn is_nearest(&self, current: &Current) -> bool {
+        let frame = current.frame();
+        ptr::eq(frame, self.frame()) || frame.is_null() && current.may_push_for(self.frame())
+    }
+
+    fn frame(&self) -> *const () {
+        ptr::from_ref(self).cast()
+    }
+
+    /// Always inlined: else the closure is copied for the call.
+    #[inline(always)]
+    fn run_job(&self, site: &Site<'_>, place: Place, since: Stamp, f: impl FnOnce(&Self)) {
+        let started = site.begin(place, since);
+        let outcome = catch_unwind(AssertUnwindSafe(|| f(self)));
+        site.end(started, outcome.is_ok());
+        if let Err(payload) = outcome {
+            self.keep_panic(payload);
+        }
+    }
+
+    /// Keeps the first panic. The others have nobody to go to.
+    #[cold]
+    pub(crate) fn keep_panic(&self, payload: Box<dyn Any + Send>) {
+        let mut first = lock(&self.panic);
+        if first.is_none() {
+            *first = Some(payload);
+            self.panicked.store(true, Ordering::Relaxed);
+        } else {
+            drop(first);
+            drop_payload(payload);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn has_panicked(&self) -> bool {
+        self.panicked.load(Ordering::Relaxed)
+    }
+
+    /// Runs the body, waits for the jobs, and re-raises the first panic. Always inlined: a small scope takes a tenth more
+    /// otherwise.
+    #[inline(always)]
+    fn complete<R>(&self, current: Option<&Current>, body: impl FnOnce(&Self) -> R) -> R {
+        let run = || {
+            let own = current.and_then(|current| Some((current, current.local()?.mark())));
+            let result = catch_unwind(AssertUnwindSafe(|| body(self)));
+            let result = result.map_err(|payload| self.keep_panic(payload));
+            self.countdown.wait(self.inner(), own);
+            if let Some((current, mark)) = own {
+                current.deques().clear_stolen(mark);
+            }
+            if let Some(current) = current {
+                current.scope_ended();
+            }
+            result
+        };
+        let result = match current {
+            Some(current) => current.in_frame(self.frame(), run),
+            None => inline::outside(|outside| outside.level(run)),
+        };
+        // The countdown has ended: what its jobs have written is seen.
+        let first = self
+            .has_panicked()
+            .then(|| lock(&self.panic).take())
+            .flatten();
+        match (result, first) {
+            (Ok(result), None) => result,
+            // A body that panicked has left a panic.
+            (result, first) => {
+                // While that unwinds, it must not panic.
+                quietly(move || drop(result));
+                resume_unwind(first.unwrap_or_else(|| Box::new("a scope panicked")))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Scope<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope")
+            .field("panicked", &self.has_panicked())
+            .finish_non_exhaustive()
+    }
+}
+
+/// # Fork-join
+///
+/// Jobs that borrow from the stack, bounded all the same.
+///
+/// **A wait never runs a stranger.** A worker that waits in a scope or a join runs jobs of that
+/// scope, and of scopes nested in it, and nothing else. So a lock that is held across the wait cannot
+/// meet an unrelated job that wants it, and a short wait does not pick up a long job. While it has
+/// nothing to run it blocks, and another thread may take its place. (Inside `rayon::join`,
+/// `rayon::scope` and parallel iterators rayon's own rules hold: they may run anything.)
+///
+/// **On a closed pool** each of these does its work on the calling thread.
+impl Pool {
+    /// Runs `f` on a worker, with a scope; returns when `f` and all jobs spawned into the scope have
+    /// ended.
+    ///
+    /// On a thread of the pool `f` runs at once, here. Elsewhere it is a job like others, and the
+    /// caller blocks, for its admission too.
+    ///
+    /// # Panics
+    /// With the first panic of `f` and the jobs, after all of them have ended.
+    ///
+    /// # Examples
+    /// ```
+    /// let pool = adaptive_pool::Pool::new().unwrap();
+    /// let mut halves = [1, 2, 3, 4];
+    /// let (left, right) = halves.split_at_mut(2);
+    /// pool.scope(|s| {
+    ///     s.spawn(|_| left.iter_mut().for_each(|x| *x *= 10));
+    ///     s.spawn(|_| right.iter_mut().for_each(|x| *x *= 100));
+    /// });
+    /// assert_eq!(halves, [10, 20, 300, 400]);
+    /// ```
+    pub fn scope<'scope, F, R>(&self, f: F) -> R
+    where
+        F: FnOnce(&Scope<'scope>) -> R + Send,
+        R: Send,
+    {
+        self.install(|| self.in_place_scope(f))
+    }
+
+    /// As [`scope`](Self::scope), but runs `f` on the calling thread, whatever thread it is.
+    ///
+    /// A thread that is not the pool's runs none of the scope's jobs while the pool is open: its spawns wait for places.
+    ///
+    /// # Panics
+    /// With the first panic of `f` and the jobs, after all of them have ended.
+    ///
+    /// # Examples
+    /// ```
+    /// let pool = adaptive_pool::Pool::new().unwrap();
+    /// let words = ["to", "be", "or", "not"];
+    /// let mut lengths = [0; 4];
+    /// pool.in_place_scope(|s| {
+    ///     for (word, length) in words.iter().zip(&mut lengths) {
+    ///         s.spawn(move |_| *length = word.len());
+    ///     }
+    /// });
+    /// assert_eq!(lengths, [2, 2, 2, 3]);
+    /// ```
+    pub fn in_place_scope<'scope, F, R>(&self, f: F) -> R
+    where
+        F: FnOnce(&Scope<'scope>) -> R,
+    {
+        let current = worker::current_of(&**self.inner);
+        Scope::new(&self.inner, current).complete(current, f)
+    }
+}

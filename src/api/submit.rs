@@ -1,0 +1,598 @@
+//! How a job gets in: the ways to submit one, and what becomes of who finds no room.
+
+use std::{cell::Cell, future::Future, sync::Arc, time::Duration};
+
+use crate::{
+    api::{
+        handle::{self, JobHandle},
+        permit::{Permit, ReserveAsync},
+        pool::Pool,
+    },
+    error::{AdmissionError, SubmitError},
+    protocol::admission::{Refusal, yielders::Yielders},
+    runtime::{
+        context::Site,
+        inner::Inner,
+        job::{Detached, Entry, Job, Keeper, Place, Runnable},
+        span::Origin,
+        wait::stuck::Watch,
+        worker::{
+            self, Current,
+            inline::{self, Advice},
+        },
+    },
+    sync::Instant,
+};
+
+/// How long a submitter waits for a place.
+#[derive(Clone, Copy)]
+pub(crate) enum Wait {
+    Never,
+    Until(Instant),
+    Forever,
+    /// Not at all: without a place its job is queued over the bound.
+    Deferred,
+}
+
+impl Wait {
+    pub(crate) fn deadline(self) -> Option<Instant> {
+        match self {
+            Self::Until(at) => Some(at),
+            _ => None,
+        }
+    }
+
+    /// At most this long; a time that the clock cannot express is for ever.
+    pub(crate) fn at_most(timeout: Duration) -> Self {
+        Instant::now()
+            .checked_add(timeout)
+            .map_or(Self::Forever, Self::Until)
+    }
+}
+
+impl Inner {
+    #[inline]
+    pub(crate) fn admit(&self, wait: Wait) -> Result<Entry, AdmissionError> {
+        match self.try_acquire_by(worker::current_of(self)) {
+            Ok(()) => Ok(Entry::Queued),
+            Err(refusal) => self.admit_refused(refusal, wait),
+        }
+    }
+
+    /// Takes a place if one is free, on the calling thread, which is this one of the pool's, or none.
+    #[inline]
+    fn try_acquire_by(&self, current: Option<&Current>) -> Result<(), Refusal> {
+        let places = current.map(|current| current.books().places);
+        self.admission.try_acquire_here(places)
+    }
+
+    /// How a structured job gets in. A closed pool refuses none but those that never wait: they run in place there.
+    pub(crate) fn admit_structured(
+        &self,
+        wait: Wait,
+        current: Option<&Current>,
+    ) -> Result<Entry, AdmissionError> {
+        let taken = match (current, wait) {
+            (Some(current), Wait::Forever) => current.take_place(),
+            _ => self.try_acquire_by(current),
+        };
+        let entry = match taken {
+            Ok(()) => Ok(Entry::Queued),
+            Err(refusal) => self.enter_refused(refusal, wait, current),
+        };
+        match (entry, wait, current) {
+            (Err(AdmissionError::Closed), Wait::Never, _) => entry,
+            (Err(AdmissionError::Closed), _, Some(current)) => Ok(current.refused()),
+            (Err(AdmissionError::Closed), _, None) => Ok(Entry::InPlace),
+            _ => entry,
+        }
+        .inspect_err(|&reason| self.recorder.rejected(reason))
+    }
+
+    /// How an item of a batch gets in that waits for nothing else: as a structured job that does not run
+    /// inline off the pool, where it can wait. `yielders` are those of the batch.
+    pub(crate) fn admit_item(&self, yielders: &Yielders) -> Entry {
+        let current = worker::current_of(self);
+        let taken = match current {
+            Some(current) => current.take_place(),
+            None => self.admission.try_acquire(),
+        };
+        match taken {
+            Ok(()) => Entry::Queued,
+            Err(Refusal::Full) if current.is_none() => {
+                let acquire = |deadline, is_futile: &dyn Fn() -> bool| {
+                    self.admission
+                        .acquire_for_batch(deadline, is_futile, yielders)
+                };
+                self.wait_for_place(None, acquire).unwrap_or(Entry::InPlace)
+            }
+            Err(_) => Entry::InPlace,
+        }
+    }
+
+    #[cold]
+    fn admit_refused(&self, refusal: Refusal, wait: Wait) -> Result<Entry, AdmissionError> {
+        let current = worker::current_of(self);
+        self.enter_refused(refusal, wait, current)
+            .inspect_err(|&reason| self.recorder.rejected(reason))
+    }
+
+    /// What becomes of a job that found no place.
+    fn enter_refused(
+        &self,
+        refusal: Refusal,
+        wait: Wait,
+        current: Option<&Current>,
+    ) -> Result<Entry, AdmissionError> {
+        match (refusal, wait, current) {
+            (Refusal::Closed, ..) => Err(AdmissionError::Closed),
+            (Refusal::Full, Wait::Never, _) => Err(AdmissionError::Full),
+            (Refusal::Full, Wait::Deferred, _) => Ok(self.overdraw(true, Keeper::Nobody)?),
+            // A thread of the pool that waited for a place might wait for itself.
+            (Refusal::Full, Wait::Until(_) | Wait::Forever, Some(current)) => Ok(current.refused()),
+            (Refusal::Full, Wait::Until(_) | Wait::Forever, None) => self
+                .wait_for_place(wait.deadline(), |deadline, is_futile| {
+                    self.admission.acquire(deadline, is_futile)
+                }),
+        }
+    }
+
+    /// Blocks until `acquire` has a place. If the thread is another pool's worker, a spare may take its
+    /// place there meanwhile; and if this pool is stuck, it goes on without one.
+    pub(crate) fn wait_for_place(
+        &self,
+        deadline: Option<Instant>,
+        acquire: impl FnOnce(Option<Instant>, &dyn Fn() -> bool) -> Result<(), AdmissionError>,
+    ) -> Result<Entry, AdmissionError> {
+        let watch = Watch::new(self);
+        let was_stuck = Cell::new(false);
+        let is_futile = || {
+            was_stuck.set(watch.is_stuck());
+            was_stuck.get()
+        };
+        let since = self.timing.begins_to_wait();
+        let acquired = worker::blocking(|| acquire(deadline, &is_futile));
+        self.timing.has_waited(since, acquired.is_ok());
+        match acquired {
+            Ok(()) => Ok(Entry::Queued),
+            Err(AdmissionError::TimedOut) if was_stuck.get() => Ok(Entry::InPlace),
+            Err(reason) => Err(reason),
+        }
+    }
+
+    /// Runs a job that has no place, here.
+    #[cold]
+    fn run_in_place<R: Runnable + 'static>(&self, runnable: R) {
+        match worker::current_of(self) {
+            Some(current) => current
+                .inline()
+                .run(|| runnable.run(current.site(), Place::None)),
+            None => self.run_outside(runnable),
+        }
+        self.look_if_drained();
+    }
+
+    /// The same on a thread without a loop.
+    fn run_outside<R: Runnable + 'static>(&self, runnable: R) {
+        inline::outside(|outside| match outside.advise(self.admission.capacity()) {
+            Advice::RunInPlace => {
+                outside.run(|| runnable.run(&Site::elsewhere(self), Place::None));
+            }
+            Advice::Keep => outside.keep(self, Job::new(runnable)),
+        });
+    }
+
+    #[inline]
+    pub(crate) fn put_in<R: Runnable + 'static>(&self, entry: Entry, runnable: R) {
+        match entry {
+            Entry::Queued => self.enqueue(Job::new(runnable)),
+            Entry::InPlace => self.run_in_place(runnable),
+            Entry::Overdrawn(keeper) => self.enqueue_overdrawn(keeper, runnable),
+        }
+    }
+
+    #[inline]
+    fn spawn<F>(&self, wait: Wait, f: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        let origin = Origin::here();
+        match self.admit(wait) {
+            Ok(entry) => {
+                let since = self.timing.stamp();
+                let f = origin.carry(f);
+                self.put_in(entry, Detached { since, f });
+                Ok(())
+            }
+            Err(reason) => Err(SubmitError::new(reason, f)),
+        }
+    }
+
+    #[inline]
+    fn submit<F, T>(self: &Arc<Self>, wait: Wait, f: F) -> Result<JobHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let origin = Origin::here();
+        match self.admit(wait) {
+            Ok(entry) => {
+                let (job, handle) = handle::pair(self, entry.place(), origin.carry(f));
+                self.put_in(entry, job);
+                Ok(handle)
+            }
+            Err(reason) => Err(SubmitError::new(reason, f)),
+        }
+    }
+}
+
+/// How one job gets in, when the short forms do not say enough: made by [`Pool::admit`].
+///
+/// Each option returns the changed value; one of [`submit`](Self::submit), [`spawn`](Self::spawn),
+/// [`reserve`](Self::reserve) and their async forms ends the chain.
+///
+/// # Examples
+/// ```
+/// let pool = adaptive_pool::Pool::builder().workers(1).capacity(1).build().unwrap();
+/// // On any thread, on a full queue too: neither run in place nor waited for.
+/// for _ in 0..10 {
+///     pool.admit().deferred().spawn(|| ()).unwrap();
+/// }
+/// assert_eq!(pool.shutdown().completed, 10);
+/// ```
+#[must_use = "it admits nothing before `submit`, `spawn` or `reserve`"]
+#[derive(Clone, Copy, Debug)]
+pub struct Admit<'p> {
+    inner: &'p Arc<Inner>,
+    deferred: bool,
+}
+
+impl<'p> Admit<'p> {
+    /// The job neither runs in place nor waits, on any thread. Without a place it is queued over the bound, and counted
+    /// as [`overdrawn`](crate::Snapshot::overdrawn).
+    ///
+    /// It is the form for wakers, for destructors, for code that holds a lock or a borrow that the job needs, and for
+    /// jobs that something else bounds, as one for each task of an executor. Nothing else bounds them.
+    pub fn deferred(mut self) -> Self {
+        self.deferred = true;
+        self
+    }
+
+    fn wait(self) -> Wait {
+        if self.deferred {
+            Wait::Deferred
+        } else {
+            Wait::Forever
+        }
+    }
+
+    /// As [`Pool::submit`], with these options.
+    ///
+    /// # Errors
+    /// [`SubmitError::Closed`], with the job.
+    pub fn submit<F, T>(self, f: F) -> Result<JobHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.inner.submit(self.wait(), f)
+    }
+
+    /// As [`Pool::spawn`], with these options.
+    ///
+    /// # Errors
+    /// [`SubmitError::Closed`], with the job.
+    pub fn spawn<F>(self, f: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        self.inner.spawn(self.wait(), f)
+    }
+
+    /// As [`Pool::reserve`], with these options. The job of a deferred permit is deferred.
+    ///
+    /// # Errors
+    /// [`AdmissionError::Closed`].
+    pub fn reserve(self) -> Result<Permit<'p>, AdmissionError> {
+        self.inner.reserve(self.wait())
+    }
+
+    /// As [`Pool::reserve_async`], with these options.
+    ///
+    /// # Errors
+    /// [`AdmissionError::Closed`].
+    pub fn reserve_async(
+        self,
+    ) -> impl Future<Output = Result<Permit<'p>, AdmissionError>> + Send + Sync + Unpin {
+        ReserveAsync::new(self.inner, self.deferred)
+    }
+
+    /// As [`Pool::submit_async`], with these options.
+    ///
+    /// # Errors
+    /// [`SubmitError::Closed`], with the job.
+    pub fn submit_async<F, T>(
+        self,
+        f: F,
+    ) -> impl Future<Output = Result<JobHandle<T>, SubmitError<F>>> + Send + use<'p, F, T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let permit = self.reserve_async();
+        async move {
+            match permit.await {
+                Ok(permit) => Ok(permit.submit(f)),
+                Err(reason) => Err(SubmitError::new(reason, f)),
+            }
+        }
+    }
+}
+
+/// # Admission
+///
+/// Each of these first takes a place in the queue. While all are taken, `reserve`, `submit` and
+/// `spawn` block the calling thread; the `_timeout` and `_deadline` forms do so until then; the
+/// `try_` forms refuse at once; the `_async` forms wait without a thread. All wait in one line, in
+/// order of arrival; callers that find room without waiting may pass those who wait, but only a
+/// bounded number of times. With room free every form is admitted at once, whatever its timeout.
+/// The timeout ends with admission: it is not the job's.
+///
+/// ## When a job runs on top of another
+///
+/// **On a thread of the same pool none of these waits**, since it might wait for itself. When the queue is full, the job
+/// runs *in place*: at once, on the caller's stack, before the call returns (counted as
+/// [`inlined`](crate::Snapshot::inlined)). So it runs inside of whatever the job beneath has entered: a lock, a borrowed
+/// `RefCell`, a `block_on`, a tracing span, a transaction. A job also runs on top of another when a thread of the pool joins or polls
+/// its [`JobHandle`], in a scope or join that waits for it, and anywhere in rayon's own waits. Only the `deferred` forms never run where they are
+/// brought: [`admit().deferred()`](Admit::deferred) and [`Scope::spawn_deferred`](crate::Scope::spawn_deferred).
+///
+/// A job runs in place while half of the thread's stack is left. Beyond that, and once a job that itself runs in place has used up its
+/// turn (64 jobs, or 10 ms), the job is *kept*: it lies in the thread's own deque, over the bound, where other workers steal it.
+/// A thread keeps at most `capacity` jobs so, and then goes on in place down to a quarter of its stack. Kept jobs are counted as
+/// [`overdrawn`](crate::Snapshot::overdrawn). The `try_` forms refuse instead.
+///
+/// | form | off the pool, queue full | on a thread of the pool, queue full | closed |
+/// |---|---|---|---|
+/// | `submit`, `spawn`, `reserve` | waits | in place, or kept | refused |
+/// | `submit_timeout`, `spawn_timeout`, `reserve_deadline` and the like | waits until then | in place, or kept | refused |
+/// | `submit_async`, `reserve_async` | pending | in place, or kept | refused |
+/// | `try_submit`, `try_spawn`, `try_reserve` | refused | refused | refused |
+/// | `admit().deferred()` | queued over the bound | queued over the bound | refused |
+/// | `Scope::spawn` | waits | in place, or kept | on the caller |
+/// | `Scope::spawn_timeout` | waits until then | in place, or kept | on the caller |
+/// | `Scope::try_spawn` | refused | refused | refused |
+/// | `Scope::spawn_deferred` | queued over the bound | queued over the bound | on the caller |
+/// | `Permit::submit`, `Permit::spawn` | has a place | has a place; one without, in place or kept | has a place; on the caller after the end |
+/// | items of `map`, `for_each` and their kin | wait | in place, or kept | on the consumer |
+/// | `install`, `scope`, `join` | wait | the closure runs here | on the caller |
+///
+/// A worker of another pool counts as off the pool: it waits, and a spare thread takes its place there. If all threads of this pool
+/// are blocked in waits themselves, maybe for that very worker, it runs the job itself.
+impl Pool {
+    /// How one job gets in, when the short forms do not say enough.
+    #[inline]
+    pub fn admit(&self) -> Admit<'_> {
+        Admit {
+            inner: &self.inner,
+            deferred: false,
+        }
+    }
+
+    /// Takes a place in the queue; waits while there is none.
+    ///
+    /// # Errors
+    /// [`AdmissionError::Closed`].
+    pub fn reserve(&self) -> Result<Permit<'_>, AdmissionError> {
+        self.inner.reserve(Wait::Forever)
+    }
+
+    /// Takes a place in the queue; waits at most `timeout` for it.
+    ///
+    /// # Errors
+    /// [`AdmissionError::TimedOut`] or [`AdmissionError::Closed`].
+    pub fn reserve_timeout(&self, timeout: Duration) -> Result<Permit<'_>, AdmissionError> {
+        self.inner.reserve(Wait::at_most(timeout))
+    }
+
+    /// Takes a place in the queue; waits for it until `deadline`.
+    ///
+    /// # Errors
+    /// [`AdmissionError::TimedOut`] or [`AdmissionError::Closed`].
+    pub fn reserve_deadline(&self, deadline: Instant) -> Result<Permit<'_>, AdmissionError> {
+        self.inner.reserve(Wait::Until(deadline))
+    }
+
+    /// Takes a place in the queue if there is one; never waits.
+    ///
+    /// # Errors
+    /// [`AdmissionError::Full`] or [`AdmissionError::Closed`].
+    pub fn try_reserve(&self) -> Result<Permit<'_>, AdmissionError> {
+        self.inner.reserve(Wait::Never)
+    }
+
+    /// Takes a place in the queue; the future is ready when there is one.
+    ///
+    /// It takes its place in the line when it is first polled. It is cancel-safe: dropped while it
+    /// waits, it leaves the line; dropped after it was granted a place, it passes that on. It works
+    /// with any executor.
+    ///
+    /// **Poll it or drop it.** A future that was granted a place keeps it until then. A task that holds such a future
+    /// across another wait may wait for itself: for a second place, or for a job that needs one. With capacity 1
+    /// one such future shuts out all other submitters.
+    ///
+    /// # Errors
+    /// [`AdmissionError::Closed`].
+    pub fn reserve_async(
+        &self,
+    ) -> impl Future<Output = Result<Permit<'_>, AdmissionError>> + Send + Sync + Unpin {
+        ReserveAsync::new(&self.inner, false)
+    }
+
+    /// Submits a job; waits while the queue is full.
+    ///
+    /// It costs one allocation, which the job and its handle share.
+    ///
+    /// # Errors
+    /// [`SubmitError::Closed`], with the job.
+    ///
+    /// # Examples
+    /// ```
+    /// let pool = adaptive_pool::Pool::new().unwrap();
+    /// let handle = pool.submit(|| 6 * 7).unwrap();
+    /// assert_eq!(handle.join().unwrap(), 42);
+    /// ```
+    pub fn submit<F, T>(&self, f: F) -> Result<JobHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.inner.submit(Wait::Forever, f)
+    }
+
+    /// Submits a job; waits at most `timeout` while the queue is full.
+    ///
+    /// # Errors
+    /// [`SubmitError::TimedOut`] or [`SubmitError::Closed`], with the job.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::{sync::mpsc, time::Duration};
+    ///
+    /// let pool = adaptive_pool::Pool::builder().workers(1).capacity(1).build().unwrap();
+    /// let (send, receive) = mpsc::channel::<()>();
+    /// let (started, wait) = mpsc::channel();
+    /// pool.spawn(move || { started.send(()).unwrap(); receive.recv().unwrap() }).unwrap();
+    /// wait.recv().unwrap(); // it runs
+    /// pool.spawn(|| ()).unwrap(); // it waits: the queue is full
+    /// let error = pool.submit_timeout(Duration::from_millis(1), || 42).unwrap_err();
+    /// assert!(error.is_timed_out());
+    /// assert_eq!(error.into_job()(), 42); // the job came back
+    /// send.send(()).unwrap();
+    /// ```
+    pub fn submit_timeout<F, T>(
+        &self,
+        timeout: Duration,
+        f: F,
+    ) -> Result<JobHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.inner.submit(Wait::at_most(timeout), f)
+    }
+
+    /// Submits a job; waits until `deadline` while the queue is full.
+    ///
+    /// # Errors
+    /// [`SubmitError::TimedOut`] or [`SubmitError::Closed`], with the job.
+    pub fn submit_deadline<F, T>(
+        &self,
+        deadline: Instant,
+        f: F,
+    ) -> Result<JobHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.inner.submit(Wait::Until(deadline), f)
+    }
+
+    /// Submits a job if there is room; never waits.
+    ///
+    /// # Errors
+    /// [`SubmitError::Full`] or [`SubmitError::Closed`], with the job.
+    pub fn try_submit<F, T>(&self, f: F) -> Result<JobHandle<T>, SubmitError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.inner.submit(Wait::Never, f)
+    }
+
+    /// Submits a job; the future is ready, with its handle, when there is a place for it.
+    ///
+    /// It is as cancel-safe as [`reserve_async`](Self::reserve_async); dropped before it is ready,
+    /// it drops the job un-run. It is lazy: before its first poll it is not in the line. After that, poll it or drop it:
+    /// it may hold a place.
+    ///
+    /// It borrows the pool, so `tokio::spawn(pool.submit_async(..))` is error E0597. Let the task own an [`Arc`] of the
+    /// pool:
+    ///
+    /// ```
+    /// # mod tokio { pub fn spawn(_: impl Future<Output: Send + 'static> + Send + 'static) {} }
+    /// use std::sync::Arc;
+    /// use adaptive_pool::Pool;
+    ///
+    /// let pool = Arc::new(Pool::new().unwrap());
+    /// tokio::spawn({
+    ///     let pool = Arc::clone(&pool);
+    ///     async move { pool.submit_async(|| 6 * 7).await?.await.map_err(anyhow::Error::from) }
+    /// });
+    /// ```
+    ///
+    /// # Errors
+    /// [`SubmitError::Closed`], with the job.
+    pub fn submit_async<F, T>(
+        &self,
+        f: F,
+    ) -> impl Future<Output = Result<JobHandle<T>, SubmitError<F>>> + Send
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.admit().submit_async(f)
+    }
+
+    /// Submits a job without a handle; waits while the queue is full.
+    ///
+    /// A closure of up to four words costs no allocation of its own, unless it is aligned to more than a word, as
+    /// by a captured `u128` or SIMD value. A panic in the job goes to the pool's panic handler.
+    ///
+    /// # Errors
+    /// [`SubmitError::Closed`], with the job.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+    ///
+    /// let sum = Arc::new(AtomicU64::new(0));
+    /// let pool = adaptive_pool::Pool::new().unwrap();
+    /// for i in 1..=100 {
+    ///     let sum = Arc::clone(&sum);
+    ///     pool.spawn(move || { sum.fetch_add(i, Ordering::Relaxed); }).unwrap();
+    /// }
+    /// pool.shutdown();
+    /// assert_eq!(sum.load(Ordering::Relaxed), 5050);
+    /// ```
+    #[inline]
+    pub fn spawn<F>(&self, f: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        self.inner.spawn(Wait::Forever, f)
+    }
+
+    /// Submits a job without a handle if there is room; never waits.
+    ///
+    /// # Errors
+    /// [`SubmitError::Full`] or [`SubmitError::Closed`], with the job.
+    #[inline]
+    pub fn try_spawn<F>(&self, f: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        self.inner.spawn(Wait::Never, f)
+    }
+
+    /// Submits a job without a handle; waits at most `timeout` while the queue is full.
+    ///
+    /// # Errors
+    /// [`SubmitError::TimedOut`] or [`SubmitError::Closed`], with the job.
+    pub fn spawn_timeout<F>(&self, timeout: Duration, f: F) -> Result<(), SubmitError<F>>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        self.inner.spawn(Wait::at_most(timeout), f)
+    }
+}

@@ -1,0 +1,165 @@
+//! R2, by a count: one job is one wake-up, for every way to bring it.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Arc, Barrier},
+    task::{Context, Poll, Wake},
+    time::{Duration, Instant},
+};
+
+use crate::{Pool, sync::thread};
+
+/// Both workers lie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// In a doze of the pool's.
+    Dozing,
+    /// With rayon.
+    Asleep,
+}
+
+const WORKERS: usize = 2;
+
+fn pool() -> Pool {
+    Pool::builder().workers(WORKERS).build().unwrap()
+}
+
+/// Waits until both lie as they are to, and nobody is awake.
+fn await_rest(pool: &Pool, state: State) {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let [searching, dozing, asleep, called] =
+            crate::protocol::idle::tests::census(&pool.inner.sleep);
+        let lie = match state {
+            State::Dozing => dozing == 2,
+            // A worker is counted as asleep, too, while it asks rayon for something to do.
+            State::Asleep => asleep == 2 && !pool.inner.post.is_any_in_loop(WORKERS),
+        };
+        if lie && searching + called == 0 {
+            return;
+        }
+        if state == State::Dozing && asleep > 0 {
+            // Too late: both are to run something, to doze after it.
+            let both = Barrier::new(2);
+            pool.in_place_scope(|scope| {
+                (0..2).for_each(|_| {
+                    scope.spawn(|_| {
+                        both.wait();
+                    });
+                });
+            });
+        }
+        assert!(Instant::now() < end, "{state:?}");
+        std::hint::spin_loop();
+    }
+}
+
+/// `bring` brings a lone job, and waits for it. Returns how many workers were woken.
+fn wake_ups(pool: &Pool, state: State, bring: impl Fn(&Pool)) -> u64 {
+    await_rest(pool, state);
+    let before = pool.inner.sleep.wake_ups();
+    bring(pool);
+    // Who was woken may still be about to look.
+    await_rest(pool, State::Asleep);
+    pool.inner.sleep.wake_ups() - before
+}
+
+/// In both states, and at most that many. Several times, since each leaves the pool in a state of its own.
+fn check(most: u64, bring: impl Fn(&Pool)) {
+    let pool = pool();
+    bring(&pool);
+    for state in [State::Dozing, State::Asleep] {
+        for round in 0..3 {
+            let woken = wake_ups(&pool, state, &bring);
+            assert!((1..=most).contains(&woken), "{state:?}, {round}: {woken}");
+        }
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(thread::current())).into();
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+#[test]
+fn r2_a_lone_submit_wakes_one() {
+    check(1, |pool| pool.submit(|| ()).unwrap().join().unwrap());
+}
+
+#[test]
+fn r2_a_lone_spawn_wakes_one() {
+    check(1, |pool| pool.spawn(|| ()).unwrap());
+}
+
+#[test]
+fn r2_a_lone_permit_wakes_one() {
+    check(1, |pool| pool.reserve().unwrap().spawn(|| ()));
+    check(1, |pool| {
+        let permit = pool.try_reserve().unwrap();
+        permit.submit(|| ()).join().unwrap();
+    });
+}
+
+#[test]
+fn r2_a_lone_async_submit_wakes_one() {
+    check(1, |pool| {
+        block_on(block_on(pool.submit_async(|| ())).unwrap()).unwrap();
+    });
+    check(1, |pool| {
+        block_on(pool.reserve_async()).unwrap().spawn(|| ())
+    });
+}
+
+#[test]
+fn r2_a_lone_install_wakes_one() {
+    check(1, |pool| pool.install(|| ()));
+    check(1, |pool| pool.scope(|_| ()));
+}
+
+#[test]
+fn r2_a_lone_job_of_a_scope_wakes_one() {
+    check(1, |pool| pool.in_place_scope(|scope| scope.spawn(|_| ())));
+}
+
+/// A body, and a job of it that another worker may take. If the first blocks meanwhile, it may call one in its place.
+#[test]
+fn r2_two_jobs_wake_two_and_one_for_a_place_that_is_left() {
+    check(3, |pool| pool.scope(|scope| scope.spawn(|_| ())));
+    check(3, |pool| {
+        pool.join(|| (), || ());
+    });
+}
+
+#[test]
+fn r2_a_lone_item_wakes_one() {
+    check(1, |pool| pool.for_each(0..1, |_| ()));
+    check(1, |pool| assert_eq!(pool.map(0..1, |_| ()).count(), 1));
+    check(1, |pool| {
+        assert_eq!(pool.map_unordered(0..1, |_| ()).count(), 1)
+    });
+}
+
+/// The worker that brings it is awake: the first wake-up is its own.
+#[test]
+fn r2_a_job_that_a_worker_brings_wakes_one_more() {
+    check(2, |pool| pool.install(|| pool.spawn(|| ()).unwrap()));
+    check(2, |pool| {
+        pool.install(|| drop(pool.submit(|| ()).unwrap()));
+    });
+    check(2, |pool| {
+        pool.install(|| pool.in_place_scope(|scope| scope.spawn(|_| ())))
+    });
+}

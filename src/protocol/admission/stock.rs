@@ -1,0 +1,296 @@
+//! A stock of places: what one thread of the pool has taken ahead, for the jobs that it will bring.
+//!
+//! # The protocol
+//!
+//! Its *owner*, that thread, takes from it without writing a line that others write: so a scope's spawn writes
+//! the gate once in so many. Nobody else can take from it, but who finds no place anywhere, or waits for one, has all
+//! stocks *recalled*, under the lock of the admission: what the owner has not spent is free again.
+//!
+//! `spent` counts what the owner took, ever, and is written by it alone. `ceiling` and `put` are written
+//! under the lock, and are the same but during a recall: what was put in, ever, and not recalled.
+//!
+//! **The owner spends** by adding one to `spent` first, and looking at `ceiling` after it. If it is not above that, the
+//! place is its own. Otherwise a recall is under way, or was just made: the owner takes the lock, and looks again; if it
+//! is above it still, it takes the one back.
+//!
+//! **A recall** first lowers each `ceiling` to what it sees of `spent`, and looks at `spent` after it. If that is more
+//! than before, it raises the ceiling to it, though never above `put`. What is between there and `put` is free.
+//!
+//! So each of the two announces before it looks, with a fence between, the owner's a light one: at least one
+//! of them sees the other. If the owner sees the recall, it is decided under the lock. If only the recall sees the
+//! owner, it leaves that place. This is the protocol of `deque.rs`, on numbers.
+//!
+//! **For readers.** What lies in a stock is no job's. It is `put - spent`, or nothing if that is below zero: an
+//! owner that has announced a place which it will not get. While a recall is under way it may be that place less, so who
+//! must not find one too many counts under the lock. Who counts what is taken by jobs reads the gate first, the
+//! stocks after it, and what was recalled last. Then it may find too few, and never too many: what was put
+//! in is in the gate later, and what was recalled is counted as that earlier, than it is in or out of the stock.
+
+#[cfg(all(test, loom))]
+mod model;
+
+use super::{Admission, Desk, PLACE, Refusal, Seat};
+use crate::sync::{AtomicU64, Ordering, fence};
+
+/// The most places in the stock of one thread: with so many, the lock that filling it takes is nothing.
+const STOCK: u64 = 32;
+
+/// Fewer are not worth a turn at the lock.
+const LEAST: u64 = if cfg!(any(loom, shuttle)) { 2 } else { 4 };
+
+/// How many jobs go by after a stock could not be filled, until that is tried again.
+const PAUSE: u64 = if cfg!(any(loom, shuttle)) { 1 } else { 32 };
+
+#[derive(Debug, Default)]
+pub(super) struct Stock {
+    spent: AtomicU64,
+    ceiling: AtomicU64,
+    put: AtomicU64,
+    /// For how many jobs the owner does not try to fill it. Nobody else looks at it.
+    pause: AtomicU64,
+}
+
+/// What became of an attempt to spend.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Spending {
+    Done,
+    /// There is nothing in it.
+    Empty,
+    /// A recall is in the way: to be decided under the lock.
+    Announced,
+}
+
+fn above(one: u64, other: u64) -> bool {
+    (one.wrapping_sub(other) as i64) > 0
+}
+
+impl Stock {
+    /// By the owner.
+    #[inline]
+    pub(super) fn spend(&self) -> Spending {
+        let spent = self.spent.load(Ordering::Relaxed);
+        if self.ceiling.load(Ordering::Relaxed) == spent {
+            return Spending::Empty;
+        }
+        let spent = spent.wrapping_add(1);
+        self.spent.store(spent, Ordering::Relaxed);
+        // Pairs with the heavy fence between the two halves of a recall.
+        if cfg!(not(mutant = "stock_no_fence_spend")) {
+            fence::light();
+        }
+        // Acquire: who spends sees what was done before the place was given back.
+        let ceiling = self.ceiling.load(Ordering::Acquire);
+        if above(spent, ceiling) && cfg!(not(mutant = "stock_blind")) {
+            Spending::Announced
+        } else {
+            Spending::Done
+        }
+    }
+
+    /// By the owner, under the lock: whether the place that it has announced is its own. If not, that is
+    /// taken back.
+    pub(super) fn is_ours(&self) -> bool {
+        let spent = self.spent.load(Ordering::Relaxed);
+        let ours = !above(spent, self.ceiling.load(Ordering::Relaxed));
+        if !ours {
+            self.spent.store(spent.wrapping_sub(1), Ordering::Relaxed);
+        }
+        ours
+    }
+
+    /// By the owner, which has found it empty: whether it is to be filled, or left alone for a while.
+    pub(super) fn is_due(&self) -> bool {
+        let pause = self.pause.load(Ordering::Relaxed);
+        self.pause.store(pause.saturating_sub(1), Ordering::Relaxed);
+        pause == 0
+    }
+
+    /// By the owner: it could not be filled.
+    pub(super) fn pause(&self) {
+        self.pause.store(PAUSE, Ordering::Relaxed);
+    }
+
+    /// By the owner, under the lock, before the gate says that these places are taken.
+    pub(super) fn put(&self, places: u64) {
+        let put = self.put.load(Ordering::Relaxed).wrapping_add(places);
+        self.set(put);
+    }
+
+    /// Under the lock.
+    fn set(&self, put: u64) {
+        self.ceiling.store(put, Ordering::Release);
+        // Release: who sees what is left after a recall sees what was counted as recalled.
+        self.put.store(put, Ordering::Release);
+    }
+
+    /// Under the lock: the first half of a recall. False if there is nothing in it.
+    pub(super) fn lower(&self) -> bool {
+        let spent = self.spent.load(Ordering::Relaxed);
+        let is_filled = above(self.put.load(Ordering::Relaxed), spent);
+        if is_filled {
+            self.ceiling.store(spent, Ordering::Relaxed);
+        }
+        is_filled
+    }
+
+    /// Under the lock, after [`lower`](Self::lower) and a heavy fence: what is left.
+    pub(super) fn rest(&self) -> u64 {
+        let put = self.put.load(Ordering::Relaxed);
+        // Acquire: nothing of the owner's is to be seen, but it costs nothing.
+        let spent = self.spent.load(Ordering::Acquire);
+        if above(put, spent) {
+            put.wrapping_sub(spent)
+        } else {
+            0
+        }
+    }
+
+    /// Under the lock, the second half of a recall, after what is left was counted as recalled.
+    pub(super) fn take_out(&self, places: u64) {
+        self.set(self.put.load(Ordering::Relaxed).wrapping_sub(places));
+    }
+
+    /// How many places are in it.
+    pub(super) fn len(&self) -> u64 {
+        // Acquire pairs with the Release in `set`.
+        let put = self.put.load(Ordering::Acquire);
+        let left = put.wrapping_sub(self.spent.load(Ordering::Relaxed));
+        if (left as i64) < 0 { 0 } else { left }
+    }
+}
+
+impl Admission {
+    /// As `try_acquire`, on the thread of this seat, if it is one of the pool's.
+    #[inline]
+    pub(crate) fn try_acquire_here(&self, seat: Option<&Seat>) -> Result<(), Refusal> {
+        match seat {
+            Some(seat) => self.try_acquire_from(seat),
+            None => self.try_acquire(),
+        }
+    }
+
+    /// As `try_acquire`, on the thread of this seat: first from its stock, which is filled when there is room.
+    #[inline]
+    pub(crate) fn try_acquire_from(&self, seat: &Seat) -> Result<(), Refusal> {
+        if self.try_acquire_stocked(seat) {
+            Ok(())
+        } else {
+            self.try_acquire_beside(&seat.stock)
+        }
+    }
+
+    /// The same from the stock alone, as it is. False if it has none.
+    #[inline]
+    pub(crate) fn try_acquire_stocked(&self, seat: &Seat) -> bool {
+        let stock = &seat.stock;
+        match stock.spend() {
+            Spending::Done => true,
+            Spending::Empty => false,
+            Spending::Announced => self.prevails(stock),
+        }
+    }
+
+    /// Whether a place is the calling thread's own that it has announced during a recall.
+    #[cold]
+    fn prevails(&self, stock: &Stock) -> bool {
+        self.at_desk(|_, _| stock.is_ours())
+    }
+
+    #[inline(never)]
+    fn try_acquire_beside(&self, stock: &Stock) -> Result<(), Refusal> {
+        if stock.is_due() && self.fill(stock) {
+            return Ok(());
+        }
+        self.try_acquire()
+    }
+
+    /// Takes a place, and others for the stock of the calling thread, if nobody waits, and it is not likely that they
+    /// will have to be recalled.
+    #[cold]
+    pub(super) fn fill(&self, stock: &Stock) -> bool {
+        let (places, half) = self.stock_sizes();
+        let is_filled = places >= LEAST
+            && self.at_desk(|desk, wakes| {
+                if desk.line.len() > 0 {
+                    return false;
+                }
+                // First, so that who sees the gate shut sees where the places are.
+                stock.put(places - 1);
+                let is_filled = self.take_for_stock(desk, places, half) || {
+                    self.settle(desk, wakes, false);
+                    self.take_for_stock(desk, places, half)
+                };
+                if !is_filled {
+                    stock.take_out(places - 1);
+                }
+                is_filled
+            });
+        if !is_filled {
+            stock.pause();
+        }
+        is_filled
+    }
+
+    /// Under the lock: takes so many places by what is published, if `half` stay free, or stocks were not recalled since
+    /// so many did.
+    fn take_for_stock(&self, desk: &mut Desk, places: u64, half: u64) -> bool {
+        let limit = self.gate.limit.load(Ordering::Relaxed);
+        let is_plenty = self
+            .take_some(limit.wrapping_sub(half * PLACE), places)
+            .is_ok();
+        desk.recalls &= !is_plenty;
+        is_plenty || !desk.recalls && self.take_some(limit, places).is_ok()
+    }
+
+    /// How many places are taken at once to fill a stock, and how many others must be free then once stocks were
+    /// recalled, until they are. All stocks together have at most a quarter of the capacity, while no more threads are
+    /// started. So it is seldom that they have
+    /// to be recalled, which costs a heavy fence: once for each time that the queue runs full from half.
+    fn stock_sizes(&self) -> (u64, u64) {
+        let capacity = self.capacity();
+        if cfg!(any(loom, shuttle)) {
+            return (capacity.min(2), 0);
+        }
+        let seats = self.seats.len().max(1) as u64;
+        ((capacity / (4 * seats)).min(STOCK), capacity / 2)
+    }
+
+    /// Under the lock: what lies in the stocks is free again. False if there was nothing.
+    pub(super) fn recall(&self) -> bool {
+        if cfg!(mutant = "stock_no_recall") {
+            return false;
+        }
+        let stocks = || self.seats.iter().map(|seat| &seat.stock);
+        let filled = stocks().filter(|stock| stock.lower()).count();
+        if filled == 0 {
+            return false;
+        }
+        // Pairs with the light fence of `Stock::spend`: we see what was spent, or they see the ceiling.
+        if cfg!(not(mutant = "stock_no_fence_recall")) {
+            fence::heavy();
+        }
+        let mut recalled = self.recalled.load(Ordering::Relaxed);
+        for stock in stocks() {
+            let rest = stock.rest();
+            recalled = recalled.wrapping_add(rest);
+            // In this order: see the head of this file.
+            self.recalled.store(recalled, Ordering::Release);
+            stock.take_out(rest);
+        }
+        true
+    }
+
+    /// How many places are in stocks.
+    pub(super) fn stocked(&self) -> u64 {
+        self.seats.iter().map(|seat| seat.stock.len()).sum()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+impl Stock {
+    /// As if so many places had been put in, and spent.
+    pub(super) fn age(&self, places: u64) {
+        self.spent.store(places, Ordering::Relaxed);
+        self.set(places);
+    }
+}

@@ -1,0 +1,340 @@
+//! What the semaphore does when its counters wrap, and how many pass somebody who waits: on one thread, or with
+//! every place given out by one.
+
+use std::{
+    sync::atomic::AtomicBool,
+    task::{Context, Poll},
+    thread::{self, scope},
+    time::Duration,
+};
+
+use proptest::prelude::*;
+
+use super::{waiters::Joining, *};
+use crate::{Pool, protocol::completion::latch::Wake};
+
+/// `gate` counts this many places, and begins again.
+const WRAP: u64 = u64::MAX / PLACE + 1;
+
+impl Admission {
+    /// As if so many places had been taken already, and given back unused.
+    fn age(&self, places: u64) {
+        self.gate
+            .word
+            .store(places.wrapping_mul(PLACE), Ordering::Relaxed);
+        self.elsewhere.store(places, Ordering::Relaxed);
+        lock(&self.desk).unused = places;
+        self.gate.limit.store(self.sum(), Ordering::Relaxed);
+    }
+
+    /// As if the thread of this seat had given back so many of them.
+    fn age_seat(&self, seat: usize, places: u64) {
+        self.seats[seat].freed.fetch_add(places, Ordering::Relaxed);
+        self.elsewhere.fetch_sub(places, Ordering::Relaxed);
+    }
+
+    fn join(&self, eager: bool) -> WaiterId {
+        let wake = Wake::Thread(thread::current());
+        let joining = Joining {
+            wake,
+            eager,
+            held: false,
+        };
+        self.join_line(joining).unwrap().expect("there is no room")
+    }
+}
+
+/// A semaphore whose places are all taken.
+fn full(capacity: usize, seats: usize, age: u64) -> Admission {
+    let admission = Admission::with_seats(capacity, seats);
+    admission.age(age);
+    for _ in 0..capacity {
+        admission.try_acquire().unwrap();
+    }
+    admission
+}
+
+/// Just before one of the words wraps, or a sum of them, or its sign changes.
+fn ages() -> impl Strategy<Value = u64> {
+    let edge = prop_oneof![Just(0), Just(WRAP / 2), Just(WRAP), Just(WRAP + WRAP / 2)];
+    (edge, 0u64..40).prop_map(|(edge, before)| edge.wrapping_sub(before))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 4 } else { 512 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// Failure 29: wherever the counters begin, and whichever of them wraps meanwhile, as many are let in as there
+    /// are places, and the end is seen when it is there.
+    #[test]
+    fn a1_a2_the_places_are_counted_while_the_counters_wrap(
+        age in ages(),
+        seat_age in ages(),
+        ops in prop::collection::vec((0u8..6, 0usize..2), 1..120),
+    ) {
+        let mut capacity = 3;
+        let admission = Admission::with_seats(capacity, 2);
+        admission.age(age);
+        admission.age_seat(1, seat_age);
+        let (mut queued, mut held, mut ended) = (0, 0, 0);
+        for (op, seat) in ops {
+            match op {
+                0 | 1 => {
+                    let is_taken = admission.try_acquire().is_ok();
+                    prop_assert_eq!(is_taken, queued + held < capacity);
+                    queued += usize::from(is_taken);
+                }
+                2 if queued > 0 => {
+                    admission.release_from(seat);
+                    (queued, ended) = (queued - 1, ended + 1);
+                }
+                3 if queued > 0 => {
+                    admission.release();
+                    (queued, ended) = (queued - 1, ended + 1);
+                }
+                4 if held > 0 => {
+                    admission.release_held();
+                    held -= 1;
+                }
+                4 => {
+                    let is_taken = admission.try_acquire_held().is_ok();
+                    prop_assert_eq!(is_taken, queued + held < capacity);
+                    held += usize::from(is_taken);
+                }
+                5 => {
+                    capacity = 1 + (capacity + seat) % 5;
+                    admission.set_capacity(capacity);
+                }
+                _ => {}
+            }
+            prop_assert_eq!(admission.depth(), (queued + held) as u64);
+            prop_assert_eq!(admission.queued(), queued as u64);
+            prop_assert_eq!(admission.outstanding(0, ended), queued as u64);
+            let too_many = ended + queued as u64 + 1;
+            prop_assert_eq!(admission.outstanding(0, too_many), u64::MAX, "one below zero");
+        }
+        admission.close();
+        prop_assert_eq!(admission.try_acquire(), Err(Refusal::Closed));
+        while queued > 0 {
+            prop_assert!(!admission.try_stop(|| (0, ended)));
+            admission.release_from(0);
+            (queued, ended) = (queued - 1, ended + 1);
+        }
+        prop_assert!(admission.try_stop(|| (0, ended)));
+    }
+
+    /// With stocks: as many are let in as there are places, whoever has some ahead.
+    #[test]
+    fn a1_a3_the_places_are_counted_while_stocks_come_and_go(
+        age in ages(),
+        stock_age in ages(),
+        ops in prop::collection::vec((0u8..7, 0usize..2), 1..600),
+    ) {
+        let mut capacity = 40;
+        let admission = Admission::with_seats(capacity, 2);
+        admission.age(age);
+        admission.seats[0].stock.age(stock_age);
+        let (mut queued, mut ended) = (0, 0);
+        for (op, seat) in ops {
+            match op {
+                0 if queued > capacity / 2 => {
+                    let is_taken = admission.try_acquire().is_ok();
+                    prop_assert_eq!(is_taken, queued < capacity);
+                    queued += usize::from(is_taken);
+                }
+                0..=3 => {
+                    let is_taken = admission.try_acquire_from(admission.seat(seat)).is_ok();
+                    prop_assert_eq!(is_taken, queued < capacity);
+                    queued += usize::from(is_taken);
+                }
+                4 | 5 if queued > 0 => {
+                    admission.release_from(seat);
+                    (queued, ended) = (queued - 1, ended + 1);
+                }
+                6 if (queued + ended as usize) % 7 == 0 => {
+                    capacity = 24 + (capacity + seat) % 40;
+                    admission.set_capacity(capacity);
+                }
+                _ => {}
+            }
+            prop_assert_eq!(admission.depth(), queued as u64);
+            let with_stocks = queued as u64 + admission.stocked();
+            prop_assert_eq!(admission.depth_with_stocks(), with_stocks);
+            prop_assert!(with_stocks <= capacity.max(queued) as u64);
+            prop_assert_eq!(admission.outstanding(0, ended), queued as u64);
+        }
+        admission.close();
+        prop_assert_eq!(admission.stocked(), 0);
+        prop_assert_eq!(admission.try_acquire_from(admission.seat(0)), Err(Refusal::Closed));
+        prop_assert_eq!(admission.outstanding(0, ended), queued as u64);
+    }
+
+    /// Failure 10: of the places that are given back after somebody joined the line, fewer than a batch go to
+    /// others before he has one, and none if he is eager.
+    #[test]
+    fn a5_who_waits_is_passed_by_fewer_than_a_batch(
+        age in ages(),
+        capacity in 1usize..100,
+        seats in 1usize..8,
+        eager: bool,
+        ops in prop::collection::vec((0usize..8, 0u8..8), 400),
+    ) {
+        let admission = full(capacity, seats, age);
+        let waiter = admission.join(eager);
+        let batch = admission.batch() / PLACE;
+        let mut depth = capacity;
+        let mut passed = 0;
+        for (seat, newcomers) in ops {
+            if depth > 0 {
+                admission.release_from(seat % seats);
+                depth -= 1;
+            }
+            if let Some(outcome) = admission.outcome(&waiter) {
+                prop_assert_eq!(outcome, Ok(()));
+                admission.leave_line(waiter);
+                return Ok(());
+            }
+            for _ in 0..newcomers {
+                if admission.try_acquire().is_ok() {
+                    depth += 1;
+                    // Who finds him due serves him first.
+                    passed += u64::from(admission.outcome(&waiter).is_none());
+                }
+            }
+            prop_assert!(passed < if eager { 1 } else { batch }, "{} of {}", passed, batch);
+        }
+        prop_assert!(admission.outcome(&waiter).is_some(), "all is free, and he waits");
+    }
+}
+
+/// Failure 10: who has given a place back has not looked yet who waits for it, and somebody comes by.
+#[test]
+fn a5_a_newcomer_serves_who_is_due_before_himself() {
+    for age in [0, WRAP - 5] {
+        let admission = full(16, 1, age);
+        let eager = admission.join(true);
+        bump(&admission.seats[0].freed);
+        assert_eq!(admission.try_acquire(), Err(Refusal::Full));
+        assert_eq!(admission.outcome(&eager), Some(Ok(())));
+        admission.leave_line(eager);
+
+        // A batch is four places: fewer pass him one by one, or so many come free together.
+        let patient = admission.join(false);
+        for _ in 0..3 {
+            assert_eq!(admission.outcome(&patient), None);
+            bump(&admission.seats[0].freed);
+            assert_eq!(admission.try_acquire(), Ok(()));
+        }
+        bump(&admission.seats[0].freed);
+        assert_eq!(admission.try_acquire(), Err(Refusal::Full));
+        assert_eq!(admission.outcome(&patient), Some(Ok(())));
+        admission.leave_line(patient);
+
+        let patient = admission.join(false);
+        (0..4).for_each(|_| bump(&admission.seats[0].freed));
+        assert_eq!(admission.try_acquire(), Ok(()));
+        assert_eq!(admission.outcome(&patient), Some(Ok(())));
+    }
+}
+
+/// A stock is filled with what is there, up to the last place; but once others had to look for theirs in stocks, only
+/// while half of the capacity stays free, until it was.
+#[test]
+fn a3_stocks_that_were_recalled_are_filled_from_the_free_half() {
+    let admission = Admission::with_seats(64, 2);
+    let seat = admission.seat(0);
+    let fill = || admission.fill(&seat.stock);
+    let spend = |places: u32| (0..places).all(|_| admission.try_acquire_from(seat).is_ok());
+    let give_back = |places: u32| assert!((0..places).all(|_| !admission.release_from(1)));
+    for _ in 0..8 {
+        assert!(fill() && spend(7));
+    }
+    assert!(!fill());
+
+    give_back(8);
+    assert!(fill());
+    assert_eq!((admission.depth(), admission.stocked()), (57, 7));
+    assert_eq!(admission.try_acquire(), Ok(()));
+    assert_eq!((admission.depth(), admission.stocked()), (58, 0));
+    give_back(33);
+    assert!(!fill(), "39 are free");
+    give_back(1);
+    assert!(fill() && spend(7), "40 are free");
+    assert!(fill() && spend(7), "32 are free");
+}
+
+/// Who finds the door open, and full, may find it closed when he has the lock.
+#[test]
+fn a6_nobody_joins_the_line_of_a_closed_door() {
+    let admission = full(1, 1, 0);
+    admission.close();
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    let polled = admission.poll_acquire_held(&mut None, &mut cx);
+    assert_eq!(polled, Poll::Ready(Err(AdmissionError::Closed)));
+    let never = || unreachable!("it waits");
+    let acquired = admission.acquire(None, &never);
+    assert_eq!(acquired, Err(AdmissionError::Closed));
+    assert_eq!(admission.waiting(), 0);
+}
+
+/// Failure 10, with newcomers on other threads, who try all the time: of the places that come free one after the
+/// other, few go to them, and none once the waiter is eager. Those who come by at a bad moment each time, between
+/// a place and the look of who gives it back, may be as many again as the others.
+#[test]
+fn a5_who_waits_is_served_within_few_grants() {
+    const SEATS: usize = 4;
+    const CAPACITY: usize = 64;
+    for round in 0..if cfg!(miri) { 2 } else { 400 } {
+        let is_eager = round % 2 == 0;
+        let admission = full(CAPACITY, SEATS, WRAP - round % 100);
+        let is_over = AtomicBool::new(false);
+        scope(|threads| {
+            for _ in 0..2 {
+                threads.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        let _ = admission.try_acquire();
+                    }
+                });
+            }
+            let waiter = admission.join(is_eager);
+            let mut grants = 0;
+            while admission.outcome(&waiter).is_none() && grants < CAPACITY {
+                admission.release_from(grants % SEATS);
+                grants += 1;
+            }
+            is_over.store(true, Ordering::Relaxed);
+            let most = if is_eager { 1 } else { CAPACITY / 2 };
+            assert!(grants <= most, "{grants} grants in round {round}");
+            admission.leave_line(waiter);
+        });
+    }
+}
+
+/// Failure 29, in a pool: what it says of its jobs is so, and its end comes.
+#[test]
+#[cfg(not(miri))]
+fn d2_a_pool_ends_though_its_places_have_wrapped() {
+    for before in [0, 1, 7, 100] {
+        let pool = Pool::builder().workers(1..=2).capacity(4).build().unwrap();
+        pool.inner.admission.age(WRAP - before);
+        for _ in 0..20 {
+            pool.spawn(|| ()).unwrap();
+            drop(pool.reserve().unwrap());
+            pool.submit(|| ()).unwrap().join().unwrap();
+            pool.scope(|scope| (0..4).for_each(|_| scope.spawn(|_| ())));
+        }
+        let seen = pool.metrics();
+        assert_eq!(seen.admitted, seen.submitted);
+        let ended = pool.shutdown_timeout(Duration::from_secs(10));
+        let seen = pool.metrics();
+        if ended.is_err() {
+            // Its drop would wait for ever.
+            std::mem::forget(pool);
+        }
+        assert_eq!(ended.map(|report| report.total()), Ok(seen.admitted));
+        assert_eq!((seen.depth, seen.completed), (0, seen.admitted), "{seen:?}");
+    }
+}

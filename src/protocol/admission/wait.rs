@@ -1,0 +1,405 @@
+//! Waiting for a place: in the line, as a thread or as a task, and how a wait ends.
+
+use std::{
+    hint, mem,
+    ops::ControlFlow,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use super::{
+    Admission, EAGER, PLACE, Refusal, WaiterId,
+    waiters::{Joining, Standing},
+};
+use crate::{
+    error::AdmissionError,
+    protocol::{admission::yielders::Yielders, completion::latch::Wake},
+    sync::{self, Instant, Ordering, backoff::Yields, fence, lock, thread, unwind::quietly},
+};
+
+/// How long a blocked thread waits for a batch before it insists on the first place. It bounds both
+/// how late a freed place can be noticed and, at one needless wake-up each, what patience costs when
+/// jobs are long: about 1 % of a core at the worst.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+/// A submitter that finds no room watches for so long how much of it comes, before it yields.
+const MOMENT: Duration = Duration::from_micros(1);
+
+/// With as many places in each moment, to yield would give its core to a worker that the others do without, which leaves
+/// it when the queue has run dry. With fewer they are slower than the submitter, and want that worker.
+const LIVELY: u64 = 12;
+
+/// The most moments that it watches, until a batch is free. None in models, and where a clock says little.
+const MOMENTS: u32 = if cfg!(any(loom, shuttle, miri)) { 0 } else { 8 };
+
+/// How often a submitter yields before it joins the line. `benches/submit.rs` is what it is for: tiny
+/// jobs come free while it yields.
+const YIELDS: u32 = if cfg!(loom) {
+    0
+} else if cfg!(shuttle) {
+    1
+} else {
+    8
+};
+
+/// Whether to go on watching after so many moments, which have left so much free, and if not, whether it was a fast
+/// drain. Both in the gate's units.
+fn judge(moment: u32, free: u64, batch: u64) -> ControlFlow<bool> {
+    if free < u64::from(moment) * LIVELY * PLACE {
+        // It was fast until now.
+        ControlFlow::Break(moment > 1)
+    } else if free >= batch {
+        ControlFlow::Break(true)
+    } else {
+        ControlFlow::Continue(())
+    }
+}
+
+/// The place in the line of a thread that waits for something else as well, whichever comes first.
+#[derive(Debug)]
+pub(crate) struct InLine {
+    id: WaiterId,
+    /// When the thread turns eager.
+    patience: Option<Instant>,
+}
+
+impl InLine {
+    /// Until when the thread is to be parked at most, before it turns eager.
+    pub(crate) fn patience(&self) -> Option<Instant> {
+        self.patience
+    }
+}
+
+impl Admission {
+    /// Takes a place (`None`), or has the calling thread join the line. It is unparked when its wait
+    /// [is decided](Self::is_decided), and then, or when it does not want to wait any longer, is to [step out](Self::step_out).
+    pub(crate) fn line_up(&self) -> Result<Option<InLine>, Refusal> {
+        // A model has no timeouts.
+        let eager = cfg!(loom);
+        let joined = self.join_line(Joining {
+            wake: Wake::Thread(thread::current()),
+            eager,
+            held: false,
+        })?;
+        let patience = (!eager).then(|| Instant::now() + PATIENCE);
+        Ok(joined.map(|id| InLine { id, patience }))
+    }
+
+    /// Whether the thread has its place, or the pool was closed.
+    pub(crate) fn is_decided(&self, line: &InLine) -> bool {
+        self.outcome(&line.id).is_some()
+    }
+
+    /// The thread was patient for long enough: from now on it is owed the first place.
+    pub(crate) fn turn_eager(&self, line: &mut InLine) {
+        line.patience = None;
+        self.insist(&line.id);
+    }
+
+    /// The thread leaves the line: with a place, if it has one by now, and otherwise as one whose time is up.
+    pub(crate) fn step_out(&self, line: InLine) -> Result<(), AdmissionError> {
+        self.give_up(line.id)
+    }
+
+    /// Takes a place, and waits for it until the deadline, or for ever. Also when its thread is unparked
+    /// and it `is_futile` to wait any longer, its time is up.
+    pub(crate) fn acquire(
+        &self,
+        deadline: Option<Instant>,
+        is_futile: &dyn Fn() -> bool,
+    ) -> Result<(), AdmissionError> {
+        self.acquire_as(deadline, is_futile, false, &self.yielders)
+    }
+
+    /// As `acquire`, for a thread that yields for the workers that work on its own batch.
+    pub(crate) fn acquire_for_batch(
+        &self,
+        deadline: Option<Instant>,
+        is_futile: &dyn Fn() -> bool,
+        yielders: &Yielders,
+    ) -> Result<(), AdmissionError> {
+        self.acquire_as(deadline, is_futile, false, yielders)
+    }
+
+    /// As `acquire`, for a place that is to be held.
+    pub(crate) fn acquire_held(
+        &self,
+        deadline: Option<Instant>,
+        is_futile: &dyn Fn() -> bool,
+    ) -> Result<(), AdmissionError> {
+        self.acquire_as(deadline, is_futile, true, &self.yielders)
+    }
+
+    fn acquire_as(
+        &self,
+        deadline: Option<Instant>,
+        is_futile: &dyn Fn() -> bool,
+        held: bool,
+        yielders: &Yielders,
+    ) -> Result<(), AdmissionError> {
+        let mut yields = Yields::new(YIELDS);
+        let mut is_first = true;
+        loop {
+            let taken = if held {
+                self.try_acquire_held()
+            } else {
+                self.try_acquire()
+            };
+            match taken {
+                Ok(()) => return Ok(()),
+                Err(Refusal::Closed) => return Err(AdmissionError::Closed),
+                Err(Refusal::Full) => {}
+            }
+            let is_first = mem::take(&mut is_first);
+            if is_first && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Err(AdmissionError::TimedOut);
+            }
+            if self.attention.level.load(Ordering::Relaxed) == EAGER {
+                break;
+            }
+            if is_first && self.watch_it_drain() {
+                continue;
+            }
+            if !yielders.yield_next(&mut yields) {
+                break;
+            }
+        }
+        let joining = Joining {
+            wake: Wake::Thread(thread::current()),
+            eager: false,
+            held,
+        };
+        match self.join_line(joining)? {
+            Some(id) => self.wait_in_line(id, deadline, is_futile),
+            None => Ok(()),
+        }
+    }
+
+    /// Watches a full queue, without yielding, for as long as it drains fast. Returns whether it does.
+    fn watch_it_drain(&self) -> bool {
+        let start = Instant::now();
+        for moment in 1..=MOMENTS {
+            let end = start + moment * MOMENT;
+            while Instant::now() < end {
+                hint::spin_loop();
+            }
+            let free = self.free_beside(self.gate.word.load(Ordering::Acquire));
+            if let ControlFlow::Break(is_fast) = judge(moment, free, self.batch()) {
+                return is_fast;
+            }
+        }
+        MOMENTS > 0
+    }
+
+    /// Takes a place (`None`), or joins the line.
+    pub(super) fn join_line(&self, joining: Joining) -> Result<Option<WaiterId>, Refusal> {
+        let (held, eager) = (joining.held, joining.eager);
+        self.at_desk(|desk, wakes| match self.take_in_turn(desk, wakes) {
+            Ok(()) => {
+                desk.held += u64::from(held);
+                Ok(None)
+            }
+            Err(Refusal::Closed) => Err(Refusal::Closed),
+            Err(Refusal::Full) => {
+                let since = self.gate.word.load(Ordering::Relaxed);
+                let id = desk.line.push(joining, since);
+                // What was given back before this fence is in the sum that settling makes; who
+                // gives back after it sees the attention. Pairs with those in `release_unattended` and
+                // `release`. Who is patient looks again in a while, by `insist`, and does without: a heavy
+                // fence stops other cores, and costs more than a batch of tiny jobs.
+                self.set_attention(desk);
+                if eager && cfg!(not(mutant = "admission_no_fence")) {
+                    fence::heavy();
+                } else if cfg!(not(loom)) {
+                    // In a model it would be as good as a heavy one, and hide that that of `insist` is missing.
+                    sync::fence(Ordering::SeqCst);
+                }
+                self.settle(desk, wakes, true);
+                Ok(Some(id))
+            }
+        })
+    }
+
+    #[cfg(not(loom))]
+    fn wait_in_line(
+        &self,
+        id: WaiterId,
+        deadline: Option<Instant>,
+        is_futile: &dyn Fn() -> bool,
+    ) -> Result<(), AdmissionError> {
+        let mut patience = Some(Instant::now() + PATIENCE);
+        loop {
+            if let Some(outcome) = self.outcome(&id) {
+                self.leave_line(id);
+                return outcome;
+            }
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| now >= deadline) || is_futile() {
+                return self.give_up(id);
+            }
+            if patience.is_some_and(|end| now >= end) {
+                patience = None;
+                self.insist(&id);
+                continue;
+            }
+            match [deadline, patience].into_iter().flatten().min() {
+                Some(end) => thread::park_timeout(end - now),
+                None => thread::park(),
+            }
+        }
+    }
+
+    /// loom has no timeouts: the waiter is eager at once, and giving up is the model's to call.
+    #[cfg(loom)]
+    fn wait_in_line(
+        &self,
+        id: WaiterId,
+        _: Option<Instant>,
+        _: &dyn Fn() -> bool,
+    ) -> Result<(), AdmissionError> {
+        self.insist(&id);
+        loop {
+            if let Some(outcome) = self.outcome(&id) {
+                self.leave_line(id);
+                return outcome;
+            }
+            thread::park();
+        }
+    }
+
+    /// How it ended for this waiter, if it did.
+    pub(super) fn outcome(&self, id: &WaiterId) -> Option<Result<(), AdmissionError>> {
+        match lock(&self.desk).line.standing(id) {
+            Standing::Patient | Standing::Eager => None,
+            Standing::Granted => Some(Ok(())),
+            Standing::Closed => Some(Err(AdmissionError::Closed)),
+        }
+    }
+
+    /// Frees the slot of a waiter whose outcome is known.
+    pub(super) fn leave_line(&self, id: WaiterId) {
+        let removed = lock(&self.desk).line.remove(id);
+        drop(removed);
+    }
+
+    /// From now on the waiter is owed the first place; there may be one already.
+    pub(super) fn insist(&self, id: &WaiterId) {
+        self.at_desk(|desk, wakes| {
+            desk.line.make_eager(id);
+            self.set_attention(desk);
+            // Pairs with the fence in `release_unattended`, as in `join_line`.
+            if cfg!(not(mutant = "admission_no_fence")) {
+                fence::heavy();
+            }
+            self.settle(desk, wakes, true);
+        });
+    }
+
+    /// Ends a wait whose time is up. If a place came at the last moment it is taken.
+    pub(super) fn give_up(&self, id: WaiterId) -> Result<(), AdmissionError> {
+        let (standing, wake) = self.at_desk(|desk, wakes| {
+            self.settle(desk, wakes, true);
+            let removed = desk.line.remove(id);
+            self.set_attention(desk);
+            removed
+        });
+        // A waker is the user's code. If it panics, that is nobody's.
+        quietly(move || drop(wake));
+        match standing {
+            Standing::Granted if cfg!(mutant = "admission_drop_grant") => {
+                Err(AdmissionError::TimedOut)
+            }
+            Standing::Granted => Ok(()),
+            Standing::Closed => Err(AdmissionError::Closed),
+            Standing::Patient | Standing::Eager => Err(AdmissionError::TimedOut),
+        }
+    }
+
+    /// Drives a task's wait; `id` is its place in the line, if it has one. The place that it is
+    /// ready with is held.
+    pub(crate) fn poll_acquire_held(
+        &self,
+        id: &mut Option<WaiterId>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), AdmissionError>> {
+        // A clone is the user's code: it is made before the lock is taken, and while `id` is whole.
+        let wake = Wake::Task(cx.waker().clone());
+        let Some(waiting) = id.take() else {
+            let joining = Joining {
+                wake,
+                eager: true,
+                held: true,
+            };
+            return match self.join_line(joining) {
+                Ok(None) => Poll::Ready(Ok(())),
+                Err(refusal) => Poll::Ready(Err(refusal.into())),
+                Ok(Some(waiting)) => self.poll_outcome(waiting, id),
+            };
+        };
+        let mut desk = lock(&self.desk);
+        let old = match desk.line.standing(&waiting) {
+            Standing::Patient | Standing::Eager => desk.line.rewake(&waiting, wake),
+            Standing::Granted | Standing::Closed => None,
+        };
+        drop(desk);
+        let polled = self.poll_outcome(waiting, id);
+        // The user's code again. What was granted meanwhile must not be lost by its panic.
+        quietly(move || drop(old));
+        polled
+    }
+
+    fn poll_outcome(
+        &self,
+        waiting: WaiterId,
+        id: &mut Option<WaiterId>,
+    ) -> Poll<Result<(), AdmissionError>> {
+        match self.outcome(&waiting) {
+            Some(outcome) => {
+                self.leave_line(waiting);
+                Poll::Ready(outcome)
+            }
+            None => {
+                *id = Some(waiting);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Ends the wait of a task that is dropped. A place that it was granted goes to the next.
+    pub(crate) fn forsake(&self, id: WaiterId) {
+        if self.give_up(id).is_ok() && cfg!(not(mutant = "admission_forsake_keeps")) {
+            self.release_held();
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const BATCH: u64 = 256 * PLACE;
+
+    #[test]
+    fn a_queue_that_drains_slowly_is_watched_for_a_moment() {
+        for free in [0, 1, LIVELY - 1] {
+            assert_eq!(judge(1, free * PLACE, BATCH), ControlFlow::Break(false));
+            // Even if that is a batch: who spins whenever a few places are missing keeps a worker from its core.
+            let batch = PLACE;
+            assert_eq!(judge(1, free * PLACE, batch), ControlFlow::Break(false));
+        }
+    }
+
+    #[test]
+    fn a_queue_that_drains_fast_is_watched_until_a_batch_is_free() {
+        assert_eq!(judge(1, LIVELY * PLACE, BATCH), ControlFlow::Continue(()));
+        assert_eq!(judge(3, BATCH - PLACE, BATCH), ControlFlow::Continue(()));
+        assert_eq!(judge(3, BATCH, BATCH), ControlFlow::Break(true));
+        assert_eq!(judge(1, BATCH, BATCH), ControlFlow::Break(true));
+    }
+
+    #[test]
+    fn a_queue_that_drains_no_longer_is_left_to_be_filled() {
+        let free = LIVELY * PLACE;
+        assert_eq!(judge(2, free, BATCH), ControlFlow::Break(true));
+    }
+}

@@ -1,0 +1,241 @@
+//! The line of blocked submitters: a doubly linked list in a slab, in order of arrival.
+//!
+//! A plain data structure. It lives under the admission lock and knows nothing of places; a slot is
+//! reused, so that blocking costs no allocation once the line has been as long before.
+
+use crate::protocol::completion::latch::Wake;
+
+/// Names one waiter while it is in the slab. Only its owner has it, and gives it back once.
+#[derive(Debug)]
+pub(crate) struct WaiterId(usize);
+
+/// How a waiter stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// In the line; content to be woken together with a batch of places.
+    Patient,
+    /// In the line; owed the first place there is.
+    Eager,
+    /// Out of the line, with a place that is its own.
+    Granted,
+    /// Out of the line: the pool was closed.
+    Closed,
+}
+
+/// Who comes to the line.
+#[derive(Debug)]
+pub(crate) struct Joining {
+    pub(crate) wake: Wake,
+    pub(crate) eager: bool,
+    /// Whether the place that it is granted is counted as held.
+    pub(crate) held: bool,
+}
+
+/// What is to be known of the one in front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Front {
+    /// The word of the gate when it came: what bounds overtaking.
+    pub(crate) since: u64,
+    pub(crate) held: bool,
+}
+
+#[derive(Debug)]
+struct Slot {
+    standing: Standing,
+    front: Front,
+    wake: Option<Wake>,
+    prev: usize,
+    next: usize,
+}
+
+const NONE: usize = usize::MAX;
+
+/// The line.
+#[derive(Debug)]
+pub(crate) struct Waiters {
+    slots: Vec<Slot>,
+    vacant: Vec<usize>,
+    head: usize,
+    tail: usize,
+    /// How many stand in the line, and how many of them are eager.
+    len: usize,
+    eager: usize,
+}
+
+impl Waiters {
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: Vec::new(),
+            vacant: Vec::new(),
+            head: NONE,
+            tail: NONE,
+            len: 0,
+            eager: 0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn eager(&self) -> usize {
+        self.eager
+    }
+
+    /// Puts a waiter at the end of the line.
+    pub(crate) fn push(&mut self, joining: Joining, since: u64) -> WaiterId {
+        let Joining { wake, eager, held } = joining;
+        let slot = Slot {
+            standing: if eager {
+                Standing::Eager
+            } else {
+                Standing::Patient
+            },
+            front: Front { since, held },
+            wake: Some(wake),
+            prev: self.tail,
+            next: NONE,
+        };
+        let index = match self.vacant.pop() {
+            Some(index) => {
+                self.slots[index] = slot;
+                index
+            }
+            None => {
+                self.slots.push(slot);
+                self.slots.len() - 1
+            }
+        };
+        match self.tail {
+            NONE => self.head = index,
+            tail => self.slots[tail].next = index,
+        }
+        self.tail = index;
+        self.len += 1;
+        self.eager += usize::from(eager);
+        WaiterId(index)
+    }
+
+    pub(crate) fn front(&self) -> Option<Front> {
+        self.slots.get(self.head).map(|slot| slot.front)
+    }
+
+    /// Takes the one in front out of the line, with this outcome. Its owner still has its slot.
+    pub(crate) fn pop(&mut self, outcome: Standing) -> Option<Wake> {
+        if self.head == NONE {
+            return None;
+        }
+        let index = self.head;
+        self.unlink(index);
+        self.slots[index].standing = outcome;
+        self.slots[index].wake.take()
+    }
+
+    pub(crate) fn standing(&self, id: &WaiterId) -> Standing {
+        self.slots[id.0].standing
+    }
+
+    /// From now on it is owed the first place.
+    pub(crate) fn make_eager(&mut self, id: &WaiterId) {
+        if self.slots[id.0].standing == Standing::Patient {
+            self.slots[id.0].standing = Standing::Eager;
+            self.eager += 1;
+        }
+    }
+
+    /// Exchanges how it is woken. The old way is returned, to be dropped outside of the lock.
+    pub(crate) fn rewake(&mut self, id: &WaiterId, wake: Wake) -> Option<Wake> {
+        self.slots[id.0].wake.replace(wake)
+    }
+
+    /// Frees the slot, wherever its waiter stands; the wake is returned, to be dropped outside of
+    /// the lock.
+    pub(crate) fn remove(&mut self, id: WaiterId) -> (Standing, Option<Wake>) {
+        let standing = self.slots[id.0].standing;
+        if matches!(standing, Standing::Patient | Standing::Eager) {
+            self.unlink(id.0);
+        }
+        self.vacant.push(id.0);
+        (standing, self.slots[id.0].wake.take())
+    }
+
+    fn unlink(&mut self, index: usize) {
+        let Slot {
+            prev,
+            next,
+            standing,
+            ..
+        } = self.slots[index];
+        match prev {
+            NONE => self.head = next,
+            prev => self.slots[prev].next = next,
+        }
+        match next {
+            NONE => self.tail = prev,
+            next => self.slots[next].prev = prev,
+        }
+        self.len -= 1;
+        self.eager -= usize::from(standing == Standing::Eager);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn joining(eager: bool) -> Joining {
+        Joining {
+            wake: Wake::Thread(std::thread::current()),
+            eager,
+            held: false,
+        }
+    }
+
+    proptest! {
+        /// Against a naive line of (key, eager).
+        #[test]
+        fn the_line_keeps_order_of_arrival(ops in prop::collection::vec((0u8..4, 0usize..8, any::<bool>()), 0..200)) {
+            let mut line = Waiters::new();
+            let mut model: VecDeque<(u64, bool)> = VecDeque::new();
+            let mut owned: Vec<(u64, WaiterId)> = Vec::new();
+            let mut next = 0u64;
+            for (op, pick, eager) in ops {
+                match op {
+                    0 => {
+                        owned.push((next, line.push(joining(eager), next)));
+                        model.push_back((next, eager));
+                        next += 1;
+                    }
+                    1 => {
+                        let front = model.pop_front();
+                        prop_assert_eq!(line.front().map(|front| front.since), front.map(|one| one.0));
+                        prop_assert_eq!(line.pop(Standing::Granted).is_some(), front.is_some());
+                    }
+                    2 if !owned.is_empty() => {
+                        let (key, id) = owned.swap_remove(pick % owned.len());
+                        let (standing, _) = line.remove(id);
+                        let waited = model.iter().position(|&(other, _)| other == key);
+                        prop_assert_eq!(standing != Standing::Granted, waited.is_some());
+                        if let Some(at) = waited {
+                            model.remove(at);
+                        }
+                    }
+                    3 if !owned.is_empty() => {
+                        let (key, id) = &owned[pick % owned.len()];
+                        line.make_eager(id);
+                        if let Some(one) = model.iter_mut().find(|(other, _)| other == key) {
+                            one.1 = true;
+                        }
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(line.len(), model.len());
+                prop_assert_eq!(line.eager(), model.iter().filter(|one| one.1).count());
+            }
+        }
+    }
+}

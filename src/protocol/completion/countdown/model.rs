@@ -1,0 +1,296 @@
+//! Loom models of the words of a frame that waits. Each names the rule and the mutants that it kills.
+//!
+//! When the wait is over the owner does to the frame what its return does: it takes it away. loom sees
+//! that as a write to each of its words, and fails if it does not come after everybody's last access.
+
+use std::{
+    array,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize as Count, Ordering::Relaxed},
+    },
+};
+
+use loom::cell::UnsafeCell;
+
+use super::{Ending, Tally};
+use crate::{
+    protocol::model::{Slots, explore},
+    sync::thread::{self, Thread, spawn},
+};
+
+/// What a frame waits with.
+trait Words {
+    fn take_away(&mut self);
+}
+
+impl Words for Tally {
+    fn take_away(&mut self) {
+        self.near.0.with_mut(|_| ());
+        self.far.0.with_mut(|_| ());
+    }
+}
+
+impl Words for Ending {
+    fn take_away(&mut self) {
+        self.0.with_mut(|_| ());
+    }
+}
+
+/// What lies in the frame, where its jobs write their results.
+struct Frame<W> {
+    words: W,
+    owner: UnsafeCell<Thread>,
+    results: [UnsafeCell<usize>; 2],
+}
+
+/// A frame that stays in memory when it is taken away.
+struct Stack<W>(std::cell::UnsafeCell<Frame<W>>);
+
+// SAFETY: loom checks the accesses to all that is in it.
+unsafe impl<W> Send for Stack<W> {}
+// SAFETY: as above.
+unsafe impl<W> Sync for Stack<W> {}
+
+impl<W: Words> Stack<W> {
+    /// For a frame of the calling thread.
+    fn new(words: W) -> Arc<Self> {
+        Arc::new(Self(std::cell::UnsafeCell::new(Frame {
+            words,
+            owner: UnsafeCell::new(thread::current()),
+            results: array::from_fn(|_| UnsafeCell::new(0)),
+        })))
+    }
+
+    fn frame(&self) -> &Frame<W> {
+        // SAFETY: it is taken away only when nobody looks at it; loom fails if that is not so.
+        unsafe { &*self.0.get() }
+    }
+
+    /// Runs a job that has the time to write.
+    fn run(&self, job: usize) {
+        // SAFETY: each job has its own result; loom fails if that is read meanwhile.
+        self.frame().results[job].with_mut(|result| unsafe { *result = job + 1 });
+    }
+
+    fn owner(&self) -> Thread {
+        // SAFETY: nobody writes it but who takes the frame away; loom fails if that was done.
+        self.frame().owner.with(|owner| unsafe { (*owner).clone() })
+    }
+
+    /// The wait is over: the sum of the results.
+    fn return_from_it(&self) -> usize {
+        // SAFETY: all jobs have ended; loom fails if one may still touch it.
+        let frame = unsafe { &mut *self.0.get() };
+        let results = frame.results.iter();
+        // SAFETY: as above.
+        let sum = results.map(|result| result.with_mut(|result| unsafe { *result }));
+        let sum = sum.sum();
+        frame.owner.with_mut(|_| ());
+        frame.words.take_away();
+        sum
+    }
+}
+
+impl Tally {
+    /// As `Countdown::wait`, without the spinning; `run_own` is what the owner does meanwhile.
+    fn wait(&self, run_own: impl Fn() -> bool, has_own: impl Fn() -> bool) {
+        while !self.is_zero() {
+            if !run_own() {
+                self.block(|| {
+                    while !self.has_ended() && !has_own() {
+                        thread::park();
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// R6: two jobs of a worker's frame end elsewhere, one of which begins and ends a third; the worker's
+/// thread is known without the frame. Kills `countdown_keep_near`, `countdown_look_late`,
+/// `countdown_relaxed` and `countdown_silent`.
+#[test]
+fn r6_a_worker_waits_until_its_jobs_have_ended_elsewhere() {
+    explore(|| {
+        let stack = Stack::new(Tally::new());
+        let tally = &stack.frame().words;
+        let owner = thread::current();
+        let jobs = [0, 1].map(|job| {
+            tally.begin_near();
+            let (stack, owner) = (Arc::clone(&stack), owner.clone());
+            spawn(move || {
+                let tally = &stack.frame().words;
+                if job == 0 {
+                    tally.begin_far();
+                    assert!(!tally.end_far());
+                }
+                stack.run(job);
+                if tally.end_far() {
+                    owner.unpark();
+                }
+            })
+        });
+        tally.wait(|| false, || false);
+        assert_eq!(stack.return_from_it(), 3);
+        jobs.into_iter().for_each(|job| job.join().unwrap());
+    });
+}
+
+/// R6: the same, where who wakes the owner finds it through the frame. Kills `countdown_read_late`,
+/// `countdown_relaxed` and `countdown_torn_end`.
+#[test]
+fn r6_a_stranger_waits_until_its_jobs_have_ended_elsewhere() {
+    explore(|| {
+        let stack = Stack::new(Tally::new());
+        let tally = &stack.frame().words;
+        let jobs = [0, 1].map(|job| {
+            tally.begin_far();
+            let stack = Arc::clone(&stack);
+            spawn(move || {
+                stack.run(job);
+                let whom = stack.frame().words.end_far_telling(|| stack.owner());
+                if let Some(owner) = whom {
+                    owner.unpark();
+                }
+            })
+        });
+        tally.wait(|| false, || false);
+        assert_eq!(stack.return_from_it(), 3);
+        jobs.into_iter().for_each(|job| job.join().unwrap());
+    });
+}
+
+/// R3: a job of the frame leaves a stray that nobody but the owner takes, who may be about to block.
+/// Kills `countdown_no_fence_block` and `countdown_no_fence_stray`.
+#[test]
+fn r3_a_worker_that_blocks_is_told_of_a_stray_of_its_frame() {
+    explore(|| {
+        let stack = Stack::new(Tally::new());
+        let tally = &stack.frame().words;
+        let strays = Arc::new(Slots::<2>::new());
+        let owner = thread::current();
+        tally.begin_near();
+        let job = {
+            let (stack, strays) = (Arc::clone(&stack), Arc::clone(&strays));
+            spawn(move || {
+                let tally = &stack.frame().words;
+                tally.begin_far();
+                strays.push(1);
+                if tally.is_awaited() {
+                    owner.unpark();
+                }
+                stack.run(0);
+                if tally.end_far() {
+                    owner.unpark();
+                }
+            })
+        };
+        let ran = Count::new(0);
+        let run_stray = || {
+            let stray = strays.take();
+            if let Some(stray) = stray {
+                stack.run(stray);
+                tally.end_near();
+                ran.fetch_add(1, Relaxed);
+            }
+            stray.is_some()
+        };
+        tally.wait(run_stray, || strays.has_work());
+        assert_eq!(ran.load(Relaxed), 1);
+        assert_eq!(stack.return_from_it(), 3);
+        job.join().unwrap();
+    });
+}
+
+/// R6: the other half of a join, or an installed closure. Kills `countdown_relaxed`, `ending_deaf`,
+/// `ending_read_late` and `ending_torn`.
+#[test]
+fn r6_who_waits_for_one_job_sees_its_end() {
+    explore(|| {
+        let stack = Stack::new(Ending::new());
+        let ending = &stack.frame().words;
+        let job = {
+            let stack = Arc::clone(&stack);
+            spawn(move || {
+                stack.run(0);
+                let whom = stack.frame().words.end_telling(|| stack.owner());
+                if let Some(owner) = whom {
+                    owner.unpark();
+                }
+            })
+        };
+        if !ending.has_ended() {
+            ending.await_end(0);
+            while !ending.has_ended() {
+                thread::park();
+            }
+        }
+        assert_eq!(stack.return_from_it(), 1);
+        job.join().unwrap();
+    });
+}
+
+/// R3: who waits for a job sees who runs it as soon as it has begun, and is woken at its end all the same. Kills
+/// `ending_relaxed_begin` and `ending_deaf`.
+#[test]
+fn r3_who_waits_for_a_job_sees_who_runs_it() {
+    const SEAT: usize = 3;
+    explore(|| {
+        let frame = Arc::new((Ending::new(), UnsafeCell::new(0)));
+        let owner = thread::current();
+        let job = {
+            let frame = Arc::clone(&frame);
+            spawn(move || {
+                let (ending, runner) = &*frame;
+                // SAFETY: it is not said to have begun.
+                runner.with_mut(|runner| unsafe { *runner = 1 });
+                ending.begin();
+                if let Some(whom) = ending.end() {
+                    assert_eq!(whom, SEAT);
+                    owner.unpark();
+                }
+            })
+        };
+        let (ending, runner) = &*frame;
+        // SAFETY: it is, and is not written again.
+        let runner = || runner.with(|runner| unsafe { *runner });
+        assert!(!ending.has_begun() || runner() == 1);
+        ending.await_end(SEAT);
+        while !ending.has_ended() {
+            thread::park();
+        }
+        assert!(ending.has_begun() && runner() == 1);
+        job.join().unwrap();
+    });
+}
+
+/// R6: the same for a worker, whom the word itself tells of. Kills `countdown_relaxed`, `ending_deaf` and
+/// `ending_torn`.
+#[test]
+fn r6_a_worker_waits_for_one_job_by_its_number() {
+    const SEAT: usize = 3;
+    explore(|| {
+        let stack = Stack::new(Ending::new());
+        let ending = &stack.frame().words;
+        let owner = thread::current();
+        let job = {
+            let stack = Arc::clone(&stack);
+            spawn(move || {
+                stack.run(0);
+                if let Some(whom) = stack.frame().words.end() {
+                    assert_eq!(whom, SEAT);
+                    owner.unpark();
+                }
+            })
+        };
+        if !ending.has_ended() {
+            ending.await_end(SEAT);
+            while !ending.has_ended() {
+                thread::park();
+            }
+        }
+        assert_eq!(stack.return_from_it(), 1);
+        job.join().unwrap();
+    });
+}

@@ -1,0 +1,85 @@
+//! Loom models of the bell. Each names the mutants that it kills.
+
+use std::sync::Arc;
+
+use super::{ANY, Bell, FIRST, Mark};
+use crate::{
+    protocol::model::explore,
+    sync::{
+        AtomicBool, Ordering,
+        thread::{park, spawn},
+    },
+};
+
+const RESULT: Mark = FIRST;
+
+fn park_until(is_there: &AtomicBool, say: &dyn Fn()) {
+    loop {
+        say();
+        if is_there.load(Ordering::Relaxed) {
+            return;
+        }
+        park();
+    }
+}
+
+/// R2: who waits for a result is woken by who leaves it, or sees it. Kills `bell_no_fence_ring`,
+/// `bell_no_fence_wait` and `bell_deaf`.
+#[test]
+fn r2_who_waits_for_a_result_is_told_of_it() {
+    explore(|| {
+        let shared = Arc::new((Bell::new(), AtomicBool::new(false)));
+        let own = Arc::clone(&shared);
+        let leaves = spawn(move || {
+            let (bell, is_there) = &*own;
+            is_there.store(true, Ordering::Relaxed);
+            let _ = bell.ring(RESULT);
+        });
+        let (bell, is_there) = &*shared;
+        bell.wait(RESULT, |say| park_until(is_there, say));
+        leaves.join().unwrap();
+    });
+}
+
+/// The same for one who waits twice, for two who leave one result each, and may wake him for the other one. Kills the
+/// same, and `bell_take_back_late`.
+#[test]
+fn r2_who_waits_again_is_told_again() {
+    explore(|| {
+        let shared = Arc::new((Bell::new(), [(); 2].map(|()| AtomicBool::new(false))));
+        let leaves = [0, 1].map(|number| {
+            let own = Arc::clone(&shared);
+            spawn(move || {
+                own.1[number].store(true, Ordering::Relaxed);
+                let _ = own.0.ring(RESULT + number);
+            })
+        });
+        let (bell, are_there) = &*shared;
+        for is_there in are_there {
+            bell.wait(ANY, |say| park_until(is_there, say));
+        }
+        for leave in leaves {
+            leave.join().unwrap();
+        }
+    });
+}
+
+/// Fault 14: a result that comes while the consumer leaves is seen by it, or by who leaves the result. Kills
+/// `bell_no_fence_leave`.
+#[test]
+fn r6_a_result_that_meets_a_consumer_that_leaves_is_seen_by_one_of_the_two() {
+    explore(|| {
+        let shared = Arc::new((Bell::new(), AtomicBool::new(false)));
+        let own = Arc::clone(&shared);
+        let leaves = spawn(move || {
+            let (bell, is_there) = &*own;
+            is_there.store(true, Ordering::Relaxed);
+            bell.ring(RESULT)
+        });
+        let (bell, is_there) = &*shared;
+        bell.leave();
+        let is_seen = is_there.load(Ordering::Relaxed);
+        let is_told = leaves.join().unwrap();
+        assert!(is_seen || is_told);
+    });
+}

@@ -1,0 +1,587 @@
+//! The deque of structured jobs: its owner works at the near end without a lock or a fence, thieves
+//! take from the far end, many at a time, under a lock.
+//!
+//! # The protocol
+//!
+//! Values have numbers; those that wait are the ones from `top` to below `bottom`. `bottom` is
+//! written by the owner alone, `top` only under the lock, and a value lies in a ring of slots, in the
+//! one of its number modulo the ring's length.
+//!
+//! **The owner pushes** into the slot of `bottom`, and then adds one to `bottom`. It looks neither at
+//! `top` nor at the lock as long as `bottom` is below `limit`, its own note of the number whose slot
+//! may still be in use; there, it takes the lock, and either finds that thieves have left room, or
+//! doubles the ring.
+//!
+//! **The owner pops** by taking one from `bottom` first, and looking at `top` after it. If `top` is
+//! not above the number that it wants, that value is the owner's. Otherwise a thief has taken it, or is just
+//! trying to: the owner takes the lock, so that no thief is under way, and looks again.
+//!
+//! **A thief**, under the lock, adds to `top` what it wants first, and looks at `bottom` after it.
+//! What is below `bottom` is the thief's; what is not, it gives back by lowering `top` again.
+//!
+//! So each of the two announces before it looks, with a fence between: one of them, at least, sees
+//! the other. If the owner sees the thief, it waits for the lock. If only the thief sees the owner, it
+//! keeps its hands off that value. The owner's is the light fence of [`crate::sync::fence`], the thief's the heavy one.
+//! This is Cilk's THE protocol (Frigo, Leiserson, Randall, 1998), with a fence for the thief alone. Where that costs
+//! too much, both have a plain one for a while: see `deque/fencing.rs`.
+//!
+//! A thief copies values out only when they are its own, under the lock, and the owner writes into a
+//! slot that thieves have used only after it was under the lock itself. So no slot is read while it
+//! is written, and the ring that is replaced is used by nobody.
+//!
+//! **Marks.** A pop is told a mark, and takes nothing that was pushed below it. As thieves take from
+//! the far end, when a pop finds that what is above the mark was stolen, then so was all below it. The owner
+//! then sets `top` and `bottom` back to the mark: nothing waits, so the numbers are free.
+//!
+//! A value can look taken while a thief that will give it back holds the lock. That thief is a
+//! searcher of the sleep protocol, and looks again when it stops being one. Who is none is told to look
+//! again ([`Theft::Unwanted`]).
+
+mod fencing;
+#[cfg(all(test, loom))]
+mod model;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+use std::{cell::Cell, hint, mem::MaybeUninit, ptr, sync::Arc};
+
+use crossbeam_utils::CachePadded;
+
+use self::fencing::{Fencing, Top};
+use crate::sync::{
+    self, AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, UnsafeCell, fence, lock, try_lock,
+};
+
+/// The most that a thief takes at once. A theft costs a heavy fence, some microseconds, so it should be worth it with
+/// jobs of some hundred nanoseconds.
+const BATCH: usize = if cfg!(any(loom, shuttle)) { 2 } else { 512 };
+
+/// The length of a new ring: a thief has room for what it takes.
+const LENGTH: usize = if cfg!(any(loom, shuttle)) {
+    2
+} else {
+    2 * BATCH
+};
+
+/// How often the owner looks whether a thief is through, before it blocks until that is so: for about as long as the
+/// thief's fence takes.
+const LOOKS: u32 = if cfg!(loom) {
+    0
+} else if cfg!(shuttle) {
+    1
+} else {
+    32
+};
+
+/// How long it spins in between.
+const SPINS: u32 = 20;
+
+const GIVE_BACK: Ordering = if cfg!(mutant = "deque_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Release
+};
+
+/// A cache line, so that no two values share one, and that a value's address takes no multiplication.
+#[repr(align(64))]
+struct Slot<T>(UnsafeCell<MaybeUninit<T>>);
+
+impl<T> Slot<T> {
+    #[inline]
+    fn with<R>(&self, f: impl FnOnce(*const MaybeUninit<T>) -> R) -> R {
+        self.0.with(f)
+    }
+
+    #[inline]
+    fn with_mut<R>(&self, f: impl FnOnce(*mut MaybeUninit<T>) -> R) -> R {
+        self.0.with_mut(f)
+    }
+}
+
+/// What the owner and the thieves share.
+struct Shared<T> {
+    bottom: CachePadded<AtomicUsize>,
+    /// A [`Top`].
+    top: CachePadded<AtomicUsize>,
+    /// Its length is a power of two.
+    ring: CachePadded<Mutex<Arc<[Slot<T>]>>>,
+    says: CachePadded<Says>,
+}
+
+/// What the owner says of the values, before it pushes them. It orders nothing.
+struct Says {
+    is_brief: AtomicBool,
+    /// What those were for that it has stolen last, as long as it runs nothing else from its loop: an address, or 0.
+    purpose: AtomicUsize,
+}
+
+// SAFETY: a value is handed from one thread to another by the protocol above, and never shared.
+unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+/// The near end.
+pub(crate) struct Owner<T> {
+    shared: Arc<Shared<T>>,
+    /// The present ring.
+    slots: Cell<*const Slot<T>>,
+    mask: Cell<usize>,
+    /// The slots of the numbers below are free to be written.
+    limit: Cell<usize>,
+    fencing: Fencing,
+}
+
+// SAFETY: the pointer is into what `shared` holds; the owner is one thread at a time.
+unsafe impl<T: Send> Send for Owner<T> {}
+
+/// The far end.
+pub(crate) struct Thief<T>(Arc<Shared<T>>);
+
+/// What became of a theft.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Theft<T> {
+    Success(T),
+    Empty,
+    /// It was the owner's again after it had looked as if it were taken: others may have missed it.
+    Unwanted,
+    /// Another thief is there.
+    Busy,
+}
+
+impl<T> Theft<T> {
+    pub(crate) fn success(self) -> Option<T> {
+        match self {
+            Theft::Success(value) => Some(value),
+            Theft::Empty | Theft::Unwanted | Theft::Busy => None,
+        }
+    }
+}
+
+/// A new deque.
+pub(crate) fn new<T: Send>() -> (Owner<T>, Thief<T>) {
+    let ring = ring(LENGTH);
+    let owner = Owner {
+        slots: Cell::new(ptr::null()),
+        mask: Cell::new(0),
+        limit: Cell::new(0),
+        fencing: Fencing::default(),
+        shared: Arc::new(Shared {
+            bottom: CachePadded::new(AtomicUsize::new(0)),
+            top: CachePadded::new(AtomicUsize::new(0)),
+            ring: CachePadded::new(Mutex::new(Arc::clone(&ring))),
+            says: CachePadded::new(Says {
+                is_brief: AtomicBool::new(false),
+                purpose: AtomicUsize::new(0),
+            }),
+        }),
+    };
+    owner.note(&ring, 0);
+    let thief = Thief(Arc::clone(&owner.shared));
+    (owner, thief)
+}
+
+fn ring<T>(length: usize) -> Arc<[Slot<T>]> {
+    (0..length)
+        .map(|_| Slot(UnsafeCell::new(MaybeUninit::uninit())))
+        .collect()
+}
+
+impl<T> Shared<T> {
+    fn top(&self) -> Top {
+        Top(self.top.load(Ordering::Relaxed))
+    }
+
+    /// Takes the lock, which a thief may be about to leave.
+    fn lock(&self) -> MutexGuard<'_, Arc<[Slot<T>]>> {
+        for _ in 0..LOOKS {
+            if let Some(ring) = try_lock(&self.ring) {
+                return ring;
+            }
+            (0..SPINS).for_each(|_| hint::spin_loop());
+        }
+        lock(&self.ring)
+    }
+}
+
+impl<T> Owner<T> {
+    /// Whether the owner will have used up soon what waits, or what comes from it.
+    pub(crate) fn set_brief(&self, is_brief: bool) {
+        self.shared.says.is_brief.store(is_brief, Ordering::Relaxed);
+    }
+
+    /// What the owner runs from now on, and what its values are for: those that it has just stolen. The address of
+    /// what waits for them, or null.
+    pub(crate) fn set_purpose(&self, purpose: *const ()) {
+        self.shared
+            .says
+            .purpose
+            .store(purpose.addr(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn purpose(&self) -> usize {
+        self.shared.says.purpose.load(Ordering::Relaxed)
+    }
+
+    /// Under the lock: the ring, and the number from which on its slots may be in use.
+    fn note(&self, ring: &Arc<[Slot<T>]>, top: usize) {
+        self.slots.set(Arc::as_ptr(ring).cast());
+        self.mask.set(ring.len() - 1);
+        self.limit.set(top + ring.len());
+    }
+
+    #[inline]
+    fn slot(&self, number: usize) -> &Slot<T> {
+        // SAFETY: the ring has mask + 1 slots, and is in `shared`, where the owner alone replaces it.
+        unsafe { &*self.slots.get().add(number & self.mask.get()) }
+    }
+
+    /// The number that the next value gets: the mark above which are those that are pushed from now
+    /// on.
+    #[inline]
+    pub(crate) fn mark(&self) -> usize {
+        self.shared.bottom.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn push(&self, value: T) {
+        // SAFETY: it writes.
+        unsafe { self.push_with(|slot| slot.write(value)) };
+    }
+
+    /// Pushes what `write` writes: a value of several words that is first put together elsewhere, and then
+    /// copied, stalls the processor for longer than the rest of a push takes.
+    ///
+    /// # Safety
+    /// `write` initializes the place that it is given, and does not panic.
+    #[inline]
+    pub(crate) unsafe fn push_with(&self, write: impl FnOnce(*mut T)) {
+        let bottom = self.mark();
+        if bottom == self.limit.get() {
+            self.make_room(1);
+        }
+        // SAFETY: passed on to the caller; there is room.
+        unsafe { self.push_at(bottom, write) };
+    }
+
+    /// The number that the next value gets, if its slot is known to be free.
+    #[inline]
+    pub(crate) fn room(&self) -> Option<usize> {
+        let bottom = self.mark();
+        (bottom != self.limit.get()).then_some(bottom)
+    }
+
+    /// Pushes what `write` writes, which gets this number.
+    ///
+    /// # Safety
+    /// 1. `write` initializes the place that it is given, and does not panic.
+    /// 2. The number is the next value's, and its slot is free.
+    #[inline]
+    pub(crate) unsafe fn push_at(&self, number: usize, write: impl FnOnce(*mut T)) {
+        debug_assert_eq!(self.room(), Some(number));
+        // Loaded before the slot is written, for all the compiler knows, to `self`.
+        let shared = &*self.shared;
+        // Below the limit no thief uses the slot, and no value that waits is in it.
+        self.slot(number).with_mut(|slot| write(slot.cast()));
+        // Release: who sees the number sees the value.
+        shared.bottom.store(number + 1, Ordering::Release);
+    }
+
+    /// Whether thieves have taken all that the owner has not.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shared.top().number() >= self.mark()
+    }
+
+    /// Finds out how many slots thieves have left; if there are fewer than that, widens the ring.
+    #[cold]
+    fn make_room(&self, values: usize) {
+        if cfg!(mutant = "deque_no_lock_for_room") {
+            return self.limit.set(self.limit.get() + values);
+        }
+        let mut slots = lock(&self.shared.ring);
+        let bottom = self.mark();
+        let top = self.shared.top().number();
+        let needed = bottom - top + values;
+        if needed > slots.len() {
+            let wider = ring::<T>(needed.next_power_of_two());
+            for number in top..bottom {
+                let to = &wider[number & (wider.len() - 1)];
+                let from = self.slot(number);
+                // SAFETY: the value waits, and under the lock nobody takes it; the new slot is unused.
+                from.with_mut(|from| to.with_mut(|to| unsafe { ptr::copy(from, to, 1) }));
+            }
+            *slots = wider;
+        }
+        self.note(&slots, top);
+    }
+
+    /// Sees to it that this many pushes need no lock.
+    pub(crate) fn reserve(&self, values: usize) {
+        if self.limit.get() - self.mark() < values {
+            self.make_room(values);
+        }
+    }
+
+    /// The value that was pushed last, if it was pushed above the mark and was not stolen.
+    #[inline]
+    pub(crate) fn pop(&self, mark: usize) -> Option<T> {
+        let number = self.claim(mark)?;
+        // SAFETY: the value was pushed, and is the owner's.
+        Some(
+            self.slot(number)
+                .with_mut(|slot| unsafe { (*slot).assume_init_read() }),
+        )
+    }
+
+    /// As `pop`, but calls `take` with the value where it lies. False if there is none.
+    ///
+    /// # Safety
+    /// `take` moves the value out before it pushes anything, and before it returns or unwinds.
+    #[inline]
+    pub(crate) unsafe fn pop_with(&self, mark: usize, take: impl FnOnce(*mut T)) -> bool {
+        let Some(number) = self.claim(mark) else {
+            return false;
+        };
+        let slot = self.slot(number).with_mut(<*mut _>::cast);
+        take(slot);
+        true
+    }
+
+    /// Calls `look` with the place of the value that was pushed last, and not taken by the owner: a thief may have copied
+    /// it from there. There was one.
+    #[inline]
+    pub(crate) fn look_at_last<R>(&self, look: impl FnOnce(*const T) -> R) -> R {
+        debug_assert!(self.mark() > 0);
+        self.slot(self.mark() - 1).with(|slot| look(slot.cast()))
+    }
+
+    /// Forgets the numbers from this one on, if there are any: all their values were stolen.
+    #[inline]
+    pub(crate) fn clear_stolen(&self, number: usize) {
+        if self.mark() != number && cfg!(not(mutant = "deque_keep_stolen")) {
+            let is_left = self.retract(number);
+            debug_assert!(!is_left);
+        }
+    }
+
+    /// Takes back the value of this number, and forgets it. What was pushed after it is not there any more.
+    /// False if it was stolen.
+    pub(crate) fn retract(&self, number: usize) -> bool {
+        debug_assert!(self.mark() >= number);
+        self.claim_number(number, number)
+    }
+
+    /// As `retract`, for a thread that has pledged to `fence.rs`, if it can be told at once. If not, false, and
+    /// `retract` is to be called.
+    #[inline]
+    pub(crate) fn retract_at_once(&self, number: usize) -> bool {
+        debug_assert_eq!(self.mark(), number + 1);
+        let shared = &*self.shared;
+        shared.bottom.store(number, Ordering::Release);
+        // All as in `claim_number`.
+        fence::free();
+        shared.top.load(Ordering::Acquire) <= number
+    }
+
+    /// The number of the last value, which is the owner's now.
+    #[inline]
+    fn claim(&self, mark: usize) -> Option<usize> {
+        let bottom = self.mark();
+        if bottom <= mark && cfg!(not(mutant = "deque_forget_mark")) {
+            return None;
+        }
+        let wanted = bottom - 1;
+        self.claim_number(wanted, mark).then_some(wanted)
+    }
+
+    /// Whether the value of this number, the last one, is the owner's now.
+    #[inline]
+    fn claim_number(&self, wanted: usize, mark: usize) -> bool {
+        let shared = &*self.shared;
+        // Release: as in `push`, for all below.
+        shared.bottom.store(wanted, Ordering::Release);
+        if self.fencing.is_on() {
+            return self.claim_fenced(wanted, mark);
+        }
+        // Pairs with the heavy fence in `steal_alike`: we see the thief's claim, or it sees ours.
+        if cfg!(not(mutant = "deque_no_fence_pop")) {
+            fence::light();
+        }
+        // Acquire: of what a thief gave back, it has taken its eyes off. One who asks for fences has claimed
+        // all, as it looks.
+        let claimed = shared.top.load(Ordering::Acquire) > wanted;
+        !claimed || self.prevails(wanted, mark)
+    }
+
+    /// The same with a fence.
+    #[inline(never)]
+    fn claim_fenced(&self, wanted: usize, mark: usize) -> bool {
+        // Pairs with the plain fence in `steal_alike`, as the light one with the heavy one.
+        if cfg!(not(mutant = "deque_no_fence_fenced")) {
+            sync::fence(Ordering::SeqCst);
+        }
+        let top = Top(self.shared.top.load(Ordering::Acquire));
+        let goes_on = self.fencing.goes_on(top);
+        (goes_on && top.number() <= wanted) || self.prevails(wanted, mark)
+    }
+
+    /// Whether the value is still there when no thief is under way. If not, nothing is.
+    #[cold]
+    fn prevails(&self, wanted: usize, mark: usize) -> bool {
+        let ring = self.shared.lock();
+        let top = self.shared.top();
+        let is_there = top.number() <= wanted;
+        let number = if is_there { top.number() } else { mark };
+        let settled = self.fencing.settle(top, number);
+        self.shared.top.store(settled.0, Ordering::Relaxed);
+        if !is_there {
+            self.shared.bottom.store(mark, Ordering::Release);
+            self.note(&ring, mark);
+        }
+        is_there
+    }
+}
+
+impl<T> Thief<T> {
+    /// How many values wait, or did a moment ago.
+    pub(crate) fn len(&self) -> usize {
+        let top = self.0.top().number();
+        self.0.bottom.load(Ordering::Relaxed).saturating_sub(top)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the owner says that it will have used up soon what waits.
+    pub(crate) fn is_brief(&self) -> bool {
+        self.0.says.is_brief.load(Ordering::Relaxed)
+    }
+
+    /// Whether that is the owner's purpose: asked for a value that was claimed, when that was pushed or since.
+    pub(crate) fn serves(&self, purpose: *const ()) -> bool {
+        self.0.says.purpose.load(Ordering::Relaxed) == purpose.addr()
+    }
+
+    /// Takes the oldest value, and with it, into the deque of the caller, up to half of those that
+    /// wait, as long as they are `alike`.
+    pub(crate) fn steal_batch(&self, into: &Owner<T>, alike: impl Fn(&T, &T) -> bool) -> Theft<T> {
+        self.steal_batch_if(into, |_| true, alike)
+    }
+
+    /// The same, if the oldest `is_wanted` when it is claimed.
+    pub(crate) fn steal_batch_if(
+        &self,
+        into: &Owner<T>,
+        is_wanted: impl Fn(&T) -> bool,
+        alike: impl Fn(&T, &T) -> bool,
+    ) -> Theft<T> {
+        if self.is_empty() {
+            return Theft::Empty;
+        }
+        // Before this deque's lock is taken: another thief may hold the caller's, and want this one.
+        into.reserve(BATCH);
+        self.steal_alike(
+            BATCH,
+            |_, value| is_wanted(value),
+            alike,
+            |value| into.push(value),
+        )
+    }
+
+    /// Takes the oldest value, if it was pushed above the mark and `is_wanted` when it is claimed.
+    pub(crate) fn steal_above(&self, mark: usize, is_wanted: impl Fn(&T) -> bool) -> Theft<T> {
+        if self.0.top().number() < mark || self.is_empty() {
+            return Theft::Empty;
+        }
+        let is_wanted = |number, value: &T| number >= mark && is_wanted(value);
+        self.steal_alike(1, is_wanted, |_, _| false, drop)
+    }
+
+    /// Takes the oldest value.
+    pub(crate) fn steal(&self) -> Theft<T> {
+        if self.is_empty() {
+            return Theft::Empty;
+        }
+        self.steal_alike(1, |_, _| true, |_, _| false, drop)
+    }
+
+    fn steal_alike(
+        &self,
+        most: usize,
+        is_wanted: impl Fn(usize, &T) -> bool,
+        alike: impl Fn(&T, &T) -> bool,
+        keep: impl Fn(T),
+    ) -> Theft<T> {
+        let Some(slots) = try_lock(&self.0.ring) else {
+            return Theft::Busy;
+        };
+        let found = self.0.top();
+        let top = found.number();
+        let waiting = self.0.bottom.load(Ordering::Relaxed).saturating_sub(top);
+        let wanted = waiting.div_ceil(2).min(most);
+        if wanted == 0 {
+            return Theft::Empty;
+        }
+        let claim = found.at(top + wanted);
+        self.0.top.store(claim.0, Ordering::Relaxed);
+        // Pairs with the light fence in `claim_number`, or with the plain one in `claim_fenced`.
+        let is_dear =
+            cfg!(not(mutant = "deque_no_fence_steal")) && !found.is_fenced() && fence::heavy();
+        if found.is_fenced() && cfg!(not(mutant = "deque_no_fence_steal_fenced")) {
+            sync::fence(Ordering::SeqCst);
+        }
+        // Acquire: we see the values.
+        let bottom = self.0.bottom.load(Ordering::Acquire);
+        let ours = if cfg!(mutant = "deque_keep_claim") {
+            wanted
+        } else {
+            bottom.saturating_sub(top).min(wanted)
+        };
+        let slot = |number: usize| slots[number & (slots.len() - 1)].with(<*const _>::cast::<T>);
+        let is_alike = |&number: &usize| {
+            // SAFETY: both values are ours, and not moved out yet.
+            unsafe { alike(&*slot(top), &*slot(number)) }
+        };
+        // SAFETY: as above.
+        let is_wanted = ours > 0 && is_wanted(top, unsafe { &*slot(top) });
+        let taken = if is_wanted {
+            1 + (top + 1..top + ours).take_while(is_alike).count()
+        } else {
+            0
+        };
+        // The rest is the owner's again. Release: we have looked at it.
+        let left = found.at(top + taken);
+        let left = if is_dear {
+            left.after_dear_theft(taken)
+        } else {
+            left
+        };
+        self.0.top.store(left.0, GIVE_BACK);
+        for number in top + 1..top + taken {
+            // SAFETY: it is ours, and read once.
+            keep(unsafe { slot(number).read() });
+        }
+        if taken == 0 {
+            return if ours == 0 {
+                Theft::Empty
+            } else {
+                Theft::Unwanted
+            };
+        }
+        // SAFETY: as above.
+        Theft::Success(unsafe { slot(top).read() })
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        let top = self.top().number();
+        let bottom = self.bottom.load(Ordering::Relaxed);
+        let slots = lock(&self.ring);
+        for number in top..bottom {
+            slots[number & (slots.len() - 1)]
+                // SAFETY: the value waits, and nobody else is left to take it.
+                .with_mut(|slot| unsafe { (*slot).assume_init_drop() });
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Loom models of the deque. Each names the mutants that it kills. The fences are plain ones here, on
+//! both sides: that the system's stand in for them is what it promises, and not modelled.
+
+use std::sync::Arc;
+
+use super::{Owner, Theft, Thief, fencing::POPS, new};
+use crate::{protocol::model::explore, sync::thread::spawn};
+
+/// A value that loom sees being touched: two who have it would race.
+struct Token(usize, loom::cell::UnsafeCell<bool>);
+
+impl Token {
+    fn new(number: usize) -> Self {
+        Self(number, loom::cell::UnsafeCell::new(false))
+    }
+
+    fn spend(self) -> usize {
+        self.1.with_mut(|spent| {
+            // SAFETY: the caller owns the token; loom fails if that is not so.
+            let spent = unsafe { &mut *spent };
+            assert!(!*spent);
+            *spent = true;
+        });
+        self.0
+    }
+}
+
+/// R1: the last value is the owner's or the thief's. Kills `deque_no_fence_pop`,
+/// `deque_no_fence_steal` and `deque_keep_claim`.
+#[test]
+fn r1_a_pop_and_a_theft_share_out_what_was_pushed() {
+    explore(|| {
+        let (owner, thief) = new();
+        owner.push(Token::new(1));
+        owner.push(Token::new(2));
+        let stealing = spawn(move || match thief.steal() {
+            Theft::Success(token) => token.spend(),
+            Theft::Empty | Theft::Unwanted | Theft::Busy => 0,
+        });
+        let mut sum = 0;
+        while let Some(token) = owner.pop(0) {
+            sum += token.spend();
+        }
+        assert_eq!(sum + stealing.join().unwrap(), 3);
+    });
+}
+
+/// R1: the same while the owner's pops have fences. Kills `deque_no_fence_fenced` and
+/// `deque_no_fence_steal_fenced`.
+#[test]
+fn r1_a_fenced_pop_and_a_theft_share_out_what_was_pushed() {
+    explore(|| share_out_fenced(POPS - 1, 1));
+}
+
+/// R1: the same while the owner gives its fences up. Kills `deque_keep_claim`.
+#[test]
+fn r1_an_owner_gives_up_its_fences_between_two_thefts() {
+    explore(|| share_out_fenced(1, 2));
+}
+
+/// An owner that will have so many more pops with fences, and so many thefts.
+fn share_out_fenced(left: u32, thefts: usize) {
+    let (owner, thief) = fenced();
+    for _ in left..POPS {
+        owner.push(Token::new(0));
+        assert!(owner.pop(0).is_some());
+    }
+    owner.push(Token::new(1));
+    owner.push(Token::new(2));
+    let stealing = spawn(move || {
+        let steal = |_| thief.steal().success().map_or(0, Token::spend);
+        (0..thefts).map(steal).sum::<usize>()
+    });
+    let mut sum = 0;
+    while let Some(token) = owner.pop(0) {
+        sum += token.spend();
+    }
+    assert_eq!(sum + stealing.join().unwrap(), 3);
+}
+
+/// An empty deque whose owner was asked for fences, and has them.
+fn fenced() -> (Owner<Token>, Thief<Token>) {
+    let (owner, thief) = new();
+    owner.push(Token::new(0));
+    assert!(thief.steal().success().is_some());
+    assert!(owner.pop(0).is_none());
+    (owner, thief)
+}
+
+/// R1: a thief asks for fences while the owner pops, and the next one steals while it answers. Kills
+/// `deque_keep_claim`.
+#[test]
+fn r1_an_owner_is_asked_for_fences_between_two_thefts() {
+    explore(|| {
+        let (owner, thief) = new();
+        (1..=3).for_each(|number| owner.push(Token::new(number)));
+        let stealing = spawn(move || {
+            let steal = || thief.steal().success().map_or(0, Token::spend);
+            steal() + steal()
+        });
+        let mut sum = 0;
+        while let Some(token) = owner.pop(0) {
+            sum += token.spend();
+        }
+        assert_eq!(sum + stealing.join().unwrap(), 6);
+    });
+}
+
+/// R1: a thief takes many, as far as they are alike, and gives the others back, while the owner takes
+/// from the other end. Kills `deque_relaxed`.
+#[test]
+fn r1_what_a_thief_gives_back_is_there_again() {
+    explore(|| {
+        // So that it does not ask for fences, and thereby have the owner take the lock.
+        let (owner, thief) = fenced();
+        for number in 1..=4 {
+            owner.push(Token::new(number));
+        }
+        let stealing = spawn(move || {
+            let (own, _) = new();
+            let alike = |first: &Token, other: &Token| first.0 == 1 && other.0 < 2;
+            match thief.steal_batch(&own, alike) {
+                Theft::Success(token) => {
+                    assert!(own.pop(0).is_none());
+                    token.spend()
+                }
+                Theft::Empty | Theft::Unwanted | Theft::Busy => 0,
+            }
+        });
+        let mut sum = 0;
+        while let Some(token) = owner.pop(0) {
+            sum += token.spend();
+        }
+        assert_eq!(sum + stealing.join().unwrap(), 10);
+    });
+}
+
+/// R1: what a thief has claimed and does not want is the owner's again, and nobody's twice. Kills
+/// `deque_relaxed`.
+#[test]
+fn r1_what_a_thief_does_not_want_is_there_again() {
+    explore(|| {
+        let (owner, thief) = new();
+        owner.push(Token::new(1));
+        owner.push(Token::new(2));
+        let stealing = spawn(move || {
+            let theft = thief.steal_above(0, |token: &Token| token.0 > 1);
+            theft.success().map_or(0, Token::spend)
+        });
+        let mut sum = 0;
+        while let Some(token) = owner.pop(0) {
+            sum += token.spend();
+        }
+        // The second would be wanted, but is never the oldest: the first is popped last.
+        assert_eq!((sum, stealing.join().unwrap()), (3, 0));
+    });
+}
+
+/// R1: the slot of a stolen value is written again only when the thief is through with it; a ring
+/// that is full is replaced under a thief. Kills `deque_no_lock_for_room`.
+#[test]
+fn r1_the_owner_goes_round_the_ring_under_a_thief() {
+    explore(|| {
+        let (owner, thief) = new();
+        owner.push(Token::new(1));
+        owner.push(Token::new(2));
+        let stealing = spawn(move || {
+            let mut sum = 0;
+            for _ in 0..2 {
+                if let Theft::Success(token) = thief.steal() {
+                    sum += token.spend();
+                }
+            }
+            sum
+        });
+        owner.push(Token::new(4));
+        let mut sum = 0;
+        while let Some(token) = owner.pop(0) {
+            sum += token.spend();
+        }
+        assert_eq!(sum + stealing.join().unwrap(), 7);
+    });
+}
+
+/// R3: below the mark nothing is taken, and after a theft of all the numbers begin anew. Kills
+/// `deque_forget_mark`.
+#[test]
+fn r3_a_pop_stops_at_its_mark() {
+    explore(|| {
+        let (owner, thief) = new();
+        owner.push(Token::new(1));
+        let mark = owner.mark();
+        owner.push(Token::new(2));
+        let thief = Arc::new(thief);
+        let stealing = {
+            let thief = Arc::clone(&thief);
+            spawn(move || match thief.steal() {
+                Theft::Success(token) => token.spend(),
+                Theft::Empty | Theft::Unwanted | Theft::Busy => 0,
+            })
+        };
+        assert_eq!(owner.pop(mark).map(Token::spend), Some(2));
+        assert!(owner.pop(mark).is_none());
+        let stolen = stealing.join().unwrap();
+        assert_eq!(owner.pop(0).map_or(0, Token::spend) + stolen, 1);
+        assert!(owner.pop(0).is_none());
+        assert!(thief.is_empty());
+        owner.push(Token::new(3));
+        assert_eq!(owner.pop(0).map(Token::spend), Some(3));
+    });
+}
+
+/// R3: the owner sees what it pushed last while that is stolen, and clears it away after that. Kills `deque_keep_stolen`.
+#[test]
+fn r3_what_was_pushed_last_is_seen_while_it_is_stolen() {
+    explore(|| {
+        let (owner, thief) = new();
+        owner.push(Token::new(1));
+        let mark = owner.mark();
+        owner.push(Token::new(2));
+        let stealing = spawn(move || {
+            let steal = || thief.steal().success().map_or(0, Token::spend);
+            steal() + steal()
+        });
+        // SAFETY: it was pushed, and its number is nobody else's to be written.
+        assert_eq!(owner.look_at_last(|token| unsafe { (*token).0 }), 2);
+        let stolen = stealing.join().unwrap();
+        assert_eq!(stolen, 3);
+        owner.clear_stolen(mark);
+        assert_eq!(owner.mark(), mark);
+        // SAFETY: as above.
+        assert_eq!(owner.look_at_last(|token| unsafe { (*token).0 }), 1);
+        assert!(owner.pop(0).is_none());
+    });
+}

@@ -1,0 +1,781 @@
+//! Who is awake: how an idle worker is found when a job comes, and how none sleeps through one.
+//!
+//! # The protocol
+//!
+//! A worker in service is *running* a job, *searching* for one, *dozing* in a parker of its own, or
+//! *asleep*, which means that its thread is back in rayon's own sleep, where it also serves
+//! `par_iter` and `join`. One word counts them:
+//!
+//! | field | counts | grows | shrinks |
+//! |---|---|---|---|
+//! | searching | workers that look for a job and have promised to find it | by the worker itself, or by its waker in its name | when it finds one, or lies down |
+//! | dozing | workers in [`Sleep::doze`] that nobody has chosen yet | when it lies down | by its waker, or when it falls asleep |
+//! | asleep | places in service that no thread fills at the moment: threads may be with rayon, or blocked | when a doze ends by its timeout; when a worker blocks, or asks rayon for something to do | by its waker; by the worker that comes back |
+//! | called | wake-ups on their way through rayon that no thread has taken up yet | by the waker | by the thread that takes it up |
+//!
+//! **Who puts a job into a queue** pushes it, fences, and loads the word. If somebody searches,
+//! that one will find it, or will notice when it stops searching. Otherwise it *rouses*: it moves
+//! one worker from dozing to searching by a compare-exchange and rings its bell; only if none dozes
+//! it moves one from asleep to called and sends a call through rayon. The waker does the
+//! bookkeeping for the woken, so the next submitter sees a searcher and wakes nobody: one job, one
+//! wake-up.
+//!
+//! A submitter that has woken nobody, because others search, asks whether one of them has looked of late
+//! (`last_look.rs`). If none has, it moves a dozer to searching beside them. There may be any number of searchers; each
+//! keeps the promise. A submitter that has just woken a worker does not ask: that one has not looked yet, but the
+//! wake-up is the job's.
+//!
+//! **Who stops searching because it found a job** takes itself out of the count, and if it was the
+//! last, fences, and looks at the queues; if more is there, it rouses one. **Who stops searching
+//! because there is nothing** does the same, and later lies down: it joins the list of dozers, is
+//! counted as dozing, fences, and looks at the queues; if something is there, it rouses one, most
+//! likely itself, being the last in the list.
+//!
+//! **Who offers jobs** that are on its own deque may do so a hundred million times a second, and only those
+//! who stop searching are to pay for it: its fence is a light one, and theirs a heavy one, which interrupts all
+//! cores that run a thread of the process. So that they do not do it for nothing, a worker says that it is
+//! *offering* before its first light fence, by a count and a plain fence. Who stops searching has a plain fence,
+//! too, and a heavy one only if somebody is counted after that. If nobody is, then its plain fence came before
+//! those of all who offer later, and they see that it does not search. A worker takes itself out of
+//! the count before it looks for the last time whether to lie down, and says it again before its next offer.
+//!
+//! **Why no job is stranded (R2).** Take the fence of the one who pushed and the fence of the one
+//! who stopped searching. If the push comes first, the worker's look finds the job. If the fence of
+//! the worker comes first, the submitter's load finds nobody searching, and rouses. Between the two
+//! there is always somebody who is running (and looks at the queues when done), or searching, or
+//! just roused.
+//!
+//! **A call is not a searcher.** A call that waits behind a long piece of `par_iter` on the only
+//! thread that could take it up would, if it counted as searching, keep everybody from waking a
+//! dozer. It only keeps them from sending a second call: where one finds no thread, a second finds
+//! none either. With one call under way and no dozer, all threads that could take it up are awake.
+//!
+//! **Blocking in a wait.** A worker that blocks in a wait of ours is not in service meanwhile: it
+//! counts itself as asleep, fences, and looks at the queues, as one who lies down does. So if work is
+//! there, or comes, another thread is called in its place. When it wakes, it takes its place back if
+//! nobody was called; otherwise it runs on, and there is a *surplus* of one (who blocks then takes
+//! that away again, and counts nothing). (A call that no thread has taken up yet it takes back, and fills that
+//! place itself: all threads that could take it up may be blocked. Then it looks at the queues once more, since
+//! that call kept others from being sent.) A worker that has
+//! run a job from its own deques or an injector leaves for it, handing over what is in its deques.
+//!
+//! **Places come and go.** The number in service is changed by `scaler.rs` alone. A place that is added is asleep, unless
+//! a surplus fills it; who adds it fences, and looks at the queues, as one who lies down does. One that is removed was
+//! asleep; if none is, there is a surplus, which the next worker takes that ends a job or falls asleep.
+//!
+//! **Falling asleep.** A doze that ends by its timeout takes the list's lock, and moves itself from
+//! dozing to asleep, unless the count of dozers is already used up by wakers that have not come for
+//! their dozer yet: then it stays, for one of them may come to it.
+
+#[cfg(all(test, not(any(loom, miri))))]
+mod frozen;
+mod last_look;
+#[cfg(all(test, loom))]
+mod model;
+#[cfg(all(test, not(any(loom, miri))))]
+pub(crate) mod tests;
+
+use std::{sync::OnceLock, time::Duration};
+
+use crossbeam_utils::CachePadded;
+
+#[cfg(all(test, not(any(loom, miri))))]
+pub(crate) use self::frozen::Frozen;
+use crate::{
+    protocol::idle::last_look::LastLook,
+    sync::{
+        self, AtomicBool, AtomicU64, AtomicUsize, Instant, Mutex, Ordering, fence, lock,
+        slots::Slots, thread,
+    },
+};
+
+/// The four counts, 15 bits each, and a flag.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Counts(u64);
+
+const FIELD: u64 = (1 << 15) - 1;
+const SEARCHING: u64 = 1;
+const DOZING: u64 = 1 << 15;
+const ASLEEP: u64 = 1 << 30;
+const CALLED: u64 = 1 << 45;
+/// Whoever pushes a job has to see to it that it is dropped: see `shutdown.rs`.
+const DISCARDING: u64 = 1 << 60;
+
+/// The most workers that the word can count.
+pub(crate) const MAX_WORKERS: usize = FIELD as usize;
+
+impl Counts {
+    #[inline]
+    fn of(self, one: u64) -> u64 {
+        (self.0 / one) & FIELD
+    }
+
+    /// Places whose worker does not run a job.
+    fn idle(self) -> u64 {
+        [SEARCHING, DOZING, ASLEEP, CALLED]
+            .map(|field| self.of(field))
+            .iter()
+            .sum()
+    }
+
+    fn discarding(self) -> bool {
+        self.0 & DISCARDING != 0
+    }
+
+    /// Whether every worker in service is running, so that there is nobody to rouse.
+    #[inline]
+    fn all_run(self) -> bool {
+        self.0 & !DISCARDING == 0
+    }
+
+    /// The counts after one more worker was roused, if one is to be.
+    #[inline]
+    fn rouse(self) -> Option<(Counts, Roused)> {
+        if self.of(SEARCHING) > 0 {
+            None
+        } else if self.of(DOZING) > 0 {
+            Some((Counts(self.0 - DOZING + SEARCHING), Roused::Dozer))
+        } else if self.of(ASLEEP) > 0 && self.of(CALLED) == 0 {
+            Some((Counts(self.0 - ASLEEP + CALLED), Roused::Call))
+        } else {
+            None
+        }
+    }
+}
+
+/// Whom a submitter roused, in the books; the wake-up itself is still to be done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Roused {
+    Dozer,
+    Call,
+}
+
+/// What is left to do for who pushed a job.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub(crate) enum Duty {
+    /// Nothing: a worker that is awake already will run it.
+    None,
+    /// Nothing: a worker was woken for it.
+    Woken,
+    /// Send a call through rayon.
+    Call,
+    /// The pool is being emptied: drop what was submitted, then rouse.
+    Discard,
+}
+
+impl Duty {
+    /// Whether nothing is left to do.
+    #[inline]
+    pub(crate) fn is_nothing(self) -> bool {
+        matches!(self, Duty::None | Duty::Woken)
+    }
+}
+
+/// How a doze ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub(crate) enum DozeEnd {
+    /// Roused, and counted as searching.
+    Roused,
+    /// Counted as asleep: back to rayon.
+    Asleep,
+}
+
+#[derive(Debug, Default)]
+struct Bell {
+    rung: AtomicBool,
+    /// The thread of this index, once it was started.
+    thread: OnceLock<thread::Thread>,
+}
+
+/// Who is awake.
+#[derive(Debug)]
+pub(crate) struct Sleep {
+    counts: CachePadded<AtomicU64>,
+    /// Workers that are to leave, because one that had blocked came back to a place that was taken.
+    surplus: CachePadded<AtomicUsize>,
+    /// The dozers, the last one to lie down at the end: it is the warmest.
+    dozers: Mutex<Vec<usize>>,
+    bells: Slots<CachePadded<Bell>>,
+    /// How many places in service there are. Changed by one thread at a time: see `scaler.rs`.
+    in_service: AtomicUsize,
+    /// Workers that have said that they offer jobs, and so may do it with a light fence.
+    offering: CachePadded<AtomicUsize>,
+    last_look: LastLook,
+    /// How often a worker has run dry: see `looks.rs`.
+    dry_spells: CachePadded<AtomicU64>,
+    /// How often one was woken for a job. Not loom's: it orders nothing.
+    #[cfg(test)]
+    wake_ups: std::sync::atomic::AtomicU64,
+}
+
+impl Sleep {
+    /// All `workers` in service are asleep at first; threads below the index `first_spare` are not spare.
+    pub(crate) fn new(workers: usize, first_spare: usize) -> Self {
+        Self {
+            counts: CachePadded::new(AtomicU64::new(workers as u64 * ASLEEP)),
+            surplus: CachePadded::new(AtomicUsize::new(0)),
+            in_service: AtomicUsize::new(workers),
+            offering: CachePadded::new(AtomicUsize::new(0)),
+            last_look: LastLook::new(),
+            dry_spells: CachePadded::new(AtomicU64::new(0)),
+            #[cfg(test)]
+            wake_ups: std::sync::atomic::AtomicU64::new(0),
+            dozers: Mutex::new(Vec::new()),
+            bells: Slots::new(first_spare),
+        }
+    }
+
+    /// One whose threads have entered. In a model they have to: it cannot see what makes a slot on demand.
+    #[cfg(test)]
+    pub(crate) fn for_threads(workers: usize, threads: usize) -> Self {
+        let sleep = Self::new(workers, threads);
+        for index in 0..threads {
+            sleep.bells.enter(index);
+        }
+        sleep
+    }
+
+    /// Makes the calling thread the one that the bell of this index wakes.
+    pub(crate) fn enroll(&self, index: usize) {
+        // A second call for one index cannot be: an index is one thread's for its life.
+        let _ = self.bells.enter(index).thread.set(thread::current());
+        // So that no doze allocates.
+        lock(&self.dozers).reserve(self.bells.len());
+    }
+
+    #[inline]
+    fn load(&self) -> Counts {
+        Counts(self.counts.load(Ordering::Relaxed))
+    }
+
+    /// Changes the counts to what `next` makes of them. False if it makes nothing of them.
+    fn change(&self, order: Ordering, next: impl Fn(Counts) -> Option<u64>) -> bool {
+        self.counts
+            .fetch_update(order, Ordering::Relaxed, |counts| next(Counts(counts)))
+            .is_ok()
+    }
+
+    /// How many places in service there are.
+    #[inline]
+    pub(crate) fn in_service(&self) -> usize {
+        self.in_service.load(Ordering::Relaxed)
+    }
+
+    /// Of these, how many have no worker that runs a job.
+    pub(crate) fn idle(&self) -> usize {
+        self.load().idle() as usize
+    }
+
+    /// And how many have no worker that is awake.
+    pub(crate) fn asleep(&self) -> usize {
+        self.load().of(ASLEEP) as usize
+    }
+
+    /// Whether there is nobody to rouse, since every place has a worker that runs a job.
+    #[inline]
+    pub(crate) fn all_run(&self) -> bool {
+        self.load().all_run()
+    }
+
+    /// More places in service. Who runs without one fills one of them; the others are asleep.
+    pub(crate) fn add_places(&self, places: usize, work: impl FnOnce() -> bool) -> Duty {
+        self.in_service.fetch_add(places, Ordering::Relaxed);
+        let asleep = (0..places).filter(|_| !self.take_surplus()).count();
+        let added = asleep as u64 * ASLEEP;
+        self.counts.fetch_add(added, Ordering::AcqRel);
+        // As in `doze`.
+        if cfg!(not(mutant = "sleep_no_fence_add")) {
+            self.fence();
+        }
+        if work() { self.rouse() } else { Duty::None }
+    }
+
+    /// Fewer places in service: of those that are asleep, or else, when their jobs end, of those whose workers
+    /// are running.
+    pub(crate) fn remove_places(&self, places: usize) {
+        for _ in 0..places {
+            if !self.return_to_service() && cfg!(not(mutant = "sleep_park_forgets")) {
+                self.add_surplus();
+            }
+        }
+        self.in_service.fetch_sub(places, Ordering::Relaxed);
+    }
+
+    /// If there is one worker too many, the place of the caller, who has fallen asleep, is not there any more.
+    pub(crate) fn settle_surplus(&self) {
+        if self.take_surplus() && !self.return_to_service() {
+            self.add_surplus();
+        }
+    }
+
+    /// To be called after each push: wakes a worker if one is needed.
+    #[inline]
+    pub(crate) fn after_push(&self) -> Duty {
+        // Pairs with the fences in `stop_searching`, `doze`, `leave_service` and
+        // `begin_discarding`: we see what they have written, or they see our job.
+        if cfg!(not(mutant = "sleep_no_fence_push")) {
+            sync::fence(Ordering::SeqCst);
+        }
+        let counts = self.load();
+        if counts.discarding() {
+            return Duty::Discard;
+        }
+        if counts.rouse().is_none() {
+            return Duty::None;
+        }
+        self.rouse()
+    }
+
+    /// Whether `after_offer` would do nothing, for a thread that has called it before, and has pledged to
+    /// `fence.rs`.
+    #[inline]
+    pub(crate) fn takes_no_offer(&self) -> bool {
+        // As in `after_offer`.
+        fence::free();
+        self.load() == Counts(0)
+    }
+
+    /// As `after_push`, for a worker that offers jobs: one that it has pushed on its own deque, and will run itself if
+    /// nobody else does. No `Duty::Discard` comes of it.
+    #[inline]
+    pub(crate) fn after_offer(&self) -> Duty {
+        // Pairs as in `after_push`, with those that are heavy.
+        if cfg!(not(mutant = "sleep_no_fence_offer")) {
+            fence::light();
+        }
+        let counts = self.load();
+        if counts == Counts(0) {
+            return Duty::None;
+        }
+        self.after_offer_to(counts)
+    }
+
+    /// Not inlined: most offers are made when every worker runs.
+    #[inline(never)]
+    fn after_offer_to(&self, counts: Counts) -> Duty {
+        if counts.rouse().is_none() {
+            return Duty::None;
+        }
+        self.rouse()
+    }
+
+    /// A worker that searches is about to look.
+    pub(crate) fn looks(&self) {
+        self.last_look.set();
+    }
+
+    /// A worker has run dry.
+    pub(crate) fn ran_dry(&self) {
+        self.dry_spells.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often one has.
+    #[inline]
+    pub(crate) fn dry_spells(&self) -> u64 {
+        self.dry_spells.load(Ordering::Relaxed)
+    }
+
+    /// To be called by a submitter with its duty: if it has woken nobody since others search, and none of them
+    /// has looked for long, wakes a worker beside them.
+    #[inline]
+    pub(crate) fn doubt_searchers(&self, duty: Duty) {
+        let is_woken = duty == Duty::Woken && cfg!(not(mutant = "sleep_doubt_woken"));
+        if !is_woken && duty.is_nothing() && self.is_left_to_an_absent() {
+            self.rouse_another();
+        }
+    }
+
+    /// Whether who pushes a job wakes nobody for it, although one dozes, because another searches.
+    #[inline]
+    fn is_left_to_a_searcher(&self) -> bool {
+        let counts = self.load();
+        counts.of(SEARCHING) > 0 && counts.of(DOZING) > 0
+    }
+
+    /// The same, and that one has not looked for long.
+    #[inline]
+    fn is_left_to_an_absent(&self) -> bool {
+        self.is_left_to_a_searcher() && self.last_look.is_overdue()
+    }
+
+    /// Wakes a dozer, if there is one, whoever searches.
+    #[cold]
+    fn rouse_another(&self) {
+        let searching = if cfg!(mutant = "sleep_another_uncounted") {
+            0
+        } else {
+            SEARCHING
+        };
+        // Acquire: as in `rouse`.
+        let is_roused = self.change(Ordering::AcqRel, |counts| {
+            (counts.of(DOZING) > 0).then(|| counts.0 - DOZING + searching)
+        });
+        if is_roused {
+            self.ring_last();
+        }
+    }
+
+    /// Wakes a worker if one is needed.
+    #[cold]
+    pub(crate) fn rouse(&self) -> Duty {
+        let mut counts = self.load();
+        loop {
+            let Some((next, roused)) = counts.rouse() else {
+                return Duty::None;
+            };
+            // Acquire pairs with the Release in `doze`: the dozer is in the list.
+            match self.counts.compare_exchange_weak(
+                counts.0,
+                next.0,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) if roused == Roused::Call => {
+                    self.count_wake_up();
+                    return Duty::Call;
+                }
+                Ok(_) => break,
+                Err(now) => counts = Counts(now),
+            }
+        }
+        self.ring_last();
+        Duty::Woken
+    }
+
+    /// Wakes the dozer that was roused in the books.
+    fn ring_last(&self) {
+        self.count_wake_up();
+        self.last_look.roused();
+        // A dozer is listed before it is counted; the list is empty only if `rouse_all` was here.
+        let dozer = lock(&self.dozers).pop();
+        if let Some(dozer) = dozer {
+            self.ring(dozer);
+        }
+    }
+
+    /// Ends the doze of this worker, if it dozes, for something else than a job: it is counted as
+    /// searching, as any that was roused. If wakers are on their way to all dozers, one of them does it.
+    pub(crate) fn rouse_this(&self, index: usize) {
+        let mut dozers = lock(&self.dozers);
+        let Some(at) = dozers.iter().position(|&dozer| dozer == index) else {
+            return;
+        };
+        let is_roused = self.change(Ordering::AcqRel, |counts| {
+            (counts.of(DOZING) > 0).then(|| counts.0 - DOZING + SEARCHING)
+        });
+        if is_roused {
+            dozers.remove(at);
+            drop(dozers);
+            self.ring(index);
+        }
+    }
+
+    fn ring(&self, index: usize) {
+        self.bells[index].rung.store(true, Ordering::Release);
+        self.unpark(index);
+    }
+
+    /// Unparks the thread of this index, for whatever it waits.
+    pub(crate) fn unpark(&self, index: usize) {
+        if let Some(thread) = self.bells[index].thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// Begins to search, if fewer than half of those in service do, since more would be in each
+    /// other's way; or `anyway`.
+    pub(crate) fn try_search(&self, anyway: bool) -> bool {
+        let in_service = self.in_service() as u64;
+        self.change(Ordering::Relaxed, |counts| {
+            (anyway || counts.of(SEARCHING) * 2 < in_service).then(|| counts.0 + SEARCHING)
+        })
+    }
+
+    /// Ends a search that has found a job. `more` looks for others that are still waiting.
+    pub(crate) fn stop_searching(&self, more: impl FnOnce() -> bool) -> Duty {
+        // AcqRel: the last searcher also sees what the others have moved into their own deques.
+        let before = self.counts.fetch_sub(SEARCHING, Ordering::AcqRel);
+        let now = Counts(before - SEARCHING);
+        if now.rouse().is_none() {
+            // Others search, or everybody else runs, and will look when done.
+            return Duty::None;
+        }
+        // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see that nobody
+        // searches.
+        if cfg!(not(mutant = "sleep_no_fence_found")) {
+            self.fence();
+        }
+        if more() { self.rouse() } else { Duty::None }
+    }
+
+    /// Ends a search that has found nothing, and leaves service, as `leave_service` does.
+    pub(crate) fn search_in_vain(&self, work: impl FnOnce() -> bool) -> Duty {
+        self.leave(SEARCHING, cfg!(not(mutant = "sleep_no_fence_vain")), work)
+    }
+
+    /// Leaves service, and is not counted as what it was counted as before.
+    fn leave(&self, counted: u64, fences: bool, work: impl FnOnce() -> bool) -> Duty {
+        // One who leaves for the surplus has no place: whoever runs in his is counted by nobody else.
+        let left = if self.take_surplus() { 0 } else { ASLEEP };
+        let change = left.wrapping_sub(counted);
+        // AcqRel: as in `stop_searching`.
+        self.counts.fetch_add(change, Ordering::AcqRel);
+        // We see the job, or they see the place that is free.
+        if fences {
+            self.fence();
+        }
+        if work() { self.rouse() } else { Duty::None }
+    }
+
+    /// The fence of one who does not search any more, or has changed the counts otherwise.
+    fn fence(&self) {
+        // Pairs with the fences in `after_push` and `begin_to_offer`.
+        sync::fence(Ordering::SeqCst);
+        if self.offering.load(Ordering::Relaxed) > 0 {
+            // With the one in `after_offer`.
+            fence::heavy();
+        }
+    }
+
+    /// The calling worker has pushed a job on its own deque, and will call `after_offer` for it and for those that
+    /// it pushes from now on.
+    pub(crate) fn begin_to_offer(&self) {
+        self.offering.fetch_add(1, Ordering::Relaxed);
+        // Pairs with the plain one in `fence`: they see that we offer, or we see what they have changed.
+        if cfg!(not(mutant = "sleep_no_fence_begin")) {
+            sync::fence(Ordering::SeqCst);
+        }
+    }
+
+    /// It will not, until it says so again. To be called before it looks whether there is any job left.
+    pub(crate) fn end_offers(&self) {
+        self.offering.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Lies down, not counted as searching any more; `work` looks for a reason not to sleep.
+    ///
+    /// To be followed by [`Sleep::doze_for`], unless the pool has stopped. The bell of this index
+    /// may have rung by then, because of what `work` found.
+    pub(crate) fn doze(&self, index: usize, work: impl FnOnce() -> bool) -> Duty {
+        lock(&self.dozers).push(index);
+        // Release: who counts this dozer finds it in the list.
+        self.counts.fetch_add(DOZING, Ordering::Release);
+        // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see us doze.
+        if cfg!(not(mutant = "sleep_no_fence_doze")) {
+            self.fence();
+        }
+        if work() { self.rouse() } else { Duty::None }
+    }
+
+    /// Waits for the bell; after the timeout, falls asleep. If a waker is on its way at that moment,
+    /// though maybe to another, it dozes that long once more.
+    /// `fall_asleep` calls [`Sleep::fall_asleep`].
+    pub(crate) fn doze_for(
+        &self,
+        index: usize,
+        timeout: Duration,
+        fall_asleep: impl Fn() -> bool,
+    ) -> DozeEnd {
+        loop {
+            if self.await_ring(index, timeout) {
+                return DozeEnd::Roused;
+            }
+            if fall_asleep() {
+                return DozeEnd::Asleep;
+            }
+            #[cfg(mutant = "sleep_doze_for_good")]
+            return self.doze_for_good(index);
+        }
+    }
+
+    /// Whether the bell rang in time.
+    #[cfg(not(loom))]
+    fn await_ring(&self, index: usize, timeout: Duration) -> bool {
+        let end = Instant::now() + timeout;
+        loop {
+            if self.take_ring(index) {
+                return true;
+            }
+            let now = Instant::now();
+            if now >= end {
+                return false;
+            }
+            thread::park_timeout(end - now);
+        }
+    }
+
+    /// loom has no timeouts: this one may have passed at any moment.
+    #[cfg(loom)]
+    fn await_ring(&self, index: usize, _: Duration) -> bool {
+        thread::yield_now();
+        self.take_ring(index)
+    }
+
+    /// A doze without a timeout, for models.
+    #[cfg(loom)]
+    pub(crate) fn doze_for_good(&self, index: usize) -> DozeEnd {
+        while !self.take_ring(index) {
+            thread::park();
+        }
+        DozeEnd::Roused
+    }
+
+    fn take_ring(&self, index: usize) -> bool {
+        let rung = &self.bells[index].rung;
+        rung.load(Ordering::Acquire) && {
+            rung.store(false, Ordering::Relaxed);
+            true
+        }
+    }
+
+    /// Moves a dozer to asleep, unless a waker is on its way to it.
+    pub(crate) fn fall_asleep(&self, index: usize) -> bool {
+        let mut dozers = lock(&self.dozers);
+        let Some(at) = dozers.iter().position(|&dozer| dozer == index) else {
+            return false;
+        };
+        let falls = self.change(Ordering::AcqRel, |counts| {
+            let is_free = counts.of(DOZING) > 0 || cfg!(mutant = "sleep_torn_fall");
+            is_free.then(|| counts.0 - DOZING + ASLEEP)
+        });
+        if falls {
+            dozers.remove(at);
+        }
+        falls
+    }
+
+    /// A thread takes up a call: it searches from now on.
+    pub(crate) fn call_taken_up(&self) {
+        self.counts.fetch_sub(CALLED - SEARCHING, Ordering::Relaxed);
+    }
+
+    /// A running worker leaves service: its thread is with rayon again. Another thread may be called in
+    /// its place. Pairs with `after_push` and `after_offer` as `doze` does.
+    ///
+    /// If there is one worker too many, that one is in its place already; or was, and lies down just now.
+    pub(crate) fn leave_service(&self, work: impl FnOnce() -> bool) -> Duty {
+        self.leave(0, cfg!(not(mutant = "sleep_no_fence_leave")), work)
+    }
+
+    /// As `leave_service`, for one that is about to block: there may be a spare thread for its place, and so
+    /// a call is sent even if another waits for a thread.
+    pub(crate) fn block(&self, work: impl Fn() -> bool) -> Duty {
+        let mut found = false;
+        let duty = self.leave_service(|| {
+            found = work();
+            found
+        });
+        if found && duty == Duty::None {
+            return self.call_another();
+        }
+        duty
+    }
+
+    /// One more call, beside one that waits for a thread.
+    #[cold]
+    fn call_another(&self) -> Duty {
+        let is_sent = self.change(Ordering::AcqRel, |counts| {
+            let is_needed = counts.of(SEARCHING) == 0 && counts.of(DOZING) == 0;
+            (is_needed && counts.of(ASLEEP) > 0).then(|| counts.0 - ASLEEP + CALLED)
+        });
+        if is_sent {
+            self.count_wake_up();
+            Duty::Call
+        } else {
+            Duty::None
+        }
+    }
+
+    /// How often a worker was woken for a job.
+    #[cfg(test)]
+    pub(crate) fn wake_ups(&self) -> u64 {
+        self.wake_ups.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// For tests: a worker is woken for a job.
+    #[inline]
+    fn count_wake_up(&self) {
+        #[cfg(test)]
+        self.wake_ups
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// The thread of a worker that left service runs again, and takes a place that is asleep. False if
+    /// there is none: others were called in its place meanwhile.
+    #[must_use]
+    pub(crate) fn return_to_service(&self) -> bool {
+        self.change(Ordering::Relaxed, |counts| {
+            (counts.of(ASLEEP) > 0).then(|| counts.0 - ASLEEP)
+        })
+    }
+
+    /// A call will not be taken up by the thread that it finds: a worker fills the place that runs already. To be
+    /// followed by `look_again`.
+    pub(crate) fn call_voided(&self) {
+        self.counts.fetch_sub(CALLED, Ordering::Relaxed);
+    }
+
+    /// A call will not be taken up by anybody: its place is asleep again. To be followed by `look_again`.
+    pub(crate) fn call_put_back(&self) {
+        self.counts.fetch_sub(CALLED - ASLEEP, Ordering::AcqRel);
+    }
+
+    /// A last look of one who has fallen asleep, or has taken back a call: that may have kept others from
+    /// sending one.
+    pub(crate) fn look_again(&self, work: impl FnOnce() -> bool) -> Duty {
+        // As in `doze`.
+        if cfg!(not(mutant = "sleep_no_fence_again")) {
+            self.fence();
+        }
+        if work() { self.rouse() } else { Duty::None }
+    }
+
+    /// From now on there is one worker too many.
+    pub(crate) fn add_surplus(&self) {
+        self.surplus.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether there are more workers than are to be in service.
+    #[inline]
+    pub(crate) fn has_surplus(&self) -> bool {
+        self.surplus.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether the calling worker is the one too many, and has to leave.
+    pub(crate) fn take_surplus(&self) -> bool {
+        if cfg!(mutant = "sleep_torn_surplus") {
+            let surplus = self.surplus.load(Ordering::Relaxed);
+            self.surplus
+                .store(surplus.saturating_sub(1), Ordering::Relaxed);
+            return surplus > 0;
+        }
+        self.surplus
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |surplus| {
+                surplus.checked_sub(1)
+            })
+            .is_ok()
+    }
+
+    /// From now on who pushes a job is told to drop it.
+    pub(crate) fn begin_discarding(&self) {
+        self.counts.fetch_or(DISCARDING, Ordering::Relaxed);
+        // Pairs with the fence in `after_push`: they see the flag, or who empties the queues sees
+        // their job.
+        if cfg!(not(mutant = "sleep_no_fence_discard")) {
+            sync::fence(Ordering::SeqCst);
+        }
+    }
+
+    /// Wakes every dozer: the pool stops. Who lies down after it has to look at the stop flag.
+    pub(crate) fn rouse_all(&self) {
+        let dozers = std::mem::take(&mut *lock(&self.dozers));
+        for dozer in dozers {
+            self.ring(dozer);
+            if cfg!(mutant = "sleep_stop_rings_one") {
+                break;
+            }
+        }
+    }
+}

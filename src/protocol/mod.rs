@@ -1,0 +1,14 @@
+//! State machines without a pool, without rayon and without policy. loom builds exactly these; each has its model beside
+//! it.
+
+pub(crate) mod admission;
+#[cfg(any(test, not(loom)))]
+pub(crate) mod alike;
+pub(crate) mod chunk;
+pub(crate) mod completion;
+pub(crate) mod deque;
+pub(crate) mod drain;
+pub(crate) mod idle;
+#[cfg(all(test, loom))]
+pub(crate) mod model;
+pub(crate) mod placement;

@@ -1,0 +1,152 @@
+//! Where a job runs: the pool, and the seat of the thread, if it is one of the pool's. What a job
+//! owes to the pool's books when it begins and ends goes through here.
+
+use crate::{
+    metrics::{self, Stamp, Started},
+    protocol::admission,
+    runtime::{inner::Inner, job::Place, worker, worker::away},
+};
+
+/// What one thread of the pool writes for each job: found once, and not for each.
+#[derive(Clone, Copy)]
+pub(crate) struct Books<'a> {
+    /// The thread's index.
+    pub(crate) index: usize,
+    pub(crate) places: &'a admission::Seat,
+    pub(crate) counts: &'a metrics::Cell,
+    pub(crate) times: &'a metrics::Seat,
+}
+
+impl<'a> Books<'a> {
+    /// Those of the thread of this index.
+    pub(crate) fn of(inner: &'a Inner, index: usize) -> Self {
+        Self {
+            index,
+            places: inner.admission.seat(index),
+            counts: inner.recorder.cell(index),
+            times: inner.timing.seat(index),
+        }
+    }
+}
+
+/// The place where a job runs, or is dropped.
+#[derive(Clone, Copy)]
+pub(crate) struct Site<'a> {
+    pub(crate) inner: &'a Inner,
+    /// The calling thread's, if it is one of the pool's.
+    pub(crate) books: Option<Books<'a>>,
+}
+
+impl<'a> Site<'a> {
+    /// A thread that is not the pool's.
+    pub(crate) fn elsewhere(inner: &'a Inner) -> Self {
+        Self { inner, books: None }
+    }
+
+    /// The calling thread.
+    pub(crate) fn here(inner: &'a Inner) -> Self {
+        worker::current_of(inner).map_or(Self::elsewhere(inner), |current| *current.site())
+    }
+
+    /// The index of a thread of the pool.
+    #[inline]
+    pub(crate) fn index(&self) -> Option<usize> {
+        self.books.as_ref().map(|books| books.index)
+    }
+
+    #[inline]
+    pub(crate) fn counts(&self) -> Option<&'a metrics::Cell> {
+        self.books.as_ref().map(|books| books.counts)
+    }
+
+    #[inline]
+    pub(crate) fn times(&self) -> Option<&'a metrics::Seat> {
+        self.books.as_ref().map(|books| books.times)
+    }
+}
+
+impl Site<'_> {
+    /// A job starts. A place, which it has since then, is given back. Returns when it starts.
+    #[inline]
+    pub(crate) fn begin(&self, place: Place, since: Stamp) -> Started {
+        match &self.books {
+            Some(books) if matches!(place, Place::Queue) => {
+                if self.inner.admission.release_unattended(books.places) {
+                    self.inner.timing.starts(Some(books.times), true, since)
+                } else {
+                    self.begin_attended(books, since)
+                }
+            }
+            _ if matches!(place, Place::None) => self.begin_in_place(since),
+            _ => self.begin_aside(place, since),
+        }
+    }
+
+    /// The same for a job that was not queued.
+    #[inline]
+    fn begin_in_place(&self, since: Stamp) -> Started {
+        if self.books.is_none() {
+            away::begin(self.inner);
+        }
+        self.inner.recorder.inlined(self.counts());
+        self.inner.timing.starts(self.times(), false, since)
+    }
+
+    /// The same when somebody waits for the place that was given back.
+    #[cold]
+    fn begin_attended(&self, books: &Books<'_>, since: Stamp) -> Started {
+        if self.inner.admission.attend(books.places) {
+            self.inner.life.changed();
+        }
+        self.inner.timing.starts(Some(books.times), true, since)
+    }
+
+    /// The same over the bound, or on a thread that is not the pool's.
+    #[inline(never)]
+    fn begin_aside(&self, place: Place, since: Stamp) -> Started {
+        if self.books.is_none() {
+            away::begin(self.inner);
+        }
+        if let Place::Overdrawn(keeper) = place {
+            let recorder = &self.inner.recorder;
+            recorder.started_overdrawn(self.counts(), keeper);
+        } else {
+            self.inner.recorder.started_elsewhere();
+            self.inner.admission.release();
+        }
+        self.inner.timing.starts(self.times(), true, since)
+    }
+
+    /// A job has run, which started then. Its handle must not say so before this was called.
+    #[inline]
+    pub(crate) fn end(&self, started: Started, completed: bool) {
+        // In this order: who finds it counted finds it timed.
+        self.inner.timing.ended(self.times(), started);
+        self.inner.recorder.ended(self.counts(), completed);
+        if self.books.is_none() {
+            away::end();
+        }
+    }
+
+    /// A job was dropped un-run.
+    pub(crate) fn dropped(&self, place: Place) {
+        self.inner.recorder.dropped();
+        self.leave(place);
+    }
+
+    /// A job was cancelled by its handle, or with its batch.
+    pub(crate) fn cancelled(&self, place: Place) {
+        self.inner.recorder.cancelled();
+        self.leave(place);
+    }
+
+    /// A job has left the queue un-run.
+    fn leave(&self, place: Place) {
+        match place {
+            Place::Queue => self.inner.admission.release(),
+            Place::None => {}
+            Place::Overdrawn(keeper) => self.inner.recorder.left_overdrawn(keeper),
+        }
+        self.inner.look_if_drained();
+    }
+}

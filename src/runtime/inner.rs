@@ -1,0 +1,332 @@
+//! What the pool's handle and its threads share.
+
+use std::{
+    any::Any,
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use crate::{
+    error::BuildError,
+    metrics::{self, Recorder, Timing},
+    protocol::{
+        admission::{Admission, Refusal},
+        idle::{Duty, Sleep},
+    },
+    runtime::{
+        job::{Entry, Job, Keeper, Overdrawn, Runnable},
+        lifecycle::Life,
+        queue::Queue,
+        rayon_host::{mail::Post, threads::Threads},
+        scaler::Scaler,
+        worker,
+    },
+    sync::{
+        AtomicUsize, fence, process,
+        unwind::{drop_payload, quietly},
+    },
+};
+
+/// The smallest number of shells of cancelled jobs at which the queues are swept.
+const SHELLS: u64 = if cfg!(shuttle) { 1 } else { 256 };
+
+/// How many spare threads a pool has: as many as workers, within these bounds. What a chain of waits
+/// between pools needs beyond them is done as `stuck.rs` tells.
+const SPARES_MIN: usize = if cfg!(shuttle) { 1 } else { 4 };
+const SPARES_MAX: usize = 16;
+
+/// The stack that std gives a thread.
+const STD_STACK: usize = 2 << 20;
+
+/// A hook that is told a thread's index.
+pub(crate) type ThreadHook = Box<dyn Fn(usize) + Send + Sync>;
+/// A hook that is given a panic's payload.
+pub(crate) type PanicHook = Box<dyn Fn(Box<dyn Any + Send>) + Send + Sync>;
+
+/// The options, validated.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) name: String,
+    pub(crate) workers_min: usize,
+    /// Before a resize. It is the width of rayon's pool.
+    pub(crate) workers_max: usize,
+    /// Those that may be in service after one.
+    pub(crate) max_threads: usize,
+    pub(crate) capacity: usize,
+    pub(crate) stack_size: Option<usize>,
+    pub(crate) scaling: Scaling,
+    pub(crate) latency_tracking: bool,
+}
+
+impl Settings {
+    /// How many spare threads the pool may have: those that take the places of blocked workers, and
+    /// those for what a resize brings beyond the width of rayon's pool.
+    pub(crate) fn spare_threads(&self) -> usize {
+        let in_service = self.max_threads - self.workers_max;
+        in_service + self.workers_max.clamp(SPARES_MIN, SPARES_MAX)
+    }
+
+    /// How large the stack of a thread is, where the system does not tell.
+    pub(crate) fn stack_bytes(&self) -> usize {
+        self.stack_size.unwrap_or(STD_STACK)
+    }
+}
+
+/// The options of scaling.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scaling {
+    pub(crate) threshold: f64,
+    pub(crate) cooldown: Duration,
+    pub(crate) idle_timeout: Duration,
+}
+
+/// The user's hooks.
+#[derive(Default)]
+pub(crate) struct Hooks {
+    pub(crate) start: Option<ThreadHook>,
+    pub(crate) exit: Option<ThreadHook>,
+    pub(crate) panic: Option<PanicHook>,
+}
+
+/// Everything that is one pool.
+pub(crate) struct Inner {
+    pub(crate) admission: Admission,
+    pub(crate) queue: Queue,
+    pub(crate) sleep: Sleep,
+    pub(crate) scaler: Scaler,
+    pub(crate) recorder: Recorder,
+    pub(crate) timing: Timing,
+    pub(crate) threads: Threads,
+    pub(crate) life: Life,
+    pub(crate) post: Post,
+    pub(crate) settings: Settings,
+    pub(crate) hooks: Arc<Hooks>,
+    /// How deep in the stack a call is taken from rayon's main loop: see `worker/current.rs`.
+    pub(crate) base_depth: AtomicUsize,
+    /// Places in service that are filled on top of others, on threads that wait inside rayon: see `worker.rs`.
+    pub(crate) hopping: AtomicUsize,
+    /// The number of the process that has its threads.
+    process: usize,
+    me: Weak<Inner>,
+}
+
+impl Inner {
+    /// Builds a pool and starts its first threads.
+    pub(crate) fn start(settings: Settings, hooks: Hooks) -> Result<Arc<Self>, BuildError> {
+        process::watch(metrics::settle_clock);
+        fence::prepare();
+        let latency_tracking = settings.latency_tracking;
+        let inner = Self::new(settings, Arc::new(hooks), latency_tracking);
+        inner.threads.build(&inner, inner.settings.workers_min)?;
+        Ok(inner)
+    }
+
+    /// In a forked child, what takes the place of this pool, which was inherited: one of the same options that has
+    /// ended, and has no thread.
+    pub(crate) fn heir(&self) -> Arc<Self> {
+        let heir = Self::new(self.settings.clone(), Arc::clone(&self.hooks), false);
+        heir.begin_drain();
+        debug_assert!(heir.life.is_stopped());
+        heir
+    }
+
+    /// Whether the pool's threads are another process's: this one is a child of that, and nothing here is to be touched
+    /// that may be locked.
+    #[inline]
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.process != process::number()
+    }
+
+    /// A pool that has no thread yet.
+    fn new(settings: Settings, hooks: Arc<Hooks>, latency_tracking: bool) -> Arc<Self> {
+        let first_spare = settings.workers_max;
+        Arc::new_cyclic(|me| Self {
+            admission: Admission::new(settings.capacity, first_spare),
+            queue: Queue::new(first_spare),
+            sleep: Sleep::new(settings.workers_min, first_spare),
+            scaler: Scaler::new(
+                settings.workers_min..=settings.workers_max,
+                settings.scaling,
+            ),
+            recorder: Recorder::new(first_spare),
+            timing: Timing::new(first_spare, latency_tracking),
+            threads: Threads::new(),
+            life: Life::new(),
+            post: Post::new(first_spare),
+            settings,
+            hooks,
+            base_depth: AtomicUsize::new(0),
+            hopping: AtomicUsize::new(0),
+            process: process::number(),
+            me: Weak::clone(me),
+        })
+    }
+
+    /// How many workers are in service; none after the pool's end.
+    pub(crate) fn workers_in_service(&self) -> usize {
+        if self.life.is_stopped() {
+            0
+        } else {
+            self.sleep.in_service()
+        }
+    }
+
+    /// A counted reference to this pool.
+    pub(crate) fn me(&self) -> Arc<Self> {
+        // Whoever has a reference has it through an `Arc`, so one is alive.
+        self.me.upgrade().unwrap_or_else(|| unreachable!())
+    }
+
+    /// Puts a submitted job into the queue, and wakes a worker for it if one is needed.
+    #[inline]
+    pub(crate) fn enqueue(&self, job: Job) {
+        self.queue.push(job);
+        self.pushed(self.sleep.after_push());
+    }
+
+    /// Puts a submitted job over the bound into the deque of the thread that keeps it, or where all find it.
+    pub(crate) fn enqueue_overdrawn<R: Runnable + 'static>(&self, keeper: Keeper, job: R) {
+        let job = Job::new(Overdrawn::<_, false> { keeper, job });
+        let current = match keeper {
+            Keeper::Thread(_) => worker::current_of(self),
+            Keeper::Nobody => None,
+        };
+        match current.and_then(worker::Current::local) {
+            Some(local) => local.keep(job),
+            None => self.queue.push(job),
+        }
+        self.pushed(self.sleep.after_push());
+    }
+
+    /// Counts a job that is to be queued over the bound. Refused if no worker is left to run it, or, if the pool has to be
+    /// `open`, if it is closed.
+    pub(crate) fn overdraw(&self, open: bool, keeper: Keeper) -> Result<Entry, Refusal> {
+        let count = || self.recorder.overdraws(keeper);
+        self.admission.overdraw(open, count)?;
+        Ok(Entry::Overdrawn(keeper))
+    }
+
+    /// Puts a job without a place where those find it who have nothing to do, for one who is about to do
+    /// something else.
+    pub(crate) fn offer<J: Runnable + 'static>(&self, job: J) {
+        let duty = match worker::current_of(self) {
+            Some(current)
+                if current.frame().is_null() && current.has_deques() && !current.is_joining() =>
+            {
+                // SAFETY: it borrows nothing.
+                unsafe { current.deques().push_structured(job) };
+                current.offer()
+            }
+            _ => {
+                self.queue.push_structured(Job::new(job));
+                self.sleep.after_push()
+            }
+        };
+        self.fulfil(duty);
+    }
+
+    /// To be called after the push of a job that holds a place.
+    #[inline]
+    pub(crate) fn pushed(&self, duty: Duty) {
+        self.sleep.doubt_searchers(duty);
+        self.fulfil(duty);
+        self.place_taken();
+    }
+
+    /// To be called when a place was taken for work that a job in the queue will come to.
+    #[inline]
+    pub(crate) fn place_taken(&self) {
+        if self.scaler.is_due(self) {
+            self.scaler.look(self);
+        }
+        if self.scaler.is_unwatched() && self.sleep.all_run() {
+            self.scaler.watch(self);
+        }
+    }
+
+    /// To be called by a worker that was idle and is not any more: if it was the last, and jobs wait, the keeper
+    /// watches them.
+    pub(crate) fn is_busy_again(&self) {
+        if !self.scaler.is_unwatched() || !self.sleep.all_run() {
+            return;
+        }
+        let mut jobs_wait = false;
+        // Its fence pairs with those of a push, which may have found the caller searching.
+        let duty = self.sleep.look_again(|| {
+            jobs_wait = !self.queue.is_empty();
+            jobs_wait
+        });
+        self.fulfil(duty);
+        if jobs_wait {
+            self.scaler.watch(self);
+        }
+    }
+
+    /// How many jobs have started, or were given up.
+    pub(crate) fn started(&self) -> u64 {
+        self.admission.given_back()
+    }
+
+    /// Looks at the queues once more, after a call was taken back that kept others from being sent, or by one
+    /// who has fallen asleep.
+    pub(crate) fn look_again(&self) {
+        let duty = self.sleep.look_again(|| !self.queue.is_empty());
+        self.fulfil(duty);
+    }
+
+    /// Does what the sleep protocol left to the one who pushed a job.
+    #[inline]
+    pub(crate) fn fulfil(&self, duty: Duty) {
+        match duty {
+            Duty::None | Duty::Woken => {}
+            Duty::Call => {
+                self.scaler.was_called();
+                self.threads.call(&self.me());
+            }
+            Duty::Discard => {
+                self.discard_submitted();
+                let duty = self.sleep.rouse();
+                self.fulfil(duty);
+            }
+        }
+    }
+
+    /// To be called when a worker runs dry, when a job has ended outside of a worker's loop, and
+    /// when a place was given back: it may be what a shutdown waits for.
+    pub(crate) fn look_if_drained(&self) {
+        if self.life.is_drain_awaited() {
+            self.stop_if_drained();
+        }
+    }
+
+    /// A job was taken back from the queue, where its shell remains.
+    pub(crate) fn shell_left(&self) {
+        let bound = self.admission.capacity().max(SHELLS);
+        if self
+            .queue
+            .shell_left(i64::try_from(bound).unwrap_or(i64::MAX))
+        {
+            self.queue.sweep();
+            let duty = self.sleep.after_push();
+            self.fulfil(duty);
+        }
+    }
+
+    /// A panic that nobody waits for: of a detached job, of `rayon::spawn` in a job, or of a hook.
+    #[cold]
+    pub(crate) fn handle_panic(&self, payload: Box<dyn Any + Send>) {
+        match &self.hooks.panic {
+            Some(handler) => quietly(|| handler(payload)),
+            None => drop_payload(payload),
+        }
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner")
+            .field("name", &self.settings.name)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,385 @@
+//! The erased closure: what lies in the queues.
+//!
+//! A job is seven words: a table of functions, and room for a closure of up to four words, its
+//! scope, and the moment at which it was admitted. A larger one is boxed, and one that is aligned to more than a word,
+//! as by a captured `u128` or SIMD value. Whatever runs through here may panic: nothing unwinds out of it.
+
+use std::{
+    mem::{self, MaybeUninit},
+    panic::{AssertUnwindSafe, catch_unwind},
+    ptr,
+};
+
+pub(crate) use crate::protocol::admission::Keeper;
+use crate::{metrics::Stamp, runtime::context::Site, sync::unwind::quietly};
+
+/// What a job holds of the queue's bound until it starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A place, which is given back when the job starts, is cancelled or is dropped.
+    Queue,
+    /// Nothing: it was not queued.
+    None,
+    /// Nothing, although it was queued: over the bound.
+    Overdrawn(Keeper),
+}
+
+/// How a job gets in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// It has a place in the queue.
+    Queued,
+    /// It has none, and runs at once on the thread that brought it.
+    InPlace,
+    /// It has none, and is queued over the bound. It is counted already.
+    Overdrawn(Keeper),
+}
+
+impl Entry {
+    pub(crate) fn place(self) -> Place {
+        match self {
+            Self::Queued => Place::Queue,
+            Self::InPlace => Place::None,
+            Self::Overdrawn(keeper) => Place::Overdrawn(keeper),
+        }
+    }
+}
+
+/// What can lie in a queue.
+pub(crate) trait Runnable: Send {
+    /// Whether it is a half of a join, whose other half runs on the thread that has pushed it until it is taken back, or has
+    /// ended elsewhere.
+    const IS_HALF: bool = false;
+
+    /// Runs it.
+    fn run(self, site: &Site<'_>, place: Place);
+
+    /// Drops it un-run, because the pool is being emptied; a job that somebody waits for in its own
+    /// stack frame is run even so.
+    fn discard(self, site: &Site<'_>, place: Place);
+
+    /// The frame that waits for it, if it may be stolen together with others of the same one: a thief
+    /// that has taken it may run those others first. Null if not.
+    fn frame(&self) -> *const () {
+        ptr::null()
+    }
+
+    /// Whether a frame on the stack of this thread waits for it, if it lies in that thread's deque.
+    fn is_of_seat(&self, _: usize) -> bool {
+        false
+    }
+
+    /// Whether it was taken back meanwhile, so that only its shell is left.
+    fn is_shell(&self) -> bool {
+        false
+    }
+
+    /// Whether `discard` would run it.
+    fn is_kept(&self) -> bool {
+        false
+    }
+}
+
+type Words = MaybeUninit<[usize; 6]>;
+
+struct Table {
+    is_half: bool,
+    /// # Safety
+    /// The words hold an initialized value of the table's type, which is moved out before anything else.
+    run: unsafe fn(*mut Words, &Site<'_>, Place),
+    /// # Safety
+    /// As for `run`.
+    discard: unsafe fn(*mut Words, &Site<'_>, Place),
+    /// # Safety
+    /// As for `run`.
+    drop: unsafe fn(*mut Words),
+    /// # Safety
+    /// The words hold an initialized value of the table's type.
+    is_shell: unsafe fn(*const Words) -> bool,
+    /// # Safety
+    /// As for `is_shell`.
+    is_kept: unsafe fn(*const Words) -> bool,
+    /// # Safety
+    /// As for `is_shell`.
+    frame: unsafe fn(*const Words) -> *const (),
+    /// # Safety
+    /// As for `is_shell`.
+    is_of_seat: unsafe fn(*const Words, usize) -> bool,
+}
+
+/// A closure without its type.
+pub(crate) struct Job {
+    table: &'static Table,
+    words: Words,
+}
+
+// SAFETY: the value in the words is `Runnable`, which is `Send`.
+unsafe impl Send for Job {}
+
+const fn fits<R>() -> bool {
+    mem::size_of::<R>() <= mem::size_of::<Words>()
+        && mem::align_of::<R>() <= mem::align_of::<Words>()
+}
+
+/// The functions for a value that lies in the words itself.
+trait InWords: Runnable + Sized {
+    const TABLE: Table = Table {
+        is_half: Self::IS_HALF,
+        run: |words, site, place| {
+            // SAFETY: the words hold a Self, which nobody else will touch again.
+            let runnable = unsafe { words.cast::<Self>().read() };
+            runnable.run(site, place);
+        },
+        discard: |words, site, place| {
+            // SAFETY: as in `run`.
+            let runnable = unsafe { words.cast::<Self>().read() };
+            runnable.discard(site, place);
+        },
+        drop: |words| {
+            // SAFETY: as in `run`.
+            let runnable = unsafe { words.cast::<Self>().read() };
+            quietly(move || drop(runnable));
+        },
+        is_shell: |words| {
+            // SAFETY: the words hold a Self.
+            let runnable = unsafe { &*words.cast::<Self>() };
+            runnable.is_shell()
+        },
+        is_kept: |words| {
+            // SAFETY: the words hold a Self.
+            let runnable = unsafe { &*words.cast::<Self>() };
+            runnable.is_kept()
+        },
+        frame: |words| {
+            // SAFETY: the words hold a Self.
+            let runnable = unsafe { &*words.cast::<Self>() };
+            runnable.frame()
+        },
+        is_of_seat: |words, seat| {
+            // SAFETY: the words hold a Self.
+            let runnable = unsafe { &*words.cast::<Self>() };
+            runnable.is_of_seat(seat)
+        },
+    };
+}
+
+impl<R: Runnable> InWords for R {}
+
+/// A value that is too large for the words.
+impl<R: Runnable> Runnable for Box<R> {
+    const IS_HALF: bool = R::IS_HALF;
+
+    fn run(self, site: &Site<'_>, place: Place) {
+        (*self).run(site, place);
+    }
+
+    fn discard(self, site: &Site<'_>, place: Place) {
+        (*self).discard(site, place);
+    }
+
+    fn is_shell(&self) -> bool {
+        (**self).is_shell()
+    }
+
+    fn is_kept(&self) -> bool {
+        (**self).is_kept()
+    }
+
+    fn frame(&self) -> *const () {
+        (**self).frame()
+    }
+
+    fn is_of_seat(&self, seat: usize) -> bool {
+        (**self).is_of_seat(seat)
+    }
+}
+
+impl Job {
+    #[inline]
+    pub(crate) fn new<R: Runnable + 'static>(runnable: R) -> Self {
+        // SAFETY: it borrows nothing.
+        unsafe { Self::borrowing(runnable) }
+    }
+
+    /// A job that borrows from somebody's stack frame.
+    ///
+    /// # Safety
+    /// What it borrows has to outlive the job: the caller sees to it that the job is run, discarded
+    /// or dropped before.
+    #[inline]
+    pub(crate) unsafe fn borrowing<R: Runnable>(runnable: R) -> Self {
+        let mut job = MaybeUninit::uninit();
+        // SAFETY: the place is a job's; the rest is passed on to the caller.
+        unsafe { Self::write(job.as_mut_ptr(), runnable) };
+        // SAFETY: it was just written.
+        unsafe { job.assume_init() }
+    }
+
+    /// Makes a job as [`Job::borrowing`] does, at once in the place where it is to lie.
+    ///
+    /// # Safety
+    /// 1. The place is valid for writes of a job.
+    /// 2. What it borrows has to outlive the job.
+    #[inline]
+    pub(crate) unsafe fn write<R: Runnable>(place: *mut Self, runnable: R) {
+        if const { fits::<R>() } {
+            // SAFETY: passed on to the caller; it fits.
+            unsafe { Self::write_inline(place, runnable) };
+        } else {
+            // SAFETY: passed on to the caller; a box fits.
+            unsafe { Self::write_inline(place, Box::new(runnable)) };
+        }
+    }
+
+    /// # Safety
+    /// As for `write`, and the value fits into the words.
+    #[inline]
+    unsafe fn write_inline<R: Runnable>(place: *mut Self, runnable: R) {
+        debug_assert!(const { fits::<R>() });
+        // SAFETY: the place is valid for writes.
+        unsafe { (&raw mut (*place).table).write(&<R as InWords>::TABLE) };
+        // SAFETY: as above, and an R fits into the words, in size and alignment.
+        unsafe { (&raw mut (*place).words).cast::<R>().write(runnable) };
+    }
+
+    /// Whether a frame on the stack of this thread waits for it, in whose deque it lies.
+    pub(crate) fn is_of_seat(&self, seat: usize) -> bool {
+        // SAFETY: as in `is_shell`.
+        unsafe { (self.table.is_of_seat)(&self.words, seat) }
+    }
+
+    #[inline]
+    pub(crate) fn run(self, site: &Site<'_>, place: Place) {
+        let mut job = mem::ManuallyDrop::new(self);
+        // SAFETY: the table belongs to the value in the words, which was not moved out yet; `job`
+        // is not dropped.
+        unsafe { (job.table.run)(&mut job.words, site, place) };
+    }
+
+    /// Runs the job where it lies. Its closure is moved out first.
+    ///
+    /// # Safety
+    /// The place holds a job, which is not used again.
+    #[inline]
+    pub(crate) unsafe fn run_in_place(job: *mut Self, site: &Site<'_>, place: Place) {
+        // SAFETY: passed on to the caller; the table belongs to the value in the words.
+        unsafe { ((*job).table.run)(&raw mut (*job).words, site, place) };
+    }
+
+    pub(crate) fn discard(self, site: &Site<'_>, place: Place) {
+        let mut job = mem::ManuallyDrop::new(self);
+        // SAFETY: as in `run`.
+        unsafe { (job.table.discard)(&mut job.words, site, place) };
+    }
+
+    pub(crate) fn is_shell(&self) -> bool {
+        // SAFETY: the table belongs to the value in the words, which was not moved out.
+        unsafe { (self.table.is_shell)(&self.words) }
+    }
+
+    /// Whether a submitted job is to be run even when the pool is emptied.
+    pub(crate) fn is_kept(&self) -> bool {
+        // SAFETY: as in `is_shell`.
+        unsafe { (self.table.is_kept)(&self.words) }
+    }
+
+    /// Whether the job that lies there, or lay there until it was taken, is a half of a join.
+    ///
+    /// # Safety
+    /// A job was written there, and nothing else since.
+    #[inline]
+    pub(crate) unsafe fn is_half(job: *const Self) -> bool {
+        // SAFETY: passed on to the caller; the table is there for good.
+        unsafe { (*job).table.is_half }
+    }
+
+    /// Whether both are jobs of one frame, of which a thief may take many at once.
+    pub(crate) fn is_of_frame_of(&self, other: &Self) -> bool {
+        let frame = self.frame();
+        !frame.is_null() && ptr::eq(frame, other.frame())
+    }
+
+    /// The frame that waits for it, if it is a scope's.
+    pub(crate) fn frame(&self) -> *const () {
+        // SAFETY: as in `is_shell`.
+        unsafe { (self.table.frame)(&self.words) }
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        // SAFETY: the table belongs to the value in the words; whoever moves it out forgets the job.
+        unsafe { (self.table.drop)(&mut self.words) };
+    }
+}
+
+/// A closure without a handle.
+pub(crate) struct Detached<F> {
+    /// Since when it has its place.
+    pub(crate) since: Stamp,
+    pub(crate) f: F,
+}
+
+impl<F: FnOnce() + Send> Runnable for Detached<F> {
+    #[inline]
+    fn run(self, site: &Site<'_>, place: Place) {
+        let started = site.begin(place, self.since);
+        let outcome = catch_unwind(AssertUnwindSafe(self.f));
+        site.end(started, outcome.is_ok());
+        if let Err(payload) = outcome {
+            site.inner.handle_panic(payload);
+        }
+    }
+
+    fn discard(self, site: &Site<'_>, place: Place) {
+        // In this order: the drop may be the end of the pool, which must not wait for this job then.
+        site.dropped(place);
+        quietly(move || drop(self));
+    }
+}
+
+/// A job that was queued over the bound, for which it has no place.
+pub(crate) struct Overdrawn<R, const STRUCTURED: bool> {
+    pub(crate) keeper: Keeper,
+    pub(crate) job: R,
+}
+
+impl<R: Runnable, const STRUCTURED: bool> Overdrawn<R, STRUCTURED> {
+    /// The job, which has come out of the queue.
+    fn take(self, site: &Site<'_>) -> (R, Place) {
+        if STRUCTURED {
+            site.inner.queue.count_overdrawn(-1);
+        }
+        (self.job, Place::Overdrawn(self.keeper))
+    }
+}
+
+impl<R: Runnable, const STRUCTURED: bool> Runnable for Overdrawn<R, STRUCTURED> {
+    const IS_HALF: bool = R::IS_HALF;
+
+    fn run(self, site: &Site<'_>, _: Place) {
+        let (job, place) = self.take(site);
+        job.run(site, place);
+    }
+
+    fn discard(self, site: &Site<'_>, _: Place) {
+        let (job, place) = self.take(site);
+        job.discard(site, place);
+    }
+
+    fn frame(&self) -> *const () {
+        self.job.frame()
+    }
+
+    fn is_of_seat(&self, seat: usize) -> bool {
+        self.job.is_of_seat(seat)
+    }
+
+    fn is_shell(&self) -> bool {
+        self.job.is_shell()
+    }
+
+    fn is_kept(&self) -> bool {
+        self.job.is_kept()
+    }
+}

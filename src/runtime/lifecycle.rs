@@ -1,0 +1,249 @@
+//! The end of a pool, in all its forms.
+//!
+//! 1. The door is closed: nobody takes a place any more, and who waited for one is told.
+//! 2. The pool *drains*: workers run what is queued. A thread that took its place before the door
+//!    was closed may still push its job; the pool is not drained before that job has ended. (What a
+//!    `Permit` or a task holds is not waited for: see `admission`.)
+//! 3. If there is no time for that, the pool *discards*: workers, those who still push, and the one
+//!    who shuts down drop what has not started.
+//! 4. Who sees the last job end *stops* the pool: workers leave their loops, rayon ends its threads.
+//! 5. Threads are joined, and the report is made, once, for all who ask. What is left in the queues are shells; they
+//!    are dropped.
+//!
+//! **Who sees the last job end.** A worker when it runs dry, or who drains: see `drain.rs`. A job that
+//! ends elsewhere (inline in a thread that is with rayon, or outside of the pool, or cancelled) is
+//! followed by the same look.
+//!
+//! **Discarding.** The flag is set, then the queues are emptied by the one who set it. Who pushes
+//! later sees the flag after its fence and empties them itself; a worker looks at the flag before
+//! it starts a job. A job that a worker had in its hands meanwhile either starts, which gives back
+//! its place and is told (the admission is *watched*), or is dropped. So when no place is taken by
+//! a job any more, what has started runs, and nothing else ever will.
+
+use std::time::Duration;
+
+use crate::{
+    error::{ShutdownError, ShutdownReport},
+    protocol::drain::Drain,
+    runtime::{context::Site, inner::Inner, job::Place, worker, worker::away},
+    sync::{Condvar, Instant, Mutex, MutexGuard, lock, wait_timeout},
+};
+
+/// How far a pool has come.
+pub(crate) struct Life {
+    drain: Drain,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Threads that have nothing left to do but to end.
+    exited: usize,
+    joining: bool,
+    report: Option<ShutdownReport>,
+}
+
+impl Life {
+    pub(crate) fn new() -> Self {
+        Self {
+            drain: Drain::new(),
+            state: Mutex::new(State::default()),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// To be asked after each end that may have been the last: see [`Drain::is_awaited`].
+    pub(crate) fn is_drain_awaited(&self) -> bool {
+        self.drain.is_awaited()
+    }
+
+    #[inline]
+    pub(crate) fn is_discarding(&self) -> bool {
+        self.drain.is_discarding()
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.drain.is_stopped()
+    }
+
+    /// Something happened that a shutdown may be waiting for.
+    pub(crate) fn changed(&self) {
+        // Through the lock, so that nobody is between its look and its wait.
+        drop(lock(&self.state));
+        self.changed.notify_all();
+    }
+
+    /// A thread of the pool ends.
+    pub(crate) fn thread_exited(&self) {
+        lock(&self.state).exited += 1;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn threads_exited(&self) -> usize {
+        lock(&self.state).exited
+    }
+
+    fn wait<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        deadline: Option<Instant>,
+    ) -> MutexGuard<'a, State> {
+        match deadline {
+            None => self
+                .changed
+                .wait(state)
+                .unwrap_or_else(|poisoned| poisoned.into_inner()),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                wait_timeout(&self.changed, &self.state, state, left)
+            }
+        }
+    }
+}
+
+/// How long a shutdown whose time is up waits for news of the jobs that are on their way out of the
+/// queue, before it looks by itself.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// How long a shutdown lets queued jobs start.
+#[derive(Clone, Copy)]
+pub(crate) enum Grace {
+    Unlimited,
+    Until(Instant),
+    None,
+}
+
+impl Inner {
+    /// Steps 1 and 2, without waiting.
+    pub(crate) fn begin_drain(&self) {
+        self.life.drain.begin(&self.admission);
+        self.stop_if_drained();
+    }
+
+    /// Step 4, if it is time.
+    pub(crate) fn stop_if_drained(&self) {
+        let counts = || {
+            let sums = self.recorder.sums();
+            // Those come with items that have places, and bring none: so none is new if all had ended above.
+            (sums.unplaced() + self.queue.placeless(), sums.ended())
+        };
+        let drain = &self.life.drain;
+        if drain.try_stop(&self.admission, &self.sleep, counts) {
+            self.threads.stop(self);
+            self.life.changed();
+        } else if drain.is_discarding() {
+            self.life.changed();
+        }
+    }
+
+    /// Step 3: nothing starts any more.
+    fn begin_discard(&self) {
+        self.life.drain.begin_discarding();
+        self.admission.watch();
+        self.sleep.begin_discarding();
+        self.discard_submitted();
+    }
+
+    /// Drops what waits in the queues. What is to be run even so is left to the workers: the caller, who
+    /// may be anybody, has a deadline, or holds what the job wants.
+    #[cold]
+    pub(crate) fn discard_submitted(&self) {
+        let site = Site::here(self);
+        let mut is_left = false;
+        while let Some(job) = self.queue.take_submitted() {
+            if job.is_kept() {
+                self.queue.push_structured(job);
+                is_left = true;
+            } else {
+                job.discard(&site, Place::Queue);
+            }
+        }
+        if is_left {
+            let duty = self.sleep.after_push();
+            self.fulfil(duty);
+        }
+    }
+
+    /// All steps, as far as there is time.
+    pub(crate) fn shut_down(&self, grace: Grace) -> Result<ShutdownReport, ShutdownError> {
+        if worker::is_home(self) || away::is_in_job_of(self) {
+            return Err(ShutdownError::InsideJob);
+        }
+        self.begin_drain();
+        let deadline = match grace {
+            Grace::Unlimited => None,
+            Grace::Until(deadline) => Some(deadline),
+            Grace::None => {
+                self.begin_discard();
+                None
+            }
+        };
+        // The caller may be another pool's worker, whose place another thread fills meanwhile: it may be what a job of ours
+        // waits for.
+        match worker::blocking(|| self.await_end(deadline)) {
+            Some(report) => Ok(report),
+            None => Err(self.cut_short()),
+        }
+    }
+
+    /// What has become of the jobs, when all threads have ended; or none, if that takes too long.
+    fn await_end(&self, deadline: Option<Instant>) -> Option<ShutdownReport> {
+        let mut state = lock(&self.life.state);
+        loop {
+            if let Some(report) = state.report {
+                return Some(report);
+            }
+            let ended = self.life.is_stopped() && state.exited == self.threads.started().all;
+            if ended && !state.joining {
+                state.joining = true;
+                drop(state);
+                self.threads.join();
+                let report = self.report();
+                lock(&self.life.state).report = Some(report);
+                self.life.changed.notify_all();
+                // The shells that no worker has come to: those of batches hold the user's closure. Not before
+                // the report, since what is dropped with it may ask for that too.
+                self.discard_submitted();
+                return Some(report);
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return None;
+            }
+            state = self.life.wait(state, deadline);
+        }
+    }
+
+    /// The time is up: drops what has not started, and says what runs.
+    fn cut_short(&self) -> ShutdownError {
+        self.begin_discard();
+        let mut state = lock(&self.life.state);
+        // Structured jobs and items of batches stay in the queue: somebody waits for them. One that moves from one deque to
+        // another meanwhile is not seen, and tells nobody; so this looks again by itself, too.
+        while self.admission.queued() > self.queue.structured() + self.recorder.batched()
+            || self.recorder.overdrawn_now() > self.queue.overdrawn()
+        {
+            state = self
+                .life
+                .wait(state, Instant::now().checked_add(LOOK_AGAIN));
+        }
+        drop(state);
+        let report = self.report();
+        let unplaced = self.recorder.sums().unplaced();
+        ShutdownError::TimedOut {
+            report,
+            running: self.admission.outstanding(unplaced, report.total()),
+        }
+    }
+
+    /// What has become of the jobs up to now.
+    pub(crate) fn report(&self) -> ShutdownReport {
+        let sums = self.recorder.sums();
+        ShutdownReport {
+            completed: sums.completed,
+            panicked: sums.panicked,
+            cancelled: sums.cancelled,
+            dropped: sums.dropped,
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! One pool, alive: its jobs, its queues, its threads, and their waits.
+
+#![cfg(not(loom))]
+
+pub(crate) mod context;
+pub(crate) mod inner;
+pub(crate) mod job;
+pub(crate) mod lifecycle;
+pub(crate) mod queue;
+pub(crate) mod rayon_host;
+pub(crate) mod resident;
+pub(crate) mod scaler;
+pub(crate) mod span;
+pub(crate) mod turn;
+pub(crate) mod wait;
+pub(crate) mod worker;

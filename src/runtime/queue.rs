@@ -1,0 +1,709 @@
+//! Where jobs wait: injectors for all, and deques for each thread of the pool.
+//!
+//! Submitted and structured jobs (those of a scope, halves of a join, installed closures) are kept
+//! apart. A thread that waits for structured jobs takes them from the near end of its own structured
+//! deque, down to a *mark*, and must not come across anything else there: see `deque.rs`. Submitted
+//! ones are first in, first out: all go into the injector, and from there, in batches while they are short,
+//! into the deque of the worker that will run them. Behind its batch lie the jobs that the worker has kept
+//! over the bound (see `inline.rs`). Which of the queues is next decides `turn.rs`.
+//!
+//! The queue is unbounded by itself. What bounds it is the admission in front of it, and for the
+//! shells of cancelled jobs, [`Queue::sweep`].
+
+mod pace;
+
+use std::{cell::Cell, collections::VecDeque, iter, ptr, sync::OnceLock};
+
+use crossbeam_utils::CachePadded;
+
+use crate::{
+    protocol::deque::{self, Owner, Theft, Thief},
+    runtime::{
+        context::Site,
+        job::{Job, Place, Runnable},
+        queue::pace::Pace,
+        turn::Turn,
+    },
+    sync::{
+        AtomicI64, AtomicUsize, Mutex, Ordering,
+        crossbeam_deque::{Injector, Steal, Stealer, Worker},
+        lock,
+        slots::Slots,
+        try_lock,
+    },
+};
+
+/// What all threads share of the queue.
+pub(crate) struct Queue {
+    submitted: Injector<Job>,
+    structured: Injector<Job>,
+    /// Structured jobs that could not be pushed on the deque of the thread that waits for them.
+    strays: Mutex<VecDeque<Stray>>,
+    stray_count: CachePadded<AtomicUsize>,
+    /// Of a thread that has entered, they are there.
+    stealers: Slots<OnceLock<Stealers>>,
+    /// Jobs in the queues that were taken back: only their shells are left. A shell may come out of
+    /// the queue before the one who left it has counted it.
+    shells: CachePadded<AtomicI64>,
+    /// Jobs in the queues that work on batches and have no place: the items of the batches have.
+    placeless: CachePadded<AtomicI64>,
+    /// Structured jobs in the queues that were kept over the bound.
+    overdrawn: CachePadded<AtomicI64>,
+    sweeping: Mutex<()>,
+}
+
+/// A structured job in the list of strays.
+struct Stray {
+    /// The address of the frame that waits for it, not to be followed.
+    frame: *const (),
+    /// The frame's count of its strays, if it has one. The frame is there as long as the job is.
+    count: *const AtomicUsize,
+    job: Job,
+}
+
+// SAFETY: the count is Sync, and a job is Send.
+unsafe impl Send for Stray {}
+
+/// The far ends of one thread's deques.
+struct Stealers {
+    submitted: Stealer<Job>,
+    structured: Thief<Job>,
+}
+
+/// What one thread owns of it.
+pub(crate) struct Local {
+    /// First in, first out.
+    submitted: Worker<Job>,
+    /// Last in, first out.
+    structured: Owner<Job>,
+    /// How many of the submitted jobs came from the injector in one batch, at most: they lie in front.
+    batch: Cell<usize>,
+    pace: Pace,
+    pub(crate) turn: Turn,
+    random: Cell<u32>,
+}
+
+/// A job, and how it came.
+pub(crate) struct Found {
+    pub(crate) job: Job,
+    /// From another thread.
+    pub(crate) stolen: bool,
+    /// It took a heavy fence, and its owner does not say that it is brief.
+    pub(crate) is_dear: bool,
+}
+
+/// Which structured jobs of others a search leaves to them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spared {
+    None,
+    /// Those that are said to be brief.
+    Brief,
+    All,
+}
+
+impl Queue {
+    /// For a pool whose threads below this index are not spare.
+    pub(crate) fn new(first_spare: usize) -> Self {
+        Self {
+            submitted: Injector::new(),
+            structured: Injector::new(),
+            stealers: Slots::new(first_spare),
+            strays: Mutex::new(VecDeque::new()),
+            stray_count: CachePadded::new(AtomicUsize::new(0)),
+            shells: CachePadded::new(AtomicI64::new(0)),
+            placeless: CachePadded::new(AtomicI64::new(0)),
+            overdrawn: CachePadded::new(AtomicI64::new(0)),
+            sweeping: Mutex::new(()),
+        }
+    }
+
+    /// The deques of the thread of this index, which has none yet.
+    pub(crate) fn enroll(&self, index: usize) -> Local {
+        let submitted = Worker::new_fifo();
+        let (structured, thief) = deque::new();
+        let stealers = Stealers {
+            submitted: submitted.stealer(),
+            structured: thief,
+        };
+        let is_new = self.stealers[index].set(stealers).is_ok();
+        debug_assert!(is_new, "an index is one thread's for its life");
+        self.stealers.enter(index);
+        Local {
+            submitted,
+            structured,
+            batch: Cell::new(0),
+            pace: Pace::default(),
+            turn: Turn::new(),
+            random: Cell::new(0x9e37_79b9 ^ (index as u32 + 1)),
+        }
+    }
+
+    /// The far ends of the deques of each thread that has some.
+    fn stealers(&self) -> impl Iterator<Item = &Stealers> {
+        self.stealers.iter().filter_map(OnceLock::get)
+    }
+
+    /// A submitted job, for all threads to take.
+    #[inline]
+    pub(crate) fn push(&self, job: Job) {
+        self.submitted.push(job);
+    }
+
+    /// A structured job, or a kept one while the pool is emptied, for all threads to take.
+    pub(crate) fn push_structured(&self, job: Job) {
+        self.structured.push(job);
+    }
+
+    /// A structured job that its frame's thread, or any worker that waits for nothing, may take. `count`
+    /// is the frame's own of its strays.
+    pub(crate) fn push_stray<F>(&self, frame: &F, count: Option<&AtomicUsize>, job: Job) {
+        let mut strays = lock(&self.strays);
+        strays.push_back(Stray {
+            frame: ptr::from_ref(frame).cast(),
+            count: count.map_or(ptr::null(), ptr::from_ref),
+            job,
+        });
+        if let Some(count) = count {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        self.stray_count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A stray of this frame.
+    pub(crate) fn take_stray_of<F>(&self, frame: &F) -> Option<Job> {
+        let frame = ptr::from_ref(frame).cast::<()>();
+        let mut strays = lock(&self.strays);
+        let at = strays.iter().position(|stray| stray.frame == frame)?;
+        self.take_stray_at(&mut strays, at)
+    }
+
+    /// The oldest stray.
+    fn take_stray(&self) -> Option<Job> {
+        if self.stray_count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.take_stray_at(&mut lock(&self.strays), 0)
+    }
+
+    fn take_stray_at(&self, strays: &mut VecDeque<Stray>, at: usize) -> Option<Job> {
+        let stray = strays.remove(at)?;
+        // SAFETY: the frame waits for the job, which has not run.
+        if let Some(count) = unsafe { stray.count.as_ref() } {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.stray_count.fetch_sub(1, Ordering::Relaxed);
+        Some(stray.job)
+    }
+
+    /// A structured job that was left for all.
+    pub(crate) fn take_structured(&self, local: &Local) -> Option<Job> {
+        if self.structured.is_empty() {
+            return None;
+        }
+        local.serve_nobody();
+        insist(|| self.structured.steal())
+    }
+
+    /// The oldest stray, for a worker that waits for nothing.
+    pub(crate) fn take_stray_for(&self, local: &Local) -> Option<Job> {
+        self.take_stray().inspect(|_| local.serve_nobody())
+    }
+
+    /// The next of the batch that the worker has taken from the injector.
+    pub(crate) fn take_of_batch(&self, local: &Local) -> Option<Job> {
+        if local.batch.get() == 0 {
+            return None;
+        }
+        local.pop_submitted()
+    }
+
+    /// A submitted job from the injector; with `takes_batch`, maybe with others for the own deque. To be called when
+    /// nothing is left of the batch before.
+    pub(crate) fn take_submitted_for(&self, local: &Local, takes_batch: bool) -> Option<Job> {
+        if self.submitted.is_empty() {
+            return None;
+        }
+        local.serve_nobody();
+        if !takes_batch {
+            return insist(|| self.submitted.steal());
+        }
+        let job = insist(|| self.submitted.steal_batch_and_pop(&local.submitted))?;
+        // What the worker has kept so far lies in front of the batch, and counts as part of it.
+        let batch = local.submitted.len();
+        local.batch.set(batch);
+        local.pace.found(1 + batch);
+        Some(job)
+    }
+
+    /// A job that was left for all, and maybe a batch of others for the own deque. Waits until it is time to look.
+    fn take_injected(&self, local: &Local) -> Option<Job> {
+        local.pace.keep();
+        self.take_structured(local)
+            .or_else(|| self.take_stray_for(local))
+            .or_else(|| self.take_submitted_for(local, true))
+    }
+
+    /// Looks everywhere, for a thread whose own deques are empty and which waits for nothing.
+    pub(crate) fn search(&self, local: &Local, own: usize, spared: Spared) -> Option<Found> {
+        if let Some(job) = self.take_injected(local) {
+            return Some(Found {
+                job,
+                stolen: false,
+                is_dear: false,
+            });
+        }
+        let start = random_below(local, self.stealers.len());
+        let victims = self.stealers.indexed_from(start);
+        let victims = victims
+            .filter(|&(victim, _)| victim != own)
+            .filter_map(|(_, stealers)| stealers.get());
+        for victim in victims {
+            // Where another thief is busy, the search goes on elsewhere. What that one leaves is seen
+            // by whoever stops searching.
+            let structured = &victim.structured;
+            let is_brief = structured.is_brief();
+            let is_spared = match spared {
+                Spared::None => false,
+                Spared::Brief => is_brief,
+                Spared::All => true,
+            };
+            let theft = if is_spared {
+                Theft::Empty
+            } else {
+                structured.steal_batch(&local.structured, Job::is_of_frame_of)
+            };
+            let (job, is_dear) = match theft {
+                Theft::Success(job) => {
+                    local.structured.set_purpose(job.frame());
+                    (Some(job), !is_brief)
+                }
+                Theft::Empty | Theft::Unwanted | Theft::Busy => (
+                    insist(|| victim.submitted.steal_batch_and_pop(&local.submitted)),
+                    false,
+                ),
+            };
+            if let Some(job) = job {
+                return Some(Found {
+                    job,
+                    stolen: true,
+                    is_dear,
+                });
+            }
+        }
+        None
+    }
+
+    /// Takes a job out of the deque of a thread that serves this scope, for the one that waits in it: the oldest, if it
+    /// is the scope's own, or is waited for on that thread. Others of the scope come into the caller's own deque.
+    pub(crate) fn take_back(&self, local: &Local, scope: *const ()) -> Theft<Job> {
+        for (index, thread) in self.stealers.indexed() {
+            let Some(Stealers {
+                structured: victim, ..
+            }) = thread.get()
+            else {
+                continue;
+            };
+            if !victim.serves(scope) {
+                continue;
+            }
+            let is_of_scope = |job: &Job| ptr::eq(job.frame(), scope);
+            // It may serve something else by now, and have pushed this job for that.
+            let is_wanted =
+                |job: &Job| victim.serves(scope) && (is_of_scope(job) || job.is_of_seat(index));
+            let alike = |one: &Job, other: &Job| is_of_scope(one) && is_of_scope(other);
+            match victim.steal_batch_if(&local.structured, is_wanted, alike) {
+                Theft::Empty | Theft::Busy => {}
+                theft => return theft,
+            }
+        }
+        Theft::Empty
+    }
+
+    /// Takes the oldest structured job of a thread, if it was pushed above this mark, a frame on that thread waits for
+    /// it, and `is_due` when it is claimed.
+    pub(crate) fn follow(
+        &self,
+        thread: usize,
+        mark: usize,
+        is_due: impl Fn() -> bool,
+    ) -> Theft<Job> {
+        let is_wanted = |job: &Job| job.is_of_seat(thread) && is_due();
+        match self.stealers[thread].get() {
+            Some(stealers) => stealers.structured.steal_above(mark, is_wanted),
+            None => Theft::Empty,
+        }
+    }
+
+    /// How many submitted jobs and shells lie in the injector.
+    pub(crate) fn injected(&self) -> usize {
+        self.submitted.len()
+    }
+
+    /// Whether no job waits anywhere. Between two fences of the sleep protocol, it is exact.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.submitted.is_empty()
+            && self.structured.is_empty()
+            && self.stray_count.load(Ordering::Relaxed) == 0
+            && self
+                .stealers()
+                .all(|thread| thread.submitted.is_empty() && thread.structured.is_empty())
+    }
+
+    /// Takes one job of either kind from anywhere, as any thread may.
+    pub(crate) fn take_any(&self) -> Option<Job> {
+        insist(|| self.structured.steal())
+            .or_else(|| {
+                let thefts = self.stealers().map(|thread| thread.structured.steal());
+                thefts.filter_map(Theft::success).next()
+            })
+            .or_else(|| self.take_stray())
+            .or_else(|| self.take_submitted())
+    }
+
+    /// How many structured jobs with places wait, and kept ones that were put among them. Of these some may be shells,
+    /// so all shells are left out: there are no others in the end, when the submitted jobs are gone.
+    pub(crate) fn structured(&self) -> u64 {
+        let deques = self.stealers().map(|thread| thread.structured.len());
+        let waiting = deques.sum::<usize>()
+            + self.structured.len()
+            + self.stray_count.load(Ordering::Relaxed);
+        let left_out = [&self.shells, &self.placeless, &self.overdrawn]
+            .map(|count| count.load(Ordering::Relaxed))
+            .iter()
+            .sum::<i64>();
+        (waiting as u64).saturating_sub(left_out.try_into().unwrap_or(0))
+    }
+
+    /// How many jobs without a place wait.
+    pub(crate) fn placeless(&self) -> u64 {
+        let placeless = self.placeless.load(Ordering::Acquire);
+        placeless.try_into().unwrap_or(0)
+    }
+
+    /// So many jobs without a place are put into the queues, or, below zero, come out of them.
+    pub(crate) fn count_placeless(&self, more: i64) {
+        // Release, and Acquire in `placeless`: what it brings is seen.
+        self.placeless.fetch_add(more, Ordering::Release);
+    }
+
+    /// So many structured jobs without a place are put into the queues, or, below zero, come out of them.
+    pub(crate) fn count_overdrawn(&self, more: i64) {
+        self.overdrawn.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// How many structured jobs over the bound wait.
+    pub(crate) fn overdrawn(&self) -> u64 {
+        let overdrawn = self.overdrawn.load(Ordering::Relaxed);
+        overdrawn.try_into().unwrap_or(0)
+    }
+
+    /// Takes one submitted job from anywhere, as any thread may.
+    pub(crate) fn take_submitted(&self) -> Option<Job> {
+        insist(|| {
+            iter::once(self.submitted.steal())
+                .chain(self.stealers().map(|thread| thread.submitted.steal()))
+                .collect()
+        })
+    }
+
+    /// Gives all that the thread has to the others, which have to be woken then.
+    pub(crate) fn hand_over(&self, local: &Local) {
+        while let Some(job) = local.structured.pop(0) {
+            self.structured.push(job);
+        }
+        while let Some(job) = local.submitted.pop() {
+            self.submitted.push(job);
+        }
+        local.batch.set(0);
+    }
+
+    /// A job was taken back from the queue. Returns whether it is time to sweep.
+    pub(crate) fn shell_left(&self, bound: i64) -> bool {
+        self.shells.fetch_add(1, Ordering::Relaxed) >= bound
+    }
+
+    /// A shell came out of the queue.
+    pub(crate) fn shell_gone(&self) {
+        self.shells.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Takes all shells out of the queues, and puts what is alive at the injector's end, in its
+    /// order. Who sweeps has to wake a worker afterwards, as after any push. One sweep at a time.
+    ///
+    /// A sweep looks at no more than what waits, and happens once in as many cancellations as the
+    /// bound on shells: a constant cost for each.
+    pub(crate) fn sweep(&self) {
+        let Some(_one) = try_lock(&self.sweeping) else {
+            return;
+        };
+        for _ in 0..self.submitted.len() {
+            let Some(job) = insist(|| self.submitted.steal()) else {
+                break;
+            };
+            self.keep_if_alive(job);
+        }
+        for thread in self.stealers() {
+            for _ in 0..thread.submitted.len() {
+                let Some(job) = insist(|| thread.submitted.steal()) else {
+                    break;
+                };
+                self.keep_if_alive(job);
+            }
+        }
+    }
+
+    fn keep_if_alive(&self, job: Job) {
+        if job.is_shell() {
+            self.shell_gone();
+        } else {
+            self.submitted.push(job);
+        }
+    }
+}
+
+impl Local {
+    /// A submitted job that the thread keeps over the bound, for itself and for thieves.
+    pub(crate) fn keep(&self, job: Job) {
+        self.submitted.push(job);
+    }
+
+    /// Whether submitted jobs wait here.
+    pub(crate) fn has_submitted(&self) -> bool {
+        !self.submitted.is_empty()
+    }
+
+    /// Whether submitted jobs wait here behind those of a batch.
+    pub(crate) fn has_kept(&self) -> bool {
+        self.submitted.len() > self.batch.get()
+    }
+
+    /// Waits until it is time to look at the injector.
+    pub(crate) fn keep_pace(&self) {
+        self.pace.keep();
+    }
+
+    /// Whether no structured jobs wait here.
+    #[inline]
+    pub(crate) fn has_no_structured(&self) -> bool {
+        self.structured.is_empty()
+    }
+
+    /// A structured job, for this thread and those who steal from it.
+    ///
+    /// # Safety
+    /// As for [`Job::borrowing`].
+    #[inline]
+    pub(crate) unsafe fn push_structured<R: Runnable>(&self, runnable: R) {
+        // SAFETY: the slot is a job's; the rest is passed on to the caller.
+        unsafe {
+            self.structured.push_with(|slot| Job::write(slot, runnable));
+        }
+    }
+
+    /// The mark of the next structured job, if there is room for one.
+    #[inline]
+    pub(crate) fn room(&self) -> Option<usize> {
+        self.structured.room()
+    }
+
+    /// Whether the structured jobs that are here will be used up soon, so that who looks for one rather lets others
+    /// bring some first.
+    pub(crate) fn set_brief(&self, are_brief: bool) {
+        self.structured.set_brief(are_brief);
+    }
+
+    /// Makes room for one more structured job.
+    pub(crate) fn make_room(&self) {
+        self.structured.reserve(1);
+    }
+
+    /// As `push_structured`.
+    ///
+    /// # Safety
+    /// 1. As for [`Job::borrowing`].
+    /// 2. The mark is what `room` gives.
+    #[inline]
+    pub(crate) unsafe fn push_structured_at<R: Runnable>(&self, mark: usize, runnable: R) {
+        // SAFETY: the slot is a job's; the rest is passed on to the caller.
+        unsafe {
+            self.structured
+                .push_at(mark, |slot| Job::write(slot, runnable));
+        }
+    }
+
+    /// The mark above which the structured jobs lie that are pushed from now on.
+    #[inline]
+    pub(crate) fn mark(&self) -> usize {
+        self.structured.mark()
+    }
+
+    /// Whether the structured job that was pushed last, wherever it is by now, is a half of a join. There was one.
+    #[inline]
+    pub(crate) fn is_last_half(&self) -> bool {
+        let is_half = |job| {
+            // SAFETY: a job was written there, and the number was not given to another since.
+            unsafe { Job::is_half(job) }
+        };
+        self.structured.look_at_last(is_half)
+    }
+
+    /// Forgets that structured jobs were pushed above this mark. All of them were stolen.
+    #[inline]
+    pub(crate) fn clear_stolen(&self, mark: usize) {
+        self.structured.clear_stolen(mark);
+    }
+
+    /// Takes back, and forgets, the structured job that was pushed at this mark, and of those that are
+    /// there, last. False if it was stolen.
+    pub(crate) fn retract_structured(&self, mark: usize) -> bool {
+        self.structured.retract(mark)
+    }
+
+    /// As `retract_structured`, for a thread that has pledged to `fence.rs`, if it can be told at once. If not, false,
+    /// and `retract_structured` is to be called.
+    #[inline]
+    pub(crate) fn retract_structured_at_once(&self, mark: usize) -> bool {
+        self.structured.retract_at_once(mark)
+    }
+
+    /// Runs the structured job that was pushed last, if it was pushed above the mark and was not
+    /// stolen. Returns whether it did.
+    #[inline]
+    pub(crate) fn run_structured(&self, mark: usize, site: &Site<'_>) -> bool {
+        // SAFETY: running it moves its closure out first.
+        unsafe {
+            self.structured
+                .pop_with(mark, |job| Job::run_in_place(job, site, Place::Queue))
+        }
+    }
+
+    /// The next of the submitted jobs in the thread's own deque.
+    #[inline]
+    pub(crate) fn pop_submitted(&self) -> Option<Job> {
+        let job = self.submitted.pop();
+        let batch = self.batch.get();
+        // Thieves may have taken some of it.
+        self.batch.set(if job.is_some() {
+            batch.saturating_sub(1)
+        } else {
+            0
+        });
+        job.inspect(|_| self.serve_nobody())
+    }
+
+    /// What this thread runs next, from its loop, is for no scope of which it has stolen jobs.
+    pub(crate) fn serve_nobody(&self) {
+        self.structured.set_purpose(ptr::null());
+    }
+
+    /// Whether it may push a scope's jobs here, from its loop: if it serves a scope, all that lies here is for that.
+    #[inline]
+    pub(crate) fn may_push_for(&self, scope: *const ()) -> bool {
+        let purpose = self.structured.purpose();
+        purpose == 0 || purpose == scope.addr()
+    }
+}
+
+/// Repeats a steal that lost a race: only empty means empty.
+fn insist<T>(mut steal: impl FnMut() -> Steal<T>) -> Option<T> {
+    loop {
+        match steal() {
+            Steal::Success(found) => return Some(found),
+            Steal::Empty => return None,
+            Steal::Retry => std::hint::spin_loop(),
+        }
+    }
+}
+
+/// xorshift; good enough to choose a victim.
+fn random_below(local: &Local, bound: usize) -> usize {
+    let mut x = local.random.get();
+    x ^= x << 13;
+    x ^= x >> 17;
+    x ^= x << 5;
+    local.random.set(x);
+    // The calling thread itself has entered.
+    x as usize % bound.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{metrics::Stamp, runtime::job::Detached};
+
+    /// A queue of this many threads, and the part of each.
+    fn queue(threads: usize) -> (Queue, Vec<Local>) {
+        let queue = Queue::new(threads);
+        let locals = (0..threads).map(|index| queue.enroll(index)).collect();
+        (queue, locals)
+    }
+
+    #[test]
+    fn a_lost_race_is_not_taken_for_an_empty_queue() {
+        let mut script = [Steal::Retry, Steal::Retry, Steal::Success(7)].into_iter();
+        assert_eq!(insist(|| script.next().unwrap_or(Steal::Empty)), Some(7));
+        let mut script = [Steal::<u8>::Retry, Steal::Empty].into_iter();
+        assert_eq!(insist(|| script.next().unwrap_or(Steal::Empty)), None);
+    }
+
+    #[test]
+    fn a_search_leaves_alone_what_it_is_to_spare() {
+        let (queue, locals) = queue(2);
+        let (owner, thief) = (&locals[0], &locals[1]);
+        let search = |spared| queue.search(thief, 1, spared).map(|found| found.is_dear);
+        let since = Stamp::NONE;
+        for is_brief in [true, false] {
+            owner.set_brief(is_brief);
+            // SAFETY: it borrows nothing.
+            unsafe { owner.push_structured(Detached { since, f: || () }) };
+            assert_eq!(search(Spared::All), None);
+            assert_eq!(search(Spared::Brief), (!is_brief).then_some(true));
+            assert_eq!(search(Spared::None), is_brief.then_some(false));
+        }
+        owner.set_brief(true);
+        for spared in [Spared::None, Spared::Brief, Spared::All] {
+            owner.keep(Job::new(Detached { since, f: || () }));
+            assert_eq!(search(spared), Some(false), "it was submitted");
+        }
+    }
+
+    fn submit(queue: &Queue) {
+        let since = Stamp::NONE;
+        queue.push(Job::new(Detached { since, f: || () }));
+    }
+
+    #[test]
+    fn r8_a_batch_goes_before_what_lies_in_the_injector() {
+        let (queue, locals) = queue(1);
+        let local = &locals[0];
+        (0..100).for_each(|_| submit(&queue));
+        assert!(queue.take_submitted_for(local, true).is_some());
+        let (batch, left) = (local.batch.get(), queue.injected());
+        assert!(batch > 0 && left > 0);
+        for left_of_batch in (0..batch).rev() {
+            assert!(!local.has_kept());
+            assert!(queue.take_of_batch(local).is_some());
+            assert_eq!((local.batch.get(), queue.injected()), (left_of_batch, left));
+        }
+        assert!(queue.take_of_batch(local).is_none());
+        assert!(queue.take_submitted_for(local, false).is_some());
+        assert_eq!(queue.injected(), left - 1);
+    }
+
+    #[test]
+    fn r8_kept_jobs_lie_behind_the_batch() {
+        let (queue, locals) = queue(1);
+        let local = &locals[0];
+        (0..3).for_each(|_| submit(&queue));
+        assert!(queue.take_submitted_for(local, true).is_some());
+        let since = Stamp::NONE;
+        local.keep(Job::new(Detached { since, f: || () }));
+        assert!(local.has_kept());
+        while local.batch.get() > 0 {
+            assert!(local.pop_submitted().is_some());
+        }
+        assert!(local.has_kept());
+        assert!(local.pop_submitted().is_some());
+        assert!(!local.has_kept());
+    }
+}

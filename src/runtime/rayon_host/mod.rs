@@ -1,0 +1,4 @@
+//! Everything that relies on how rayon-core behaves.
+
+pub(crate) mod mail;
+pub(crate) mod threads;

@@ -1,0 +1,546 @@
+//! The loop of one worker, and the answer to a call.
+//!
+//! A thread of the pool has a *seat* for its whole life: its index, its part of the queue, its
+//! counters. It is a *worker* while it is in [`run`]; otherwise it is with rayon, asleep or helping.
+//!
+//! A worker that runs dry first hands out what the admission holds back for a batch, and looks
+//! whether the pool has drained. Then it searches, at first with patience for what others will have used up soon: to take
+//! that may interrupt all cores, and who brings jobs may be just about to bring more. If what it took from another last time
+//! was not worth that, it looks elsewhere for a moment before (`thefts.rs`). Then it gives rayon one chance
+//! (`rayon_core::yield_now`), not counted as searching, since what rayon gives it may take long; then
+//! it dozes; and after [`DOZE`] it leaves the loop, and rayon has its thread.
+//!
+//! **A call that a waiting thread takes up.** A thread that waits inside `rayon::join` (or scope, or
+//! a parallel iterator), within one of our jobs, runs whatever rayon finds, and that may be the call
+//! meant for a sleeper. It must neither be lost nor start a worker on top of the waiting frame. It
+//! is sent on: put back into rayon, which wakes a sleeper for it, while the waiting thread looks
+//! whether its own wait is over. If nobody has taken it for [`HOPPING`], all other threads are busy:
+//! then the waiting thread runs **one** job itself, as rayon itself would do in its place, and looks
+//! at its wait again. So the job is not stranded, and the wait is not either.
+//!
+//! **A call that a worker takes up in its turn.** A worker that serves rayon between two jobs of its loop may come across
+//! a call, too. It puts the call back into rayon, and leaves rayon's work alone for a while, so that a sleeper finds the call.
+//!
+//! **Help.** A worker that waits inside another rayon pool counts as running, and no call is sent for what comes back from
+//! there. When jobs wait and none starts (`scaler.rs` watches that), *help* is sent into each of rayon's pools: a call that
+//! makes nobody a worker, and has no place. A thread that takes it up within a job, and so in a
+//! wait of rayon's, runs one job, and sends it on to itself while there are more.
+
+pub(crate) mod away;
+mod current;
+pub(crate) mod inline;
+mod looks;
+mod stack;
+mod thefts;
+
+use std::{sync::Arc, time::Duration};
+
+pub(crate) use self::current::{
+    Current, blocking, current, current_of, current_pledged_to, current_with_deques_of, is_home,
+    is_of_another, is_worker, seat_in, with_seat,
+};
+use crate::{
+    protocol::idle::DozeEnd,
+    runtime::{
+        inner::Inner,
+        job::{Job, Place},
+        queue::Spared,
+        rayon_host::mail::{self, Look},
+        turn::Source,
+    },
+    sync::{
+        Instant, Ordering,
+        backoff::{self, Yields},
+        rayon_core,
+    },
+};
+
+/// How long a worker dozes before it lets rayon have its thread. A doze is cheaper to end than
+/// rayon's sleep by two thirds, so it should outlast the gaps of a slow stream of jobs; but who
+/// dozes does not help a `par_iter`. By feel; `benches/src/idle.rs` shows the first half.
+const DOZE: Duration = Duration::from_millis(5);
+
+/// How often a worker that ran dry looks for a job before it lies down, yielding its core in
+/// between: to the producer, most likely. With half as many a round trip takes up to twice as long;
+/// with twice as many a lone job costs more CPU. See `round-trip` and `idle` in the benches.
+const SEARCHES: u32 = if cfg!(shuttle) { 2 } else { 8 };
+
+/// The same after a doze that was long: nobody was just about to bring a job, and it is likely the same now.
+const FEW_SEARCHES: u32 = if cfg!(shuttle) { 1 } else { 2 };
+
+/// A doze of less than that might have been spared by searching on: most of it is what it takes a roused thread to
+/// run.
+const BRIEF: Duration = Duration::from_micros(100);
+
+/// How long a call is sent on before the thread that keeps getting it answers it. A sleeper that
+/// rayon wakes comes in a tenth of that.
+const HOPPING: Duration = Duration::from_micros(500);
+
+/// For how long help is good, after it was sent, although other jobs have started meanwhile: some time slices, in which a
+/// thread that rayon wakes gets a core.
+const HELP: Duration = Duration::from_millis(20);
+
+/// What a call is for.
+#[derive(Clone, Copy)]
+pub(crate) enum Errand {
+    /// To become a worker. It was sent on since the given moment.
+    Work(Option<Instant>),
+    /// To run jobs that wait in vain, on a thread that waits inside rayon.
+    Help(Help),
+    /// To see where the thread is. It is a call because the depth of the base is that of calls.
+    Look(Look),
+}
+
+/// Until when help is good in any case, and how many jobs had started when it was sent.
+#[derive(Clone, Copy)]
+pub(crate) struct Help {
+    until: Instant,
+    started: u64,
+    /// Until when it is sent on.
+    hops_until: Option<Instant>,
+}
+
+/// What a call does on the thread that takes it up.
+pub(crate) fn call(inner: Arc<Inner>, errand: Errand) -> impl FnOnce() + Send + 'static {
+    move || answer_call(inner, errand)
+}
+
+#[inline(never)]
+fn answer_call(inner: Arc<Inner>, errand: Errand) {
+    let Some(current) = current_of(Arc::as_ptr(&inner)) else {
+        // Only the pool's own threads run its rayon jobs.
+        debug_assert!(false, "a call was taken up by a stranger");
+        return;
+    };
+    let since = match errand {
+        Errand::Work(since) => since,
+        Errand::Help(sent) => {
+            let at_base = !current.in_loop.get() && current.is_at_base();
+            return help(&inner, current, sent, at_base);
+        }
+        Errand::Look(look) => {
+            let at_base = !current.in_loop.get() && current.is_at_base();
+            return look.answer(current, at_base);
+        }
+    };
+    if !current.in_loop.get() && current.is_at_base() {
+        if !inner.threads.begin_work(&inner, current.seat.index) {
+            return;
+        }
+        inner.sleep.call_taken_up();
+        let post = &inner.post;
+        current.in_loop.set(true);
+        current.set_has_deques(true);
+        post.set_in_loop(current.seat.index, true);
+        run(current);
+        post.set_in_loop(current.seat.index, false);
+        current.set_has_deques(false);
+        current.in_loop.set(false);
+        mail::read_beside_loop(current);
+        return;
+    }
+    if inner.threads.take_if_void(current.seat.index) {
+        return;
+    }
+    if inner.life.is_stopped() {
+        inner.threads.take_call(&inner, current.seat.index);
+        return;
+    }
+    let since = since.unwrap_or_else(Instant::now);
+    let in_turn = current.is_first_of_rayon();
+    if in_turn || since.elapsed() < HOPPING {
+        if in_turn {
+            // It comes to all jobs by its loop, and takes the call when that runs dry.
+            current.leave_rayon_until(Instant::now() + HOPPING);
+        } else {
+            backoff::yield_now();
+        }
+        // On a thread of its pool this needs no handle to the pool: rayon finds it by the thread.
+        rayon_core::spawn(call(inner, Errand::Work(Some(since))));
+        return;
+    }
+    if !inner.threads.take_call(&inner, current.seat.index) {
+        return;
+    }
+    inner.sleep.call_taken_up();
+    let job = inner.queue.take_any();
+    let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
+    inner.fulfil(duty);
+    if let Some(job) = job {
+        inner.is_busy_again();
+        current.hops.set(current.hops.get() + 1);
+        inner.hopping.fetch_add(1, Ordering::Relaxed);
+        execute(current, job);
+        inner.hopping.fetch_sub(1, Ordering::Relaxed);
+        current.hops.set(current.hops.get() - 1);
+        inner.look_if_drained();
+    }
+    let duty = inner.sleep.leave_service(|| !inner.queue.is_empty());
+    inner.fulfil(duty);
+}
+
+/// Runs a job on top of a wait inside rayon, within a job: all workers may be in such waits, and nobody else may come.
+/// What was sent long ago is void, if jobs have started since.
+///
+/// A worker that comes across it in its turn puts it back, as a call. A thread that does not wait sends it on for a moment:
+/// rayon has woken it in place of one that does. But if a thread
+/// fills two places, because it has answered a call, then this one may run a job in its place.
+fn help(inner: &Arc<Inner>, current: &Current, sent: Help, at_base: bool) {
+    let index = current.seat.index;
+    if current.is_first_of_rayon() {
+        current.leave_rayon_until(Instant::now() + HOPPING);
+        return rayon_core::spawn(call(Arc::clone(inner), Errand::Help(sent)));
+    }
+    let waits = current.in_loop.get() && (current.has_deques() || current.serves_rayon());
+    let is_idle = !current.in_loop.get() && index < inner.settings.workers_max;
+    let stands_in = is_idle && at_base && inner.hopping.load(Ordering::Relaxed) > 0;
+    if is_idle && !stands_in {
+        let until = sent.hops_until.unwrap_or_else(|| Instant::now() + HOPPING);
+        if Instant::now() < until {
+            backoff::yield_now();
+            let hops_until = Some(until);
+            let on = Help { hops_until, ..sent };
+            return rayon_core::spawn(call(Arc::clone(inner), Errand::Help(on)));
+        }
+    }
+    inner.threads.take_help(index);
+    if !waits && !stands_in {
+        return;
+    }
+    if Instant::now() > sent.until && inner.started() != sent.started {
+        return inner.scaler.found_old_help(inner);
+    }
+    let Some(job) = inner.queue.take_any() else {
+        return;
+    };
+    inner.scaler.help_runs();
+    if waits {
+        execute(current, job);
+    } else {
+        current.run_errand(|| execute(current, job));
+    }
+    inner.look_if_drained();
+    if !inner.queue.is_empty() && inner.threads.begin_help(index) {
+        // The wait looks first whether it is over.
+        rayon_core::spawn(call(Arc::clone(inner), help_from_now_on(inner)));
+    }
+}
+
+/// Help that is sent now.
+pub(crate) fn help_from_now_on(inner: &Inner) -> Errand {
+    Errand::Help(Help {
+        until: Instant::now() + HELP,
+        started: inner.started(),
+        hops_until: None,
+    })
+}
+
+#[inline]
+fn execute(current: &Current, job: Job) {
+    current.inline().begin_turn();
+    if current.inner().life.is_discarding() {
+        job.discard(current.site(), Place::Queue);
+    } else {
+        job.run(current.site(), Place::Queue);
+    }
+}
+
+fn search_once(current: &Current, spared: Spared) -> Option<Job> {
+    let inner = current.inner();
+    let seat = &current.seat;
+    inner.sleep.looks();
+    let began = Instant::now();
+    let found = inner.queue.search(&seat.local, seat.index, spared)?;
+    if found.stolen {
+        inner.recorder.stole(seat.index);
+    }
+    if found.is_dear {
+        current.thefts.succeeded(began);
+    }
+    Some(found.job)
+}
+
+/// What a worker does next.
+#[derive(PartialEq, Eq)]
+enum Next {
+    /// Look into the own deques and the injectors.
+    Look,
+    /// Look everywhere; it is counted as searching. It ran dry just now, or was roused for a job.
+    Search {
+        ran_dry: bool,
+    },
+    Leave,
+}
+
+/// The loop. Entered as a searcher.
+fn run(current: &Current) {
+    // What it took last, when it was a worker before, may have been a shell, which does not start.
+    let inner = current.inner();
+    inner.timing.next_does_not_follow(current.books().times);
+    let mut next = Next::Search { ran_dry: false };
+    loop {
+        next = match next {
+            Next::Look => work(current),
+            Next::Search { ran_dry } => search(current, ran_dry),
+            Next::Leave => return current.end_offers(),
+        };
+    }
+}
+
+/// Runs jobs for as long as there are some in the own deques and the injectors.
+fn work(current: &Current) -> Next {
+    let inner = current.inner();
+    inner.timing.next_does_not_follow(current.books().times);
+    current.seat.local.turn.resume();
+    loop {
+        read_mail(current);
+        if is_one_too_many(current) {
+            inner.queue.hand_over(&current.seat.local);
+            let duty = inner.sleep.after_push();
+            inner.fulfil(duty);
+            inner.look_if_drained();
+            return Next::Leave;
+        }
+        if !run_next(current) {
+            return idle(current);
+        }
+    }
+}
+
+/// Whether the worker has to leave: it is in the books already that it has.
+#[inline]
+fn is_one_too_many(current: &Current) -> bool {
+    let sleep = &current.inner().sleep;
+    sleep.has_surplus() && sleep.take_surplus() && leave_as_surplus(current)
+}
+
+#[cold]
+fn leave_as_surplus(current: &Current) -> bool {
+    let inner = current.inner();
+    let leaves = inner.threads.leave_as_surplus(inner, current.seat.index);
+    if !leaves {
+        inner.look_again();
+    }
+    leaves
+}
+
+#[inline]
+fn read_mail(current: &Current) {
+    if current.inner().post.has_mail(current.seat.index) {
+        mail::read_in_loop(current);
+        let timing = &current.inner().timing;
+        timing.next_does_not_follow(current.books().times);
+    }
+}
+
+/// The pool has stopped.
+fn leave_for_good(current: &Current) -> Next {
+    let inner = current.inner();
+    inner.threads.end_work(inner, current.seat.index);
+    Next::Leave
+}
+
+/// Runs a job from the source that has its turn, or from the next that has one. False if none has.
+#[inline]
+fn run_next(current: &Current) -> bool {
+    let turn = &current.seat.local.turn;
+    let timing = &current.inner().timing;
+    timing.next_follows(current.books().times);
+    for _ in 0..=Source::COUNT {
+        if run_from(current, turn.source()) {
+            turn.ran(timing.is_short(current.books().times) != Some(false));
+            return true;
+        }
+        turn.found_nothing();
+    }
+    false
+}
+
+/// Runs a job from this source. False if there is none.
+#[inline]
+fn run_from(current: &Current, source: Source) -> bool {
+    let inner = current.inner();
+    let local = &current.seat.local;
+    let job = match source {
+        Source::Own => {
+            current.inline().begin_turn();
+            // Not `execute`: no structured job is ever discarded.
+            return local.run_structured(0, current.site());
+        }
+        Source::Kept if local.has_kept() => local.pop_submitted(),
+        Source::Kept => None,
+        Source::Submitted => return run_submitted(current),
+        Source::Structured => inner.queue.take_structured(local),
+        Source::Strays => inner.queue.take_stray_for(local),
+        Source::Rayon => return run_of_rayon(current),
+    };
+    let is_found = job.is_some();
+    if let Some(job) = job {
+        execute(current, job);
+    }
+    is_found
+}
+
+/// Runs the oldest submitted job that the worker may take.
+#[inline]
+fn run_submitted(current: &Current) -> bool {
+    match current.inner().queue.take_of_batch(&current.seat.local) {
+        Some(job) => {
+            execute(current, job);
+            true
+        }
+        None => run_injected(current),
+    }
+}
+
+/// Runs a submitted job from the injector.
+fn run_injected(current: &Current) -> bool {
+    let inner = current.inner();
+    let local = &current.seat.local;
+    inner.admission.give_way(|| inner.queue.injected());
+    if local.turn.is_alone() {
+        local.keep_pace();
+    }
+    // What is long is left to all, and kept in its order.
+    let takes_batch = local.turn.are_short();
+    let Some(job) = inner.queue.take_submitted_for(local, takes_batch) else {
+        return false;
+    };
+    if takes_batch && local.has_submitted() {
+        // While the batch was on its way here nobody could see it, and this worker had not promised
+        // to look for it: another may have lain down because of that.
+        let duty = inner.sleep.after_push();
+        inner.fulfil(duty);
+    }
+    execute(current, job);
+    true
+}
+
+/// Runs a piece of rayon's work.
+fn run_of_rayon(current: &Current) -> bool {
+    current.inline().begin_turn();
+    let ran = current.run_of_rayon();
+    if ran {
+        let timing = &current.inner().timing;
+        timing.next_does_not_follow(current.books().times);
+        // Its end may be what a shutdown waits for, if it was a job's.
+        current.inner().look_if_drained();
+    }
+    ran
+}
+
+/// The own deques and the injectors are empty.
+fn idle(current: &Current) -> Next {
+    let inner = current.inner();
+    inner.timing.next_does_not_follow(current.books().times);
+    inner.sleep.ran_dry();
+    inner.scaler.ran_dry(inner);
+    inner.admission.settle_if_awaited();
+    inner.look_if_drained();
+    if inner.life.is_stopped() {
+        return leave_for_good(current);
+    }
+    // A worker whose last doze was brief would not sleep through the time until the next job.
+    let anyway = current.searches.get() == SEARCHES;
+    if inner.sleep.try_search(anyway) {
+        Next::Search { ran_dry: true }
+    } else {
+        lie_down(current)
+    }
+}
+
+/// Looks for a job, counted as searching, and runs it.
+fn search(current: &Current, ran_dry: bool) -> Next {
+    let inner = current.inner();
+    if is_one_too_many(current) {
+        let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
+        inner.fulfil(duty);
+        return Next::Leave;
+    }
+    if let Some(job) = look_for_job(current, ran_dry) {
+        let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
+        inner.fulfil(duty);
+        inner.is_busy_again();
+        execute(current, job);
+        return Next::Look;
+    }
+    current.end_offers();
+    let duty = inner.sleep.search_in_vain(|| !inner.queue.is_empty());
+    inner.fulfil(duty);
+    let gift = current.take_gift(rayon_core::yield_now);
+    if gift == Some(rayon_core::Yield::Executed) {
+        return Next::Look;
+    }
+    lie_down(current)
+}
+
+/// Looks for a job some times, and yields in between; once, if it is not to yield.
+fn look_for_job(current: &Current, ran_dry: bool) -> Option<Job> {
+    if ran_dry {
+        if let Some(end) = current.rest() {
+            let mut yields = Yields::new(u32::MAX);
+            while Instant::now() < end {
+                let job = search_once(current, Spared::All);
+                if job.is_some() {
+                    return job;
+                }
+                if !yields.next() {
+                    break;
+                }
+            }
+        }
+    }
+    let mut yields = Yields::new(current.searches.get());
+    let mut is_patient = ran_dry && yields.are_several();
+    loop {
+        let spared = if is_patient {
+            Spared::Brief
+        } else {
+            Spared::None
+        };
+        let job = search_once(current, spared);
+        if job.is_some() || !(yields.next() || is_patient) {
+            return job;
+        }
+        is_patient = false;
+    }
+}
+
+/// Dozes until a job is there, or long enough.
+fn lie_down(current: &Current) -> Next {
+    let inner = current.inner();
+    let index = current.seat.index;
+    current.end_offers();
+    let duty = inner.sleep.doze(index, || !inner.queue.is_empty());
+    inner.fulfil(duty);
+    if inner.life.is_stopped() {
+        return leave_for_good(current);
+    }
+    // In the list of dozers by now: who has put a letter into the box finds it there, or we see it.
+    if inner.post.has_mail(index) {
+        inner.sleep.rouse_this(index);
+    }
+    // Whoever sees it counted as asleep, and calls for a thread, finds it gone from the workers.
+    let fall_asleep = || inner.threads.fall_asleep(inner, index);
+    let lain_down = Instant::now();
+    let end = inner.sleep.doze_for(index, DOZE, fall_asleep);
+    let is_brief = lain_down.elapsed() < BRIEF;
+    let searches = if is_brief { SEARCHES } else { FEW_SEARCHES };
+    current.searches.set(searches);
+    match end {
+        DozeEnd::Asleep => {
+            inner.look_again();
+            inner.scaler.fell_asleep(inner, DOZE);
+            Next::Leave
+        }
+        DozeEnd::Roused if inner.life.is_stopped() => leave_for_good(current),
+        // Who reads makes no promise to find jobs.
+        DozeEnd::Roused if inner.post.has_mail(index) => {
+            let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
+            inner.fulfil(duty);
+            inner.is_busy_again();
+            Next::Look
+        }
+        DozeEnd::Roused => Next::Search { ran_dry: false },
+    }
+}

@@ -1,0 +1,601 @@
+//! The calling thread, as one of a pool's: its seat, what it has on its stack of ours, and the ways out of service
+//! and back.
+
+use std::{cell::Cell, ptr, sync::Arc};
+
+use super::{SEARCHES, thefts::Thefts};
+use crate::{
+    protocol::{admission::Refusal, deque::Theft, idle::Duty},
+    runtime::{
+        context::{Books, Site},
+        inner::Inner,
+        job::{Entry, Job, Keeper},
+        queue::{Local, Queue},
+        wait::frames::Runner,
+        worker::{
+            inline::{Advice, Inline},
+            looks::Looks,
+            stack::{Stack, stack_pointer},
+        },
+    },
+    sync::{Instant, Ordering, fence, rayon_core, thread_local},
+};
+
+/// How much two depths of the stack may differ and be the same, in bytes: alignment. A wait inside of
+/// a rayon job adds several frames.
+const SAME_DEPTH: usize = 128;
+
+/// What a thread has for its life.
+pub(super) struct Seat {
+    pub(super) index: usize,
+    pub(super) local: Local,
+}
+
+/// The calling thread, as one of a pool's.
+pub(crate) struct Current<'p> {
+    inner: &'p Arc<Inner>,
+    books: Books<'p>,
+    site: Site<'p>,
+    pub(super) seat: Seat,
+    /// An address in the stack's first frames.
+    base: usize,
+    /// Whether it is a worker now, further down the stack.
+    pub(super) in_loop: Cell<bool>,
+    /// Whether what it runs now comes from our loop, so that it comes back to its deques after it. Changed by
+    /// `set_has_deques`.
+    has_deques: Cell<bool>,
+    /// Whether it runs a part of a broadcast while it is with rayon.
+    on_errand: Cell<bool>,
+    /// How many places in service it fills with jobs on top of waits inside rayon.
+    pub(super) hops: Cell<usize>,
+    /// Odd while it runs, as a worker and outside of any job, what rayon gave it.
+    gift: Cell<usize>,
+    /// Whether it does that in its turn, and so fills its place in service meanwhile.
+    serves_rayon: Cell<bool>,
+    /// Until when it leaves rayon's work to other threads.
+    rayon_rests: Cell<Option<Instant>>,
+    /// The scope that waits, or will wait, nearest to the top of the stack: its address; or the half of a join that does,
+    /// while the thread runs something for it. Null in a job that a worker runs for no wait.
+    frame: Cell<*const ()>,
+    /// What lies in the thread's own deque below it was there before that frame.
+    frame_mark: Cell<usize>,
+    /// One more than the number of the half that it pushed last, of all halves so far.
+    last_half: Cell<usize>,
+    inline: Inline,
+    looks: Looks,
+    /// How often it looks for a job before it lies down.
+    pub(super) searches: Cell<u32>,
+    pub(super) thefts: Thefts,
+    /// Whether it is counted as offering.
+    offers: Cell<bool>,
+    /// Whether it has pledged to `fence.rs` until it offers no more.
+    has_pledged: Cell<bool>,
+}
+
+/// What is asked of the calling thread most often, by one comparison.
+#[derive(Clone, Copy)]
+struct Here {
+    /// Null on a thread that is no pool's.
+    current: *const Current<'static>,
+    /// The thread's pool: an address, not to be followed. Never null, so that who is equal to it need not look
+    /// whether there is one.
+    pool: *const Inner,
+    /// The same while the thread has deques.
+    deques_of: *const Inner,
+    /// The same while it has, is counted as offering, and has pledged to `fence.rs`.
+    pledged_to: *const Inner,
+}
+
+impl Here {
+    const NOWHERE: Self = Self {
+        current: ptr::null(),
+        pool: NO_POOL,
+        deques_of: NO_POOL,
+        pledged_to: NO_POOL,
+    };
+}
+
+/// Where no pool can be.
+const NO_POOL: *const Inner = ptr::dangling();
+
+thread_local! {
+    static HERE: Cell<Here> = const { Cell::new(Here::NOWHERE) };
+    /// The pool that the thread belongs to, to its very end: thread-local values may end the pool
+    /// when they are dropped. An address, not to be followed.
+    static HOME: Cell<*const Inner> = const { Cell::new(ptr::null()) };
+}
+
+/// Seats the calling thread, which gets this index, while `f` runs.
+pub(crate) fn with_seat(inner: &Arc<Inner>, index: usize, f: impl FnOnce()) {
+    inner.sleep.enroll(index);
+    let seat = Seat {
+        index,
+        local: inner.queue.enroll(index),
+    };
+    let books = Books::of(inner, seat.index);
+    let current = Current {
+        inner,
+        books,
+        site: Site {
+            inner,
+            books: Some(books),
+        },
+        seat,
+        base: stack_pointer(),
+        in_loop: Cell::new(false),
+        has_deques: Cell::new(false),
+        on_errand: Cell::new(false),
+        hops: Cell::new(0),
+        gift: Cell::new(0),
+        serves_rayon: Cell::new(false),
+        rayon_rests: Cell::new(None),
+        frame: Cell::new(ptr::null()),
+        frame_mark: Cell::new(0),
+        last_half: Cell::new(0),
+        inline: Inline::new(Stack::of_new_thread(inner.settings.stack_bytes())),
+        looks: Looks::default(),
+        searches: Cell::new(SEARCHES),
+        thefts: Thefts::default(),
+        offers: Cell::new(false),
+        has_pledged: Cell::new(false),
+    };
+    HOME.set(Arc::as_ptr(inner));
+    HERE.set(Here {
+        current: ptr::from_ref(&current).cast(),
+        pool: Arc::as_ptr(inner),
+        deques_of: NO_POOL,
+        pledged_to: NO_POOL,
+    });
+    f();
+    HERE.set(Here::NOWHERE);
+}
+
+/// The calling thread's seat, if it is a thread of the pool at this address.
+#[inline]
+pub(crate) fn current_of<'a>(inner: *const Inner) -> Option<&'a Current<'a>> {
+    let here = HERE.get();
+    // SAFETY: as in `current`; a pool is there.
+    ptr::eq(here.pool, inner).then(|| unsafe { &*here.current })
+}
+
+/// The same, if it has deques.
+#[inline]
+pub(crate) fn current_with_deques_of<'a>(inner: &Inner) -> Option<&'a Current<'a>> {
+    let here = HERE.get();
+    // SAFETY: as in `current_of`.
+    ptr::eq(here.deques_of, inner).then(|| unsafe { &*here.current })
+}
+
+/// The same, if it also is counted as offering, and has pledged to `fence.rs`.
+#[inline]
+pub(crate) fn current_pledged_to<'a>(inner: &Inner) -> Option<&'a Current<'a>> {
+    let here = HERE.get();
+    // SAFETY: as in `current_of`.
+    ptr::eq(here.pledged_to, inner).then(|| unsafe { &*here.current })
+}
+
+/// The calling thread's seat, if it is a thread of any pool.
+#[inline]
+pub(crate) fn current<'a>() -> Option<&'a Current<'a>> {
+    // SAFETY: `with_seat` sets it while the value lives, on this thread's own stack, further down
+    // than any caller. The reference does not leave the calling function's frame.
+    let current = unsafe { HERE.get().current.as_ref() };
+    // A thread of the parent's pool that has forked is no pool's in the child.
+    current.filter(|current: &&Current| !current.inner.is_inherited())
+}
+
+/// Whether the calling thread is one of some pool's.
+pub(crate) fn is_worker() -> bool {
+    current().is_some()
+}
+
+/// Whether the calling thread is one of another pool's than that at this address.
+pub(crate) fn is_of_another(inner: *const Inner) -> bool {
+    current().is_some_and(|current| !ptr::eq(current.inner(), inner))
+}
+
+/// The calling thread's index in this pool, if it is one of its threads.
+pub(crate) fn seat_in(inner: &Inner) -> Option<usize> {
+    current_of(inner).map(|current| current.seat.index)
+}
+
+/// Whether the calling thread is one of this pool's, even when it is about to end.
+pub(crate) fn is_home(inner: &Inner) -> bool {
+    ptr::eq(HOME.get(), inner)
+}
+
+impl<'p> Current<'p> {
+    #[inline]
+    pub(crate) fn site(&self) -> &Site<'p> {
+        &self.site
+    }
+
+    #[inline]
+    pub(crate) fn books(&self) -> &Books<'p> {
+        &self.books
+    }
+
+    pub(crate) fn inner(&self) -> &'p Inner {
+        self.site.inner
+    }
+
+    #[inline]
+    pub(crate) fn index(&self) -> usize {
+        self.seat.index
+    }
+
+    /// The thread's own deques, while it is a worker and so will come back to them.
+    #[inline]
+    pub(crate) fn local(&self) -> Option<&Local> {
+        self.has_deques.get().then_some(&self.seat.local)
+    }
+
+    /// Whether it has, at the moment.
+    #[inline]
+    pub(crate) fn has_deques(&self) -> bool {
+        self.has_deques.get()
+    }
+
+    pub(super) fn set_has_deques(&self, has: bool) {
+        self.has_deques.set(has);
+        self.note_here();
+    }
+
+    /// Notes where the others look what is true of the calling thread.
+    fn note_here(&self) {
+        let pool_if = |is_so| if is_so { self.inner() } else { NO_POOL };
+        let has_deques = self.has_deques.get();
+        HERE.set(Here {
+            deques_of: pool_if(has_deques),
+            pledged_to: pool_if(has_deques && self.has_pledged.get()),
+            ..HERE.get()
+        });
+    }
+
+    /// Whether a thread that has deques is counted as offering, and has pledged to `fence.rs`.
+    #[inline]
+    pub(crate) fn is_pledged(&self) -> bool {
+        self.has_pledged.get()
+    }
+
+    /// The deques of a thread that has them.
+    #[inline]
+    pub(crate) fn deques(&self) -> &Local {
+        debug_assert!(self.has_deques.get());
+        &self.seat.local
+    }
+
+    /// The job that runs now has run this many items of a batch, which count with it in the turn of the loop.
+    pub(crate) fn count_items(&self, items: u32) {
+        self.seat.local.turn.count_items(items);
+    }
+
+    /// The jobs in place on its stack.
+    #[inline]
+    pub(crate) fn inline(&self) -> &Inline {
+        &self.inline
+    }
+
+    /// What becomes of a job that the thread brings, and that has found no place.
+    #[inline]
+    pub(crate) fn refused(&self) -> Entry {
+        let (inner, index) = (self.inner(), self.index());
+        let keeps_few = || inner.recorder.kept_by(index) < inner.admission.capacity();
+        match self.inline.advise(keeps_few) {
+            Advice::RunInPlace => Entry::InPlace,
+            Advice::Keep => self.keep(),
+        }
+    }
+
+    #[cold]
+    fn keep(&self) -> Entry {
+        let keeper = Keeper::Thread(self.index() as u32);
+        // If nobody is left to run it, the thread is at its end, and has to do it.
+        self.inner()
+            .overdraw(false, keeper)
+            .unwrap_or(Entry::InPlace)
+    }
+
+    /// To be called after the push of a job on the thread's own deque, unless `takes_no_offer`.
+    pub(crate) fn offer(&self) -> Duty {
+        let sleep = &self.inner().sleep;
+        if !self.offers.replace(true) {
+            sleep.begin_to_offer();
+            self.has_pledged.set(fence::pledge());
+            self.note_here();
+        }
+        sleep.after_offer()
+    }
+
+    /// The thread offers no more, until it does it again.
+    pub(super) fn end_offers(&self) {
+        if self.offers.replace(false) {
+            if self.has_pledged.replace(false) {
+                fence::end_pledge();
+            }
+            self.note_here();
+            self.inner.sleep.end_offers();
+        }
+    }
+
+    /// Takes a place for a job that can as well run inline. Whether a full queue still is full is not looked at each
+    /// time.
+    #[inline]
+    pub(crate) fn take_place(&self) -> Result<(), Refusal> {
+        let admission = &self.inner().admission;
+        if self.looks.are_due() && admission.try_acquire_stocked(self.books.places) {
+            return Ok(());
+        }
+        self.take_unstocked_place()
+    }
+
+    #[inline(never)]
+    fn take_unstocked_place(&self) -> Result<(), Refusal> {
+        let (inner, books) = (self.inner(), &self.books);
+        // In this order: who finds jobs of ours to steal, and none else, writes that often.
+        if self.seat.local.has_no_structured() && !self.looks.are_recent(inner) {
+            self.looks.end();
+        }
+        let is_short = inner.timing.is_short(books.times);
+        if self.looks.is_spared(is_short) {
+            return inner.admission.try_acquire_uncollected();
+        }
+        let dry_spells = inner.sleep.dry_spells();
+        let taken = inner.admission.try_acquire_from(books.places);
+        if taken.is_err() {
+            self.looks.found_full(inner, dry_spells, is_short);
+        }
+        taken
+    }
+
+    /// A scope has ended on this thread, and with it all jobs that filled the queue, maybe.
+    #[inline]
+    pub(crate) fn scope_ended(&self) {
+        if !self.looks.are_due() && self.seat.local.has_no_structured() {
+            self.looks.end();
+        }
+    }
+
+    /// Whether a rayon job that is running now was taken from rayon's main loop, and not while the
+    /// thread waits in another one further down the stack.
+    ///
+    /// rayon does not tell; the depth of the stack does. The very first call of a pool comes before
+    /// any job that could use rayon, so it is taken at the base, and each later one that is takes the
+    /// same way through rayon's code.
+    #[inline(never)]
+    pub(super) fn is_at_base(&self) -> bool {
+        let depth = self.base.abs_diff(stack_pointer());
+        match self
+            .inner
+            .base_depth
+            .compare_exchange(0, depth, Ordering::Relaxed, Ordering::Relaxed)
+        {
+            Ok(_) => true,
+            Err(base) => depth <= base + SAME_DEPTH,
+        }
+    }
+
+    /// Above it lies in the thread's own deque what is pushed from now on.
+    #[inline]
+    pub(crate) fn mark(&self) -> usize {
+        self.seat.local.mark()
+    }
+
+    /// What the thread runs next, from its loop, is for no scope of which it has stolen jobs.
+    pub(crate) fn serve_nobody(&self) {
+        self.seat.local.serve_nobody();
+    }
+
+    /// Whether a job of the loop may push jobs of this scope on the own deque.
+    #[inline]
+    pub(crate) fn may_push_for(&self, scope: *const ()) -> bool {
+        self.seat.local.may_push_for(scope)
+    }
+
+    /// Takes a job that this runner has pushed meanwhile, and waits for, if what he runs `is_due` even then.
+    pub(crate) fn follow(&self, runner: Runner, is_due: impl Fn() -> bool) -> Theft<Job> {
+        self.steal(|queue| queue.follow(runner.seat, runner.mark, is_due))
+    }
+
+    /// Takes jobs of this scope out of a thief's deque, for the calling thread, which waits in it and has none left: the
+    /// oldest, and others into its own deque.
+    pub(crate) fn take_back(&self, scope: *const ()) -> Theft<Job> {
+        self.steal(|queue| queue.take_back(&self.seat.local, scope))
+    }
+
+    /// Steals for a wait.
+    fn steal(&self, steal: impl FnOnce(&Queue) -> Theft<Job>) -> Theft<Job> {
+        let inner = self.inner();
+        let began = Instant::now();
+        let theft = steal(&inner.queue);
+        match theft {
+            Theft::Success(_) => {
+                inner.recorder.stole(self.seat.index);
+                self.thefts.succeeded(began);
+            }
+            Theft::Unwanted => inner.look_again(),
+            Theft::Empty | Theft::Busy => {}
+        }
+        theft
+    }
+
+    /// Until when the thread, which has nothing to do, is to leave the structured jobs of others alone, if it is.
+    pub(crate) fn rest(&self) -> Option<Instant> {
+        self.thefts.pause().map(|pause| Instant::now() + pause)
+    }
+
+    /// The nearest wait on this stack, but for joins.
+    #[inline]
+    pub(crate) fn frame(&self) -> *const () {
+        self.frame.get()
+    }
+
+    /// Whether a join that was begun since, within that frame, has not ended, on a thread that has deques.
+    ///
+    /// Each wait leaves the deque as it was when it began, and while a join is under way nothing is pushed on top of its
+    /// half but for frames within it. So what was pushed last tells.
+    #[inline]
+    pub(crate) fn is_joining(&self) -> bool {
+        // The half of such a join lies last, and those that were pushed after it had larger numbers.
+        self.mark() <= self.last_half.get() && self.may_be_joining()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn may_be_joining(&self) -> bool {
+        let is_joining = self.mark() > self.frame_mark.get() && self.deques().is_last_half();
+        is_joining && cfg!(not(mutant = "join_unseen"))
+    }
+
+    /// The thread has just pushed the half of a join, which got this number.
+    #[inline]
+    pub(crate) fn note_half(&self, number: usize) {
+        self.last_half.set(number + 1);
+    }
+
+    /// Runs `f`, which does not unwind, with this wait as the nearest one.
+    #[inline]
+    pub(crate) fn in_frame<R>(&self, frame: *const (), f: impl FnOnce() -> R) -> R {
+        let outer = self.frame.replace(frame);
+        let outer_mark = self.frame_mark.replace(self.mark());
+        let result = f();
+        self.frame.set(outer);
+        self.frame_mark.set(outer_mark);
+        result
+    }
+
+    /// Back in service, after the place was given to others.
+    fn come_back(&self) {
+        let inner = self.inner;
+        if !inner.sleep.return_to_service() && inner.threads.come_back(inner) {
+            inner.look_again();
+        }
+        inner.is_busy_again();
+    }
+
+    /// Whether it runs what rayon gave it in its turn, and has come across no call in that before: a second one
+    /// comes within a wait of rayon's.
+    pub(super) fn is_first_of_rayon(&self) -> bool {
+        self.serves_rayon.get() && self.rayon_rests.get().is_none()
+    }
+
+    /// Whether it runs a piece of rayon's work in the turn of that.
+    pub(super) fn serves_rayon(&self) -> bool {
+        self.serves_rayon.get()
+    }
+
+    /// From now on it takes no piece of rayon's work in a turn.
+    pub(super) fn leave_rayon_until(&self, moment: Instant) {
+        self.rayon_rests.set(Some(moment));
+    }
+
+    /// Runs a piece of rayon's work, if there is one, at the base of the loop. It counts as a job of this worker. False
+    /// if there is none.
+    pub(super) fn run_of_rayon(&self) -> bool {
+        if let Some(until) = self.rayon_rests.get() {
+            if Instant::now() < until {
+                return false;
+            }
+            self.rayon_rests.set(None);
+        }
+        self.gift.set(self.gift.get() + 1);
+        self.set_has_deques(false);
+        self.serves_rayon.set(true);
+        let ran = rayon_core::yield_now() == Some(rayon_core::Yield::Executed);
+        self.serves_rayon.set(false);
+        self.set_has_deques(true);
+        self.gift.set(self.gift.get() + 1);
+        ran
+    }
+
+    /// Runs `f`, at the base of the loop, which runs what rayon has: it may take long, and may even wait for
+    /// a job of ours, so another thread may take the place.
+    pub(crate) fn give_way<R>(&self, f: impl FnOnce() -> R) -> R {
+        let duty = self
+            .inner
+            .sleep
+            .leave_service(|| !self.inner.queue.is_empty());
+        self.inner.fulfil(duty);
+        self.take_gift(f)
+    }
+
+    /// Runs `f`, which runs what rayon has, out of service.
+    pub(super) fn take_gift<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.gift.set(self.gift.get() + 1);
+        self.set_has_deques(false);
+        let result = f();
+        self.set_has_deques(true);
+        self.gift.set(self.gift.get() + 1);
+        self.come_back();
+        result
+    }
+
+    /// A number for each of rayon's gifts, and for each time between them.
+    pub(crate) fn gift(&self) -> usize {
+        self.gift.get()
+    }
+
+    /// Whether it is no worker now.
+    pub(crate) fn is_with_rayon(&self) -> bool {
+        !self.in_loop.get()
+    }
+
+    /// Whether what rayon gives it now comes within a job of ours, which waits, or gives way.
+    pub(crate) fn is_in_job(&self) -> bool {
+        self.has_deques.get()
+    }
+
+    /// Runs `f`, which the staff counts as busy while the thread is with rayon.
+    pub(crate) fn run_errand(&self, f: impl FnOnce()) {
+        self.inner.threads.begin_errand(self.inner);
+        self.on_errand.set(true);
+        f();
+        self.on_errand.set(false);
+        self.inner.threads.end_errand();
+    }
+
+    /// Runs `f`, which blocks, with this worker out of service: another thread, maybe a spare one, may
+    /// take its place.
+    fn blocking<R>(&self, f: impl FnOnce() -> R) -> R {
+        let (inner, index) = (self.inner, self.seat.index);
+        inner.post.begin_to_block(index);
+        let in_loop = self.in_loop.get();
+        let counts = if in_loop {
+            inner.threads.block(inner);
+            false
+        } else {
+            // It does not come back to rayon, where a call may count on it.
+            inner
+                .threads
+                .block_aside(inner, index, self.on_errand.get())
+        };
+        // What rayon gave an idle worker runs out of service already; a job on top of that does not.
+        let serves = self.has_deques.get() || self.serves_rayon.get();
+        let places = usize::from(serves) + self.hops.get();
+        for _ in 0..places {
+            let duty = inner.sleep.block(|| !inner.queue.is_empty());
+            inner.fulfil(duty);
+        }
+        inner.threads.reroute(inner);
+        let result = f();
+        for _ in 0..places {
+            self.come_back();
+        }
+        if in_loop {
+            inner.threads.unblock(inner);
+        } else {
+            inner.threads.unblock_aside(inner, index, counts);
+        }
+        inner.post.end_blocking(index);
+        result
+    }
+}
+
+/// Runs `f`, which blocks: if the calling thread is some pool's worker, it is out of service
+/// meanwhile.
+pub(crate) fn blocking<R>(f: impl FnOnce() -> R) -> R {
+    match current() {
+        Some(current) => current.blocking(f),
+        None => f(),
+    }
+}

@@ -1,0 +1,340 @@
+//! Jobs that found no place: run in place, on the stack of the thread that brought them, or kept.
+//!
+//! A pool's own thread never waits for a place, since it might wait for itself. So a job that it brings to a full queue
+//! runs *in place*, as long as half of the stack is left. Beyond that the job is *kept*: it lies in the thread's own
+//! deque, over the bound, where other workers steal it. [`advise`] decides which. A job that starts in place has
+//! a quarter of the stack at least.
+//!
+//! **A turn.** A worker takes a job from its loop, and what runs in place counts as part of that job. So that a chain of
+//! jobs that bring each other comes back to the loop, a job that itself runs in place keeps what it brings once the turn
+//! is over: [`TURN_JOBS`] jobs in place, or [`TURN_TIME`].
+//!
+//! **A thread without a loop**, as the caller of a closed pool, has no deque. It runs refused jobs on a
+//! [`Trampoline`]: what finds no room waits in a list, which the outermost of the jobs in place runs. A scope
+//! that is opened inside of such a job waits for its own jobs before that job ends. So it opens a *level* with
+//! a list of its own.
+
+use std::{cell::Cell, collections::VecDeque, mem::ManuallyDrop, ptr, sync::Arc, time::Duration};
+
+use crate::{
+    runtime::{
+        context::Site,
+        inner::Inner,
+        job::{Job, Place},
+        turn::{LIMIT_JOBS, LIMIT_TIME},
+        worker::stack::{Room, Stack},
+    },
+    sync::{Instant, thread_local},
+};
+
+/// How many jobs run in place in one turn before those among them keep what they bring.
+const TURN_JOBS: u32 = LIMIT_JOBS;
+
+/// The same as a time, from the first job in place on.
+const TURN_TIME: Duration = LIMIT_TIME;
+
+/// What becomes of a job that found no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Advice {
+    RunInPlace,
+    Keep,
+}
+
+/// Rule A8: with half of the stack left a job runs in place, unless the turn is over. Otherwise the thread keeps it, if it
+/// keeps `few` so far. With many kept it goes on in place down to a quarter of the stack.
+fn advise(room: Room, is_turn_over: bool, keeps_few: impl FnOnce() -> bool) -> Advice {
+    let has_room = room == Room::Half && !is_turn_over;
+    if has_room || (room >= Room::Quarter && !keeps_few()) {
+        Advice::RunInPlace
+    } else {
+        Advice::Keep
+    }
+}
+
+/// The room on a stack that cannot be measured, because the whole pool is simulated: by the depth of jobs in place.
+const fn simulated_room(depth: u32) -> Option<Room> {
+    if cfg!(shuttle) {
+        Some(match depth {
+            0 => Room::Half,
+            1 => Room::Quarter,
+            _ => Room::Little,
+        })
+    } else if cfg!(miri) {
+        Some(match depth {
+            0..16 => Room::Half,
+            16..24 => Room::Quarter,
+            _ => Room::Little,
+        })
+    } else {
+        None
+    }
+}
+
+/// The jobs in place on the stack of one of the pool's threads.
+#[derive(Debug)]
+pub(crate) struct Inline {
+    stack: Stack,
+    /// How many are on top of each other.
+    depth: Cell<u32>,
+    /// How many have begun in this turn, and when the first of them did.
+    begun: Cell<u32>,
+    since: Cell<Option<Instant>>,
+}
+
+impl Inline {
+    pub(crate) fn new(stack: Stack) -> Self {
+        Self {
+            stack,
+            depth: Cell::new(0),
+            begun: Cell::new(0),
+            since: Cell::new(None),
+        }
+    }
+
+    /// The thread's loop has taken a job.
+    #[inline]
+    pub(crate) fn begin_turn(&self) {
+        self.begun.set(0);
+    }
+
+    /// What becomes of a job that the thread brings.
+    #[inline]
+    pub(crate) fn advise(&self, keeps_few: impl FnOnce() -> bool) -> Advice {
+        let depth = self.depth.get();
+        let room = simulated_room(depth).unwrap_or_else(|| self.stack.room());
+        advise(room, depth > 0 && self.is_turn_over(), keeps_few)
+    }
+
+    fn is_turn_over(&self) -> bool {
+        let is_late = |since: Instant| since.elapsed() >= TURN_TIME;
+        self.begun.get() >= TURN_JOBS || self.since.get().is_some_and(is_late)
+    }
+
+    /// Runs a job in place, which does not unwind.
+    #[inline]
+    pub(crate) fn run<R>(&self, run: impl FnOnce() -> R) -> R {
+        let depth = self.depth.get();
+        let begun = self.begun.get();
+        if begun == 0 {
+            self.since.set(Some(Instant::now()));
+        }
+        self.begun.set(begun.saturating_add(1));
+        self.depth.set(depth + 1);
+        let result = run();
+        self.depth.set(depth);
+        result
+    }
+}
+
+thread_local! {
+    /// The jobs in place on the stack of a thread that is not their pool's.
+    static OUTSIDE: Trampoline = const { Trampoline::new() };
+}
+
+/// Calls `f` with the trampoline of the calling thread.
+#[inline]
+pub(crate) fn outside<R>(f: impl FnOnce(&Trampoline) -> R) -> R {
+    OUTSIDE.with(f)
+}
+
+/// A job in a list. On a thread that is no pool's, those of several pools may be on top of each other.
+struct Waiting {
+    pool: *const Inner,
+    /// The same, if nothing else keeps it there.
+    kept_alive: Option<Arc<Inner>>,
+    job: Job,
+}
+
+/// Not dropped with the thread's values, so that it can be asked for to the thread's very end: the outermost job drops it.
+type List = Option<ManuallyDrop<Box<VecDeque<Waiting>>>>;
+
+/// The jobs in place on the stack of a thread without a loop, as far as the innermost level.
+pub(crate) struct Trampoline {
+    /// Measured when it is first asked for.
+    stack: Cell<Option<Option<Stack>>>,
+    depth: Cell<u32>,
+    list: Cell<List>,
+}
+
+impl Trampoline {
+    pub(crate) const fn new() -> Self {
+        Self {
+            stack: Cell::new(None),
+            depth: Cell::new(0),
+            list: Cell::new(None),
+        }
+    }
+
+    /// Calls `f` with the list.
+    fn with_list<R>(&self, f: impl FnOnce(&mut VecDeque<Waiting>) -> R) -> R {
+        let mut list = self.list.take().unwrap_or_default();
+        let result = f(&mut list);
+        self.list.set(Some(list));
+        result
+    }
+
+    fn room(&self) -> Room {
+        simulated_room(self.depth.get()).unwrap_or_else(|| {
+            let stack = self.stack.get().unwrap_or_else(Stack::of_this_thread);
+            self.stack.set(Some(stack));
+            stack.map_or(Room::Little, Stack::room)
+        })
+    }
+
+    /// What becomes of a job that the thread brings, where a list has at most so many jobs.
+    pub(crate) fn advise(&self, most: u64) -> Advice {
+        // Without a job beneath nobody would come to the list.
+        if self.depth.get() == 0 {
+            return Advice::RunInPlace;
+        }
+        let keeps_few = || self.with_list(|list| (list.len() as u64) < most);
+        advise(self.room(), false, keeps_few)
+    }
+
+    /// Puts a job into the list.
+    pub(crate) fn keep(&self, pool: &Inner, job: Job) {
+        let waiting = Waiting {
+            pool,
+            kept_alive: Some(pool.me()),
+            job,
+        };
+        self.with_list(|list| list.push_back(waiting));
+    }
+
+    /// Puts a job into the list.
+    ///
+    /// # Safety
+    /// The pool, whose job it is, is there until it has run.
+    pub(crate) unsafe fn keep_borrowing(&self, pool: &Inner, job: Job) {
+        let waiting = Waiting {
+            pool: ptr::from_ref(pool),
+            kept_alive: None,
+            job,
+        };
+        self.with_list(|list| list.push_back(waiting));
+    }
+
+    /// Runs a job in place, which does not unwind. If it is the outermost, also those in the list.
+    #[inline]
+    pub(crate) fn run(&self, run: impl FnOnce()) {
+        let depth = self.depth.get();
+        self.depth.set(depth + 1);
+        run();
+        if depth == 0 {
+            let list = self.list.take();
+            if list.is_some() {
+                self.list.set(list);
+                self.run_list();
+            }
+        }
+        self.depth.set(depth);
+    }
+
+    #[cold]
+    fn run_list(&self) {
+        while let Some(waiting) = self.with_list(VecDeque::pop_front) {
+            // SAFETY: it is kept alive here, or the caller of `keep_borrowing` sees to that.
+            let pool = unsafe { &*waiting.pool };
+            waiting.job.run(&Site::elsewhere(pool), Place::None);
+            drop(waiting.kept_alive);
+        }
+        drop(self.list.take().map(ManuallyDrop::into_inner));
+    }
+
+    /// Runs `f`, which waits for the jobs that it brings, on a level of its own.
+    #[inline]
+    pub(crate) fn level<R>(&self, f: impl FnOnce() -> R) -> R {
+        if self.depth.get() == 0 {
+            return f();
+        }
+        let _outer = Outer {
+            trampoline: self,
+            depth: self.depth.replace(0),
+            list: Cell::new(self.list.take()),
+        };
+        f()
+    }
+}
+
+/// What was outside of a level, and is again when this is dropped.
+struct Outer<'a> {
+    trampoline: &'a Trampoline,
+    depth: u32,
+    list: Cell<List>,
+}
+
+impl Drop for Outer<'_> {
+    fn drop(&mut self) {
+        self.trampoline.depth.set(self.depth);
+        self.trampoline.list.set(self.list.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FEW: fn() -> bool = || true;
+    const MANY: fn() -> bool = || false;
+
+    #[test]
+    fn a8_a_job_runs_in_place_while_half_of_the_stack_is_left() {
+        for few in [FEW, MANY] {
+            assert_eq!(advise(Room::Half, false, few), Advice::RunInPlace);
+        }
+    }
+
+    #[test]
+    fn a8_beyond_that_few_jobs_are_kept_and_more_run_in_place_down_to_a_quarter() {
+        for (room, is_turn_over) in [
+            (Room::Quarter, false),
+            (Room::Quarter, true),
+            (Room::Half, true),
+        ] {
+            assert_eq!(advise(room, is_turn_over, FEW), Advice::Keep);
+            assert_eq!(advise(room, is_turn_over, MANY), Advice::RunInPlace);
+        }
+    }
+
+    #[test]
+    fn a8_without_room_every_job_is_kept() {
+        for (is_turn_over, few) in [(false, FEW), (false, MANY), (true, FEW), (true, MANY)] {
+            assert_eq!(advise(Room::Little, is_turn_over, few), Advice::Keep);
+        }
+    }
+
+    /// Stands for a thread with all of its stack left.
+    #[cfg(not(any(shuttle, miri)))]
+    fn inline() -> Inline {
+        Inline::new(Stack::of_new_thread(1 << 20))
+    }
+
+    #[test]
+    #[cfg(not(any(shuttle, miri)))]
+    fn a8_only_a_job_in_place_keeps_what_it_brings_when_the_turn_is_over() {
+        let inline = inline();
+        for begun in 0..2 * TURN_JOBS {
+            assert_eq!(inline.advise(FEW), Advice::RunInPlace, "it is the loop's");
+            let expected = if begun + 1 < TURN_JOBS {
+                Advice::RunInPlace
+            } else {
+                Advice::Keep
+            };
+            assert_eq!(inline.run(|| inline.advise(FEW)), expected, "{begun}");
+        }
+        inline.begin_turn();
+        assert_eq!(inline.run(|| inline.advise(FEW)), Advice::RunInPlace);
+    }
+
+    #[test]
+    #[cfg(not(any(shuttle, miri)))]
+    fn a8_a_turn_ends_by_time_too() {
+        let inline = inline();
+        let after = inline.run(|| {
+            let began = Instant::now() - TURN_TIME;
+            inline.since.set(Some(began));
+            inline.advise(FEW)
+        });
+        assert_eq!(after, Advice::Keep);
+    }
+}

@@ -1,0 +1,251 @@
+//! Backoff: how a thread that waits spins, yields, and then blocks. The yields of every wait go through here.
+//!
+//! While the cores are the pool's, a yield costs less than a microsecond, or a worker of the pool uses the core
+//! meanwhile. Beside busy threads of others each yield gives them a whole time slice, several milliseconds, and what the
+//! thread waits for is there long before that. A thread that blocks instead gets a core soon after it is woken: the
+//! system prefers threads that have slept.
+//!
+//! # The protocol (R9)
+//!
+//! A wait yields for [`BUDGET`] of wall time at most, and then blocks ([`Yields`]).
+//!
+//! A yield that took [`LONG`](verdict::LONG) is judged: if all workers of the process together used less CPU time than
+//! the one core that was given away, others had it. (If one of them had it, they used at least as much.) The CPU
+//! time is that of the workers alone: a thread of the same process that computes takes slices away as any other does.
+//! Then a *ban* begins, for all threads of the process: until it ends nobody yields, and a wait blocks at once, or after a
+//! short spin. The next one lasts twice as long, up to a bound, if it follows within that time. So if the cores stay busy,
+//! few slices are given away to find that out; and it is forgotten when yields have been short for as long as
+//! the ban was.
+//!
+//! The word that holds the ban orders nothing; a thread that misses a change yields once more, or once less.
+
+mod ban;
+mod clocks;
+#[cfg(all(test, not(any(loom, shuttle))))]
+pub(crate) mod simulation;
+mod verdict;
+
+use std::{hint::spin_loop, time::Duration};
+
+pub(crate) use self::clocks::Clock;
+use crate::sync::{Instant, thread};
+
+/// So long does one wait yield. A yield to a core that nobody else wants takes a hundredth of that.
+const BUDGET: Duration = Duration::from_micros(50);
+
+/// The yields of one wait.
+#[derive(Debug)]
+pub(crate) struct Yields {
+    left: u32,
+    /// When the first began, and when the last ended.
+    span: Option<(Instant, Instant)>,
+}
+
+impl Yields {
+    /// That many at most.
+    pub(crate) fn new(most: u32) -> Self {
+        Self {
+            left: most,
+            span: None,
+        }
+    }
+
+    /// Whether more than one is left.
+    pub(crate) fn are_several(&self) -> bool {
+        self.left > 1
+    }
+
+    /// Yields once more. Returns false, and has not yielded, if the caller is to block.
+    pub(crate) fn next(&mut self) -> bool {
+        self.next_by(|yields| yields())
+    }
+
+    /// As `next`; `around` runs the yield.
+    pub(crate) fn next_by(&mut self, around: impl FnOnce(&dyn Fn())) -> bool {
+        let Some(left) = self.left.checked_sub(1) else {
+            return false;
+        };
+        let (first, start) = self.span.unwrap_or_else(|| {
+            let now = Instant::now();
+            (now, now)
+        });
+        if !may_yield(first, start) {
+            self.left = 0;
+            return false;
+        }
+        self.left = left;
+        around(&|| leave_core());
+        let end = Instant::now();
+        judge(start, end);
+        self.span = Some((first, end));
+        true
+    }
+}
+
+/// Yields once. Returns false, and has not yielded, if it would give a time slice away.
+pub(crate) fn yield_now() -> bool {
+    Yields::new(1).next()
+}
+
+#[cfg(not(any(loom, shuttle)))]
+fn leave_core() {
+    #[cfg(test)]
+    if simulation::yields() {
+        return;
+    }
+    thread::yield_now();
+}
+
+/// Whether a wait that began to yield then may go on.
+#[cfg(not(any(loom, shuttle)))]
+fn may_yield(first: Instant, now: Instant) -> bool {
+    #[cfg(test)]
+    if let Some(may) = simulation::may_yield() {
+        return may;
+    }
+    now - first < BUDGET && ban::OF_PROCESS.allows(now)
+}
+
+#[cfg(not(any(loom, shuttle)))]
+#[inline]
+fn judge(start: Instant, end: Instant) {
+    #[cfg(test)]
+    if simulation::judges() {
+        return;
+    }
+    let took = end - start;
+    if took >= verdict::LONG {
+        judge_long(start, end);
+    }
+}
+
+/// Begins a ban, if others had the core meanwhile.
+#[cfg(not(any(loom, shuttle)))]
+#[cold]
+fn judge_long(start: Instant, end: Instant) {
+    if let Some((took, used)) = clocks::used_between(start, end) {
+        if verdict::is_lost(took, used) {
+            ban::OF_PROCESS.begin(end);
+        }
+    }
+}
+
+#[cfg(any(loom, shuttle))]
+fn leave_core() {
+    thread::yield_now();
+}
+
+/// No core is lost in a model. Under shuttle there may be a ban at any moment.
+#[cfg(any(loom, shuttle))]
+fn may_yield(_: Instant, _: Instant) -> bool {
+    #[cfg(shuttle)]
+    {
+        use shuttle::rand::{Rng, thread_rng};
+        thread_rng().gen_ratio(3, 4)
+    }
+    #[cfg(loom)]
+    true
+}
+
+#[cfg(any(loom, shuttle))]
+fn judge(_: Instant, _: Instant) {}
+
+/// The last step of a wait that spins, twice as long each time; those beyond it yield.
+const SPIN_STEPS: u32 = if cfg!(shuttle) { 0 } else { 7 };
+
+/// How often a wait yields when it has spun.
+const YIELDS: u32 = if cfg!(shuttle) { 1 } else { 4 };
+
+/// The backoff of a wait that looks for something to do meanwhile: it spins, then yields, then is to block.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    step: u32,
+    yields: Yields,
+}
+
+impl Backoff {
+    pub(crate) fn new() -> Self {
+        Self {
+            step: 0,
+            yields: Yields::new(YIELDS),
+        }
+    }
+
+    /// To be called when the thread has found something to do.
+    pub(crate) fn reset(&mut self) {
+        *self = Self::new();
+    }
+
+    /// Spins or yields. Returns false, and has done neither, if the thread is to block.
+    pub(crate) fn snooze(&mut self) -> bool {
+        if self.step < SPIN_STEPS {
+            (0..1u32 << self.step).for_each(|_| spin_loop());
+            self.step += 1;
+            return true;
+        }
+        self.yields.next()
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::{simulation::Simulation, *};
+
+    fn count(yields: &mut Yields) -> u32 {
+        (0..100).take_while(|_| yields.next()).count() as u32
+    }
+
+    #[test]
+    fn r9_a_wait_yields_so_often_while_yields_are_short() {
+        let simulation = Simulation::new();
+        simulation.run(|| {
+            assert_eq!(count(&mut Yields::new(8)), 8);
+            assert!(yield_now());
+        });
+        assert_eq!(simulation.yields(), 9);
+    }
+
+    #[test]
+    fn r9_after_a_lost_yield_nobody_yields_until_the_ban_is_over() {
+        let simulation = Simulation::new();
+        simulation.run(|| {
+            simulation.lose_next();
+            assert_eq!(count(&mut Yields::new(8)), 1);
+            for _ in 0..10 {
+                assert_eq!(count(&mut Yields::new(8)), 0);
+                assert!(!yield_now());
+            }
+            simulation.end_ban();
+            assert_eq!(count(&mut Yields::new(8)), 8);
+        });
+        assert_eq!(simulation.yields(), 9);
+    }
+
+    #[test]
+    fn r9_a_wait_does_not_yield_for_long_even_to_its_own() {
+        let mut yields = Yields::new(8);
+        let long_ago = Instant::now();
+        yields.span = Some((long_ago, long_ago + BUDGET));
+        assert!(!yields.next());
+        assert_eq!(yields.left, 0);
+    }
+
+    #[test]
+    fn r9_a_backoff_spins_before_it_yields_and_then_is_to_block() {
+        let simulation = Simulation::new();
+        simulation.run(|| {
+            let mut backoff = Backoff::new();
+            for _ in 0..SPIN_STEPS {
+                assert!(backoff.snooze());
+            }
+            assert_eq!(simulation.yields(), 0);
+            for _ in 0..YIELDS {
+                assert!(backoff.snooze());
+            }
+            assert!(!backoff.snooze());
+            backoff.reset();
+            assert!(backoff.snooze());
+        });
+        assert_eq!(simulation.yields(), YIELDS);
+    }
+}
