@@ -154,8 +154,8 @@ fn s4_a_start_that_fails_later_keeps_nobody_from_work() {
 /// S4, failure 23: a machine that has no thread to spare for the one that starts the others says so at build, and none is
 /// left.
 #[test]
-fn s4_a_refused_keeper_is_an_error_of_the_build() {
-    let name = "s4_a_refused_keeper_is_an_error_of_the_build";
+fn s4_a_refused_timer_thread_is_an_error_of_the_build() {
+    let name = "s4_a_refused_timer_thread_is_an_error_of_the_build";
     survives_in_child(name, || {
         watched(|| {
             let most = |threads: libc::rlim_t| {

@@ -353,7 +353,7 @@ fn threads_can_be_told_apart_by_what_the_system_keeps_of_their_names() {
                 assert_eq!((names.len(), distinct.len()), (13, 13), "{names:?}");
                 let has = |suffix: &str| names.iter().any(|name| name.ends_with(suffix));
                 assert!((0..12).all(|index| has(&format!("-{index}"))), "{names:?}");
-                assert!(has("-keeper"), "{names:?}");
+                assert!(has("-timer"), "{names:?}");
                 wait()();
                 jobs.into_iter().for_each(|job| job.join().unwrap());
             }

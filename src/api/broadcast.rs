@@ -2,8 +2,8 @@
 //!
 //! # The protocol
 //!
-//! The caller makes a *letter* for each thread that it wants to reach, puts it into that thread's
-//! *mailbox*, and waits until every letter is gone. A letter is gone when it was run, or *declined*,
+//! The caller makes a *message* for each thread that it wants to reach, puts it into that thread's
+//! *inbox*, and waits until every message is gone. A message is gone when it was run, or *declined*,
 //! which means dropped: both end in its drop, so none is counted twice or forgotten. Letters point
 //! into the caller's frame, which is not left before.
 //!
@@ -16,51 +16,51 @@
 //!
 //! | word | who writes it | who reads it |
 //! |---|---|---|
-//! | the letters, and where the thread is | anybody, under the box's lock | the same |
-//! | `unread` | with the letters, under that lock | the thread, between jobs, without it |
-//! | `nudges` | grows by who nudges, before it does; shrinks by the thread, when it is nudged | who put a letter there, after it has |
-//! | `Call::left` | grows by the caller, before it puts a letter; shrinks by the letter's drop | the caller |
-//! | `Call::missed` | set by a thread that could not read; cleared by the caller | the caller |
+//! | the messages, and where the thread is | anybody, under the box's lock | the same |
+//! | `unread` | with the messages, under that lock | the thread, between jobs, without it |
+//! | `probes` | grows by who probes, before it does; shrinks by the thread, when it is probed | who put a message there, after it has |
+//! | `Delivery::left` | grows by the caller, before it puts a message; shrinks by the message's drop | the caller |
+//! | `Delivery::missed` | set by a thread that could not read; cleared by the caller | the caller |
 //!
-//! **Why no letter is forgotten.** A thread that is *in its loop* looks at `unread` after each job. When
-//! it lies down it joins the list of dozers first, and then looks; who has put a letter there looks
-//! for it in that list, and ends its doze ([`Sleep::rouse_this`](crate::protocol::idle::Sleep::rouse_this)). Both
+//! **Why no message is forgotten.** A thread that is *in its loop* looks at `unread` after each job. When
+//! it lies down it joins the list of idle_workers first, and then looks; who has put a message there looks
+//! for it in that list, and ends its announce_idle ([`Idle::wake_this`](crate::protocol::idle::Idle::wake_this)). Both
 //! take the list's lock: the later of the two sees the earlier. When the thread leaves its loop it says
 //! so under the box's lock, and then reads once more.
 //!
-//! A thread that is *with rayon* is nudged: `spawn_broadcast` puts a tiny closure into each rayon thread's
-//! own queue, and wakes it. There it looks into the box, under the lock. A nudge is spared where one is
-//! under way: who has put a letter sees `nudges` above zero only if that thread has not looked yet,
-//! since it counts the nudge as taken before it takes the lock. A nudge may be taken anywhere where
+//! A thread that is *with rayon* is probed: `spawn_broadcast` puts a tiny closure into each rayon thread's
+//! own queue, and wakes it. There it looks into the box, under the lock. A probe is spared where one is
+//! under way: who has put a message sees `probes` above zero only if that thread has not looked yet,
+//! since it counts the probe as taken before it takes the lock. A probe may be taken anywhere where
 //! rayon waits. To know whether this is the base, it spawns a *look* onto its own rayon queue, which takes the way of
 //! a call: for that way the depth of the base is known (see `worker/current.rs`). If another thread steals
-//! the look, it nudges once more.
+//! the look, it probes once more.
 //!
 //! rayon does not let its threads end while one of them has such a closure in its queue, and one that was never
-//! started would have it for ever. So before the first nudge all threads of the pool are started. They
-//! get no letter of this broadcast. If the system gives no thread, an inside caller takes its letters back; one
+//! started would have it for ever. So before the first probe all threads of the pool are started. They
+//! get no message of this broadcast. If the system gives no thread, an inside caller takes its messages back; one
 //! from outside spawns ordinary rayon jobs that look, as many as there are threads, again and again in the way
 //! described below: each try may reach another thread.
 //!
 //! **Why nothing deadlocks.** A thread that waits in a job may wait for the very job that broadcasts.
-//! So no inside broadcast waits for one that waits: letters from inside are declined when a thread
-//! begins to block ([`Post::begin_to_block`](crate::runtime::rayon_host::mail::Post::begin_to_block)), are refused while it is blocked, and are declined
-//! when a nudge finds it in a wait of rayon. A caller from inside nudges everybody who has not read
+//! So no inside broadcast waits for one that waits: messages from inside are declined when a thread
+//! begins to block ([`Inboxes::begin_to_block`](crate::runtime::rayon_host::inbox::Inboxes::begin_to_block)), are refused while it is blocked, and are declined
+//! when a probe finds it in a wait of rayon. A caller from inside probes everybody who has not read
 //! after a short while, since they may be in such a wait; and blocks itself like any worker, so two
-//! broadcasts that meet decline each other's letters. All other threads run, and come to
+//! broadcasts that meet decline each other's messages. All other threads run, and come to
 //! their boxes when their job ends.
 //!
-//! An outside broadcast waits for all of them. If a nudge finds a thread at a wait of rayon, within a piece of
+//! An outside broadcast waits for all of them. If a probe finds a thread at a wait of rayon, within a piece of
 //! rayon's work that it took from rayon's base, nothing tells when that has ended: then it says
-//! that it was *missed*, and the caller nudges again, after pauses that double. That is the one thing
+//! that it was *missed*, and the caller probes again, after pauses that double. That is the one thing
 //! here that ticks, on the thread of a caller who waits anyway.
 //!
-//! **How many nudges lie about.** Who reads in its loop takes them out when there are some. A blocked
-//! thread cannot; when one has `NUDGES` of them nobody is nudged any more: an
-//! outside caller tries again later, as if the system gave no thread, and an inside one takes its letters back.
+//! **How many probes lie about.** Who reads in its loop takes them out when there are some. A blocked
+//! thread cannot; when one has `NUDGES` of them nobody is probed any more: an
+//! outside caller tries again later, as if the system gave no thread, and an inside one takes its messages back.
 //!
 //! **The end.** Reading is no job: a pool can stop meanwhile, but its threads do not end before they have
-//! left their loops, or rayon's with all its nudges. Then they close their boxes, and decline what came
+//! left their loops, or rayon's with all its probes. Then they close their boxes, and decline what came
 //! too late.
 
 use std::{
@@ -77,7 +77,7 @@ use crate::{
     api::pool::Pool,
     runtime::{
         inner::Inner,
-        rayon_host::mail::{Call, Letter, Part, Put},
+        rayon_host::inbox::{Delivery, Message, Part, Put},
         worker,
     },
     sync::{
@@ -88,26 +88,26 @@ use crate::{
     },
 };
 
-/// The first pause of a caller from outside before it nudges again, and the longest.
+/// The first pause of a caller from outside before it probes again, and the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(256);
 
-impl Call {
+impl Delivery {
     /// Sends a part to every thread below this number but the caller's own.
     fn send(self: &Arc<Self>, inner: &Inner, part: *const Part<'static>, threads: usize) {
-        let own = worker::seat_in(inner);
+        let own = worker::index_in(inner);
         let mut unaware = false;
         for index in (0..threads).filter(|&index| Some(index) != own) {
-            let mailbox = &inner.post.boxes[index];
-            match mailbox.put(Letter::new(self, part)) {
+            let inbox = &inner.post.boxes[index];
+            match inbox.put(Message::new(self, part)) {
                 Put::Refused => {}
-                Put::InLoop => inner.sleep.rouse_this(index),
-                Put::WithRayon => unaware |= !mailbox.is_nudged(),
+                Put::InLoop => inner.idle.wake_this(index),
+                Put::WithRayon => unaware |= !inbox.is_probed(),
             }
         }
         if unaware {
             // If that cannot be, `wait` tries again.
-            inner.threads.nudge(&inner.me());
+            inner.threads.probe(&inner.me());
         }
     }
 
@@ -115,7 +115,7 @@ impl Call {
         self.left.load(Ordering::Acquire) == 0
     }
 
-    /// Waits until every letter is gone.
+    /// Waits until every message is gone.
     fn wait(self: &Arc<Self>, inner: &Inner, threads: usize) {
         let mut backoff = Backoff::new();
         while !self.is_over() {
@@ -153,7 +153,7 @@ impl Call {
         }
     }
 
-    /// Nudges those who may not know that they have a letter. If that cannot be, takes the letters
+    /// Nudges those who may not know that they have a message. If that cannot be, takes the messages
     /// back, or has it tried again.
     fn remind(self: &Arc<Self>, inner: &Inner, threads: usize) {
         let mut unaware = inner.post.boxes_below(threads);
@@ -161,13 +161,13 @@ impl Call {
             .by_ref()
             .filter(|one| one.is_unaware(self))
             .peekable();
-        if unaware.peek().is_none() || inner.threads.nudge(&inner.me()) {
+        if unaware.peek().is_none() || inner.threads.probe(&inner.me()) {
             return;
         }
         if self.inside {
             unaware.for_each(|one| one.withdraw(self));
         } else {
-            inner.threads.ask_around();
+            inner.threads.probe_some();
             self.missed.store(true, Ordering::Relaxed);
         }
     }
@@ -175,7 +175,7 @@ impl Call {
 
 /// Waits, however its frame is left.
 struct Waits<'a> {
-    call: Arc<Call>,
+    call: Arc<Delivery>,
     inner: &'a Inner,
     threads: usize,
 }
@@ -189,14 +189,14 @@ impl Drop for Waits<'_> {
 impl Inner {
     /// Has the threads below this number run their parts, and waits for them. No part unwinds.
     fn run_parts(&self, part: &Part<'_>, threads: usize) {
-        let own = worker::seat_in(self);
+        let own = worker::index_in(self);
         let waits = Waits {
-            call: Arc::new(Call::new(worker::is_worker())),
+            call: Arc::new(Delivery::new(worker::is_worker())),
             inner: self,
             threads,
         };
         // SAFETY: it is the same type but for the lifetime, and `waits` does not let this frame be left
-        // while there is a letter that has the pointer.
+        // while there is a message that has the pointer.
         let lasting = unsafe { mem::transmute::<&Part<'_>, &Part<'static>>(part) };
         waits.call.send(self, lasting, threads);
         if let Some(own) = own.filter(|&own| own < threads) {

@@ -274,7 +274,7 @@ impl PoolBuilder {
     }
 
     /// The pool's name: its threads are called "name-0", "name-1", and so on, and the one that starts threads and keeps the
-    /// scaling's time "name-keeper". Default: "adaptive". It must not be empty, nor contain a NUL.
+    /// scaling's time "name-holder". Default: "adaptive". It must not be empty, nor contain a NUL.
     ///
     /// The system may keep 15 bytes of a thread's name. So in threads' names a long name is cut before the number.
     pub fn name(mut self, name: impl Into<String>) -> Self {

@@ -2,7 +2,7 @@
 //!
 //! A job with a handle is one allocation, shared by the queue and the handle. Who wins the latch's
 //! claim owns the closure: the worker that runs it, the handle that cancels it, the worker that
-//! waits for it and runs it itself, or the shutdown that drops it. All others find a shell.
+//! waits for it and runs it itself, or the shutdown that drops it. All others find a tombstone.
 
 use std::{
     fmt,
@@ -23,12 +23,12 @@ use crate::{
         twin::Twin,
     },
     runtime::{
-        context::Site,
+        context::JobContext,
         inner::Inner,
         job::{Place, Runnable},
         wait::{
             spin::linger,
-            stuck::{self, Blocked},
+            starvation::{self, Blocked},
         },
         worker,
     },
@@ -89,20 +89,20 @@ where
 
     /// # Safety
     /// The caller has won the claim, and calls this once.
-    unsafe fn run_claimed(&self, site: &Site<'_>) {
-        let started = site.begin(self.place, self.since);
+    unsafe fn run_claimed(&self, context: &JobContext<'_>) {
+        let started = context.begin(self.place, self.since);
         // SAFETY: passed on to the caller.
         let body = unsafe { self.take_body() };
         let result = match body {
             Some(body) => catch_unwind(AssertUnwindSafe(body)).map_err(JobError::panic),
             None => Err(JobError::cancelled()),
         };
-        site.end(started, result.is_ok());
+        context.end(started, result.is_ok());
         // SAFETY: passed on to the caller.
         unsafe { self.finish(result) };
     }
 
-    /// Lets `account` close the books, then drops the closure, then tells who waits. In this order:
+    /// Lets `account` close the slots, then drops the closure, then tells who waits. In this order:
     /// the closure's drop may be the end of the pool, which must not wait for this job then.
     ///
     /// # Safety
@@ -140,30 +140,30 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    fn run(self, site: &Site<'_>, _: Place) {
+    fn run(self, context: &JobContext<'_>, _: Place) {
         let task = self.into_task();
         if task.latch.claim() {
             // SAFETY: claimed.
-            unsafe { task.run_claimed(site) };
+            unsafe { task.run_claimed(context) };
         } else if task.place != Place::None {
-            site.inner.queue.shell_gone();
+            context.inner.queue.tombstone_gone();
         }
         // The handle may be gone, and then the result goes here.
         quietly(move || drop(task));
     }
 
-    fn discard(self, site: &Site<'_>, _: Place) {
+    fn discard(self, context: &JobContext<'_>, _: Place) {
         let task = self.into_task();
         if task.latch.claim() {
             let place = task.place;
             // SAFETY: claimed.
-            unsafe { task.drop_claimed(|| site.dropped(place)) };
+            unsafe { task.drop_claimed(|| context.dropped(place)) };
         } else {
-            site.inner.queue.shell_gone();
+            context.inner.queue.tombstone_gone();
         }
     }
 
-    fn is_shell(&self) -> bool {
+    fn is_tombstone(&self) -> bool {
         self.0.latch.is_claimed()
     }
 }
@@ -191,10 +191,10 @@ trait Joinable<T>: Send + Sync {
     fn is_unqueued(&self) -> bool;
     /// # Safety
     /// The caller has won the claim, and calls this once.
-    unsafe fn run_here(&self, site: &Site<'_>);
+    unsafe fn run_here(&self, context: &JobContext<'_>);
     /// # Safety
     /// The caller has won the claim, and calls this once.
-    unsafe fn cancel_here(&self, site: &Site<'_>);
+    unsafe fn cancel_here(&self, context: &JobContext<'_>);
     /// # Safety
     /// The latch is done, and only the one handle of the job calls this.
     unsafe fn take_result(&self) -> Option<Result<T, JobError>>;
@@ -217,14 +217,14 @@ where
         self.place == Place::None
     }
 
-    unsafe fn run_here(&self, site: &Site<'_>) {
+    unsafe fn run_here(&self, context: &JobContext<'_>) {
         // SAFETY: passed on to the caller.
-        unsafe { self.run_claimed(site) };
+        unsafe { self.run_claimed(context) };
     }
 
-    unsafe fn cancel_here(&self, site: &Site<'_>) {
+    unsafe fn cancel_here(&self, context: &JobContext<'_>) {
         // SAFETY: passed on to the caller.
-        unsafe { self.drop_claimed(|| site.cancelled(self.place)) };
+        unsafe { self.drop_claimed(|| context.cancelled(self.place)) };
     }
 
     unsafe fn take_result(&self) -> Option<Result<T, JobError>> {
@@ -359,11 +359,11 @@ impl<T: 'static> JobHandle<T> {
             return false;
         }
         let inner = self.keep_alive();
-        let site = Site::here(&inner);
+        let context = JobContext::here(&inner);
         // SAFETY: claimed.
-        unsafe { self.task.cancel_here(&site) };
+        unsafe { self.task.cancel_here(&context) };
         if !self.task.is_unqueued() {
-            inner.shell_left();
+            inner.tombstone_left();
         }
         true
     }
@@ -409,18 +409,18 @@ impl<T: 'static> JobHandle<T> {
         }
         let could_run = || !latch.is_claimed();
         loop {
-            match stuck::block(self.task.inner(), deadline, || latch.is_done(), could_run) {
+            match starvation::block(self.task.inner(), deadline, || latch.is_done(), could_run) {
                 Blocked::Done => return true,
                 Blocked::TimedOut => return false,
-                Blocked::Stuck => self.run_here_if_stuck(),
+                Blocked::Starved => self.run_here_if_starved(),
             }
         }
     }
 
     /// On a thread of another pool, when its own has no thread for the job.
-    fn run_here_if_stuck(&self) {
+    fn run_here_if_starved(&self) {
         if self.task.latch().claim() {
-            self.run_here(&Site::elsewhere(&self.keep_alive()));
+            self.run_here(&JobContext::elsewhere(&self.keep_alive()));
         }
     }
 
@@ -435,21 +435,21 @@ impl<T: 'static> JobHandle<T> {
             return false;
         }
         match current {
-            Some(current) => self.run_here(current.site()),
-            None => self.run_here(&Site::elsewhere(&self.keep_alive())),
+            Some(current) => self.run_here(current.context()),
+            None => self.run_here(&JobContext::elsewhere(&self.keep_alive())),
         }
         true
     }
 
     /// Runs a job that was claimed.
-    fn run_here(&self, site: &Site<'_>) {
+    fn run_here(&self, context: &JobContext<'_>) {
         let is_queued = !self.task.is_unqueued();
         // SAFETY: claimed.
-        unsafe { self.task.run_here(site) };
+        unsafe { self.task.run_here(context) };
         if is_queued {
-            site.inner.shell_left();
+            context.inner.tombstone_left();
         }
-        site.inner.look_if_drained();
+        context.inner.check_drained();
     }
 
     /// The result of a job that is done.

@@ -12,11 +12,11 @@ use crate::{
     metrics::{Stamp, Started},
     protocol::admission::Refusal,
     runtime::{
-        context::Site,
+        context::JobContext,
         inner::Inner,
         job::{Entry, Job, Place, Runnable},
         span,
-        wait::frames::{Completion, OfOther, OfSeat},
+        wait::frames::{Completion, OfOther, OfWorker},
         worker::{self, Current},
     },
     sync::{
@@ -33,20 +33,20 @@ trait Account: Send {
     /// What the end has to know of the start.
     type Started;
 
-    fn begin(&self, site: &Site<'_>, place: Place) -> Self::Started;
-    fn end(&self, site: &Site<'_>, started: Self::Started, completed: bool);
+    fn begin(&self, context: &JobContext<'_>, place: Place) -> Self::Started;
+    fn end(&self, context: &JobContext<'_>, started: Self::Started, completed: bool);
 }
 
 /// An installed closure is a job, with a place since then.
 impl Account for Stamp {
     type Started = Started;
 
-    fn begin(&self, site: &Site<'_>, place: Place) -> Started {
-        site.begin(place, *self)
+    fn begin(&self, context: &JobContext<'_>, place: Place) -> Started {
+        context.begin(place, *self)
     }
 
-    fn end(&self, site: &Site<'_>, started: Started, completed: bool) {
-        site.end(started, completed);
+    fn end(&self, context: &JobContext<'_>, started: Started, completed: bool) {
+        context.end(started, completed);
     }
 }
 
@@ -58,15 +58,15 @@ impl Account for PartOfAnother {
 
     type Started = ();
 
-    fn begin(&self, site: &Site<'_>, _: Place) {
-        if let Some(times) = site.times() {
-            site.inner.timing.next_does_not_follow(times);
+    fn begin(&self, context: &JobContext<'_>, _: Place) {
+        if let Some(times) = context.times() {
+            context.inner.timing.next_does_not_follow(times);
         }
     }
 
-    fn end(&self, site: &Site<'_>, (): (), _: bool) {
-        if let Some(times) = site.times() {
-            site.inner.timing.next_does_not_follow(times);
+    fn end(&self, context: &JobContext<'_>, (): (), _: bool) {
+        if let Some(times) = context.times() {
+            context.inner.timing.next_does_not_follow(times);
         }
     }
 }
@@ -118,7 +118,7 @@ where
 }
 
 /// The second half of a join.
-type Half<F, R> = Guest<OfSeat, F, R>;
+type Half<F, R> = Guest<OfWorker, F, R>;
 
 impl<F, R> Half<F, R>
 where
@@ -153,29 +153,29 @@ where
 {
     const IS_HALF: bool = A::IS_HALF;
 
-    fn run(self, site: &Site<'_>, place: Place) {
+    fn run(self, context: &JobContext<'_>, place: Place) {
         // SAFETY: the guest's owner waits for its completion, below.
         let guest = unsafe { &*self.0 };
-        guest.completion.begin(site.inner);
-        let started = self.1.begin(site, place);
+        guest.completion.begin(context.inner);
+        let started = self.1.begin(context, place);
         // SAFETY: this is its one job.
         let f = unsafe { guest.take() };
         let result = catch_unwind(AssertUnwindSafe(f));
-        self.1.end(site, started, result.is_ok());
+        self.1.end(context, started, result.is_ok());
         guest
             .outcome
             // SAFETY: the owner does not look before the completion.
             .with_mut(|outcome| unsafe { (*outcome).write(result) });
         // The guest may be gone after this.
-        guest.completion.end(site.inner);
+        guest.completion.end(context.inner);
     }
 
     /// Somebody waits for it in a frame of the stack, and cannot be told that it was dropped.
-    fn discard(self, site: &Site<'_>, place: Place) {
-        self.run(site, place);
+    fn discard(self, context: &JobContext<'_>, place: Place) {
+        self.run(context, place);
     }
 
-    fn is_of_seat(&self, _: usize) -> bool {
+    fn is_of_worker(&self, _: usize) -> bool {
         A::IS_HALF
     }
 }
@@ -206,14 +206,14 @@ impl Inner {
         let job = unsafe { Job::borrowing(job) };
         if worker::is_of_another(self) {
             // So that it can be taken back.
-            self.queue.push_stray(&guest, None, job);
+            self.queue.push_to_side(&guest, None, job);
         } else {
             self.queue.push_structured(job);
         }
-        self.pushed(self.sleep.after_push());
+        self.pushed(self.idle.after_push());
         guest
             .completion
-            .wait(self, || self.queue.take_stray_of(&guest));
+            .wait(self, || self.queue.take_from_side_of(&guest));
         // SAFETY: it is ours, and complete.
         let outcome = unsafe { guest.outcome() };
         outcome.unwrap_or_else(|payload| resume_unwind(payload))
@@ -234,7 +234,7 @@ where
     let Some(mark) = local.room() else {
         return join_in_full_deque::<QUICK, _, _, _, _>(current, a, b);
     };
-    let half = Half::new(OfSeat::new(), span::carried(b));
+    let half = Half::new(OfWorker::new(), span::carried(b));
     let job = GuestJob(ptr::from_ref(&half), PartOfAnother);
     // SAFETY: the guest stays in this frame until the job is taken back, or is complete. There is room.
     unsafe { local.push_structured_at(mark, job) };
@@ -243,13 +243,13 @@ where
         current,
         half: &half,
     };
-    if !QUICK || !current.inner().sleep.takes_no_offer() {
+    if !QUICK || !current.inner().idle.takes_no_offer() {
         offer(current);
     }
     let ours = a();
     mem::forget(abandoned);
-    debug_assert_eq!(mark_of_last(current), mark);
-    let mark = mark_of_last(current);
+    debug_assert_eq!(watermark_of_last(current), mark);
+    let mark = watermark_of_last(current);
     if !QUICK || !local.retract_structured_at_once(mark) {
         return await_second(current, &half, mark, ours);
     }
@@ -259,7 +259,7 @@ where
 /// The mark at which a half lies whose first half has ended: what that pushed is not there any more. It is asked for again,
 /// since to keep it would take a register in each call.
 #[inline]
-fn mark_of_last(current: &Current) -> usize {
+fn watermark_of_last(current: &Current) -> usize {
     current.mark() - 1
 }
 
@@ -278,7 +278,7 @@ where
 /// Wakes somebody for a second half, if need be. Not cold: it is called as long as not all workers run.
 #[inline(never)]
 fn offer(current: &Current) {
-    current.inner().fulfil(current.offer());
+    current.inner().perform(current.offer());
 }
 
 /// Runs the second half, which was taken back.
@@ -344,7 +344,7 @@ where
     B: FnOnce() -> RB + Send,
     RB: Send,
 {
-    let mark = mark_of_last(current);
+    let mark = watermark_of_last(current);
     // A half that did not start is not begun any more.
     if current.deques().retract_structured(mark) {
         // SAFETY: its job was taken back.

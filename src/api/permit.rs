@@ -16,9 +16,9 @@ use crate::{
     metrics::Stamp,
     protocol::admission::{Refusal, WaiterId},
     runtime::{
-        context::Site,
+        context::JobContext,
         inner::Inner,
-        job::{Detached, Entry, Keeper, Place, Runnable},
+        job::{Detached, Entry, Holder, Place, Runnable},
         span, worker,
     },
 };
@@ -88,14 +88,14 @@ impl Permit<'_> {
         if !std::mem::take(&mut self.placed) {
             let entry = match worker::current_of(&**inner) {
                 Some(current) if !self.deferred => Ok(current.refused()),
-                _ => inner.overdraw(false, Keeper::Nobody),
+                _ => inner.overdraw(false, Holder::Nobody),
             };
             return match entry {
                 Ok(entry) => Used::Enters(entry),
                 Err(_) if inner.life.is_discarding() => {
                     // It is admitted all the same, so that the sums agree.
-                    inner.recorder.overdraws(Keeper::Nobody);
-                    Used::Discarded(Place::Overdrawn(Keeper::Nobody))
+                    inner.recorder.overdraws(Holder::Nobody);
+                    Used::Discarded(Place::Overdrawn(Holder::Nobody))
                 }
                 Err(_) => Used::Enters(Entry::InPlace),
             };
@@ -129,7 +129,7 @@ impl Used {
     fn put_in<R: Runnable + 'static>(self, inner: &Inner, runnable: R) {
         match self {
             Self::Enters(entry) => inner.put_in(entry, runnable),
-            Self::Discarded(place) => runnable.discard(&Site::here(inner), place),
+            Self::Discarded(place) => runnable.discard(&JobContext::here(inner), place),
         }
     }
 }
@@ -138,7 +138,7 @@ impl Drop for Permit<'_> {
     fn drop(&mut self) {
         if self.placed && !self.inner.is_inherited() {
             self.inner.admission.release_held();
-            self.inner.look_if_drained();
+            self.inner.check_drained();
         }
     }
 }
@@ -205,7 +205,7 @@ impl<'p> Future for ReserveAsync<'p> {
                 Poll::Ready(Err(reason))
             }
             // Whoever blocks one of the pool's threads on this future might wait for itself.
-            Poll::Pending if worker::seat_in(inner).is_some() => {
+            Poll::Pending if worker::index_in(inner).is_some() => {
                 this.leave();
                 permit(false)
             }
@@ -218,7 +218,7 @@ impl ReserveAsync<'_> {
     fn leave(&mut self) {
         if let Some(waiting) = self.waiting.take() {
             self.inner.admission.forsake(waiting);
-            self.inner.look_if_drained();
+            self.inner.check_drained();
         }
         if self.since.take().is_some() {
             self.inner.timing.waits_no_more();
@@ -249,7 +249,7 @@ impl Inner {
             (Err(Refusal::Full), Wait::Deferred) => Ok(granted(false)),
             (Err(Refusal::Full), Wait::Until(_) | Wait::Forever) => {
                 // A thread of the pool that waited for a place might wait for itself.
-                if worker::seat_in(self).is_some() {
+                if worker::index_in(self).is_some() {
                     return Ok(granted(false));
                 }
                 let acquire = |deadline, is_futile: &dyn Fn() -> bool| {

@@ -5,7 +5,7 @@
 //! Onto the deque of the thread that spawns it, if the nearest wait on that thread's stack is the
 //! scope's own, or if there is none: only then nobody who waits there for something else can come
 //! across it. Otherwise (the spawn is made inside of another scope or join that is nested in this
-//! one, or on a thread that helps rayon and is no worker) the job is a *stray*: it goes into a list of its own, where
+//! one, or on a thread that helps rayon and is no worker) the job is a *side_entry*: it goes into a list of its own, where
 //! workers that wait for nothing find it, and the thread that waits for this scope does. The scope
 //! of a thread that is not the pool's has no deque, and runs nothing while it waits; its jobs go into
 //! the injector.
@@ -24,9 +24,9 @@ use crate::{
     error::SubmitError,
     metrics::Stamp,
     runtime::{
-        context::Site,
+        context::JobContext,
         inner::Inner,
-        job::{Entry, Job, Keeper, Overdrawn, Place, Runnable},
+        job::{Entry, Holder, Job, Overdrawn, Place, Runnable},
         span::Origin,
         wait::frames::Countdown,
         worker::{
@@ -59,7 +59,7 @@ pub struct Scope<'scope> {
 }
 
 // SAFETY: the countdown is made for other threads to count on (its near count is written by the
-// owner's thread alone, which `Countdown` checks by the seat), the panic is in a mutex, and the
+// owner's thread alone, which `Countdown` checks by the slot), the panic is in a mutex, and the
 // pool is Sync.
 unsafe impl Sync for Scope<'_> {}
 // SAFETY: a scope is never moved while it is in use; a reference to it may go to other threads, for
@@ -95,7 +95,7 @@ struct ScopeJob<'scope, F> {
 
 impl<'scope, F: FnOnce(&Scope<'scope>) + Send> Runnable for ScopeJob<'scope, F> {
     #[inline]
-    fn run(self, site: &Site<'_>, place: Place) {
+    fn run(self, context: &JobContext<'_>, place: Place) {
         let Self {
             scope,
             since,
@@ -104,23 +104,23 @@ impl<'scope, F: FnOnce(&Scope<'scope>) + Send> Runnable for ScopeJob<'scope, F> 
         } = self;
         // SAFETY: this job is counted until `end`.
         let scope = unsafe { scope.get() };
-        scope.run_job(site, place, since, |scope| origin.enter(|| f(scope)));
+        scope.run_job(context, place, since, |scope| origin.enter(|| f(scope)));
         // The scope may be gone after this.
-        scope.countdown.end(site.inner, site.index());
+        scope.countdown.end(context.inner, context.index());
     }
 
     fn frame(&self) -> *const () {
         self.scope.0.cast()
     }
 
-    fn is_of_seat(&self, seat: usize) -> bool {
+    fn is_of_worker(&self, slot: usize) -> bool {
         // SAFETY: this job is counted, since it has not run.
-        unsafe { self.scope.get() }.countdown.is_of(Some(seat))
+        unsafe { self.scope.get() }.countdown.is_of(Some(slot))
     }
 
     /// A scope waits for all its jobs, and has no way to say that one was dropped.
-    fn discard(self, site: &Site<'_>, place: Place) {
-        self.run(site, place);
+    fn discard(self, context: &JobContext<'_>, place: Place) {
+        self.run(context, place);
     }
 }
 
@@ -160,9 +160,9 @@ impl<'scope> Scope<'scope> {
         match worker::current_with_deques_of(inner) {
             Some(current) if self.is_nearest(current) => {
                 if current.take_place().is_ok() {
-                    let books = current.books();
-                    self.countdown.begin(Some(books.index));
-                    let since = inner.timing.stamp_task(Some(books.times));
+                    let slots = current.slots();
+                    self.countdown.begin(Some(slots.index));
+                    let since = inner.timing.stamp_task(Some(slots.times));
                     let job = self.job(since, origin, f);
                     if current.is_joining() {
                         self.push_aside(inner, job);
@@ -273,17 +273,17 @@ impl<'scope> Scope<'scope> {
     where
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
     {
-        let times = current.map(|current| current.books().times);
+        let times = current.map(|current| current.slots().times);
         match entry {
             Entry::Queued => {
                 self.countdown.begin(current.map(Current::index));
                 let since = inner.timing.stamp_task(times);
                 self.push(inner, current, self.job(since, origin, f));
             }
-            Entry::Overdrawn(keeper) => {
+            Entry::Overdrawn(holder) => {
                 self.countdown.begin(current.map(Current::index));
                 let job = self.job(inner.timing.stamp(), origin, f);
-                self.push_overdrawn(inner, current, keeper, job);
+                self.push_overdrawn(inner, current, holder, job);
             }
             Entry::InPlace => match current {
                 Some(_) => self.run_in_place(inner, current, f),
@@ -310,28 +310,28 @@ impl<'scope> Scope<'scope> {
     where
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
     {
-        let times = current.map(|current| current.books().times);
+        let times = current.map(|current| current.slots().times);
         let since = inner.timing.stamp_inline(times);
         match current {
             Some(current) => {
                 let inline = current.inline();
-                inline.run(|| self.run_job(current.site(), Place::None, since, f));
+                inline.run(|| self.run_job(current.context(), Place::None, since, f));
             }
-            None => self.run_job(&Site::elsewhere(inner), Place::None, since, f),
+            None => self.run_job(&JobContext::elsewhere(inner), Place::None, since, f),
         }
-        inner.look_if_drained();
+        inner.check_drained();
     }
 
     /// Puts a job over the bound into the queue, which is counted already.
-    fn push_overdrawn<J>(&self, inner: &Inner, current: Option<&Current>, keeper: Keeper, job: J)
+    fn push_overdrawn<J>(&self, inner: &Inner, current: Option<&Current>, holder: Holder, job: J)
     where
         J: Runnable + 'scope,
     {
         inner.queue.count_overdrawn(1);
-        let job = Overdrawn::<_, true> { keeper, job };
-        match keeper {
-            Keeper::Thread(_) => self.push(inner, current, job),
-            Keeper::Nobody => self.push_aside(inner, job),
+        let job = Overdrawn::<_, true> { holder, job };
+        match holder {
+            Holder::Thread(_) => self.push(inner, current, job),
+            Holder::Nobody => self.push_aside(inner, job),
         }
     }
 
@@ -349,14 +349,14 @@ impl<'scope> Scope<'scope> {
         ScopeRef(self)
     }
 
-    /// One more job, by the thread of this seat.
-    pub(crate) fn begin_job(&self, seat: Option<usize>) {
-        self.countdown.begin(seat);
+    /// One more job, by the thread of this slot.
+    pub(crate) fn begin_job(&self, slot: Option<usize>) {
+        self.countdown.begin(slot);
     }
 
     /// A job has ended. The scope may be gone after this.
-    pub(crate) fn end_job(&self, site: &Site<'_>) {
-        self.countdown.end(site.inner, site.index());
+    pub(crate) fn end_job(&self, context: &JobContext<'_>) {
+        self.countdown.end(context.inner, context.index());
     }
 
     /// Puts a job into the queue that is counted already.
@@ -382,16 +382,16 @@ impl<'scope> Scope<'scope> {
     {
         // SAFETY: the scope waits for the job before 'scope ends; it is run even when the pool is emptied.
         let job = unsafe { Job::borrowing(job) };
-        if self.countdown.takes_strays() {
+        if self.countdown.takes_from_side() {
             let countdown = &self.countdown;
             inner
                 .queue
-                .push_stray(countdown, Some(&countdown.strays), job);
-            countdown.told_of_stray(inner);
+                .push_to_side(countdown, Some(&countdown.side_list), job);
+            countdown.notified_of_side(inner);
         } else {
             inner.queue.push_structured(job);
         }
-        inner.pushed(inner.sleep.after_push());
+        inner.pushed(inner.idle.after_push());
     }
 
     /// The same onto the calling thread's own deque. Always inlined, so that the closure is written where it is to lie.
@@ -403,7 +403,7 @@ impl<'scope> Scope<'scope> {
         let (inner, local) = (self.inner(), current.deques());
         // SAFETY: as in `push_aside`.
         unsafe { local.push_structured(job) };
-        if current.is_pledged() && inner.sleep.takes_no_offer() {
+        if current.is_pledged() && inner.idle.takes_no_offer() {
             // Nobody searches, either.
             return inner.place_taken();
         }
@@ -424,10 +424,10 @@ impl<'scope> Scope<'scope> {
 
     /// Always inlined: else the closure is copied for the call.
     #[inline(always)]
-    fn run_job(&self, site: &Site<'_>, place: Place, since: Stamp, f: impl FnOnce(&Self)) {
-        let started = site.begin(place, since);
+    fn run_job(&self, context: &JobContext<'_>, place: Place, since: Stamp, f: impl FnOnce(&Self)) {
+        let started = context.begin(place, since);
         let outcome = catch_unwind(AssertUnwindSafe(|| f(self)));
-        site.end(started, outcome.is_ok());
+        context.end(started, outcome.is_ok());
         if let Err(payload) = outcome {
             self.keep_panic(payload);
         }

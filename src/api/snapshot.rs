@@ -6,9 +6,9 @@ use crate::{
 };
 
 impl WorkerSnapshot {
-    fn of(inner: &Inner, seat: usize, latencies: JobSummaries) -> Self {
-        let [unplaced, completed, panicked, steals] = inner.recorder.of_seat(seat);
-        let started = inner.admission.given_back_by(seat) + unplaced;
+    fn of(inner: &Inner, slot: usize, latencies: JobSummaries) -> Self {
+        let [unplaced, completed, panicked, steals] = inner.recorder.of_slot(slot);
+        let started = inner.admission.given_back_by(slot) + unplaced;
         Self {
             busy: started > completed + panicked,
             started,
@@ -35,7 +35,7 @@ impl Snapshot {
         let scaled = inner.scaler.scaled();
         let mut per_worker =
             vec![WorkerSnapshot::default(); inner.settings.workers_max + threads.spare];
-        for &(index, of_thread) in &latencies.seats {
+        for &(index, of_thread) in &latencies.slots {
             if index >= per_worker.len() {
                 // A spare thread that was started since they were counted.
                 per_worker.resize(index + 1, WorkerSnapshot::default());

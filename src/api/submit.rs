@@ -11,11 +11,11 @@ use crate::{
     error::{AdmissionError, SubmitError},
     protocol::admission::{Refusal, yielders::Yielders},
     runtime::{
-        context::Site,
+        context::JobContext,
         inner::Inner,
-        job::{Detached, Entry, Job, Keeper, Place, Runnable},
+        job::{Detached, Entry, Holder, Job, Place, Runnable},
         span::Origin,
-        wait::stuck::Watch,
+        wait::starvation::Watch,
         worker::{
             self, Current,
             inline::{self, Advice},
@@ -62,7 +62,7 @@ impl Inner {
     /// Takes a place if one is free, on the calling thread, which is this one of the pool's, or none.
     #[inline]
     fn try_acquire_by(&self, current: Option<&Current>) -> Result<(), Refusal> {
-        let places = current.map(|current| current.books().places);
+        let places = current.map(|current| current.slots().places);
         self.admission.try_acquire_here(places)
     }
 
@@ -127,7 +127,7 @@ impl Inner {
         match (refusal, wait, current) {
             (Refusal::Closed, ..) => Err(AdmissionError::Closed),
             (Refusal::Full, Wait::Never, _) => Err(AdmissionError::Full),
-            (Refusal::Full, Wait::Deferred, _) => Ok(self.overdraw(true, Keeper::Nobody)?),
+            (Refusal::Full, Wait::Deferred, _) => Ok(self.overdraw(true, Holder::Nobody)?),
             // A thread of the pool that waited for a place might wait for itself.
             (Refusal::Full, Wait::Until(_) | Wait::Forever, Some(current)) => Ok(current.refused()),
             (Refusal::Full, Wait::Until(_) | Wait::Forever, None) => self
@@ -138,24 +138,24 @@ impl Inner {
     }
 
     /// Blocks until `acquire` has a place. If the thread is another pool's worker, a spare may take its
-    /// place there meanwhile; and if this pool is stuck, it goes on without one.
+    /// place there meanwhile; and if this pool is starvation, it goes on without one.
     pub(crate) fn wait_for_place(
         &self,
         deadline: Option<Instant>,
         acquire: impl FnOnce(Option<Instant>, &dyn Fn() -> bool) -> Result<(), AdmissionError>,
     ) -> Result<Entry, AdmissionError> {
         let watch = Watch::new(self);
-        let was_stuck = Cell::new(false);
+        let was_starved = Cell::new(false);
         let is_futile = || {
-            was_stuck.set(watch.is_stuck());
-            was_stuck.get()
+            was_starved.set(watch.is_starved());
+            was_starved.get()
         };
         let since = self.timing.begins_to_wait();
         let acquired = worker::blocking(|| acquire(deadline, &is_futile));
         self.timing.has_waited(since, acquired.is_ok());
         match acquired {
             Ok(()) => Ok(Entry::Queued),
-            Err(AdmissionError::TimedOut) if was_stuck.get() => Ok(Entry::InPlace),
+            Err(AdmissionError::TimedOut) if was_starved.get() => Ok(Entry::InPlace),
             Err(reason) => Err(reason),
         }
     }
@@ -166,17 +166,17 @@ impl Inner {
         match worker::current_of(self) {
             Some(current) => current
                 .inline()
-                .run(|| runnable.run(current.site(), Place::None)),
+                .run(|| runnable.run(current.context(), Place::None)),
             None => self.run_outside(runnable),
         }
-        self.look_if_drained();
+        self.check_drained();
     }
 
     /// The same on a thread without a loop.
     fn run_outside<R: Runnable + 'static>(&self, runnable: R) {
         inline::outside(|outside| match outside.advise(self.admission.capacity()) {
             Advice::RunInPlace => {
-                outside.run(|| runnable.run(&Site::elsewhere(self), Place::None));
+                outside.run(|| runnable.run(&JobContext::elsewhere(self), Place::None));
             }
             Advice::Keep => outside.keep(self, Job::new(runnable)),
         });
@@ -187,7 +187,7 @@ impl Inner {
         match entry {
             Entry::Queued => self.enqueue(Job::new(runnable)),
             Entry::InPlace => self.run_in_place(runnable),
-            Entry::Overdrawn(keeper) => self.enqueue_overdrawn(keeper, runnable),
+            Entry::Overdrawn(holder) => self.enqueue_overdrawn(holder, runnable),
         }
     }
 

@@ -39,7 +39,7 @@ const SUB_BITS: u32 = 5;
 const SUBS: u64 = 1 << SUB_BITS;
 /// Values from `1 << RANGE_BITS` on are over the range.
 const RANGE_BITS: u32 = 42;
-/// The bucket of what is over the range: it follows the last one within.
+/// The bucket of what is over the range: it leapfrogs the last one within.
 const OVER: usize = index_within((1 << RANGE_BITS) - 1) + 1;
 const BUCKETS: usize = OVER + 1;
 

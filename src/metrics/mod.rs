@@ -4,8 +4,8 @@
 
 mod clock;
 mod histogram;
+mod latency_slot;
 mod recorder;
-mod seat;
 mod snapshot;
 mod table;
 mod timing;
@@ -14,8 +14,8 @@ mod timing;
 pub(crate) use self::histogram::Merged;
 pub(crate) use self::{
     clock::{Stamp, settle as settle_clock},
-    recorder::{BatchPlaces, Cell, Recorder},
-    seat::{Seat, Started},
+    latency_slot::{LatencySlot, Started},
+    recorder::{BatchPlaces, CounterSlot, Recorder},
     timing::{JobSummaries, Latencies, Stamps, Timing},
 };
 pub use self::{

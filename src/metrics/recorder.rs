@@ -8,13 +8,13 @@ use crossbeam_utils::CachePadded;
 use super::timing::told_at_least;
 use crate::{
     error::AdmissionError,
-    protocol::admission::Keeper,
+    protocol::admission::Holder,
     sync::{AtomicBool, AtomicU64, Mutex, Ordering, bump, lock, slots::Slots},
 };
 
 /// What one thread counts.
 #[derive(Debug, Default)]
-pub(crate) struct Cell {
+pub(crate) struct CounterSlot {
     inlined: AtomicU64,
     completed: AtomicU64,
     panicked: AtomicU64,
@@ -27,7 +27,7 @@ pub(crate) struct Cell {
     kept: AtomicU64,
 }
 
-impl Cell {
+impl CounterSlot {
     /// A job has run. On the cell's thread.
     #[inline]
     fn ended(&self, completed: bool) {
@@ -113,7 +113,7 @@ impl Drop for BatchPlaces {
 /// All counters of a pool.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    cells: Slots<CachePadded<Cell>>,
+    cells: Slots<CachePadded<CounterSlot>>,
     elsewhere: CachePadded<Elsewhere>,
     /// The most jobs that anybody was told were admitted. Their number is a difference of counters
     /// that are read one after another; this keeps it from going backwards.
@@ -167,13 +167,13 @@ impl Recorder {
     }
 
     /// What the calling thread counts, of this index.
-    pub(crate) fn cell(&self, index: usize) -> &Cell {
+    pub(crate) fn cell(&self, index: usize) -> &CounterSlot {
         self.cells.enter(index)
     }
 
     /// A job runs at once, without having been queued. `cell` is the calling thread's own, if it is
     /// one of the pool's.
-    pub(crate) fn inlined(&self, cell: Option<&Cell>) {
+    pub(crate) fn inlined(&self, cell: Option<&CounterSlot>) {
         match cell {
             Some(cell) => bump(&cell.inlined),
             None => add(&self.elsewhere.inlined),
@@ -181,34 +181,34 @@ impl Recorder {
     }
 
     /// A job is queued over the bound. To be called under the lock of the admission, before it is pushed.
-    pub(crate) fn overdraws(&self, keeper: Keeper) {
-        self.waiting_of(keeper).fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn overdraws(&self, holder: Holder) {
+        self.waiting_of(holder).fetch_add(1, Ordering::Relaxed);
         add(&self.elsewhere.overdrawn);
     }
 
     /// A job that was queued over the bound does not wait any more.
-    pub(crate) fn left_overdrawn(&self, keeper: Keeper) {
-        self.waiting_of(keeper).fetch_sub(1, Ordering::Relaxed);
+    pub(crate) fn left_overdrawn(&self, holder: Holder) {
+        self.waiting_of(holder).fetch_sub(1, Ordering::Relaxed);
     }
 
     /// It starts. `cell` as in `inlined`.
-    pub(crate) fn started_overdrawn(&self, cell: Option<&Cell>, keeper: Keeper) {
+    pub(crate) fn started_overdrawn(&self, cell: Option<&CounterSlot>, holder: Holder) {
         match cell {
             Some(cell) => bump(&cell.overdrawn_started),
             None => add(&self.elsewhere.overdrawn_started),
         }
-        self.left_overdrawn(keeper);
+        self.left_overdrawn(holder);
     }
 
-    fn waiting_of(&self, keeper: Keeper) -> &AtomicU64 {
-        match keeper {
-            Keeper::Thread(index) => &self.cells[index as usize].kept,
-            Keeper::Nobody => &self.elsewhere.overdrawn_waiting,
+    fn waiting_of(&self, holder: Holder) -> &AtomicU64 {
+        match holder {
+            Holder::Thread(index) => &self.cells[index as usize].kept,
+            Holder::Nobody => &self.elsewhere.overdrawn_waiting,
         }
     }
 
     /// How many jobs the thread of this index keeps over the bound.
-    pub(crate) fn kept_by(&self, index: usize) -> u64 {
+    pub(crate) fn held_by(&self, index: usize) -> u64 {
         self.cells[index].kept.load(Ordering::Relaxed)
     }
 
@@ -227,7 +227,7 @@ impl Recorder {
 
     /// A job has run.
     #[inline]
-    pub(crate) fn ended(&self, cell: Option<&Cell>, completed: bool) {
+    pub(crate) fn ended(&self, cell: Option<&CounterSlot>, completed: bool) {
         match (cell, completed) {
             (Some(cell), completed) => cell.ended(completed),
             (None, true) => add(&self.elsewhere.completed),
@@ -249,7 +249,7 @@ impl Recorder {
 
     /// An item of a batch does not wait any more: it begins, or is dropped.
     #[inline]
-    pub(crate) fn left_batch(&self, cell: Option<&Cell>) {
+    pub(crate) fn left_batch(&self, cell: Option<&CounterSlot>) {
         match cell {
             Some(cell) => bump(&cell.left_batch),
             None => add(&self.elsewhere.left_batch),
@@ -275,8 +275,8 @@ impl Recorder {
         put.saturating_sub(left)
     }
 
-    pub(crate) fn stole(&self, seat: usize) {
-        bump(&self.cells[seat].steals);
+    pub(crate) fn stole(&self, slot: usize) {
+        bump(&self.cells[slot].steals);
     }
 
     pub(crate) fn cancelled(&self) {
@@ -300,7 +300,7 @@ impl Recorder {
     }
 
     pub(crate) fn sums(&self) -> Sums {
-        let sum = |of: fn(&Cell) -> &AtomicU64| -> u64 {
+        let sum = |of: fn(&CounterSlot) -> &AtomicU64| -> u64 {
             self.cells
                 .iter()
                 .map(|cell| of(cell).load(Ordering::Acquire))
@@ -308,7 +308,7 @@ impl Recorder {
         };
         let here = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         let elsewhere = &*self.elsewhere;
-        let all = |of: fn(&Cell) -> &AtomicU64, there| sum(of) + here(there);
+        let all = |of: fn(&CounterSlot) -> &AtomicU64, there| sum(of) + here(there);
         // In the order of the fields.
         let completed = all(|cell| &cell.completed, &elsewhere.completed);
         let panicked = all(|cell| &cell.panicked, &elsewhere.panicked);
@@ -338,8 +338,8 @@ impl Recorder {
     }
 
     /// What one thread has done: begun without a place, completed, panicked, steals.
-    pub(crate) fn of_seat(&self, seat: usize) -> [u64; 4] {
-        let cell = &self.cells[seat];
+    pub(crate) fn of_slot(&self, slot: usize) -> [u64; 4] {
+        let cell = &self.cells[slot];
         let read = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         // What has ended is read before what was begun.
         let (completed, panicked) = (read(&cell.completed), read(&cell.panicked));

@@ -5,7 +5,7 @@
 //! A job is stamped when it has its place, and the clock is read once more when it ends. Its start is the
 //! end of the job before it, if the worker came to it from there with nothing in between: the loop
 //! says so by `next_follows`. Otherwise the clock is read at its start too. What may be too short for that, and so is not
-//! always timed, `seat.rs` tells.
+//! always timed, `slot.rs` tells.
 //!
 //! **Items of a batch** are stamped by its producer, who may be anybody: he goes by the last of them that was
 //! timed, on whichever thread. While they are short one in [`SAMPLE`] is stamped, and timed. The others are lent the
@@ -21,7 +21,7 @@ use crossbeam_utils::CachePadded;
 use super::{
     clock::{Clock, Stamp},
     histogram::{Histogram, LatencySummary, Merged},
-    seat::{SAMPLE, Seat, Started, Times},
+    latency_slot::{LatencySlot, SAMPLE, Started, Times},
 };
 use crate::sync::{AtomicU64, Ordering, slots::Slots};
 
@@ -39,7 +39,7 @@ pub(crate) struct Stamps {
 pub(crate) struct Timing {
     /// None if latencies are not tracked.
     clock: Option<Clock>,
-    seats: Slots<CachePadded<Seat>>,
+    slots: Slots<CachePadded<LatencySlot>>,
     /// Written by all threads that are not the pool's.
     elsewhere: Times,
     admission_wait: Histogram,
@@ -57,7 +57,7 @@ pub(crate) struct Latencies {
     pub(crate) admission_wait: Merged,
     pub(crate) jobs: JobLatencies,
     /// Of each thread that was started, with its index.
-    pub(crate) seats: Vec<(usize, JobSummaries)>,
+    pub(crate) slots: Vec<(usize, JobSummaries)>,
 }
 
 /// The latencies of jobs, merged.
@@ -100,7 +100,7 @@ impl Timing {
     pub(crate) fn new(first_spare: usize, latency_tracking: bool) -> Self {
         Self {
             clock: latency_tracking.then(Clock::new),
-            seats: Slots::new(first_spare),
+            slots: Slots::new(first_spare),
             elsewhere: Times::made(),
             admission_wait: Histogram::made(),
             waits: CachePadded::default(),
@@ -109,16 +109,16 @@ impl Timing {
         }
     }
 
-    /// The calling thread has this seat, and will record there.
-    pub(crate) fn enroll(&self, seat: usize) {
+    /// The calling thread has this slot, and will record there.
+    pub(crate) fn enroll(&self, slot: usize) {
         if self.clock.is_some() {
-            self.seats[seat].times.make();
+            self.slots[slot].times.make();
         }
     }
 
     /// What the calling thread writes, of this index.
-    pub(crate) fn seat(&self, index: usize) -> &Seat {
-        self.seats.enter(index)
+    pub(crate) fn slot(&self, index: usize) -> &LatencySlot {
+        self.slots.enter(index)
     }
 
     /// This moment, if latencies are tracked.
@@ -127,10 +127,10 @@ impl Timing {
         self.clock.as_ref().map_or(Stamp::NONE, Clock::now)
     }
 
-    /// This moment, for a task that the thread of this seat spawns; or `ALIKE`.
+    /// This moment, for a task that the thread of this slot spawns; or `ALIKE`.
     #[inline]
-    pub(crate) fn stamp_task(&self, seat: Option<&Seat>) -> Stamp {
-        if seat.is_some_and(Seat::is_alike) {
+    pub(crate) fn stamp_task(&self, slot: Option<&LatencySlot>) -> Stamp {
+        if slot.is_some_and(LatencySlot::is_alike) {
             Stamp::ALIKE
         } else {
             self.stamp()
@@ -148,17 +148,17 @@ impl Timing {
         stamps.last
     }
 
-    /// Whether the last job that was timed on this seat was short. None if none is.
+    /// Whether the last job that was timed on this slot was short. None if none is.
     #[inline]
-    pub(crate) fn is_short(&self, seat: &Seat) -> Option<bool> {
+    pub(crate) fn is_short(&self, slot: &LatencySlot) -> Option<bool> {
         self.clock.as_ref()?;
-        Some(seat.is_short())
+        Some(slot.is_short())
     }
 
     /// The same as `stamp_task`, for a task that starts at once.
     #[inline]
-    pub(crate) fn stamp_inline(&self, seat: Option<&Seat>) -> Stamp {
-        if seat.is_some_and(Seat::is_alike) {
+    pub(crate) fn stamp_inline(&self, slot: Option<&LatencySlot>) -> Stamp {
+        if slot.is_some_and(LatencySlot::is_alike) {
             Stamp::ALIKE
         } else {
             Stamp::NONE
@@ -167,35 +167,35 @@ impl Timing {
 
     /// The thread comes from its last job, if it was just running one, and goes on to the next.
     #[inline]
-    pub(crate) fn next_follows(&self, seat: &Seat) {
+    pub(crate) fn next_follows(&self, slot: &LatencySlot) {
         if self.clock.is_some() {
-            seat.next_follows();
+            slot.next_follows();
         }
     }
 
     /// The thread did something else since its last job.
     #[inline]
-    pub(crate) fn next_does_not_follow(&self, seat: &Seat) {
+    pub(crate) fn next_does_not_follow(&self, slot: &LatencySlot) {
         if self.clock.is_some() {
-            seat.next_does_not_follow();
+            slot.next_does_not_follow();
         }
     }
 
     /// A job starts, which has a place since then, if it has one. Returns when it does.
     #[inline]
-    pub(crate) fn starts(&self, seat: Option<&Seat>, placed: bool, since: Stamp) -> Started {
-        match seat {
+    pub(crate) fn starts(&self, slot: Option<&LatencySlot>, placed: bool, since: Stamp) -> Started {
+        match slot {
             // Not alike what is long: that would be recorded several times.
-            Some(seat) if since.is_alike() && seat.is_short() => seat.begin_alike(placed),
-            seat => self.starts_timed(seat, placed, since),
+            Some(slot) if since.is_alike() && slot.is_short() => slot.begin_alike(placed),
+            slot => self.starts_timed(slot, placed, since),
         }
     }
 
-    fn starts_timed(&self, seat: Option<&Seat>, placed: bool, since: Stamp) -> Started {
+    fn starts_timed(&self, slot: Option<&LatencySlot>, placed: bool, since: Stamp) -> Started {
         let Some(clock) = &self.clock else {
             return Started::at(Stamp::NONE);
         };
-        let Some(seat) = seat else {
+        let Some(slot) = slot else {
             let now = clock.now();
             if placed {
                 let waits = &self.elsewhere.queue_wait;
@@ -203,24 +203,24 @@ impl Timing {
             }
             return Started::at(now);
         };
-        seat.begin_timed(clock, placed, since)
+        slot.begin_timed(clock, placed, since)
     }
 
     /// A job has run, which started then.
     #[inline]
-    pub(crate) fn ended(&self, seat: Option<&Seat>, started: Started) {
-        match seat {
-            Some(seat) if !started.is_timed() => seat.end_alike(started),
-            seat => self.ended_timed(seat, started),
+    pub(crate) fn ended(&self, slot: Option<&LatencySlot>, started: Started) {
+        match slot {
+            Some(slot) if !started.is_timed() => slot.end_alike(started),
+            slot => self.ended_timed(slot, started),
         }
     }
 
-    fn ended_timed(&self, seat: Option<&Seat>, started: Started) {
+    fn ended_timed(&self, slot: Option<&LatencySlot>, started: Started) {
         let Some(clock) = &self.clock else {
             return;
         };
-        match seat {
-            Some(seat) => seat.end_timed(clock, started),
+        match slot {
+            Some(slot) => slot.end_timed(clock, started),
             None => {
                 let nanos = clock.nanos(started.at, clock.now());
                 self.elsewhere.run_time.record_shared(nanos);
@@ -253,15 +253,15 @@ impl Timing {
     /// The latencies of all threads, merged. `places` tells how many places were ever taken.
     pub(crate) fn latencies(&self, places: impl FnOnce() -> u64) -> Latencies {
         let mut jobs = JobLatencies::of(&self.elsewhere);
-        let seats = self.seats.indexed().map(|(index, seat)| {
-            if !seat.times.run_time.is_made() {
+        let slots = self.slots.indexed().map(|(index, slot)| {
+            if !slot.times.run_time.is_made() {
                 return (index, JobSummaries::default());
             }
-            let own = JobLatencies::of(&seat.times);
+            let own = JobLatencies::of(&slot.times);
             jobs.add(&own);
             (index, own.summaries())
         });
-        let seats = seats.collect();
+        let slots = slots.collect();
         let mut admission_wait = Merged::default();
         self.admission_wait.merge_into(&mut admission_wait);
         if self.clock.is_some() {
@@ -270,7 +270,7 @@ impl Timing {
         Latencies {
             admission_wait,
             jobs,
-            seats,
+            slots,
         }
     }
 
@@ -297,28 +297,28 @@ pub(super) fn told_at_least(told: &AtomicU64, read: u64) -> u64 {
 mod tests {
     use super::*;
 
-    /// The last job that was timed on seat 0 was short.
+    /// The last job that was timed on slot 0 was short.
     fn timing() -> Timing {
         let timing = Timing::new(2, true);
-        (0..2).for_each(|seat| timing.enroll(seat));
-        timing.seats[0].took(Started::at(Stamp::NONE), 40);
+        (0..2).for_each(|slot| timing.enroll(slot));
+        timing.slots[0].took(Started::at(Stamp::NONE), 40);
         timing
     }
 
     #[test]
     fn m2_a_short_task_is_not_taken_to_be_as_long_as_a_job_before_it() {
         let timing = timing();
-        let since = timing.stamp_task(Some(timing.seat(0)));
+        let since = timing.stamp_task(Some(timing.slot(0)));
         assert_eq!(since, Stamp::ALIKE);
-        assert!(!timing.starts(Some(timing.seat(0)), true, since).is_timed());
-        // The last one on the other was not short; and who has no seat has none.
-        let long = &timing.seats[1].times;
+        assert!(!timing.starts(Some(timing.slot(0)), true, since).is_timed());
+        // The last one on the other was not short; and who has no slot has none.
+        let long = &timing.slots[1].times;
         long.queue_wait.record(1 << 40);
         long.run_time.record(1 << 40);
-        for seat in [Some(timing.seat(1)), None] {
-            let started = timing.starts(seat, true, since);
+        for slot in [Some(timing.slot(1)), None] {
+            let started = timing.starts(slot, true, since);
             assert!(started.is_timed());
-            timing.ended(seat, started);
+            timing.ended(slot, started);
         }
         let seen = timing.latencies(|| 0).jobs;
         assert_eq!((seen.queue_wait.count, seen.queue_wait.sum), (4, 1 << 40));
@@ -339,15 +339,15 @@ mod tests {
         // Where the last one was short it is as that one, and elsewhere it has waited since its stamp.
         assert!(
             !timing
-                .starts(Some(timing.seat(0)), true, lent[0])
+                .starts(Some(timing.slot(0)), true, lent[0])
                 .is_timed()
         );
         let began = std::time::Instant::now();
         while began.elapsed() < std::time::Duration::from_micros(50) {
             std::hint::spin_loop();
         }
-        for (waits, seat) in [Some(timing.seat(1)), None].into_iter().enumerate() {
-            assert!(timing.starts(seat, true, lent[0]).is_timed());
+        for (waits, slot) in [Some(timing.slot(1)), None].into_iter().enumerate() {
+            assert!(timing.starts(slot, true, lent[0]).is_timed());
             let seen = timing.latencies(|| 0).jobs.queue_wait;
             assert_eq!(seen.count, 2 + waits as u64);
             assert!(seen.sum >= 45_000 * (1 + waits as u128), "{}", seen.sum);

@@ -3,7 +3,7 @@
 //! # The protocol
 //!
 //! **The writer** is one thread. A new value is written down at once, in the writer's own account of all values. Each
-//! record like it that follows adds one to `count`, and nothing else: these are the run. Before another
+//! record like it that leapfrogs adds one to `count`, and nothing else: these are the run. Before another
 //! value is written down the run is, in one go: `count - from` records. Meanwhile `turn` is odd.
 //!
 //! **A reader** reads the run, and the account of its value, between two looks at `turn` and at the value. If both find the same,
@@ -59,7 +59,7 @@ impl Run {
     fn end(&self, count: u64, write_down: &impl Fn(u64, u64)) {
         let turn = self.turn.load(Ordering::Relaxed);
         self.turn.store(turn.wrapping_add(1), Ordering::Relaxed);
-        // Pairs with the fence in `read`: who has read anything of what follows sees the odd turn, or a later one.
+        // Pairs with the fence in `read`: who has read anything of what leapfrogs sees the odd turn, or a later one.
         if cfg!(not(mutant = "alike_no_fence_change")) {
             fence(Ordering::Release);
         }

@@ -34,7 +34,7 @@
 //! then sets `top` and `bottom` back to the mark: nothing waits, so the numbers are free.
 //!
 //! A value can look taken while a thief that will give it back holds the lock. That thief is a
-//! searcher of the sleep protocol, and looks again when it stops being one. Who is none is told to look
+//! searcher of the idle protocol, and looks again when it stops being one. Who is none is told to look
 //! again ([`Theft::Unwanted`]).
 
 mod fencing;
@@ -525,7 +525,7 @@ impl<T> Thief<T> {
         let claim = found.at(top + wanted);
         self.0.top.store(claim.0, Ordering::Relaxed);
         // Pairs with the light fence in `claim_number`, or with the plain one in `claim_fenced`.
-        let is_dear =
+        let is_expensive =
             cfg!(not(mutant = "deque_no_fence_steal")) && !found.is_fenced() && fence::heavy();
         if found.is_fenced() && cfg!(not(mutant = "deque_no_fence_steal_fenced")) {
             sync::fence(Ordering::SeqCst);
@@ -551,8 +551,8 @@ impl<T> Thief<T> {
         };
         // The rest is the owner's again. Release: we have looked at it.
         let left = found.at(top + taken);
-        let left = if is_dear {
-            left.after_dear_theft(taken)
+        let left = if is_expensive {
+            left.after_expensive_theft(taken)
         } else {
             left
         };

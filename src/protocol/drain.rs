@@ -1,7 +1,7 @@
 //! How far a pool has come towards its end, and who sees the last job end.
 //!
 //! Only the decision is here, so that a model can check it; `shutdown.rs` says what leads to it and
-//! what follows.
+//! what leapfrogs.
 //!
 //! **Who sees the last job end.** A worker looks whether the pool has drained whenever it runs dry,
 //! which it does after the last job. It counts the end of the job, fences, and looks whether there
@@ -11,7 +11,7 @@
 mod model;
 
 use crate::{
-    protocol::{admission::Admission, idle::Sleep},
+    protocol::{admission::Admission, idle::Idle},
     sync::{self, AtomicU8, Ordering, fence},
 };
 
@@ -69,20 +69,20 @@ impl Drain {
     pub(crate) fn try_stop(
         &self,
         admission: &Admission,
-        sleep: &Sleep,
+        idle: &Idle,
         counts: impl Fn() -> (u64, u64),
     ) -> bool {
         if !admission.try_stop(counts) {
             return false;
         }
         // The list's lock sees to it that a worker that lies down is in the list of those who are
-        // roused, or sees that the pool has stopped.
+        // woken, or sees that the pool has stopped.
         if cfg!(mutant = "drain_stop_late") {
-            sleep.rouse_all();
+            idle.wake_all();
         }
         self.flags.fetch_or(STOPPED, Ordering::AcqRel);
         if cfg!(not(mutant = "drain_stop_late")) {
-            sleep.rouse_all();
+            idle.wake_all();
         }
         true
     }

@@ -2,33 +2,33 @@
 //!
 //! # The protocol
 //!
-//! A worker in service is *running* a job, *searching* for one, *dozing* in a parker of its own, or
-//! *asleep*, which means that its thread is back in rayon's own sleep, where it also serves
+//! A worker in service is *running* a job, *searching* for one, *idle* in a parker of its own, or
+//! *in_rayon*, which means that its thread is back in rayon's own idle, where it also serves
 //! `par_iter` and `join`. One word counts them:
 //!
 //! | field | counts | grows | shrinks |
 //! |---|---|---|---|
 //! | searching | workers that look for a job and have promised to find it | by the worker itself, or by its waker in its name | when it finds one, or lies down |
-//! | dozing | workers in [`Sleep::doze`] that nobody has chosen yet | when it lies down | by its waker, or when it falls asleep |
-//! | asleep | places in service that no thread fills at the moment: threads may be with rayon, or blocked | when a doze ends by its timeout; when a worker blocks, or asks rayon for something to do | by its waker; by the worker that comes back |
-//! | called | wake-ups on their way through rayon that no thread has taken up yet | by the waker | by the thread that takes it up |
+//! | idle | workers in [`Idle::announce_idle`] that nobody has chosen yet | when it lies down | by its waker, or when it falls in_rayon |
+//! | in_rayon | places in service that no thread fills at the moment: threads may be with rayon, or blocked | when a announce_idle ends by its timeout; when a worker blocks, or asks rayon for something to do | by its waker; by the worker that comes back |
+//! | activating | wake-ups on their way through rayon that no thread has taken up yet | by the waker | by the thread that takes it up |
 //!
 //! **Who puts a job into a queue** pushes it, fences, and loads the word. If somebody searches,
 //! that one will find it, or will notice when it stops searching. Otherwise it *rouses*: it moves
-//! one worker from dozing to searching by a compare-exchange and rings its bell; only if none dozes
-//! it moves one from asleep to called and sends a call through rayon. The waker does the
+//! one worker from idle to searching by a compare-exchange and notifies its parker; only if none dozes
+//! it moves one from in_rayon to activating and sends a call through rayon. The waker does the
 //! bookkeeping for the woken, so the next submitter sees a searcher and wakes nobody: one job, one
 //! wake-up.
 //!
 //! A submitter that has woken nobody, because others search, asks whether one of them has looked of late
-//! (`last_look.rs`). If none has, it moves a dozer to searching beside them. There may be any number of searchers; each
+//! (`searcher_deadline.rs`). If none has, it moves a idle_worker to searching beside them. There may be any number of searchers; each
 //! keeps the promise. A submitter that has just woken a worker does not ask: that one has not looked yet, but the
 //! wake-up is the job's.
 //!
 //! **Who stops searching because it found a job** takes itself out of the count, and if it was the
 //! last, fences, and looks at the queues; if more is there, it rouses one. **Who stops searching
-//! because there is nothing** does the same, and later lies down: it joins the list of dozers, is
-//! counted as dozing, fences, and looks at the queues; if something is there, it rouses one, most
+//! because there is nothing** does the same, and later lies down: it joins the list of idle_workers, is
+//! counted as idle, fences, and looks at the queues; if something is there, it rouses one, most
 //! likely itself, being the last in the list.
 //!
 //! **Who offers jobs** that are on its own deque may do so a hundred million times a second, and only those
@@ -43,35 +43,35 @@
 //! who stopped searching. If the push comes first, the worker's look finds the job. If the fence of
 //! the worker comes first, the submitter's load finds nobody searching, and rouses. Between the two
 //! there is always somebody who is running (and looks at the queues when done), or searching, or
-//! just roused.
+//! just woken.
 //!
 //! **A call is not a searcher.** A call that waits behind a long piece of `par_iter` on the only
 //! thread that could take it up would, if it counted as searching, keep everybody from waking a
-//! dozer. It only keeps them from sending a second call: where one finds no thread, a second finds
-//! none either. With one call under way and no dozer, all threads that could take it up are awake.
+//! idle_worker. It only keeps them from sending a second call: where one finds no thread, a second finds
+//! none either. With one call under way and no idle_worker, all threads that could take it up are awake.
 //!
 //! **Blocking in a wait.** A worker that blocks in a wait of ours is not in service meanwhile: it
-//! counts itself as asleep, fences, and looks at the queues, as one who lies down does. So if work is
-//! there, or comes, another thread is called in its place. When it wakes, it takes its place back if
-//! nobody was called; otherwise it runs on, and there is a *surplus* of one (who blocks then takes
-//! that away again, and counts nothing). (A call that no thread has taken up yet it takes back, and fills that
+//! counts itself as in_rayon, fences, and looks at the queues, as one who lies down does. So if work is
+//! there, or comes, another thread is activating in its place. When it wakes, it takes its place back if
+//! nobody was activating; otherwise it runs on, and there is a *excess* of one (who blocks then takes
+//! that foreign_stack again, and counts nothing). (A call that no thread has taken up yet it takes back, and fills that
 //! place itself: all threads that could take it up may be blocked. Then it looks at the queues once more, since
 //! that call kept others from being sent.) A worker that has
 //! run a job from its own deques or an injector leaves for it, handing over what is in its deques.
 //!
-//! **Places come and go.** The number in service is changed by `scaler.rs` alone. A place that is added is asleep, unless
-//! a surplus fills it; who adds it fences, and looks at the queues, as one who lies down does. One that is removed was
-//! asleep; if none is, there is a surplus, which the next worker takes that ends a job or falls asleep.
+//! **Places come and go.** The number in service is changed by `scaler.rs` alone. A place that is added is in_rayon, unless
+//! a excess fills it; who adds it fences, and looks at the queues, as one who lies down does. One that is removed was
+//! in_rayon; if none is, there is a excess, which the next worker takes that ends a job or falls in_rayon.
 //!
-//! **Falling asleep.** A doze that ends by its timeout takes the list's lock, and moves itself from
-//! dozing to asleep, unless the count of dozers is already used up by wakers that have not come for
-//! their dozer yet: then it stays, for one of them may come to it.
+//! **Falling in_rayon.** A announce_idle that ends by its timeout takes the list's lock, and moves itself from
+//! idle to in_rayon, unless the count of idle_workers is already used up by wakers that have not come for
+//! their idle_worker yet: then it stays, for one of them may come to it.
 
 #[cfg(all(test, not(any(loom, miri))))]
 mod frozen;
-mod last_look;
 #[cfg(all(test, loom))]
 mod model;
+mod searcher_deadline;
 #[cfg(all(test, not(any(loom, miri))))]
 pub(crate) mod tests;
 
@@ -82,7 +82,7 @@ use crossbeam_utils::CachePadded;
 #[cfg(all(test, not(any(loom, miri))))]
 pub(crate) use self::frozen::Frozen;
 use crate::{
-    protocol::idle::last_look::LastLook,
+    protocol::idle::searcher_deadline::SearcherDeadline,
     sync::{
         self, AtomicBool, AtomicU64, AtomicUsize, Instant, Mutex, Ordering, fence, lock,
         slots::Slots, thread,
@@ -95,9 +95,9 @@ struct Counts(u64);
 
 const FIELD: u64 = (1 << 15) - 1;
 const SEARCHING: u64 = 1;
-const DOZING: u64 = 1 << 15;
-const ASLEEP: u64 = 1 << 30;
-const CALLED: u64 = 1 << 45;
+const IDLE: u64 = 1 << 15;
+const IN_RAYON: u64 = 1 << 30;
+const ACTIVATING: u64 = 1 << 45;
 /// Whoever pushes a job has to see to it that it is dropped: see `shutdown.rs`.
 const DISCARDING: u64 = 1 << 60;
 
@@ -112,7 +112,7 @@ impl Counts {
 
     /// Places whose worker does not run a job.
     fn idle(self) -> u64 {
-        [SEARCHING, DOZING, ASLEEP, CALLED]
+        [SEARCHING, IDLE, IN_RAYON, ACTIVATING]
             .map(|field| self.of(field))
             .iter()
             .sum()
@@ -122,127 +122,127 @@ impl Counts {
         self.0 & DISCARDING != 0
     }
 
-    /// Whether every worker in service is running, so that there is nobody to rouse.
+    /// Whether every worker in service is running, so that there is nobody to wake_one.
     #[inline]
     fn all_run(self) -> bool {
         self.0 & !DISCARDING == 0
     }
 
-    /// The counts after one more worker was roused, if one is to be.
+    /// The counts after one more worker was woken, if one is to be.
     #[inline]
-    fn rouse(self) -> Option<(Counts, Roused)> {
+    fn wake_one(self) -> Option<(Counts, Notified)> {
         if self.of(SEARCHING) > 0 {
             None
-        } else if self.of(DOZING) > 0 {
-            Some((Counts(self.0 - DOZING + SEARCHING), Roused::Dozer))
-        } else if self.of(ASLEEP) > 0 && self.of(CALLED) == 0 {
-            Some((Counts(self.0 - ASLEEP + CALLED), Roused::Call))
+        } else if self.of(IDLE) > 0 {
+            Some((Counts(self.0 - IDLE + SEARCHING), Notified::IdleWorker))
+        } else if self.of(IN_RAYON) > 0 && self.of(ACTIVATING) == 0 {
+            Some((Counts(self.0 - IN_RAYON + ACTIVATING), Notified::Activation))
         } else {
             None
         }
     }
 }
 
-/// Whom a submitter roused, in the books; the wake-up itself is still to be done.
+/// Whom a submitter woken, in the slots; the wake-up itself is still to be done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Roused {
-    Dozer,
-    Call,
+enum Notified {
+    IdleWorker,
+    Activation,
 }
 
 /// What is left to do for who pushed a job.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
-pub(crate) enum Duty {
+pub(crate) enum WakeUp {
     /// Nothing: a worker that is awake already will run it.
     None,
     /// Nothing: a worker was woken for it.
     Woken,
     /// Send a call through rayon.
-    Call,
-    /// The pool is being emptied: drop what was submitted, then rouse.
+    Activate,
+    /// The pool is being emptied: drop what was submitted, then wake_one.
     Discard,
 }
 
-impl Duty {
+impl WakeUp {
     /// Whether nothing is left to do.
     #[inline]
     pub(crate) fn is_nothing(self) -> bool {
-        matches!(self, Duty::None | Duty::Woken)
+        matches!(self, WakeUp::None | WakeUp::Woken)
     }
 }
 
-/// How a doze ended.
+/// How a announce_idle ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
-pub(crate) enum DozeEnd {
-    /// Roused, and counted as searching.
-    Roused,
-    /// Counted as asleep: back to rayon.
+pub(crate) enum IdleEnd {
+    /// Notified, and counted as searching.
+    Notified,
+    /// Counted as in_rayon: back to rayon.
     Asleep,
 }
 
 #[derive(Debug, Default)]
-struct Bell {
-    rung: AtomicBool,
+struct Parker {
+    notified: AtomicBool,
     /// The thread of this index, once it was started.
     thread: OnceLock<thread::Thread>,
 }
 
 /// Who is awake.
 #[derive(Debug)]
-pub(crate) struct Sleep {
+pub(crate) struct Idle {
     counts: CachePadded<AtomicU64>,
     /// Workers that are to leave, because one that had blocked came back to a place that was taken.
-    surplus: CachePadded<AtomicUsize>,
-    /// The dozers, the last one to lie down at the end: it is the warmest.
-    dozers: Mutex<Vec<usize>>,
-    bells: Slots<CachePadded<Bell>>,
+    excess: CachePadded<AtomicUsize>,
+    /// The idle_workers, the last one to lie down at the end: it is the warmest.
+    idle_workers: Mutex<Vec<usize>>,
+    parkers: Slots<CachePadded<Parker>>,
     /// How many places in service there are. Changed by one thread at a time: see `scaler.rs`.
     in_service: AtomicUsize,
     /// Workers that have said that they offer jobs, and so may do it with a light fence.
     offering: CachePadded<AtomicUsize>,
-    last_look: LastLook,
+    searcher_deadline: SearcherDeadline,
     /// How often a worker has run dry: see `looks.rs`.
-    dry_spells: CachePadded<AtomicU64>,
+    times_idle: CachePadded<AtomicU64>,
     /// How often one was woken for a job. Not loom's: it orders nothing.
     #[cfg(test)]
     wake_ups: std::sync::atomic::AtomicU64,
 }
 
-impl Sleep {
-    /// All `workers` in service are asleep at first; threads below the index `first_spare` are not spare.
+impl Idle {
+    /// All `workers` in service are in_rayon at first; threads below the index `first_spare` are not spare.
     pub(crate) fn new(workers: usize, first_spare: usize) -> Self {
         Self {
-            counts: CachePadded::new(AtomicU64::new(workers as u64 * ASLEEP)),
-            surplus: CachePadded::new(AtomicUsize::new(0)),
+            counts: CachePadded::new(AtomicU64::new(workers as u64 * IN_RAYON)),
+            excess: CachePadded::new(AtomicUsize::new(0)),
             in_service: AtomicUsize::new(workers),
             offering: CachePadded::new(AtomicUsize::new(0)),
-            last_look: LastLook::new(),
-            dry_spells: CachePadded::new(AtomicU64::new(0)),
+            searcher_deadline: SearcherDeadline::new(),
+            times_idle: CachePadded::new(AtomicU64::new(0)),
             #[cfg(test)]
             wake_ups: std::sync::atomic::AtomicU64::new(0),
-            dozers: Mutex::new(Vec::new()),
-            bells: Slots::new(first_spare),
+            idle_workers: Mutex::new(Vec::new()),
+            parkers: Slots::new(first_spare),
         }
     }
 
     /// One whose threads have entered. In a model they have to: it cannot see what makes a slot on demand.
     #[cfg(test)]
     pub(crate) fn for_threads(workers: usize, threads: usize) -> Self {
-        let sleep = Self::new(workers, threads);
+        let idle = Self::new(workers, threads);
         for index in 0..threads {
-            sleep.bells.enter(index);
+            idle.parkers.enter(index);
         }
-        sleep
+        idle
     }
 
-    /// Makes the calling thread the one that the bell of this index wakes.
+    /// Makes the calling thread the one that the parker of this index wakes.
     pub(crate) fn enroll(&self, index: usize) {
         // A second call for one index cannot be: an index is one thread's for its life.
-        let _ = self.bells.enter(index).thread.set(thread::current());
-        // So that no doze allocates.
-        lock(&self.dozers).reserve(self.bells.len());
+        let _ = self.parkers.enter(index).thread.set(thread::current());
+        // So that no announce_idle allocates.
+        lock(&self.idle_workers).reserve(self.parkers.len());
     }
 
     #[inline]
@@ -269,66 +269,70 @@ impl Sleep {
     }
 
     /// And how many have no worker that is awake.
-    pub(crate) fn asleep(&self) -> usize {
-        self.load().of(ASLEEP) as usize
+    pub(crate) fn in_rayon(&self) -> usize {
+        self.load().of(IN_RAYON) as usize
     }
 
-    /// Whether there is nobody to rouse, since every place has a worker that runs a job.
+    /// Whether there is nobody to wake_one, since every place has a worker that runs a job.
     #[inline]
     pub(crate) fn all_run(&self) -> bool {
         self.load().all_run()
     }
 
-    /// More places in service. Who runs without one fills one of them; the others are asleep.
-    pub(crate) fn add_places(&self, places: usize, work: impl FnOnce() -> bool) -> Duty {
+    /// More places in service. Who runs without one fills one of them; the others are in_rayon.
+    pub(crate) fn add_places(&self, places: usize, work: impl FnOnce() -> bool) -> WakeUp {
         self.in_service.fetch_add(places, Ordering::Relaxed);
-        let asleep = (0..places).filter(|_| !self.take_surplus()).count();
-        let added = asleep as u64 * ASLEEP;
+        let in_rayon = (0..places).filter(|_| !self.take_excess()).count();
+        let added = in_rayon as u64 * IN_RAYON;
         self.counts.fetch_add(added, Ordering::AcqRel);
-        // As in `doze`.
+        // As in `announce_idle`.
         if cfg!(not(mutant = "sleep_no_fence_add")) {
             self.fence();
         }
-        if work() { self.rouse() } else { Duty::None }
+        if work() {
+            self.wake_one()
+        } else {
+            WakeUp::None
+        }
     }
 
-    /// Fewer places in service: of those that are asleep, or else, when their jobs end, of those whose workers
+    /// Fewer places in service: of those that are in_rayon, or else, when their jobs end, of those whose workers
     /// are running.
     pub(crate) fn remove_places(&self, places: usize) {
         for _ in 0..places {
             if !self.return_to_service() && cfg!(not(mutant = "sleep_park_forgets")) {
-                self.add_surplus();
+                self.add_excess();
             }
         }
         self.in_service.fetch_sub(places, Ordering::Relaxed);
     }
 
-    /// If there is one worker too many, the place of the caller, who has fallen asleep, is not there any more.
-    pub(crate) fn settle_surplus(&self) {
-        if self.take_surplus() && !self.return_to_service() {
-            self.add_surplus();
+    /// If there is one worker too many, the place of the caller, who has fallen in_rayon, is not there any more.
+    pub(crate) fn settle_excess(&self) {
+        if self.take_excess() && !self.return_to_service() {
+            self.add_excess();
         }
     }
 
-    /// To be called after each push: wakes a worker if one is needed.
+    /// To be activating after each push: wakes a worker if one is needed.
     #[inline]
-    pub(crate) fn after_push(&self) -> Duty {
-        // Pairs with the fences in `stop_searching`, `doze`, `leave_service` and
+    pub(crate) fn after_push(&self) -> WakeUp {
+        // Pairs with the fences in `stop_searching`, `announce_idle`, `leave_service` and
         // `begin_discarding`: we see what they have written, or they see our job.
         if cfg!(not(mutant = "sleep_no_fence_push")) {
             sync::fence(Ordering::SeqCst);
         }
         let counts = self.load();
         if counts.discarding() {
-            return Duty::Discard;
+            return WakeUp::Discard;
         }
-        if counts.rouse().is_none() {
-            return Duty::None;
+        if counts.wake_one().is_none() {
+            return WakeUp::None;
         }
-        self.rouse()
+        self.wake_one()
     }
 
-    /// Whether `after_offer` would do nothing, for a thread that has called it before, and has pledged to
+    /// Whether `after_offer` would do nothing, for a thread that has activating it before, and has pledged to
     /// `fence.rs`.
     #[inline]
     pub(crate) fn takes_no_offer(&self) -> bool {
@@ -338,52 +342,52 @@ impl Sleep {
     }
 
     /// As `after_push`, for a worker that offers jobs: one that it has pushed on its own deque, and will run itself if
-    /// nobody else does. No `Duty::Discard` comes of it.
+    /// nobody else does. No `WakeUp::Discard` comes of it.
     #[inline]
-    pub(crate) fn after_offer(&self) -> Duty {
+    pub(crate) fn after_offer(&self) -> WakeUp {
         // Pairs as in `after_push`, with those that are heavy.
         if cfg!(not(mutant = "sleep_no_fence_offer")) {
             fence::light();
         }
         let counts = self.load();
         if counts == Counts(0) {
-            return Duty::None;
+            return WakeUp::None;
         }
         self.after_offer_to(counts)
     }
 
     /// Not inlined: most offers are made when every worker runs.
     #[inline(never)]
-    fn after_offer_to(&self, counts: Counts) -> Duty {
-        if counts.rouse().is_none() {
-            return Duty::None;
+    fn after_offer_to(&self, counts: Counts) -> WakeUp {
+        if counts.wake_one().is_none() {
+            return WakeUp::None;
         }
-        self.rouse()
+        self.wake_one()
     }
 
     /// A worker that searches is about to look.
     pub(crate) fn looks(&self) {
-        self.last_look.set();
+        self.searcher_deadline.set();
     }
 
     /// A worker has run dry.
-    pub(crate) fn ran_dry(&self) {
-        self.dry_spells.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn became_idle(&self) {
+        self.times_idle.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How often one has.
     #[inline]
-    pub(crate) fn dry_spells(&self) -> u64 {
-        self.dry_spells.load(Ordering::Relaxed)
+    pub(crate) fn times_idle(&self) -> u64 {
+        self.times_idle.load(Ordering::Relaxed)
     }
 
-    /// To be called by a submitter with its duty: if it has woken nobody since others search, and none of them
+    /// To be activating by a submitter with its wake_up: if it has woken nobody since others search, and none of them
     /// has looked for long, wakes a worker beside them.
     #[inline]
-    pub(crate) fn doubt_searchers(&self, duty: Duty) {
-        let is_woken = duty == Duty::Woken && cfg!(not(mutant = "sleep_doubt_woken"));
-        if !is_woken && duty.is_nothing() && self.is_left_to_an_absent() {
-            self.rouse_another();
+    pub(crate) fn check_searcher_deadline(&self, wake_up: WakeUp) {
+        let is_woken = wake_up == WakeUp::Woken && cfg!(not(mutant = "sleep_doubt_woken"));
+        if !is_woken && wake_up.is_nothing() && self.is_left_to_an_absent() {
+            self.wake_another();
         }
     }
 
@@ -391,95 +395,98 @@ impl Sleep {
     #[inline]
     fn is_left_to_a_searcher(&self) -> bool {
         let counts = self.load();
-        counts.of(SEARCHING) > 0 && counts.of(DOZING) > 0
+        counts.of(SEARCHING) > 0 && counts.of(IDLE) > 0
     }
 
     /// The same, and that one has not looked for long.
     #[inline]
     fn is_left_to_an_absent(&self) -> bool {
-        self.is_left_to_a_searcher() && self.last_look.is_overdue()
+        self.is_left_to_a_searcher() && self.searcher_deadline.is_overdue()
     }
 
-    /// Wakes a dozer, if there is one, whoever searches.
+    /// Wakes a idle_worker, if there is one, whoever searches.
     #[cold]
-    fn rouse_another(&self) {
+    fn wake_another(&self) {
         let searching = if cfg!(mutant = "sleep_another_uncounted") {
             0
         } else {
             SEARCHING
         };
-        // Acquire: as in `rouse`.
+        // Acquire: as in `wake_one`.
         let is_roused = self.change(Ordering::AcqRel, |counts| {
-            (counts.of(DOZING) > 0).then(|| counts.0 - DOZING + searching)
+            (counts.of(IDLE) > 0).then(|| counts.0 - IDLE + searching)
         });
         if is_roused {
-            self.ring_last();
+            self.notify_last();
         }
     }
 
     /// Wakes a worker if one is needed.
     #[cold]
-    pub(crate) fn rouse(&self) -> Duty {
+    pub(crate) fn wake_one(&self) -> WakeUp {
         let mut counts = self.load();
         loop {
-            let Some((next, roused)) = counts.rouse() else {
-                return Duty::None;
+            let Some((next, woken)) = counts.wake_one() else {
+                return WakeUp::None;
             };
-            // Acquire pairs with the Release in `doze`: the dozer is in the list.
+            // Acquire pairs with the Release in `announce_idle`: the idle_worker is in the list.
             match self.counts.compare_exchange_weak(
                 counts.0,
                 next.0,
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             ) {
-                Ok(_) if roused == Roused::Call => {
+                Ok(_) if woken == Notified::Activation => {
                     self.count_wake_up();
-                    return Duty::Call;
+                    return WakeUp::Activate;
                 }
                 Ok(_) => break,
                 Err(now) => counts = Counts(now),
             }
         }
-        self.ring_last();
-        Duty::Woken
+        self.notify_last();
+        WakeUp::Woken
     }
 
-    /// Wakes the dozer that was roused in the books.
-    fn ring_last(&self) {
+    /// Wakes the idle_worker that was woken in the slots.
+    fn notify_last(&self) {
         self.count_wake_up();
-        self.last_look.roused();
-        // A dozer is listed before it is counted; the list is empty only if `rouse_all` was here.
-        let dozer = lock(&self.dozers).pop();
-        if let Some(dozer) = dozer {
-            self.ring(dozer);
+        self.searcher_deadline.woken();
+        // A idle_worker is listed before it is counted; the list is empty only if `wake_all` was here.
+        let idle_worker = lock(&self.idle_workers).pop();
+        if let Some(idle_worker) = idle_worker {
+            self.notify(idle_worker);
         }
     }
 
-    /// Ends the doze of this worker, if it dozes, for something else than a job: it is counted as
-    /// searching, as any that was roused. If wakers are on their way to all dozers, one of them does it.
-    pub(crate) fn rouse_this(&self, index: usize) {
-        let mut dozers = lock(&self.dozers);
-        let Some(at) = dozers.iter().position(|&dozer| dozer == index) else {
+    /// Ends the announce_idle of this worker, if it dozes, for something else than a job: it is counted as
+    /// searching, as any that was woken. If wakers are on their way to all idle_workers, one of them does it.
+    pub(crate) fn wake_this(&self, index: usize) {
+        let mut idle_workers = lock(&self.idle_workers);
+        let Some(at) = idle_workers
+            .iter()
+            .position(|&idle_worker| idle_worker == index)
+        else {
             return;
         };
         let is_roused = self.change(Ordering::AcqRel, |counts| {
-            (counts.of(DOZING) > 0).then(|| counts.0 - DOZING + SEARCHING)
+            (counts.of(IDLE) > 0).then(|| counts.0 - IDLE + SEARCHING)
         });
         if is_roused {
-            dozers.remove(at);
-            drop(dozers);
-            self.ring(index);
+            idle_workers.remove(at);
+            drop(idle_workers);
+            self.notify(index);
         }
     }
 
-    fn ring(&self, index: usize) {
-        self.bells[index].rung.store(true, Ordering::Release);
+    fn notify(&self, index: usize) {
+        self.parkers[index].notified.store(true, Ordering::Release);
         self.unpark(index);
     }
 
     /// Unparks the thread of this index, for whatever it waits.
     pub(crate) fn unpark(&self, index: usize) {
-        if let Some(thread) = self.bells[index].thread.get() {
+        if let Some(thread) = self.parkers[index].thread.get() {
             thread.unpark();
         }
     }
@@ -494,31 +501,35 @@ impl Sleep {
     }
 
     /// Ends a search that has found a job. `more` looks for others that are still waiting.
-    pub(crate) fn stop_searching(&self, more: impl FnOnce() -> bool) -> Duty {
+    pub(crate) fn stop_searching(&self, more: impl FnOnce() -> bool) -> WakeUp {
         // AcqRel: the last searcher also sees what the others have moved into their own deques.
         let before = self.counts.fetch_sub(SEARCHING, Ordering::AcqRel);
         let now = Counts(before - SEARCHING);
-        if now.rouse().is_none() {
+        if now.wake_one().is_none() {
             // Others search, or everybody else runs, and will look when done.
-            return Duty::None;
+            return WakeUp::None;
         }
         // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see that nobody
         // searches.
         if cfg!(not(mutant = "sleep_no_fence_found")) {
             self.fence();
         }
-        if more() { self.rouse() } else { Duty::None }
+        if more() {
+            self.wake_one()
+        } else {
+            WakeUp::None
+        }
     }
 
     /// Ends a search that has found nothing, and leaves service, as `leave_service` does.
-    pub(crate) fn search_in_vain(&self, work: impl FnOnce() -> bool) -> Duty {
+    pub(crate) fn search_in_vain(&self, work: impl FnOnce() -> bool) -> WakeUp {
         self.leave(SEARCHING, cfg!(not(mutant = "sleep_no_fence_vain")), work)
     }
 
     /// Leaves service, and is not counted as what it was counted as before.
-    fn leave(&self, counted: u64, fences: bool, work: impl FnOnce() -> bool) -> Duty {
-        // One who leaves for the surplus has no place: whoever runs in his is counted by nobody else.
-        let left = if self.take_surplus() { 0 } else { ASLEEP };
+    fn leave(&self, counted: u64, fences: bool, work: impl FnOnce() -> bool) -> WakeUp {
+        // One who leaves for the excess has no place: whoever runs in his is counted by nobody else.
+        let left = if self.take_excess() { 0 } else { IN_RAYON };
         let change = left.wrapping_sub(counted);
         // AcqRel: as in `stop_searching`.
         self.counts.fetch_add(change, Ordering::AcqRel);
@@ -526,7 +537,11 @@ impl Sleep {
         if fences {
             self.fence();
         }
-        if work() { self.rouse() } else { Duty::None }
+        if work() {
+            self.wake_one()
+        } else {
+            WakeUp::None
+        }
     }
 
     /// The fence of one who does not search any more, or has changed the counts otherwise.
@@ -549,53 +564,57 @@ impl Sleep {
         }
     }
 
-    /// It will not, until it says so again. To be called before it looks whether there is any job left.
+    /// It will not, until it says so again. To be activating before it looks whether there is any job left.
     pub(crate) fn end_offers(&self) {
         self.offering.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Lies down, not counted as searching any more; `work` looks for a reason not to sleep.
+    /// Lies down, not counted as searching any more; `work` looks for a reason not to idle.
     ///
-    /// To be followed by [`Sleep::doze_for`], unless the pool has stopped. The bell of this index
-    /// may have rung by then, because of what `work` found.
-    pub(crate) fn doze(&self, index: usize, work: impl FnOnce() -> bool) -> Duty {
-        lock(&self.dozers).push(index);
-        // Release: who counts this dozer finds it in the list.
-        self.counts.fetch_add(DOZING, Ordering::Release);
-        // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see us doze.
+    /// To be followed by [`Idle::park_for`], unless the pool has stopped. The parker of this index
+    /// may have notified by then, because of what `work` found.
+    pub(crate) fn announce_idle(&self, index: usize, work: impl FnOnce() -> bool) -> WakeUp {
+        lock(&self.idle_workers).push(index);
+        // Release: who counts this idle_worker finds it in the list.
+        self.counts.fetch_add(IDLE, Ordering::Release);
+        // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see us announce_idle.
         if cfg!(not(mutant = "sleep_no_fence_doze")) {
             self.fence();
         }
-        if work() { self.rouse() } else { Duty::None }
-    }
-
-    /// Waits for the bell; after the timeout, falls asleep. If a waker is on its way at that moment,
-    /// though maybe to another, it dozes that long once more.
-    /// `fall_asleep` calls [`Sleep::fall_asleep`].
-    pub(crate) fn doze_for(
-        &self,
-        index: usize,
-        timeout: Duration,
-        fall_asleep: impl Fn() -> bool,
-    ) -> DozeEnd {
-        loop {
-            if self.await_ring(index, timeout) {
-                return DozeEnd::Roused;
-            }
-            if fall_asleep() {
-                return DozeEnd::Asleep;
-            }
-            #[cfg(mutant = "sleep_doze_for_good")]
-            return self.doze_for_good(index);
+        if work() {
+            self.wake_one()
+        } else {
+            WakeUp::None
         }
     }
 
-    /// Whether the bell rang in time.
+    /// Waits for the parker; after the timeout, falls in_rayon. If a waker is on its way at that moment,
+    /// though maybe to another, it dozes that long once more.
+    /// `go_to_rayon` calls [`Idle::go_to_rayon`].
+    pub(crate) fn park_for(
+        &self,
+        index: usize,
+        timeout: Duration,
+        go_to_rayon: impl Fn() -> bool,
+    ) -> IdleEnd {
+        loop {
+            if self.park_until_notified(index, timeout) {
+                return IdleEnd::Notified;
+            }
+            if go_to_rayon() {
+                return IdleEnd::Asleep;
+            }
+            #[cfg(mutant = "sleep_doze_for_good")]
+            return self.park_for_good(index);
+        }
+    }
+
+    /// Whether the parker rang in time.
     #[cfg(not(loom))]
-    fn await_ring(&self, index: usize, timeout: Duration) -> bool {
+    fn park_until_notified(&self, index: usize, timeout: Duration) -> bool {
         let end = Instant::now() + timeout;
         loop {
-            if self.take_ring(index) {
+            if self.take_notification(index) {
                 return true;
             }
             let now = Instant::now();
@@ -608,83 +627,87 @@ impl Sleep {
 
     /// loom has no timeouts: this one may have passed at any moment.
     #[cfg(loom)]
-    fn await_ring(&self, index: usize, _: Duration) -> bool {
+    fn park_until_notified(&self, index: usize, _: Duration) -> bool {
         thread::yield_now();
-        self.take_ring(index)
+        self.take_notification(index)
     }
 
-    /// A doze without a timeout, for models.
+    /// A announce_idle without a timeout, for models.
     #[cfg(loom)]
-    pub(crate) fn doze_for_good(&self, index: usize) -> DozeEnd {
-        while !self.take_ring(index) {
+    pub(crate) fn park_for_good(&self, index: usize) -> IdleEnd {
+        while !self.take_notification(index) {
             thread::park();
         }
-        DozeEnd::Roused
+        IdleEnd::Notified
     }
 
-    fn take_ring(&self, index: usize) -> bool {
-        let rung = &self.bells[index].rung;
-        rung.load(Ordering::Acquire) && {
-            rung.store(false, Ordering::Relaxed);
+    fn take_notification(&self, index: usize) -> bool {
+        let notified = &self.parkers[index].notified;
+        notified.load(Ordering::Acquire) && {
+            notified.store(false, Ordering::Relaxed);
             true
         }
     }
 
-    /// Moves a dozer to asleep, unless a waker is on its way to it.
-    pub(crate) fn fall_asleep(&self, index: usize) -> bool {
-        let mut dozers = lock(&self.dozers);
-        let Some(at) = dozers.iter().position(|&dozer| dozer == index) else {
+    /// Moves a idle_worker to in_rayon, unless a waker is on its way to it.
+    pub(crate) fn go_to_rayon(&self, index: usize) -> bool {
+        let mut idle_workers = lock(&self.idle_workers);
+        let Some(at) = idle_workers
+            .iter()
+            .position(|&idle_worker| idle_worker == index)
+        else {
             return false;
         };
         let falls = self.change(Ordering::AcqRel, |counts| {
-            let is_free = counts.of(DOZING) > 0 || cfg!(mutant = "sleep_torn_fall");
-            is_free.then(|| counts.0 - DOZING + ASLEEP)
+            let is_free = counts.of(IDLE) > 0 || cfg!(mutant = "sleep_torn_fall");
+            is_free.then(|| counts.0 - IDLE + IN_RAYON)
         });
         if falls {
-            dozers.remove(at);
+            idle_workers.remove(at);
         }
         falls
     }
 
     /// A thread takes up a call: it searches from now on.
-    pub(crate) fn call_taken_up(&self) {
-        self.counts.fetch_sub(CALLED - SEARCHING, Ordering::Relaxed);
+    pub(crate) fn activation_taken(&self) {
+        self.counts
+            .fetch_sub(ACTIVATING - SEARCHING, Ordering::Relaxed);
     }
 
-    /// A running worker leaves service: its thread is with rayon again. Another thread may be called in
-    /// its place. Pairs with `after_push` and `after_offer` as `doze` does.
+    /// A running worker leaves service: its thread is with rayon again. Another thread may be activating in
+    /// its place. Pairs with `after_push` and `after_offer` as `announce_idle` does.
     ///
     /// If there is one worker too many, that one is in its place already; or was, and lies down just now.
-    pub(crate) fn leave_service(&self, work: impl FnOnce() -> bool) -> Duty {
+    pub(crate) fn leave_service(&self, work: impl FnOnce() -> bool) -> WakeUp {
         self.leave(0, cfg!(not(mutant = "sleep_no_fence_leave")), work)
     }
 
     /// As `leave_service`, for one that is about to block: there may be a spare thread for its place, and so
     /// a call is sent even if another waits for a thread.
-    pub(crate) fn block(&self, work: impl Fn() -> bool) -> Duty {
+    pub(crate) fn block(&self, work: impl Fn() -> bool) -> WakeUp {
         let mut found = false;
-        let duty = self.leave_service(|| {
+        let wake_up = self.leave_service(|| {
             found = work();
             found
         });
-        if found && duty == Duty::None {
-            return self.call_another();
+        if found && wake_up == WakeUp::None {
+            return self.activate_another();
         }
-        duty
+        wake_up
     }
 
     /// One more call, beside one that waits for a thread.
     #[cold]
-    fn call_another(&self) -> Duty {
+    fn activate_another(&self) -> WakeUp {
         let is_sent = self.change(Ordering::AcqRel, |counts| {
-            let is_needed = counts.of(SEARCHING) == 0 && counts.of(DOZING) == 0;
-            (is_needed && counts.of(ASLEEP) > 0).then(|| counts.0 - ASLEEP + CALLED)
+            let is_needed = counts.of(SEARCHING) == 0 && counts.of(IDLE) == 0;
+            (is_needed && counts.of(IN_RAYON) > 0).then(|| counts.0 - IN_RAYON + ACTIVATING)
         });
         if is_sent {
             self.count_wake_up();
-            Duty::Call
+            WakeUp::Activate
         } else {
-            Duty::None
+            WakeUp::None
         }
     }
 
@@ -702,58 +725,63 @@ impl Sleep {
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// The thread of a worker that left service runs again, and takes a place that is asleep. False if
-    /// there is none: others were called in its place meanwhile.
+    /// The thread of a worker that left service runs again, and takes a place that is in_rayon. False if
+    /// there is none: others were activating in its place meanwhile.
     #[must_use]
     pub(crate) fn return_to_service(&self) -> bool {
         self.change(Ordering::Relaxed, |counts| {
-            (counts.of(ASLEEP) > 0).then(|| counts.0 - ASLEEP)
+            (counts.of(IN_RAYON) > 0).then(|| counts.0 - IN_RAYON)
         })
     }
 
     /// A call will not be taken up by the thread that it finds: a worker fills the place that runs already. To be
-    /// followed by `look_again`.
-    pub(crate) fn call_voided(&self) {
-        self.counts.fetch_sub(CALLED, Ordering::Relaxed);
+    /// followed by `recheck`.
+    pub(crate) fn activation_voided(&self) {
+        self.counts.fetch_sub(ACTIVATING, Ordering::Relaxed);
     }
 
-    /// A call will not be taken up by anybody: its place is asleep again. To be followed by `look_again`.
-    pub(crate) fn call_put_back(&self) {
-        self.counts.fetch_sub(CALLED - ASLEEP, Ordering::AcqRel);
+    /// A call will not be taken up by anybody: its place is in_rayon again. To be followed by `recheck`.
+    pub(crate) fn activation_put_back(&self) {
+        self.counts
+            .fetch_sub(ACTIVATING - IN_RAYON, Ordering::AcqRel);
     }
 
-    /// A last look of one who has fallen asleep, or has taken back a call: that may have kept others from
+    /// A last look of one who has fallen in_rayon, or has taken back a call: that may have kept others from
     /// sending one.
-    pub(crate) fn look_again(&self, work: impl FnOnce() -> bool) -> Duty {
-        // As in `doze`.
+    pub(crate) fn recheck(&self, work: impl FnOnce() -> bool) -> WakeUp {
+        // As in `announce_idle`.
         if cfg!(not(mutant = "sleep_no_fence_again")) {
             self.fence();
         }
-        if work() { self.rouse() } else { Duty::None }
+        if work() {
+            self.wake_one()
+        } else {
+            WakeUp::None
+        }
     }
 
     /// From now on there is one worker too many.
-    pub(crate) fn add_surplus(&self) {
-        self.surplus.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn add_excess(&self) {
+        self.excess.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether there are more workers than are to be in service.
     #[inline]
-    pub(crate) fn has_surplus(&self) -> bool {
-        self.surplus.load(Ordering::Relaxed) > 0
+    pub(crate) fn has_excess(&self) -> bool {
+        self.excess.load(Ordering::Relaxed) > 0
     }
 
     /// Whether the calling worker is the one too many, and has to leave.
-    pub(crate) fn take_surplus(&self) -> bool {
+    pub(crate) fn take_excess(&self) -> bool {
         if cfg!(mutant = "sleep_torn_surplus") {
-            let surplus = self.surplus.load(Ordering::Relaxed);
-            self.surplus
-                .store(surplus.saturating_sub(1), Ordering::Relaxed);
-            return surplus > 0;
+            let excess = self.excess.load(Ordering::Relaxed);
+            self.excess
+                .store(excess.saturating_sub(1), Ordering::Relaxed);
+            return excess > 0;
         }
-        self.surplus
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |surplus| {
-                surplus.checked_sub(1)
+        self.excess
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |excess| {
+                excess.checked_sub(1)
             })
             .is_ok()
     }
@@ -768,11 +796,11 @@ impl Sleep {
         }
     }
 
-    /// Wakes every dozer: the pool stops. Who lies down after it has to look at the stop flag.
-    pub(crate) fn rouse_all(&self) {
-        let dozers = std::mem::take(&mut *lock(&self.dozers));
-        for dozer in dozers {
-            self.ring(dozer);
+    /// Wakes every idle_worker: the pool stops. Who lies down after it has to look at the stop flag.
+    pub(crate) fn wake_all(&self) {
+        let idle_workers = std::mem::take(&mut *lock(&self.idle_workers));
+        for idle_worker in idle_workers {
+            self.notify(idle_worker);
             if cfg!(mutant = "sleep_stop_rings_one") {
                 break;
             }

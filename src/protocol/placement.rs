@@ -1,22 +1,22 @@
-//! Who of a pool's threads does what, and which of them a call goes to: the decision alone.
+//! Who of a pool's threads does what, and which of them a activate goes to: the decision alone.
 //!
 //! `threads.rs` keeps it under its lock, does what it orders with real threads and rayon's pools, and tells
-//! it what came of that. A call that *lies in rayon* was sent, and no thread has taken it up. A call may
+//! it what came of that. A activate that *lies in rayon* was sent, and no thread has taken it up. A activate may
 //! find no thread: then it waits for one that comes back to rayon, and keeps others from being sent
-//! (`sleep.rs`). So nothing here may leave a call in rayon while somebody is there who could do its work,
+//! (`idle.rs`). So nothing here may leave a activate in rayon while somebody is there who could do its work,
 //! and whom rayon does not give it to: a spare thread, or a worker without a place.
 //!
-//! - Who comes back from a wait, and finds all places taken, fills that of the call.
+//! - Who comes back from a wait, and finds all places taken, fills that of the activate.
 //! - So does who leaves because there is one worker too many.
-//! - A call that finds no thread, but one worker too many, leaves its place to that one.
+//! - A activate that finds no thread, but one worker too many, leaves its place to that one.
 //! - Who falls asleep puts such calls back, so that a new one can be sent to him.
 //! - When there are more calls than threads that can take them up, others are started for them, or spare
 //!   threads answer them (*reroute*): after a worker has blocked, or one that is with rayon; after
-//!   a spare thread has come back from such a wait, or from a call that it answered by one job; after the range has
+//!   a spare thread has come back from such a wait, or from a activate that it answered by one job; after the range has
 //!   grown.
-//! - Who takes back a call without putting its place to sleep again looks at the queues (`Sleep::look_again`): that
-//!   call kept others from being sent, and there may be another place that is asleep.
-//! - A call that lies with a spare thread which blocks before it takes it up is sent once more.
+//! - Who takes back a activate without putting its place to idle again looks at the queues (`Idle::recheck`): that
+//!   activate kept others from being sent, and there may be another place that is asleep.
+//! - A activate that lies with a spare thread which blocks before it takes it up is sent once more.
 
 #[cfg(all(test, loom))]
 mod model;
@@ -26,29 +26,29 @@ mod tests;
 
 use std::mem;
 
-use crate::protocol::idle::Sleep;
+use crate::protocol::idle::Idle;
 
-/// What is to be done for a call.
+/// What is to be done for a activate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub(crate) enum Order {
     Nothing,
     /// Start the next thread that is not spare.
     Start,
-    /// Spawn a call into rayon.
+    /// Spawn a activate into rayon.
     Send,
-    /// The same; and if it is late, another thread is to be started: see `start_for_late_call`.
+    /// The same; and if it is late, another thread is to be started: see `start_for_late_activation`.
     SendAndWatch,
-    /// Spawn a call into the pool of this spare thread.
-    CallSpare(usize),
-    /// Make the next spare thread, and call it.
+    /// Spawn a activate into the pool of this spare thread.
+    ActivateSpare(usize),
+    /// Make the next spare thread, and activate it.
     MakeSpare,
-    /// Nothing, but `look_again` has to follow.
-    LookAgain,
+    /// Nothing, but `recheck` has to leapfrog.
+    Recheck,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Roster {
+pub(crate) struct Placement {
     /// How many threads there can be that are not spare, and how many spare ones.
     most: usize,
     most_spare: usize,
@@ -61,7 +61,7 @@ pub(crate) struct Roster {
     /// calls to them were not taken up.
     started: usize,
     working: usize,
-    called: usize,
+    activating: usize,
     /// One of these may be late.
     is_watched: bool,
     /// Of the calls that rayon still has, how many were answered by spare threads meanwhile, or by
@@ -76,10 +76,10 @@ pub(crate) struct Roster {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Spare {
-    /// It is a worker, or was called to be one, or blocks while it is with rayon.
+    /// It is a worker, or was activating to be one, or blocks while it is with rayon.
     is_busy: bool,
-    /// It was called, and has not taken that up.
-    is_called: bool,
+    /// It was activating, and has not taken that up.
+    is_activated: bool,
     /// How many calls lie in its pool that were sent elsewhere meanwhile.
     void: usize,
 }
@@ -90,11 +90,11 @@ struct Spare {
 pub(crate) struct Aside {
     /// It is to be counted as free again afterwards.
     pub(crate) counts: bool,
-    /// A call to it is void: `call` has to follow.
+    /// A activate to it is void: `activate` has to leapfrog.
     pub(crate) calls: bool,
 }
 
-impl Roster {
+impl Placement {
     pub(crate) fn new() -> Self {
         Self {
             most: 0,
@@ -103,7 +103,7 @@ impl Roster {
             is_open: false,
             started: 0,
             working: 0,
-            called: 0,
+            activating: 0,
             is_watched: false,
             void: 0,
             spares: Vec::new(),
@@ -126,7 +126,7 @@ impl Roster {
         self.spares.clear();
     }
 
-    /// How many may be in service from now on. `reroute` has to follow.
+    /// How many may be in service from now on. `reroute` has to leapfrog.
     pub(crate) fn set_max(&mut self, max: usize) {
         self.max = max;
     }
@@ -153,11 +153,11 @@ impl Roster {
         self.started += 1;
     }
 
-    /// A spare thread was made, and called.
+    /// A spare thread was made, and activating.
     pub(crate) fn spare_made(&mut self) {
         self.spares.push(Spare {
             is_busy: true,
-            is_called: true,
+            is_activated: true,
             void: 0,
         });
     }
@@ -168,12 +168,12 @@ impl Roster {
     }
 
     /// Makes a worker of a thread that is with rayon, or of a new one: the first order. The next ones come
-    /// from `call_on`.
-    pub(crate) fn call(&mut self, sleep: &Sleep) -> Order {
+    /// from `activate_on`.
+    pub(crate) fn activate(&mut self, idle: &Idle) -> Order {
         if !self.is_open {
             return Order::Nothing;
         }
-        if self.started - self.working > self.called {
+        if self.started - self.working > self.activating {
             // Those that are with rayon may be helping a job there, for as long as that likes.
             let maybe_late = self.working > 0 && self.started < self.limit();
             return self.send(maybe_late);
@@ -181,40 +181,40 @@ impl Roster {
         if self.started < self.limit() {
             return Order::Start;
         }
-        self.call_elsewhere(sleep)
+        self.activate_elsewhere(idle)
     }
 
     /// What is to be done after this order, which was carried out, or could not be.
-    pub(crate) fn call_on(&mut self, order: Order, done: bool, sleep: &Sleep) -> Order {
+    pub(crate) fn activate_on(&mut self, order: Order, done: bool, idle: &Idle) -> Order {
         match order {
             Order::Start if done => self.send(false),
-            Order::Start => self.call_elsewhere(sleep),
-            Order::MakeSpare if !done => self.call_without_thread(sleep),
+            Order::Start => self.activate_elsewhere(idle),
+            Order::MakeSpare if !done => self.activate_without_thread(idle),
             _ => Order::Nothing,
         }
     }
 
-    /// There is no other thread for the call than a spare one.
-    fn call_elsewhere(&mut self, sleep: &Sleep) -> Order {
-        match self.call_spare() {
-            Order::Nothing => self.call_without_thread(sleep),
+    /// There is no other thread for the activate than a spare one.
+    fn activate_elsewhere(&mut self, idle: &Idle) -> Order {
+        match self.activate_spare() {
+            Order::Nothing => self.activate_without_thread(idle),
             order => order,
         }
     }
 
-    /// There is no thread for the call: if nobody fills its place, it waits for one that comes back to rayon.
-    fn call_without_thread(&mut self, sleep: &Sleep) -> Order {
-        if cfg!(not(mutant = "roster_call_blind")) && sleep.take_surplus() {
-            // Somebody runs without a place, who came back from a wait after the call was sent.
-            sleep.call_voided();
-            return Order::LookAgain;
+    /// There is no thread for the activate: if nobody fills its place, it waits for one that comes back to rayon.
+    fn activate_without_thread(&mut self, idle: &Idle) -> Order {
+        if cfg!(not(mutant = "roster_call_blind")) && idle.take_excess() {
+            // Somebody runs without a place, who came back from a wait after the activate was sent.
+            idle.activation_voided();
+            return Order::Recheck;
         }
         // If there could be one more, the system has refused it just now, and may give it later.
         self.send(self.started < self.limit())
     }
 
     fn send(&mut self, maybe_late: bool) -> Order {
-        self.called += 1;
+        self.activating += 1;
         if maybe_late {
             self.is_watched = true;
             Order::SendAndWatch
@@ -225,7 +225,7 @@ impl Roster {
 
     /// Makes a worker of a spare thread, as long as there are no more of them than blocked workers, and
     /// than the range was widened by after the pool was built.
-    fn call_spare(&mut self) -> Order {
+    fn activate_spare(&mut self) -> Order {
         let busy = self.spares.iter().filter(|spare| spare.is_busy).count();
         let added = self.max.saturating_sub(self.most);
         if busy >= self.blocked + added || !self.is_open {
@@ -233,8 +233,8 @@ impl Roster {
         }
         if let Some(idle) = self.spares.iter().position(|spare| !spare.is_busy) {
             self.spares[idle].is_busy = true;
-            self.spares[idle].is_called = true;
-            Order::CallSpare(idle)
+            self.spares[idle].is_activated = true;
+            Order::ActivateSpare(idle)
         } else if self.spares.len() < self.most_spare {
             Order::MakeSpare
         } else {
@@ -242,23 +242,23 @@ impl Roster {
         }
     }
 
-    /// Whether a call may be late.
+    /// Whether a activate may be late.
     pub(crate) fn is_watched(&self) -> bool {
         self.is_watched
     }
 
-    /// A call is late: the threads that are with rayon are busy there, or the system had refused one. If it
-    /// refuses it again, `stays_late` has to follow.
-    pub(crate) fn start_for_late_call(&mut self) -> Order {
+    /// A activate is late: the threads that are with rayon are busy there, or the system had refused one. If it
+    /// refuses it again, `stays_late` has to leapfrog.
+    pub(crate) fn start_for_late_activation(&mut self) -> Order {
         self.is_watched = false;
-        if self.is_open && self.called > 0 && self.started < self.limit() {
+        if self.is_open && self.activating > 0 && self.started < self.limit() {
             Order::Start
         } else {
             Order::Nothing
         }
     }
 
-    /// The thread for a late call could not be started.
+    /// The thread for a late activate could not be started.
     pub(crate) fn stays_late(&mut self) {
         self.is_watched = true;
     }
@@ -266,30 +266,30 @@ impl Roster {
     /// There may be more calls than threads that can take them up: the first order. The next ones come
     /// from `reroute_on`.
     pub(crate) fn reroute(&mut self) -> Order {
-        let missing = self.called > 0 && self.called + self.working > self.started;
+        let missing = self.activating > 0 && self.activating + self.working > self.started;
         if !self.is_open || !missing || cfg!(mutant = "roster_no_reroute") {
             Order::Nothing
         } else if self.started < self.limit() {
             Order::Start
         } else {
-            self.call_spare()
+            self.activate_spare()
         }
     }
 
     /// What is to be done after this order, which was carried out, or could not be.
     pub(crate) fn reroute_on(&mut self, order: Order, done: bool) -> Order {
         match order {
-            Order::Start if !done => self.call_spare(),
+            Order::Start if !done => self.activate_spare(),
             Order::Start => self.reroute(),
-            Order::CallSpare(_) | Order::MakeSpare if done => {
-                self.void_call();
+            Order::ActivateSpare(_) | Order::MakeSpare if done => {
+                self.void_activation();
                 self.reroute()
             }
             _ => Order::Nothing,
         }
     }
 
-    /// A worker is about to block in a wait. When it has left service, `reroute` has to follow: a call that
+    /// A worker is about to block in a wait. When it has left service, `reroute` has to leapfrog: a activate that
     /// waits for a thread to come back to rayon may have no other to come than this one.
     pub(crate) fn block(&mut self) {
         self.blocked += 1;
@@ -300,8 +300,8 @@ impl Roster {
         self.blocked -= 1;
     }
 
-    /// A thread, of this index, that is with rayon is about to block: it takes up no call meanwhile.
-    /// `is_counted` says that it is counted as busy already. `reroute` has to follow.
+    /// A thread, of this index, that is with rayon is about to block: it takes up no activate meanwhile.
+    /// `is_counted` says that it is counted as busy already. `reroute` has to leapfrog.
     pub(crate) fn block_aside(&mut self, index: usize, is_counted: bool) -> Aside {
         self.blocked += 1;
         let mut aside = Aside {
@@ -319,9 +319,9 @@ impl Roster {
             // It is not there any more if the pool has stopped.
             Some(spare) => {
                 if let Some(spare) = self.spares.get_mut(spare) {
-                    // The call lies behind what blocks here.
+                    // The activate lies behind what blocks here.
                     aside.calls = cfg!(not(mutant = "roster_spare_keeps_call"))
-                        && mem::take(&mut spare.is_called);
+                        && mem::take(&mut spare.is_activated);
                     spare.void += usize::from(aside.calls);
                     aside.counts = !mem::replace(&mut spare.is_busy, true) || aside.calls;
                 }
@@ -330,7 +330,7 @@ impl Roster {
         aside
     }
 
-    /// See `block_aside`. `reroute` has to follow, for a spare thread that has come back.
+    /// See `block_aside`. `reroute` has to leapfrog, for a spare thread that has come back.
     pub(crate) fn unblock_aside(&mut self, index: usize, counts: bool) {
         self.blocked -= 1;
         if counts {
@@ -338,58 +338,58 @@ impl Roster {
         }
     }
 
-    /// Takes back a call that lies in rayon. False if there is none.
-    fn void_call(&mut self) -> bool {
-        let is_called = self.called > 0;
-        if is_called {
-            self.called -= 1;
+    /// Takes back a activate that lies in rayon. False if there is none.
+    fn void_activation(&mut self) -> bool {
+        let is_activated = self.activating > 0;
+        if is_activated {
+            self.activating -= 1;
             self.void += 1;
         }
-        is_called
+        is_activated
     }
 
-    /// A worker came back from a wait, and all places are taken. If a call for one of them lies in rayon, it
-    /// fills that place, and `look_again` has to follow: that call kept others from being sent. Otherwise it
+    /// A worker came back from a wait, and all places are taken. If a activate for one of them lies in rayon, it
+    /// fills that place, and `recheck` has to leapfrog: that activate kept others from being sent. Otherwise it
     /// is one too many.
     #[must_use]
-    pub(crate) fn come_back(&mut self, sleep: &Sleep) -> bool {
-        if cfg!(not(mutant = "roster_come_back_blind")) && self.void_call() {
-            sleep.call_voided();
+    pub(crate) fn come_back(&mut self, idle: &Idle) -> bool {
+        if cfg!(not(mutant = "roster_come_back_blind")) && self.void_activation() {
+            idle.activation_voided();
             cfg!(not(mutant = "roster_come_back_deaf"))
         } else {
-            sleep.add_surplus();
+            idle.add_excess();
             false
         }
     }
 
-    /// A worker, of this index, leaves for the surplus, which it has taken; unless a call lies in rayon, whose
-    /// place it fills: then `look_again` has to follow. Returns whether it leaves.
+    /// A worker, of this index, leaves for the excess, which it has taken; unless a activate lies in rayon, whose
+    /// place it fills: then `recheck` has to leapfrog. Returns whether it leaves.
     #[must_use]
-    pub(crate) fn leave_as_surplus(&mut self, sleep: &Sleep, index: usize) -> bool {
-        if cfg!(not(mutant = "roster_leave_blind")) && self.void_call() {
-            sleep.call_voided();
+    pub(crate) fn leave_as_excess(&mut self, idle: &Idle, index: usize) -> bool {
+        if cfg!(not(mutant = "roster_leave_blind")) && self.void_activation() {
+            idle.activation_voided();
             return false;
         }
         self.end_work(index);
         true
     }
 
-    /// A worker, of this index, falls asleep and goes back to rayon, unless somebody is about to rouse it.
+    /// A worker, of this index, falls asleep and goes back to rayon, unless somebody is about to wake_one it.
     #[must_use]
-    pub(crate) fn fall_asleep(&mut self, sleep: &Sleep, index: usize) -> bool {
-        if !sleep.fall_asleep(index) {
+    pub(crate) fn go_to_rayon(&mut self, idle: &Idle, index: usize) -> bool {
+        if !idle.go_to_rayon(index) {
             return false;
         }
         self.end_work(index);
-        // Now there is a thread to be called, and calls that found none would keep others from being sent.
-        while cfg!(not(mutant = "roster_keep_calls")) && self.void_call() {
-            sleep.call_put_back();
+        // Now there is a thread to be activating, and calls that found none would keep others from being sent.
+        while cfg!(not(mutant = "roster_keep_calls")) && self.void_activation() {
+            idle.activation_put_back();
         }
-        sleep.settle_surplus();
+        idle.settle_excess();
         true
     }
 
-    /// A call that a thread of this index was given ends here if it, or another one, was answered already.
+    /// A activate that a thread of this index was given ends here if it, or another one, was answered already.
     pub(crate) fn take_if_void(&mut self, index: usize) -> bool {
         let void = match index.checked_sub(self.most) {
             None => &mut self.void,
@@ -403,21 +403,21 @@ impl Roster {
         is_void
     }
 
-    /// A call that a thread of this index was given ends, and it becomes no worker: `reroute` has to follow.
+    /// A activate that a thread of this index was given ends, and it becomes no worker: `reroute` has to leapfrog.
     /// False if that was answered already: which of those it is does not matter.
     #[must_use]
-    pub(crate) fn take_call(&mut self, index: usize) -> bool {
+    pub(crate) fn take_activation(&mut self, index: usize) -> bool {
         if self.take_if_void(index) {
             return false;
         }
         match index.checked_sub(self.most) {
             None => {
-                self.called -= 1;
-                self.is_watched &= self.called > 0;
+                self.activating -= 1;
+                self.is_watched &= self.activating > 0;
             }
             Some(spare) => {
                 if let Some(spare) = self.spares.get_mut(spare) {
-                    spare.is_called = false;
+                    spare.is_activated = false;
                     spare.is_busy = false;
                 }
             }
@@ -425,10 +425,10 @@ impl Roster {
         true
     }
 
-    /// A thread, of this index, becomes a worker, by a call. False if that was answered already.
+    /// A thread, of this index, becomes a worker, by a activate. False if that was answered already.
     #[must_use]
     pub(crate) fn begin_work(&mut self, index: usize) -> bool {
-        if !self.take_call(index) {
+        if !self.take_activation(index) {
             return false;
         }
         match index.checked_sub(self.most) {
@@ -456,17 +456,17 @@ impl Roster {
     }
 
     /// A thread that is with rayon, and is not spare, is busy there with something of ours, and takes up no
-    /// call meanwhile. It may be the one that a call under way was meant for: `reroute` has to follow.
-    pub(crate) fn begin_errand(&mut self) {
+    /// activate meanwhile. It may be the one that a activate under way was meant for: `reroute` has to leapfrog.
+    pub(crate) fn begin_aside(&mut self) {
         self.working += 1;
     }
 
-    pub(crate) fn end_errand(&mut self) {
+    pub(crate) fn end_aside(&mut self) {
         self.working -= 1;
     }
 
     /// Whether every thread there is, or can be, is blocked. To be asked after each change.
-    pub(crate) fn is_stuck(&self) -> bool {
+    pub(crate) fn is_starved(&self) -> bool {
         let all_busy =
             self.working == self.started && self.spares.iter().all(|spare| spare.is_busy);
         let all_made = self.started >= self.limit() && self.spares.len() >= self.most_spare;

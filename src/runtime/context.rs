@@ -1,80 +1,80 @@
-//! Where a job runs: the pool, and the seat of the thread, if it is one of the pool's. What a job
-//! owes to the pool's books when it begins and ends goes through here.
+//! Where a job runs: the pool, and the slot of the thread, if it is one of the pool's. What a job
+//! owes to the pool's slots when it begins and ends goes through here.
 
 use crate::{
     metrics::{self, Stamp, Started},
     protocol::admission,
-    runtime::{inner::Inner, job::Place, worker, worker::away},
+    runtime::{inner::Inner, job::Place, worker, worker::foreign_stack},
 };
 
 /// What one thread of the pool writes for each job: found once, and not for each.
 #[derive(Clone, Copy)]
-pub(crate) struct Books<'a> {
+pub(crate) struct ThreadSlots<'a> {
     /// The thread's index.
     pub(crate) index: usize,
-    pub(crate) places: &'a admission::Seat,
-    pub(crate) counts: &'a metrics::Cell,
-    pub(crate) times: &'a metrics::Seat,
+    pub(crate) places: &'a admission::PlaceSlot,
+    pub(crate) counts: &'a metrics::CounterSlot,
+    pub(crate) times: &'a metrics::LatencySlot,
 }
 
-impl<'a> Books<'a> {
+impl<'a> ThreadSlots<'a> {
     /// Those of the thread of this index.
     pub(crate) fn of(inner: &'a Inner, index: usize) -> Self {
         Self {
             index,
-            places: inner.admission.seat(index),
+            places: inner.admission.slot(index),
             counts: inner.recorder.cell(index),
-            times: inner.timing.seat(index),
+            times: inner.timing.slot(index),
         }
     }
 }
 
 /// The place where a job runs, or is dropped.
 #[derive(Clone, Copy)]
-pub(crate) struct Site<'a> {
+pub(crate) struct JobContext<'a> {
     pub(crate) inner: &'a Inner,
     /// The calling thread's, if it is one of the pool's.
-    pub(crate) books: Option<Books<'a>>,
+    pub(crate) slots: Option<ThreadSlots<'a>>,
 }
 
-impl<'a> Site<'a> {
+impl<'a> JobContext<'a> {
     /// A thread that is not the pool's.
     pub(crate) fn elsewhere(inner: &'a Inner) -> Self {
-        Self { inner, books: None }
+        Self { inner, slots: None }
     }
 
     /// The calling thread.
     pub(crate) fn here(inner: &'a Inner) -> Self {
-        worker::current_of(inner).map_or(Self::elsewhere(inner), |current| *current.site())
+        worker::current_of(inner).map_or(Self::elsewhere(inner), |current| *current.context())
     }
 
     /// The index of a thread of the pool.
     #[inline]
     pub(crate) fn index(&self) -> Option<usize> {
-        self.books.as_ref().map(|books| books.index)
+        self.slots.as_ref().map(|slots| slots.index)
     }
 
     #[inline]
-    pub(crate) fn counts(&self) -> Option<&'a metrics::Cell> {
-        self.books.as_ref().map(|books| books.counts)
+    pub(crate) fn counts(&self) -> Option<&'a metrics::CounterSlot> {
+        self.slots.as_ref().map(|slots| slots.counts)
     }
 
     #[inline]
-    pub(crate) fn times(&self) -> Option<&'a metrics::Seat> {
-        self.books.as_ref().map(|books| books.times)
+    pub(crate) fn times(&self) -> Option<&'a metrics::LatencySlot> {
+        self.slots.as_ref().map(|slots| slots.times)
     }
 }
 
-impl Site<'_> {
+impl JobContext<'_> {
     /// A job starts. A place, which it has since then, is given back. Returns when it starts.
     #[inline]
     pub(crate) fn begin(&self, place: Place, since: Stamp) -> Started {
-        match &self.books {
-            Some(books) if matches!(place, Place::Queue) => {
-                if self.inner.admission.release_unattended(books.places) {
-                    self.inner.timing.starts(Some(books.times), true, since)
+        match &self.slots {
+            Some(slots) if matches!(place, Place::Queue) => {
+                if self.inner.admission.release_unattended(slots.places) {
+                    self.inner.timing.starts(Some(slots.times), true, since)
                 } else {
-                    self.begin_attended(books, since)
+                    self.begin_attended(slots, since)
                 }
             }
             _ if matches!(place, Place::None) => self.begin_in_place(since),
@@ -85,8 +85,8 @@ impl Site<'_> {
     /// The same for a job that was not queued.
     #[inline]
     fn begin_in_place(&self, since: Stamp) -> Started {
-        if self.books.is_none() {
-            away::begin(self.inner);
+        if self.slots.is_none() {
+            foreign_stack::begin(self.inner);
         }
         self.inner.recorder.inlined(self.counts());
         self.inner.timing.starts(self.times(), false, since)
@@ -94,22 +94,22 @@ impl Site<'_> {
 
     /// The same when somebody waits for the place that was given back.
     #[cold]
-    fn begin_attended(&self, books: &Books<'_>, since: Stamp) -> Started {
-        if self.inner.admission.attend(books.places) {
+    fn begin_attended(&self, slots: &ThreadSlots<'_>, since: Stamp) -> Started {
+        if self.inner.admission.attend(slots.places) {
             self.inner.life.changed();
         }
-        self.inner.timing.starts(Some(books.times), true, since)
+        self.inner.timing.starts(Some(slots.times), true, since)
     }
 
     /// The same over the bound, or on a thread that is not the pool's.
     #[inline(never)]
     fn begin_aside(&self, place: Place, since: Stamp) -> Started {
-        if self.books.is_none() {
-            away::begin(self.inner);
+        if self.slots.is_none() {
+            foreign_stack::begin(self.inner);
         }
-        if let Place::Overdrawn(keeper) = place {
+        if let Place::Overdrawn(holder) = place {
             let recorder = &self.inner.recorder;
-            recorder.started_overdrawn(self.counts(), keeper);
+            recorder.started_overdrawn(self.counts(), holder);
         } else {
             self.inner.recorder.started_elsewhere();
             self.inner.admission.release();
@@ -123,8 +123,8 @@ impl Site<'_> {
         // In this order: who finds it counted finds it timed.
         self.inner.timing.ended(self.times(), started);
         self.inner.recorder.ended(self.counts(), completed);
-        if self.books.is_none() {
-            away::end();
+        if self.slots.is_none() {
+            foreign_stack::end();
         }
     }
 
@@ -145,8 +145,8 @@ impl Site<'_> {
         match place {
             Place::Queue => self.inner.admission.release(),
             Place::None => {}
-            Place::Overdrawn(keeper) => self.inner.recorder.left_overdrawn(keeper),
+            Place::Overdrawn(holder) => self.inner.recorder.left_overdrawn(holder),
         }
-        self.inner.look_if_drained();
+        self.inner.check_drained();
     }
 }

@@ -12,13 +12,13 @@ use crate::{
     metrics::{self, Recorder, Timing},
     protocol::{
         admission::{Admission, Refusal},
-        idle::{Duty, Sleep},
+        idle::{Idle, WakeUp},
     },
     runtime::{
-        job::{Entry, Job, Keeper, Overdrawn, Runnable},
+        job::{Entry, Holder, Job, Overdrawn, Runnable},
         lifecycle::Life,
         queue::Queue,
-        rayon_host::{mail::Post, threads::Threads},
+        rayon_host::{inbox::Inboxes, threads::Threads},
         scaler::Scaler,
         worker,
     },
@@ -28,11 +28,11 @@ use crate::{
     },
 };
 
-/// The smallest number of shells of cancelled jobs at which the queues are swept.
-const SHELLS: u64 = if cfg!(shuttle) { 1 } else { 256 };
+/// The smallest number of tombstones of cancelled jobs at which the queues are swept.
+const TOMBSTONES: u64 = if cfg!(shuttle) { 1 } else { 256 };
 
 /// How many spare threads a pool has: as many as workers, within these bounds. What a chain of waits
-/// between pools needs beyond them is done as `stuck.rs` tells.
+/// between pools needs beyond them is done as `starvation.rs` tells.
 const SPARES_MIN: usize = if cfg!(shuttle) { 1 } else { 4 };
 const SPARES_MAX: usize = 16;
 
@@ -93,13 +93,13 @@ pub(crate) struct Hooks {
 pub(crate) struct Inner {
     pub(crate) admission: Admission,
     pub(crate) queue: Queue,
-    pub(crate) sleep: Sleep,
+    pub(crate) idle: Idle,
     pub(crate) scaler: Scaler,
     pub(crate) recorder: Recorder,
     pub(crate) timing: Timing,
     pub(crate) threads: Threads,
     pub(crate) life: Life,
-    pub(crate) post: Post,
+    pub(crate) post: Inboxes,
     pub(crate) settings: Settings,
     pub(crate) hooks: Arc<Hooks>,
     /// How deep in the stack a call is taken from rayon's main loop: see `worker/current.rs`.
@@ -144,7 +144,7 @@ impl Inner {
         Arc::new_cyclic(|me| Self {
             admission: Admission::new(settings.capacity, first_spare),
             queue: Queue::new(first_spare),
-            sleep: Sleep::new(settings.workers_min, first_spare),
+            idle: Idle::new(settings.workers_min, first_spare),
             scaler: Scaler::new(
                 settings.workers_min..=settings.workers_max,
                 settings.scaling,
@@ -153,7 +153,7 @@ impl Inner {
             timing: Timing::new(first_spare, latency_tracking),
             threads: Threads::new(),
             life: Life::new(),
-            post: Post::new(first_spare),
+            post: Inboxes::new(first_spare),
             settings,
             hooks,
             base_depth: AtomicUsize::new(0),
@@ -168,7 +168,7 @@ impl Inner {
         if self.life.is_stopped() {
             0
         } else {
-            self.sleep.in_service()
+            self.idle.in_service()
         }
     }
 
@@ -182,35 +182,35 @@ impl Inner {
     #[inline]
     pub(crate) fn enqueue(&self, job: Job) {
         self.queue.push(job);
-        self.pushed(self.sleep.after_push());
+        self.pushed(self.idle.after_push());
     }
 
     /// Puts a submitted job over the bound into the deque of the thread that keeps it, or where all find it.
-    pub(crate) fn enqueue_overdrawn<R: Runnable + 'static>(&self, keeper: Keeper, job: R) {
-        let job = Job::new(Overdrawn::<_, false> { keeper, job });
-        let current = match keeper {
-            Keeper::Thread(_) => worker::current_of(self),
-            Keeper::Nobody => None,
+    pub(crate) fn enqueue_overdrawn<R: Runnable + 'static>(&self, holder: Holder, job: R) {
+        let job = Job::new(Overdrawn::<_, false> { holder, job });
+        let current = match holder {
+            Holder::Thread(_) => worker::current_of(self),
+            Holder::Nobody => None,
         };
         match current.and_then(worker::Current::local) {
             Some(local) => local.keep(job),
             None => self.queue.push(job),
         }
-        self.pushed(self.sleep.after_push());
+        self.pushed(self.idle.after_push());
     }
 
     /// Counts a job that is to be queued over the bound. Refused if no worker is left to run it, or, if the pool has to be
     /// `open`, if it is closed.
-    pub(crate) fn overdraw(&self, open: bool, keeper: Keeper) -> Result<Entry, Refusal> {
-        let count = || self.recorder.overdraws(keeper);
+    pub(crate) fn overdraw(&self, open: bool, holder: Holder) -> Result<Entry, Refusal> {
+        let count = || self.recorder.overdraws(holder);
         self.admission.overdraw(open, count)?;
-        Ok(Entry::Overdrawn(keeper))
+        Ok(Entry::Overdrawn(holder))
     }
 
     /// Puts a job without a place where those find it who have nothing to do, for one who is about to do
     /// something else.
     pub(crate) fn offer<J: Runnable + 'static>(&self, job: J) {
-        let duty = match worker::current_of(self) {
+        let wake_up = match worker::current_of(self) {
             Some(current)
                 if current.frame().is_null() && current.has_deques() && !current.is_joining() =>
             {
@@ -220,17 +220,17 @@ impl Inner {
             }
             _ => {
                 self.queue.push_structured(Job::new(job));
-                self.sleep.after_push()
+                self.idle.after_push()
             }
         };
-        self.fulfil(duty);
+        self.perform(wake_up);
     }
 
     /// To be called after the push of a job that holds a place.
     #[inline]
-    pub(crate) fn pushed(&self, duty: Duty) {
-        self.sleep.doubt_searchers(duty);
-        self.fulfil(duty);
+    pub(crate) fn pushed(&self, wake_up: WakeUp) {
+        self.idle.check_searcher_deadline(wake_up);
+        self.perform(wake_up);
         self.place_taken();
     }
 
@@ -240,24 +240,24 @@ impl Inner {
         if self.scaler.is_due(self) {
             self.scaler.look(self);
         }
-        if self.scaler.is_unwatched() && self.sleep.all_run() {
+        if self.scaler.is_unwatched() && self.idle.all_run() {
             self.scaler.watch(self);
         }
     }
 
-    /// To be called by a worker that was idle and is not any more: if it was the last, and jobs wait, the keeper
+    /// To be called by a worker that was idle and is not any more: if it was the last, and jobs wait, the timer
     /// watches them.
     pub(crate) fn is_busy_again(&self) {
-        if !self.scaler.is_unwatched() || !self.sleep.all_run() {
+        if !self.scaler.is_unwatched() || !self.idle.all_run() {
             return;
         }
         let mut jobs_wait = false;
         // Its fence pairs with those of a push, which may have found the caller searching.
-        let duty = self.sleep.look_again(|| {
+        let wake_up = self.idle.recheck(|| {
             jobs_wait = !self.queue.is_empty();
             jobs_wait
         });
-        self.fulfil(duty);
+        self.perform(wake_up);
         if jobs_wait {
             self.scaler.watch(self);
         }
@@ -270,46 +270,46 @@ impl Inner {
 
     /// Looks at the queues once more, after a call was taken back that kept others from being sent, or by one
     /// who has fallen asleep.
-    pub(crate) fn look_again(&self) {
-        let duty = self.sleep.look_again(|| !self.queue.is_empty());
-        self.fulfil(duty);
+    pub(crate) fn recheck(&self) {
+        let wake_up = self.idle.recheck(|| !self.queue.is_empty());
+        self.perform(wake_up);
     }
 
-    /// Does what the sleep protocol left to the one who pushed a job.
+    /// Does what the idle protocol left to the one who pushed a job.
     #[inline]
-    pub(crate) fn fulfil(&self, duty: Duty) {
-        match duty {
-            Duty::None | Duty::Woken => {}
-            Duty::Call => {
-                self.scaler.was_called();
+    pub(crate) fn perform(&self, wake_up: WakeUp) {
+        match wake_up {
+            WakeUp::None | WakeUp::Woken => {}
+            WakeUp::Activate => {
+                self.scaler.was_activated();
                 self.threads.call(&self.me());
             }
-            Duty::Discard => {
+            WakeUp::Discard => {
                 self.discard_submitted();
-                let duty = self.sleep.rouse();
-                self.fulfil(duty);
+                let wake_up = self.idle.wake_one();
+                self.perform(wake_up);
             }
         }
     }
 
     /// To be called when a worker runs dry, when a job has ended outside of a worker's loop, and
     /// when a place was given back: it may be what a shutdown waits for.
-    pub(crate) fn look_if_drained(&self) {
+    pub(crate) fn check_drained(&self) {
         if self.life.is_drain_awaited() {
             self.stop_if_drained();
         }
     }
 
-    /// A job was taken back from the queue, where its shell remains.
-    pub(crate) fn shell_left(&self) {
-        let bound = self.admission.capacity().max(SHELLS);
+    /// A job was taken back from the queue, where its tombstone remains.
+    pub(crate) fn tombstone_left(&self) {
+        let bound = self.admission.capacity().max(TOMBSTONES);
         if self
             .queue
-            .shell_left(i64::try_from(bound).unwrap_or(i64::MAX))
+            .tombstone_left(i64::try_from(bound).unwrap_or(i64::MAX))
         {
             self.queue.sweep();
-            let duty = self.sleep.after_push();
-            self.fulfil(duty);
+            let wake_up = self.idle.after_push();
+            self.perform(wake_up);
         }
     }
 

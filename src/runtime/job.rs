@@ -10,8 +10,8 @@ use std::{
     ptr,
 };
 
-pub(crate) use crate::protocol::admission::Keeper;
-use crate::{metrics::Stamp, runtime::context::Site, sync::unwind::quietly};
+pub(crate) use crate::protocol::admission::Holder;
+use crate::{metrics::Stamp, runtime::context::JobContext, sync::unwind::quietly};
 
 /// What a job holds of the queue's bound until it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(crate) enum Place {
     /// Nothing: it was not queued.
     None,
     /// Nothing, although it was queued: over the bound.
-    Overdrawn(Keeper),
+    Overdrawn(Holder),
 }
 
 /// How a job gets in.
@@ -32,7 +32,7 @@ pub(crate) enum Entry {
     /// It has none, and runs at once on the thread that brought it.
     InPlace,
     /// It has none, and is queued over the bound. It is counted already.
-    Overdrawn(Keeper),
+    Overdrawn(Holder),
 }
 
 impl Entry {
@@ -40,7 +40,7 @@ impl Entry {
         match self {
             Self::Queued => Place::Queue,
             Self::InPlace => Place::None,
-            Self::Overdrawn(keeper) => Place::Overdrawn(keeper),
+            Self::Overdrawn(holder) => Place::Overdrawn(holder),
         }
     }
 }
@@ -52,11 +52,11 @@ pub(crate) trait Runnable: Send {
     const IS_HALF: bool = false;
 
     /// Runs it.
-    fn run(self, site: &Site<'_>, place: Place);
+    fn run(self, context: &JobContext<'_>, place: Place);
 
     /// Drops it un-run, because the pool is being emptied; a job that somebody waits for in its own
     /// stack frame is run even so.
-    fn discard(self, site: &Site<'_>, place: Place);
+    fn discard(self, context: &JobContext<'_>, place: Place);
 
     /// The frame that waits for it, if it may be stolen together with others of the same one: a thief
     /// that has taken it may run those others first. Null if not.
@@ -65,12 +65,12 @@ pub(crate) trait Runnable: Send {
     }
 
     /// Whether a frame on the stack of this thread waits for it, if it lies in that thread's deque.
-    fn is_of_seat(&self, _: usize) -> bool {
+    fn is_of_worker(&self, _: usize) -> bool {
         false
     }
 
-    /// Whether it was taken back meanwhile, so that only its shell is left.
-    fn is_shell(&self) -> bool {
+    /// Whether it was taken back meanwhile, so that only its tombstone is left.
+    fn is_tombstone(&self) -> bool {
         false
     }
 
@@ -86,25 +86,25 @@ struct Table {
     is_half: bool,
     /// # Safety
     /// The words hold an initialized value of the table's type, which is moved out before anything else.
-    run: unsafe fn(*mut Words, &Site<'_>, Place),
+    run: unsafe fn(*mut Words, &JobContext<'_>, Place),
     /// # Safety
     /// As for `run`.
-    discard: unsafe fn(*mut Words, &Site<'_>, Place),
+    discard: unsafe fn(*mut Words, &JobContext<'_>, Place),
     /// # Safety
     /// As for `run`.
     drop: unsafe fn(*mut Words),
     /// # Safety
     /// The words hold an initialized value of the table's type.
-    is_shell: unsafe fn(*const Words) -> bool,
+    is_tombstone: unsafe fn(*const Words) -> bool,
     /// # Safety
-    /// As for `is_shell`.
+    /// As for `is_tombstone`.
     is_kept: unsafe fn(*const Words) -> bool,
     /// # Safety
-    /// As for `is_shell`.
+    /// As for `is_tombstone`.
     frame: unsafe fn(*const Words) -> *const (),
     /// # Safety
-    /// As for `is_shell`.
-    is_of_seat: unsafe fn(*const Words, usize) -> bool,
+    /// As for `is_tombstone`.
+    is_of_worker: unsafe fn(*const Words, usize) -> bool,
 }
 
 /// A closure without its type.
@@ -125,25 +125,25 @@ const fn fits<R>() -> bool {
 trait InWords: Runnable + Sized {
     const TABLE: Table = Table {
         is_half: Self::IS_HALF,
-        run: |words, site, place| {
+        run: |words, context, place| {
             // SAFETY: the words hold a Self, which nobody else will touch again.
             let runnable = unsafe { words.cast::<Self>().read() };
-            runnable.run(site, place);
+            runnable.run(context, place);
         },
-        discard: |words, site, place| {
+        discard: |words, context, place| {
             // SAFETY: as in `run`.
             let runnable = unsafe { words.cast::<Self>().read() };
-            runnable.discard(site, place);
+            runnable.discard(context, place);
         },
         drop: |words| {
             // SAFETY: as in `run`.
             let runnable = unsafe { words.cast::<Self>().read() };
             quietly(move || drop(runnable));
         },
-        is_shell: |words| {
+        is_tombstone: |words| {
             // SAFETY: the words hold a Self.
             let runnable = unsafe { &*words.cast::<Self>() };
-            runnable.is_shell()
+            runnable.is_tombstone()
         },
         is_kept: |words| {
             // SAFETY: the words hold a Self.
@@ -155,10 +155,10 @@ trait InWords: Runnable + Sized {
             let runnable = unsafe { &*words.cast::<Self>() };
             runnable.frame()
         },
-        is_of_seat: |words, seat| {
+        is_of_worker: |words, slot| {
             // SAFETY: the words hold a Self.
             let runnable = unsafe { &*words.cast::<Self>() };
-            runnable.is_of_seat(seat)
+            runnable.is_of_worker(slot)
         },
     };
 }
@@ -169,16 +169,16 @@ impl<R: Runnable> InWords for R {}
 impl<R: Runnable> Runnable for Box<R> {
     const IS_HALF: bool = R::IS_HALF;
 
-    fn run(self, site: &Site<'_>, place: Place) {
-        (*self).run(site, place);
+    fn run(self, context: &JobContext<'_>, place: Place) {
+        (*self).run(context, place);
     }
 
-    fn discard(self, site: &Site<'_>, place: Place) {
-        (*self).discard(site, place);
+    fn discard(self, context: &JobContext<'_>, place: Place) {
+        (*self).discard(context, place);
     }
 
-    fn is_shell(&self) -> bool {
-        (**self).is_shell()
+    fn is_tombstone(&self) -> bool {
+        (**self).is_tombstone()
     }
 
     fn is_kept(&self) -> bool {
@@ -189,8 +189,8 @@ impl<R: Runnable> Runnable for Box<R> {
         (**self).frame()
     }
 
-    fn is_of_seat(&self, seat: usize) -> bool {
-        (**self).is_of_seat(seat)
+    fn is_of_worker(&self, slot: usize) -> bool {
+        (**self).is_of_worker(slot)
     }
 }
 
@@ -243,17 +243,17 @@ impl Job {
     }
 
     /// Whether a frame on the stack of this thread waits for it, in whose deque it lies.
-    pub(crate) fn is_of_seat(&self, seat: usize) -> bool {
-        // SAFETY: as in `is_shell`.
-        unsafe { (self.table.is_of_seat)(&self.words, seat) }
+    pub(crate) fn is_of_worker(&self, slot: usize) -> bool {
+        // SAFETY: as in `is_tombstone`.
+        unsafe { (self.table.is_of_worker)(&self.words, slot) }
     }
 
     #[inline]
-    pub(crate) fn run(self, site: &Site<'_>, place: Place) {
+    pub(crate) fn run(self, context: &JobContext<'_>, place: Place) {
         let mut job = mem::ManuallyDrop::new(self);
         // SAFETY: the table belongs to the value in the words, which was not moved out yet; `job`
         // is not dropped.
-        unsafe { (job.table.run)(&mut job.words, site, place) };
+        unsafe { (job.table.run)(&mut job.words, context, place) };
     }
 
     /// Runs the job where it lies. Its closure is moved out first.
@@ -261,25 +261,25 @@ impl Job {
     /// # Safety
     /// The place holds a job, which is not used again.
     #[inline]
-    pub(crate) unsafe fn run_in_place(job: *mut Self, site: &Site<'_>, place: Place) {
+    pub(crate) unsafe fn run_in_place(job: *mut Self, context: &JobContext<'_>, place: Place) {
         // SAFETY: passed on to the caller; the table belongs to the value in the words.
-        unsafe { ((*job).table.run)(&raw mut (*job).words, site, place) };
+        unsafe { ((*job).table.run)(&raw mut (*job).words, context, place) };
     }
 
-    pub(crate) fn discard(self, site: &Site<'_>, place: Place) {
+    pub(crate) fn discard(self, context: &JobContext<'_>, place: Place) {
         let mut job = mem::ManuallyDrop::new(self);
         // SAFETY: as in `run`.
-        unsafe { (job.table.discard)(&mut job.words, site, place) };
+        unsafe { (job.table.discard)(&mut job.words, context, place) };
     }
 
-    pub(crate) fn is_shell(&self) -> bool {
+    pub(crate) fn is_tombstone(&self) -> bool {
         // SAFETY: the table belongs to the value in the words, which was not moved out.
-        unsafe { (self.table.is_shell)(&self.words) }
+        unsafe { (self.table.is_tombstone)(&self.words) }
     }
 
     /// Whether a submitted job is to be run even when the pool is emptied.
     pub(crate) fn is_kept(&self) -> bool {
-        // SAFETY: as in `is_shell`.
+        // SAFETY: as in `is_tombstone`.
         unsafe { (self.table.is_kept)(&self.words) }
     }
 
@@ -301,7 +301,7 @@ impl Job {
 
     /// The frame that waits for it, if it is a scope's.
     pub(crate) fn frame(&self) -> *const () {
-        // SAFETY: as in `is_shell`.
+        // SAFETY: as in `is_tombstone`.
         unsafe { (self.table.frame)(&self.words) }
     }
 }
@@ -322,61 +322,61 @@ pub(crate) struct Detached<F> {
 
 impl<F: FnOnce() + Send> Runnable for Detached<F> {
     #[inline]
-    fn run(self, site: &Site<'_>, place: Place) {
-        let started = site.begin(place, self.since);
+    fn run(self, context: &JobContext<'_>, place: Place) {
+        let started = context.begin(place, self.since);
         let outcome = catch_unwind(AssertUnwindSafe(self.f));
-        site.end(started, outcome.is_ok());
+        context.end(started, outcome.is_ok());
         if let Err(payload) = outcome {
-            site.inner.handle_panic(payload);
+            context.inner.handle_panic(payload);
         }
     }
 
-    fn discard(self, site: &Site<'_>, place: Place) {
+    fn discard(self, context: &JobContext<'_>, place: Place) {
         // In this order: the drop may be the end of the pool, which must not wait for this job then.
-        site.dropped(place);
+        context.dropped(place);
         quietly(move || drop(self));
     }
 }
 
 /// A job that was queued over the bound, for which it has no place.
 pub(crate) struct Overdrawn<R, const STRUCTURED: bool> {
-    pub(crate) keeper: Keeper,
+    pub(crate) holder: Holder,
     pub(crate) job: R,
 }
 
 impl<R: Runnable, const STRUCTURED: bool> Overdrawn<R, STRUCTURED> {
     /// The job, which has come out of the queue.
-    fn take(self, site: &Site<'_>) -> (R, Place) {
+    fn take(self, context: &JobContext<'_>) -> (R, Place) {
         if STRUCTURED {
-            site.inner.queue.count_overdrawn(-1);
+            context.inner.queue.count_overdrawn(-1);
         }
-        (self.job, Place::Overdrawn(self.keeper))
+        (self.job, Place::Overdrawn(self.holder))
     }
 }
 
 impl<R: Runnable, const STRUCTURED: bool> Runnable for Overdrawn<R, STRUCTURED> {
     const IS_HALF: bool = R::IS_HALF;
 
-    fn run(self, site: &Site<'_>, _: Place) {
-        let (job, place) = self.take(site);
-        job.run(site, place);
+    fn run(self, context: &JobContext<'_>, _: Place) {
+        let (job, place) = self.take(context);
+        job.run(context, place);
     }
 
-    fn discard(self, site: &Site<'_>, _: Place) {
-        let (job, place) = self.take(site);
-        job.discard(site, place);
+    fn discard(self, context: &JobContext<'_>, _: Place) {
+        let (job, place) = self.take(context);
+        job.discard(context, place);
     }
 
     fn frame(&self) -> *const () {
         self.job.frame()
     }
 
-    fn is_of_seat(&self, seat: usize) -> bool {
-        self.job.is_of_seat(seat)
+    fn is_of_worker(&self, slot: usize) -> bool {
+        self.job.is_of_worker(slot)
     }
 
-    fn is_shell(&self) -> bool {
-        self.job.is_shell()
+    fn is_tombstone(&self) -> bool {
+        self.job.is_tombstone()
     }
 
     fn is_kept(&self) -> bool {

@@ -7,7 +7,7 @@
 //! 3. If there is no time for that, the pool *discards*: workers, those who still push, and the one
 //!    who shuts down drop what has not started.
 //! 4. Who sees the last job end *stops* the pool: workers leave their loops, rayon ends its threads.
-//! 5. Threads are joined, and the report is made, once, for all who ask. What is left in the queues are shells; they
+//! 5. Threads are joined, and the report is made, once, for all who ask. What is left in the queues are tombstones; they
 //!    are dropped.
 //!
 //! **Who sees the last job end.** A worker when it runs dry, or who drains: see `drain.rs`. A job that
@@ -25,7 +25,7 @@ use std::time::Duration;
 use crate::{
     error::{ShutdownError, ShutdownReport},
     protocol::drain::Drain,
-    runtime::{context::Site, inner::Inner, job::Place, worker, worker::away},
+    runtime::{context::JobContext, inner::Inner, job::Place, worker, worker::foreign_stack},
     sync::{Condvar, Instant, Mutex, MutexGuard, lock, wait_timeout},
 };
 
@@ -129,7 +129,7 @@ impl Inner {
             (sums.unplaced() + self.queue.placeless(), sums.ended())
         };
         let drain = &self.life.drain;
-        if drain.try_stop(&self.admission, &self.sleep, counts) {
+        if drain.try_stop(&self.admission, &self.idle, counts) {
             self.threads.stop(self);
             self.life.changed();
         } else if drain.is_discarding() {
@@ -141,7 +141,7 @@ impl Inner {
     fn begin_discard(&self) {
         self.life.drain.begin_discarding();
         self.admission.watch();
-        self.sleep.begin_discarding();
+        self.idle.begin_discarding();
         self.discard_submitted();
     }
 
@@ -149,25 +149,25 @@ impl Inner {
     /// may be anybody, has a deadline, or holds what the job wants.
     #[cold]
     pub(crate) fn discard_submitted(&self) {
-        let site = Site::here(self);
+        let context = JobContext::here(self);
         let mut is_left = false;
         while let Some(job) = self.queue.take_submitted() {
             if job.is_kept() {
                 self.queue.push_structured(job);
                 is_left = true;
             } else {
-                job.discard(&site, Place::Queue);
+                job.discard(&context, Place::Queue);
             }
         }
         if is_left {
-            let duty = self.sleep.after_push();
-            self.fulfil(duty);
+            let wake_up = self.idle.after_push();
+            self.perform(wake_up);
         }
     }
 
     /// All steps, as far as there is time.
     pub(crate) fn shut_down(&self, grace: Grace) -> Result<ShutdownReport, ShutdownError> {
-        if worker::is_home(self) || away::is_in_job_of(self) {
+        if worker::is_home(self) || foreign_stack::is_in_job_of(self) {
             return Err(ShutdownError::InsideJob);
         }
         self.begin_drain();
@@ -202,7 +202,7 @@ impl Inner {
                 let report = self.report();
                 lock(&self.life.state).report = Some(report);
                 self.life.changed.notify_all();
-                // The shells that no worker has come to: those of batches hold the user's closure. Not before
+                // The tombstones that no worker has come to: those of batches hold the user's closure. Not before
                 // the report, since what is dropped with it may ask for that too.
                 self.discard_submitted();
                 return Some(report);

@@ -8,7 +8,7 @@
 //! over the bound (see `inline.rs`). Which of the queues is next decides `turn.rs`.
 //!
 //! The queue is unbounded by itself. What bounds it is the admission in front of it, and for the
-//! shells of cancelled jobs, [`Queue::sweep`].
+//! tombstones of cancelled jobs, [`Queue::sweep`].
 
 mod pace;
 
@@ -19,7 +19,7 @@ use crossbeam_utils::CachePadded;
 use crate::{
     protocol::deque::{self, Owner, Theft, Thief},
     runtime::{
-        context::Site,
+        context::JobContext,
         job::{Job, Place, Runnable},
         queue::pace::Pace,
         turn::Turn,
@@ -38,13 +38,13 @@ pub(crate) struct Queue {
     submitted: Injector<Job>,
     structured: Injector<Job>,
     /// Structured jobs that could not be pushed on the deque of the thread that waits for them.
-    strays: Mutex<VecDeque<Stray>>,
-    stray_count: CachePadded<AtomicUsize>,
+    side_list: Mutex<VecDeque<SideEntry>>,
+    side_count: CachePadded<AtomicUsize>,
     /// Of a thread that has entered, they are there.
     stealers: Slots<OnceLock<Stealers>>,
-    /// Jobs in the queues that were taken back: only their shells are left. A shell may come out of
+    /// Jobs in the queues that were taken back: only their tombstones are left. A tombstone may come out of
     /// the queue before the one who left it has counted it.
-    shells: CachePadded<AtomicI64>,
+    tombstones: CachePadded<AtomicI64>,
     /// Jobs in the queues that work on batches and have no place: the items of the batches have.
     placeless: CachePadded<AtomicI64>,
     /// Structured jobs in the queues that were kept over the bound.
@@ -52,17 +52,17 @@ pub(crate) struct Queue {
     sweeping: Mutex<()>,
 }
 
-/// A structured job in the list of strays.
-struct Stray {
+/// A structured job in the list of side_list.
+struct SideEntry {
     /// The address of the frame that waits for it, not to be followed.
     frame: *const (),
-    /// The frame's count of its strays, if it has one. The frame is there as long as the job is.
+    /// The frame's count of its side_list, if it has one. The frame is there as long as the job is.
     count: *const AtomicUsize,
     job: Job,
 }
 
 // SAFETY: the count is Sync, and a job is Send.
-unsafe impl Send for Stray {}
+unsafe impl Send for SideEntry {}
 
 /// The far ends of one thread's deques.
 struct Stealers {
@@ -89,7 +89,7 @@ pub(crate) struct Found {
     /// From another thread.
     pub(crate) stolen: bool,
     /// It took a heavy fence, and its owner does not say that it is brief.
-    pub(crate) is_dear: bool,
+    pub(crate) is_expensive: bool,
 }
 
 /// Which structured jobs of others a search leaves to them.
@@ -108,9 +108,9 @@ impl Queue {
             submitted: Injector::new(),
             structured: Injector::new(),
             stealers: Slots::new(first_spare),
-            strays: Mutex::new(VecDeque::new()),
-            stray_count: CachePadded::new(AtomicUsize::new(0)),
-            shells: CachePadded::new(AtomicI64::new(0)),
+            side_list: Mutex::new(VecDeque::new()),
+            side_count: CachePadded::new(AtomicUsize::new(0)),
+            tombstones: CachePadded::new(AtomicI64::new(0)),
             placeless: CachePadded::new(AtomicI64::new(0)),
             overdrawn: CachePadded::new(AtomicI64::new(0)),
             sweeping: Mutex::new(()),
@@ -155,10 +155,10 @@ impl Queue {
     }
 
     /// A structured job that its frame's thread, or any worker that waits for nothing, may take. `count`
-    /// is the frame's own of its strays.
-    pub(crate) fn push_stray<F>(&self, frame: &F, count: Option<&AtomicUsize>, job: Job) {
-        let mut strays = lock(&self.strays);
-        strays.push_back(Stray {
+    /// is the frame's own of its side_list.
+    pub(crate) fn push_to_side<F>(&self, frame: &F, count: Option<&AtomicUsize>, job: Job) {
+        let mut side_list = lock(&self.side_list);
+        side_list.push_back(SideEntry {
             frame: ptr::from_ref(frame).cast(),
             count: count.map_or(ptr::null(), ptr::from_ref),
             job,
@@ -166,33 +166,35 @@ impl Queue {
         if let Some(count) = count {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        self.stray_count.fetch_add(1, Ordering::Relaxed);
+        self.side_count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A stray of this frame.
-    pub(crate) fn take_stray_of<F>(&self, frame: &F) -> Option<Job> {
+    /// A side_entry of this frame.
+    pub(crate) fn take_from_side_of<F>(&self, frame: &F) -> Option<Job> {
         let frame = ptr::from_ref(frame).cast::<()>();
-        let mut strays = lock(&self.strays);
-        let at = strays.iter().position(|stray| stray.frame == frame)?;
-        self.take_stray_at(&mut strays, at)
+        let mut side_list = lock(&self.side_list);
+        let at = side_list
+            .iter()
+            .position(|side_entry| side_entry.frame == frame)?;
+        self.take_from_side_at(&mut side_list, at)
     }
 
-    /// The oldest stray.
-    fn take_stray(&self) -> Option<Job> {
-        if self.stray_count.load(Ordering::Relaxed) == 0 {
+    /// The oldest side_entry.
+    fn take_from_side(&self) -> Option<Job> {
+        if self.side_count.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        self.take_stray_at(&mut lock(&self.strays), 0)
+        self.take_from_side_at(&mut lock(&self.side_list), 0)
     }
 
-    fn take_stray_at(&self, strays: &mut VecDeque<Stray>, at: usize) -> Option<Job> {
-        let stray = strays.remove(at)?;
+    fn take_from_side_at(&self, side_list: &mut VecDeque<SideEntry>, at: usize) -> Option<Job> {
+        let side_entry = side_list.remove(at)?;
         // SAFETY: the frame waits for the job, which has not run.
-        if let Some(count) = unsafe { stray.count.as_ref() } {
+        if let Some(count) = unsafe { side_entry.count.as_ref() } {
             count.fetch_sub(1, Ordering::Relaxed);
         }
-        self.stray_count.fetch_sub(1, Ordering::Relaxed);
-        Some(stray.job)
+        self.side_count.fetch_sub(1, Ordering::Relaxed);
+        Some(side_entry.job)
     }
 
     /// A structured job that was left for all.
@@ -200,13 +202,14 @@ impl Queue {
         if self.structured.is_empty() {
             return None;
         }
-        local.serve_nobody();
+        local.clear_steal_origin();
         insist(|| self.structured.steal())
     }
 
-    /// The oldest stray, for a worker that waits for nothing.
-    pub(crate) fn take_stray_for(&self, local: &Local) -> Option<Job> {
-        self.take_stray().inspect(|_| local.serve_nobody())
+    /// The oldest side_entry, for a worker that waits for nothing.
+    pub(crate) fn take_from_side_for(&self, local: &Local) -> Option<Job> {
+        self.take_from_side()
+            .inspect(|_| local.clear_steal_origin())
     }
 
     /// The next of the batch that the worker has taken from the injector.
@@ -223,7 +226,7 @@ impl Queue {
         if self.submitted.is_empty() {
             return None;
         }
-        local.serve_nobody();
+        local.clear_steal_origin();
         if !takes_batch {
             return insist(|| self.submitted.steal());
         }
@@ -239,7 +242,7 @@ impl Queue {
     fn take_injected(&self, local: &Local) -> Option<Job> {
         local.pace.keep();
         self.take_structured(local)
-            .or_else(|| self.take_stray_for(local))
+            .or_else(|| self.take_from_side_for(local))
             .or_else(|| self.take_submitted_for(local, true))
     }
 
@@ -249,7 +252,7 @@ impl Queue {
             return Some(Found {
                 job,
                 stolen: false,
-                is_dear: false,
+                is_expensive: false,
             });
         }
         let start = random_below(local, self.stealers.len());
@@ -272,7 +275,7 @@ impl Queue {
             } else {
                 structured.steal_batch(&local.structured, Job::is_of_frame_of)
             };
-            let (job, is_dear) = match theft {
+            let (job, is_expensive) = match theft {
                 Theft::Success(job) => {
                     local.structured.set_purpose(job.frame());
                     (Some(job), !is_brief)
@@ -286,7 +289,7 @@ impl Queue {
                 return Some(Found {
                     job,
                     stolen: true,
-                    is_dear,
+                    is_expensive,
                 });
             }
         }
@@ -309,7 +312,7 @@ impl Queue {
             let is_of_scope = |job: &Job| ptr::eq(job.frame(), scope);
             // It may serve something else by now, and have pushed this job for that.
             let is_wanted =
-                |job: &Job| victim.serves(scope) && (is_of_scope(job) || job.is_of_seat(index));
+                |job: &Job| victim.serves(scope) && (is_of_scope(job) || job.is_of_worker(index));
             let alike = |one: &Job, other: &Job| is_of_scope(one) && is_of_scope(other);
             match victim.steal_batch_if(&local.structured, is_wanted, alike) {
                 Theft::Empty | Theft::Busy => {}
@@ -321,29 +324,29 @@ impl Queue {
 
     /// Takes the oldest structured job of a thread, if it was pushed above this mark, a frame on that thread waits for
     /// it, and `is_due` when it is claimed.
-    pub(crate) fn follow(
+    pub(crate) fn leapfrog(
         &self,
         thread: usize,
         mark: usize,
         is_due: impl Fn() -> bool,
     ) -> Theft<Job> {
-        let is_wanted = |job: &Job| job.is_of_seat(thread) && is_due();
+        let is_wanted = |job: &Job| job.is_of_worker(thread) && is_due();
         match self.stealers[thread].get() {
             Some(stealers) => stealers.structured.steal_above(mark, is_wanted),
             None => Theft::Empty,
         }
     }
 
-    /// How many submitted jobs and shells lie in the injector.
+    /// How many submitted jobs and tombstones lie in the injector.
     pub(crate) fn injected(&self) -> usize {
         self.submitted.len()
     }
 
-    /// Whether no job waits anywhere. Between two fences of the sleep protocol, it is exact.
+    /// Whether no job waits anywhere. Between two fences of the idle protocol, it is exact.
     pub(crate) fn is_empty(&self) -> bool {
         self.submitted.is_empty()
             && self.structured.is_empty()
-            && self.stray_count.load(Ordering::Relaxed) == 0
+            && self.side_count.load(Ordering::Relaxed) == 0
             && self
                 .stealers()
                 .all(|thread| thread.submitted.is_empty() && thread.structured.is_empty())
@@ -356,18 +359,17 @@ impl Queue {
                 let thefts = self.stealers().map(|thread| thread.structured.steal());
                 thefts.filter_map(Theft::success).next()
             })
-            .or_else(|| self.take_stray())
+            .or_else(|| self.take_from_side())
             .or_else(|| self.take_submitted())
     }
 
-    /// How many structured jobs with places wait, and kept ones that were put among them. Of these some may be shells,
-    /// so all shells are left out: there are no others in the end, when the submitted jobs are gone.
+    /// How many structured jobs with places wait, and kept ones that were put among them. Of these some may be tombstones,
+    /// so all tombstones are left out: there are no others in the end, when the submitted jobs are gone.
     pub(crate) fn structured(&self) -> u64 {
         let deques = self.stealers().map(|thread| thread.structured.len());
-        let waiting = deques.sum::<usize>()
-            + self.structured.len()
-            + self.stray_count.load(Ordering::Relaxed);
-        let left_out = [&self.shells, &self.placeless, &self.overdrawn]
+        let waiting =
+            deques.sum::<usize>() + self.structured.len() + self.side_count.load(Ordering::Relaxed);
+        let left_out = [&self.tombstones, &self.placeless, &self.overdrawn]
             .map(|count| count.load(Ordering::Relaxed))
             .iter()
             .sum::<i64>();
@@ -418,20 +420,20 @@ impl Queue {
     }
 
     /// A job was taken back from the queue. Returns whether it is time to sweep.
-    pub(crate) fn shell_left(&self, bound: i64) -> bool {
-        self.shells.fetch_add(1, Ordering::Relaxed) >= bound
+    pub(crate) fn tombstone_left(&self, bound: i64) -> bool {
+        self.tombstones.fetch_add(1, Ordering::Relaxed) >= bound
     }
 
-    /// A shell came out of the queue.
-    pub(crate) fn shell_gone(&self) {
-        self.shells.fetch_sub(1, Ordering::Relaxed);
+    /// A tombstone came out of the queue.
+    pub(crate) fn tombstone_gone(&self) {
+        self.tombstones.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Takes all shells out of the queues, and puts what is alive at the injector's end, in its
+    /// Takes all tombstones out of the queues, and puts what is alive at the injector's end, in its
     /// order. Who sweeps has to wake a worker afterwards, as after any push. One sweep at a time.
     ///
     /// A sweep looks at no more than what waits, and happens once in as many cancellations as the
-    /// bound on shells: a constant cost for each.
+    /// bound on tombstones: a constant cost for each.
     pub(crate) fn sweep(&self) {
         let Some(_one) = try_lock(&self.sweeping) else {
             return;
@@ -453,8 +455,8 @@ impl Queue {
     }
 
     fn keep_if_alive(&self, job: Job) {
-        if job.is_shell() {
-            self.shell_gone();
+        if job.is_tombstone() {
+            self.tombstone_gone();
         } else {
             self.submitted.push(job);
         }
@@ -569,11 +571,11 @@ impl Local {
     /// Runs the structured job that was pushed last, if it was pushed above the mark and was not
     /// stolen. Returns whether it did.
     #[inline]
-    pub(crate) fn run_structured(&self, mark: usize, site: &Site<'_>) -> bool {
+    pub(crate) fn run_structured(&self, mark: usize, context: &JobContext<'_>) -> bool {
         // SAFETY: running it moves its closure out first.
         unsafe {
             self.structured
-                .pop_with(mark, |job| Job::run_in_place(job, site, Place::Queue))
+                .pop_with(mark, |job| Job::run_in_place(job, context, Place::Queue))
         }
     }
 
@@ -588,11 +590,11 @@ impl Local {
         } else {
             0
         });
-        job.inspect(|_| self.serve_nobody())
+        job.inspect(|_| self.clear_steal_origin())
     }
 
     /// What this thread runs next, from its loop, is for no scope of which it has stolen jobs.
-    pub(crate) fn serve_nobody(&self) {
+    pub(crate) fn clear_steal_origin(&self) {
         self.structured.set_purpose(ptr::null());
     }
 
@@ -650,7 +652,11 @@ mod tests {
     fn a_search_leaves_alone_what_it_is_to_spare() {
         let (queue, locals) = queue(2);
         let (owner, thief) = (&locals[0], &locals[1]);
-        let search = |spared| queue.search(thief, 1, spared).map(|found| found.is_dear);
+        let search = |spared| {
+            queue
+                .search(thief, 1, spared)
+                .map(|found| found.is_expensive)
+        };
         let since = Stamp::NONE;
         for is_brief in [true, false] {
             owner.set_brief(is_brief);

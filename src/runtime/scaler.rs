@@ -3,9 +3,9 @@
 //! # The protocol
 //!
 //! A *place in service* is what a thread fills while it is a worker. There are as many as
-//! [`Sleep`](crate::protocol::idle::Sleep) counts; the policy in `scaling.rs` says how many there should be.
-//! Calling one in adds a place that is asleep, for which a thread is called when there is a job. Parking takes away a
-//! place that is asleep; if there is none, it leaves a surplus, which a worker takes when its job has ended. So
+//! [`Idle`](crate::protocol::idle::Idle) counts; the policy in `scaling.rs` says how many there should be.
+//! Calling one in adds a place that is asleep, for which a thread is called when there is a job. Parking takes foreign_stack a
+//! place that is asleep; if there is none, it leaves a excess, which a worker takes when its job has ended. So
 //! no thread is told to stop, and what lies in its deque it hands over as always.
 //!
 //! The state is under one lock, and so are all changes of the number of places: it is within its
@@ -17,7 +17,7 @@
 //!   drawn: the mark is where it would be if none was given back meanwhile. So a pool that
 //!   keeps up is asked once in so many jobs. While a timer is set for the next change, the mark is out of
 //!   reach.
-//! - *By time.* A push that finds nobody to rouse sets `is_timing`, and has the timer set for the end of a
+//! - *By time.* A push that finds nobody to wake_one sets `is_timing`, and has the timer set for the end of a
 //!   cooldown. A worker that runs dry takes the flag back; then the queue was empty.
 //! - *By idleness.* A worker that falls asleep is entered in a list, in which the longest idle come first; a call takes
 //!   out the last. The timer is set for the first.
@@ -25,17 +25,17 @@
 //!
 //! **Starvation.** A worker may wait inside another rayon pool for what comes back to this one: it counts as running, so that
 //! nobody is called, and all workers may do so. So while jobs wait and all workers run, the pool is *watched*: a push that finds
-//! all running, or a worker that leaves jobs behind as the last that was idle, has the keeper look after [`PATIENCE`]. If
-//! no job has started since, the keeper sends *help* to rayon (`worker.rs`), which lies there until a thread takes it up that
+//! all running, or a worker that leaves jobs behind as the last that was idle, has the timer look after [`PATIENCE`]. If
+//! no job has started since, the timer sends *help* to rayon (`worker.rs`), which lies there until a thread takes it up that
 //! waits in rayon. The pauses between two looks double; after help has run a job the next is the shortest, since what comes
 //! back has often more to bring. It ends the watch when the queue is empty: it takes the
 //! flag back, has a heavy fence, and looks once more; a push has its own fence before it looks at the flag.
 //!
-//! **The timer** is the *keeper*, a thread that has more to do: see `threads.rs`. It sleeps until the one moment that
+//! **The timer** is the *timer*, a thread that has more to do: see `threads.rs`. It sleeps until the one moment that
 //! it was told, or for good. It is woken early only if a moment is set before that one, or a thread is to be started; if
-//! the moment was taken back, it wakes once in vain. It takes the state's lock, so that nobody enters the staff under that.
+//! the moment was taken back, it wakes once in vain. It takes the state's lock, so that nobody enters the table under that.
 //!
-//! A pool whose range is one number has none of this: its mark is out of reach, nobody is entered, and the keeper is told
+//! A pool whose range is one number has none of this: its mark is out of reach, nobody is entered, and the timer is told
 //! no moment.
 
 use std::{ops::RangeInclusive, time::Duration};
@@ -43,10 +43,10 @@ use std::{ops::RangeInclusive, time::Duration};
 use crossbeam_utils::CachePadded;
 
 use crate::{
-    protocol::idle::Duty,
+    protocol::idle::WakeUp,
     runtime::{
         inner::{Inner, Scaling},
-        rayon_host::threads::CALL_PATIENCE,
+        rayon_host::threads::ACTIVATION_PATIENCE,
     },
     scaling::{Decision, Measured, Past, Policy},
     sync::{AtomicBool, AtomicU64, Instant, Mutex, Ordering, fence, lock, thread},
@@ -74,7 +74,7 @@ struct Marks {
     is_timing: AtomicBool,
     /// There may be fewer than there are.
     may_shrink: AtomicBool,
-    /// The keeper will look whether jobs wait in vain.
+    /// The timer will look whether jobs wait in vain.
     is_watched: AtomicBool,
 }
 
@@ -96,7 +96,7 @@ struct State {
     idle_since: Vec<Duration>,
     /// The most workers that were ever in service.
     most: usize,
-    /// The keeper is to look then.
+    /// The timer is to look then.
     look_at: Option<Duration>,
     watch: Option<Watch>,
     /// Until the next look of a watch.
@@ -107,7 +107,7 @@ struct State {
 
 /// Jobs wait, and all workers run.
 struct Watch {
-    /// When the keeper looks next.
+    /// When the timer looks next.
     at: Duration,
     /// How many jobs had started by the last look.
     started: u64,
@@ -176,10 +176,10 @@ impl Scaler {
         let marks = &*self.marks;
         marks.may_grow.load(Ordering::Relaxed)
             && (inner.admission.drawn() >= marks.look_at.load(Ordering::Relaxed)
-                || !marks.is_timing.load(Ordering::Relaxed) && inner.sleep.all_run())
+                || !marks.is_timing.load(Ordering::Relaxed) && inner.idle.all_run())
     }
 
-    /// Whether the keeper is to be told that jobs wait, if all workers run.
+    /// Whether the timer is to be told that jobs wait, if all workers run.
     #[inline]
     pub(crate) fn is_unwatched(&self) -> bool {
         !self.marks.is_watched.load(Ordering::Relaxed)
@@ -196,7 +196,7 @@ impl Scaler {
                 at,
                 started: inner.started(),
             });
-            state.wake_keeper_at(inner, Some(at));
+            state.wake_timer_at(inner, Some(at));
         }
     }
 
@@ -214,12 +214,12 @@ impl Scaler {
             if soon < watch.at {
                 watch.at = soon;
                 watch.started = inner.started();
-                state.wake_keeper_at(inner, Some(soon));
+                state.wake_timer_at(inner, Some(soon));
             }
         }
     }
 
-    /// By the keeper. Returns whether jobs wait in vain.
+    /// By the timer. Returns whether jobs wait in vain.
     fn look_for_starvation(&self, inner: &Inner) -> bool {
         let mut state = lock(&self.state);
         let now = self.now();
@@ -250,21 +250,21 @@ impl Scaler {
                 started,
             };
         }
-        state.wake_keeper_at(inner, Some(watch.at));
+        state.wake_timer_at(inner, Some(watch.at));
         state.watch = Some(watch);
         is_starved
     }
 
     /// A worker has found nothing in its deques and the injectors. In those of others there may be hundreds of jobs.
     #[inline]
-    pub(crate) fn ran_dry(&self, inner: &Inner) {
+    pub(crate) fn became_idle(&self, inner: &Inner) {
         if self.marks.is_timing.load(Ordering::Relaxed) && inner.queue.is_empty() {
             self.marks.is_timing.store(false, Ordering::Relaxed);
         }
     }
 
     /// A worker that found nothing since then has fallen asleep.
-    pub(crate) fn fell_asleep(&self, inner: &Inner, idled: Duration) {
+    pub(crate) fn went_to_rayon(&self, inner: &Inner, idled: Duration) {
         if self.marks.may_shrink.load(Ordering::Relaxed) {
             self.ask(inner, |state| {
                 state.idle_since.push(self.now().saturating_sub(idled));
@@ -273,17 +273,17 @@ impl Scaler {
     }
 
     /// A thread was called to fill a place that was asleep: that which was the last to fall asleep.
-    pub(crate) fn was_called(&self) {
+    pub(crate) fn was_activated(&self) {
         if self.marks.may_shrink.load(Ordering::Relaxed) {
             lock(&self.state).idle_since.pop();
         }
     }
 
     /// A call was left to threads that are with rayon, though there are some that were not started.
-    pub(crate) fn watch_call(&self, inner: &Inner) {
+    pub(crate) fn watch_activation(&self, inner: &Inner) {
         let mut state = lock(&self.state);
-        let at = self.now() + CALL_PATIENCE;
-        state.wake_keeper_at(inner, Some(at));
+        let at = self.now() + ACTIVATION_PATIENCE;
+        state.wake_timer_at(inner, Some(at));
     }
 
     /// Asks the policy, and does what it says.
@@ -296,7 +296,7 @@ impl Scaler {
     pub(crate) fn resize(&self, inner: &Inner, workers: RangeInclusive<usize>) {
         let _one = lock(&self.resizing);
         let (min, max) = workers.into_inner();
-        // It may start threads: not under the lock that the keeper takes.
+        // It may start threads: not under the lock that the timer takes.
         inner.threads.set_max(&inner.me(), max);
         self.ask(inner, |state| {
             (state.policy.min, state.policy.max) = (min, max);
@@ -307,17 +307,17 @@ impl Scaler {
     fn ask(&self, inner: &Inner, change: impl FnOnce(&mut State)) {
         let mut state = lock(&self.state);
         change(&mut state);
-        let duty = self.decide(&mut state, inner);
+        let wake_up = self.decide(&mut state, inner);
         drop(state);
-        inner.fulfil(duty);
+        inner.perform(wake_up);
     }
 
-    /// The duty is to be fulfilled without the lock: threads are started and called for it.
-    fn decide(&self, state: &mut State, inner: &Inner) -> Duty {
+    /// The wake_up is to be fulfilled without the lock: threads are started and called for it.
+    fn decide(&self, state: &mut State, inner: &Inner) -> WakeUp {
         if inner.life.is_stopped() {
-            return Duty::None;
+            return WakeUp::None;
         }
-        let sleep = &inner.sleep;
+        let idle = &inner.idle;
         let now = self.now();
         // Before the queue is looked at: a worker that finds it empty after that takes the flag back.
         let was_timing = self.marks.is_timing.swap(true, Ordering::Relaxed);
@@ -327,9 +327,9 @@ impl Scaler {
         } else if !was_timing || state.waiting_since.is_none() {
             state.waiting_since = Some(now);
         }
-        let in_service = sleep.in_service();
-        let idle = sleep.idle();
-        state.idle_since.truncate(sleep.asleep());
+        let in_service = idle.in_service();
+        let idle_workers = idle.idle();
+        state.idle_since.truncate(idle.in_rayon());
         let drawn = inner.admission.drawn();
         let depth = inner.admission.depth();
         let capacity = inner.admission.capacity();
@@ -339,7 +339,7 @@ impl Scaler {
             held: depth.saturating_sub(inner.admission.queued()),
             capacity,
             in_service,
-            busy: in_service.saturating_sub(idle),
+            busy: in_service.saturating_sub(idle_workers),
             waiting_since: state.waiting_since,
             idle_since: &state.idle_since,
             past: state.past,
@@ -366,11 +366,11 @@ impl Scaler {
         let may_grow = after < state.policy.max;
         let pressing = pressing(&state.policy, capacity);
         let cooling = state.past.is_cooling(now, state.policy.cooldown);
-        let look_at = if !may_grow || cooling && depth >= pressing && verdict.look_again.is_some() {
+        let look_at = if !may_grow || cooling && depth >= pressing && verdict.recheck.is_some() {
             NEVER
         } else {
             // What lies in stocks may be taken without being drawn.
-            let deepest = inner.admission.depth_with_stocks();
+            let deepest = inner.admission.depth_with_caches();
             drawn + pressing.saturating_sub(deepest).max(1)
         };
         self.marks.look_at.store(look_at, Ordering::Relaxed);
@@ -378,24 +378,24 @@ impl Scaler {
         let may_shrink = after > state.policy.min;
         if may_shrink && !self.marks.may_shrink.swap(true, Ordering::Relaxed) {
             // Those who fell asleep before were not entered.
-            let missing = sleep.asleep().saturating_sub(state.idle_since.len());
+            let missing = idle.in_rayon().saturating_sub(state.idle_since.len());
             state.idle_since.splice(0..0, (0..missing).map(|_| now));
         } else if !may_shrink {
             self.marks.may_shrink.store(false, Ordering::Relaxed);
             state.idle_since.clear();
         }
-        state.wake_keeper_at(inner, verdict.look_again);
+        state.wake_timer_at(inner, verdict.recheck);
         match verdict.decision {
-            Decision::CallIn(workers) => sleep.add_places(workers, || !inner.queue.is_empty()),
+            Decision::CallIn(workers) => idle.add_places(workers, || !inner.queue.is_empty()),
             Decision::Park(workers) => {
-                sleep.remove_places(workers);
-                Duty::None
+                idle.remove_places(workers);
+                WakeUp::None
             }
-            Decision::Nothing => Duty::None,
+            Decision::Nothing => WakeUp::None,
         }
     }
 
-    /// By the keeper: asks the policy if it is time, or sleeps until it is, or until somebody unparks it.
+    /// By the timer: asks the policy if it is time, or sleeps until it is, or until somebody unparks it.
     pub(crate) fn keep_time(&self, inner: &Inner) {
         let now = self.now();
         let mut state = lock(&self.state);
@@ -410,13 +410,13 @@ impl Scaler {
             }
             Some(_) => {
                 state.look_at = None;
-                let duty = self.decide(&mut state, inner);
+                let wake_up = self.decide(&mut state, inner);
                 drop(state);
-                inner.fulfil(duty);
-                if let Some(left) = inner.threads.start_for_late_call(&inner.me()) {
+                inner.perform(wake_up);
+                if let Some(left) = inner.threads.start_for_late_activation(&inner.me()) {
                     let mut state = lock(&self.state);
                     let at = self.now() + left;
-                    state.wake_keeper_at(inner, Some(at));
+                    state.wake_timer_at(inner, Some(at));
                 }
                 if self.look_for_starvation(inner) {
                     inner.threads.send_help(&inner.me());
@@ -437,14 +437,14 @@ fn pressing(policy: &Policy, capacity: u64) -> u64 {
 }
 
 impl State {
-    /// Has the keeper wake at this moment, or before.
-    fn wake_keeper_at(&mut self, inner: &Inner, at: Option<Duration>) {
+    /// Has the timer wake at this moment, or before.
+    fn wake_timer_at(&mut self, inner: &Inner, at: Option<Duration>) {
         let Some(at) = at else {
             return;
         };
         if self.look_at.is_none_or(|look_at| at < look_at) {
             self.look_at = Some(at);
-            inner.threads.unpark_keeper();
+            inner.threads.unpark_timer();
         }
     }
 }

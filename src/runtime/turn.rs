@@ -38,7 +38,7 @@ pub(crate) enum Source {
     /// Installed closures, and jobs of scopes, from other threads.
     Structured,
     /// Jobs of scopes that could not lie in the deque of the thread that waits for them.
-    Strays,
+    SideList,
     /// What jobs have brought to rayon itself.
     Rayon,
 }
@@ -49,7 +49,7 @@ impl Source {
     /// All, in the order of a circle.
     pub(crate) const ALL: [Self; Self::COUNT] = {
         use Source::*;
-        [Own, Kept, Submitted, Structured, Strays, Rayon]
+        [Own, Kept, Submitted, Structured, SideList, Rayon]
     };
 }
 
@@ -336,7 +336,7 @@ mod tests {
                 Source::Kept => 1,
                 Source::Submitted => 2,
                 Source::Structured => 3,
-                Source::Strays => 4,
+                Source::SideList => 4,
                 Source::Rayon => 5,
             };
             assert_eq!(turn.at.get(), at);

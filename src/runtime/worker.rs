@@ -1,6 +1,6 @@
 //! The loop of one worker, and the answer to a call.
 //!
-//! A thread of the pool has a *seat* for its whole life: its index, its part of the queue, its
+//! A thread of the pool has a *slot* for its whole life: its index, its part of the queue, its
 //! counters. It is a *worker* while it is in [`run`]; otherwise it is with rayon, asleep or helping.
 //!
 //! A worker that runs dry first hands out what the admission holds back for a batch, and looks
@@ -8,7 +8,7 @@
 //! that may interrupt all cores, and who brings jobs may be just about to bring more. If what it took from another last time
 //! was not worth that, it looks elsewhere for a moment before (`thefts.rs`). Then it gives rayon one chance
 //! (`rayon_core::yield_now`), not counted as searching, since what rayon gives it may take long; then
-//! it dozes; and after [`DOZE`] it leaves the loop, and rayon has its thread.
+//! it dozes; and after [`IDLE_TIME`] it leaves the loop, and rayon has its thread.
 //!
 //! **A call that a waiting thread takes up.** A thread that waits inside `rayon::join` (or scope, or
 //! a parallel iterator), within one of our jobs, runs whatever rayon finds, and that may be the call
@@ -26,8 +26,8 @@
 //! makes nobody a worker, and has no place. A thread that takes it up within a job, and so in a
 //! wait of rayon's, runs one job, and sends it on to itself while there are more.
 
-pub(crate) mod away;
 mod current;
+pub(crate) mod foreign_stack;
 pub(crate) mod inline;
 mod looks;
 mod stack;
@@ -36,16 +36,16 @@ mod thefts;
 use std::{sync::Arc, time::Duration};
 
 pub(crate) use self::current::{
-    Current, blocking, current, current_of, current_pledged_to, current_with_deques_of, is_home,
-    is_of_another, is_worker, seat_in, with_seat,
+    Current, blocking, current, current_of, current_pledged_to, current_with_deques_of, index_in,
+    is_home, is_of_another, is_worker, with_slot,
 };
 use crate::{
-    protocol::idle::DozeEnd,
+    protocol::idle::IdleEnd,
     runtime::{
         inner::Inner,
         job::{Job, Place},
         queue::Spared,
-        rayon_host::mail::{self, Look},
+        rayon_host::inbox::{self, WaitProbe},
         turn::Source,
     },
     sync::{
@@ -55,20 +55,20 @@ use crate::{
     },
 };
 
-/// How long a worker dozes before it lets rayon have its thread. A doze is cheaper to end than
-/// rayon's sleep by two thirds, so it should outlast the gaps of a slow stream of jobs; but who
+/// How long a worker dozes before it lets rayon have its thread. A announce_idle is cheaper to end than
+/// rayon's idle by two thirds, so it should outlast the gaps of a slow stream of jobs; but who
 /// dozes does not help a `par_iter`. By feel; `benches/src/idle.rs` shows the first half.
-const DOZE: Duration = Duration::from_millis(5);
+const IDLE_TIME: Duration = Duration::from_millis(5);
 
 /// How often a worker that ran dry looks for a job before it lies down, yielding its core in
 /// between: to the producer, most likely. With half as many a round trip takes up to twice as long;
 /// with twice as many a lone job costs more CPU. See `round-trip` and `idle` in the benches.
 const SEARCHES: u32 = if cfg!(shuttle) { 2 } else { 8 };
 
-/// The same after a doze that was long: nobody was just about to bring a job, and it is likely the same now.
+/// The same after a announce_idle that was long: nobody was just about to bring a job, and it is likely the same now.
 const FEW_SEARCHES: u32 = if cfg!(shuttle) { 1 } else { 2 };
 
-/// A doze of less than that might have been spared by searching on: most of it is what it takes a roused thread to
+/// A announce_idle of less than that might have been spared by searching on: most of it is what it takes a woken thread to
 /// run.
 const BRIEF: Duration = Duration::from_micros(100);
 
@@ -82,13 +82,13 @@ const HELP: Duration = Duration::from_millis(20);
 
 /// What a call is for.
 #[derive(Clone, Copy)]
-pub(crate) enum Errand {
+pub(crate) enum Activation {
     /// To become a worker. It was sent on since the given moment.
     Work(Option<Instant>),
     /// To run jobs that wait in vain, on a thread that waits inside rayon.
     Help(Help),
     /// To see where the thread is. It is a call because the depth of the base is that of calls.
-    Look(Look),
+    Probe(WaitProbe),
 }
 
 /// Until when help is good in any case, and how many jobs had started when it was sent.
@@ -101,49 +101,49 @@ pub(crate) struct Help {
 }
 
 /// What a call does on the thread that takes it up.
-pub(crate) fn call(inner: Arc<Inner>, errand: Errand) -> impl FnOnce() + Send + 'static {
-    move || answer_call(inner, errand)
+pub(crate) fn call(inner: Arc<Inner>, activation: Activation) -> impl FnOnce() + Send + 'static {
+    move || answer_activation(inner, activation)
 }
 
 #[inline(never)]
-fn answer_call(inner: Arc<Inner>, errand: Errand) {
+fn answer_activation(inner: Arc<Inner>, activation: Activation) {
     let Some(current) = current_of(Arc::as_ptr(&inner)) else {
         // Only the pool's own threads run its rayon jobs.
         debug_assert!(false, "a call was taken up by a stranger");
         return;
     };
-    let since = match errand {
-        Errand::Work(since) => since,
-        Errand::Help(sent) => {
+    let since = match activation {
+        Activation::Work(since) => since,
+        Activation::Help(sent) => {
             let at_base = !current.in_loop.get() && current.is_at_base();
             return help(&inner, current, sent, at_base);
         }
-        Errand::Look(look) => {
+        Activation::Probe(probe) => {
             let at_base = !current.in_loop.get() && current.is_at_base();
-            return look.answer(current, at_base);
+            return probe.answer(current, at_base);
         }
     };
     if !current.in_loop.get() && current.is_at_base() {
-        if !inner.threads.begin_work(&inner, current.seat.index) {
+        if !inner.threads.begin_work(&inner, current.slot.index) {
             return;
         }
-        inner.sleep.call_taken_up();
+        inner.idle.activation_taken();
         let post = &inner.post;
         current.in_loop.set(true);
         current.set_has_deques(true);
-        post.set_in_loop(current.seat.index, true);
+        post.set_in_loop(current.slot.index, true);
         run(current);
-        post.set_in_loop(current.seat.index, false);
+        post.set_in_loop(current.slot.index, false);
         current.set_has_deques(false);
         current.in_loop.set(false);
-        mail::read_beside_loop(current);
+        inbox::read_beside_loop(current);
         return;
     }
-    if inner.threads.take_if_void(current.seat.index) {
+    if inner.threads.take_if_void(current.slot.index) {
         return;
     }
     if inner.life.is_stopped() {
-        inner.threads.take_call(&inner, current.seat.index);
+        inner.threads.take_activation(&inner, current.slot.index);
         return;
     }
     let since = since.unwrap_or_else(Instant::now);
@@ -156,16 +156,16 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
             backoff::yield_now();
         }
         // On a thread of its pool this needs no handle to the pool: rayon finds it by the thread.
-        rayon_core::spawn(call(inner, Errand::Work(Some(since))));
+        rayon_core::spawn(call(inner, Activation::Work(Some(since))));
         return;
     }
-    if !inner.threads.take_call(&inner, current.seat.index) {
+    if !inner.threads.take_activation(&inner, current.slot.index) {
         return;
     }
-    inner.sleep.call_taken_up();
+    inner.idle.activation_taken();
     let job = inner.queue.take_any();
-    let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
-    inner.fulfil(duty);
+    let wake_up = inner.idle.stop_searching(|| !inner.queue.is_empty());
+    inner.perform(wake_up);
     if let Some(job) = job {
         inner.is_busy_again();
         current.hops.set(current.hops.get() + 1);
@@ -173,10 +173,10 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
         execute(current, job);
         inner.hopping.fetch_sub(1, Ordering::Relaxed);
         current.hops.set(current.hops.get() - 1);
-        inner.look_if_drained();
+        inner.check_drained();
     }
-    let duty = inner.sleep.leave_service(|| !inner.queue.is_empty());
-    inner.fulfil(duty);
+    let wake_up = inner.idle.leave_service(|| !inner.queue.is_empty());
+    inner.perform(wake_up);
 }
 
 /// Runs a job on top of a wait inside rayon, within a job: all workers may be in such waits, and nobody else may come.
@@ -186,10 +186,10 @@ fn answer_call(inner: Arc<Inner>, errand: Errand) {
 /// rayon has woken it in place of one that does. But if a thread
 /// fills two places, because it has answered a call, then this one may run a job in its place.
 fn help(inner: &Arc<Inner>, current: &Current, sent: Help, at_base: bool) {
-    let index = current.seat.index;
+    let index = current.slot.index;
     if current.is_first_of_rayon() {
         current.leave_rayon_until(Instant::now() + HOPPING);
-        return rayon_core::spawn(call(Arc::clone(inner), Errand::Help(sent)));
+        return rayon_core::spawn(call(Arc::clone(inner), Activation::Help(sent)));
     }
     let waits = current.in_loop.get() && (current.has_deques() || current.serves_rayon());
     let is_idle = !current.in_loop.get() && index < inner.settings.workers_max;
@@ -200,7 +200,7 @@ fn help(inner: &Arc<Inner>, current: &Current, sent: Help, at_base: bool) {
             backoff::yield_now();
             let hops_until = Some(until);
             let on = Help { hops_until, ..sent };
-            return rayon_core::spawn(call(Arc::clone(inner), Errand::Help(on)));
+            return rayon_core::spawn(call(Arc::clone(inner), Activation::Help(on)));
         }
     }
     inner.threads.take_help(index);
@@ -217,9 +217,9 @@ fn help(inner: &Arc<Inner>, current: &Current, sent: Help, at_base: bool) {
     if waits {
         execute(current, job);
     } else {
-        current.run_errand(|| execute(current, job));
+        current.run_aside(|| execute(current, job));
     }
-    inner.look_if_drained();
+    inner.check_drained();
     if !inner.queue.is_empty() && inner.threads.begin_help(index) {
         // The wait looks first whether it is over.
         rayon_core::spawn(call(Arc::clone(inner), help_from_now_on(inner)));
@@ -227,8 +227,8 @@ fn help(inner: &Arc<Inner>, current: &Current, sent: Help, at_base: bool) {
 }
 
 /// Help that is sent now.
-pub(crate) fn help_from_now_on(inner: &Inner) -> Errand {
-    Errand::Help(Help {
+pub(crate) fn help_from_now_on(inner: &Inner) -> Activation {
+    Activation::Help(Help {
         until: Instant::now() + HELP,
         started: inner.started(),
         hops_until: None,
@@ -239,22 +239,22 @@ pub(crate) fn help_from_now_on(inner: &Inner) -> Errand {
 fn execute(current: &Current, job: Job) {
     current.inline().begin_turn();
     if current.inner().life.is_discarding() {
-        job.discard(current.site(), Place::Queue);
+        job.discard(current.context(), Place::Queue);
     } else {
-        job.run(current.site(), Place::Queue);
+        job.run(current.context(), Place::Queue);
     }
 }
 
 fn search_once(current: &Current, spared: Spared) -> Option<Job> {
     let inner = current.inner();
-    let seat = &current.seat;
-    inner.sleep.looks();
+    let slot = &current.slot;
+    inner.idle.looks();
     let began = Instant::now();
-    let found = inner.queue.search(&seat.local, seat.index, spared)?;
+    let found = inner.queue.search(&slot.local, slot.index, spared)?;
     if found.stolen {
-        inner.recorder.stole(seat.index);
+        inner.recorder.stole(slot.index);
     }
-    if found.is_dear {
+    if found.is_expensive {
         current.thefts.succeeded(began);
     }
     Some(found.job)
@@ -265,23 +265,23 @@ fn search_once(current: &Current, spared: Spared) -> Option<Job> {
 enum Next {
     /// Look into the own deques and the injectors.
     Look,
-    /// Look everywhere; it is counted as searching. It ran dry just now, or was roused for a job.
+    /// Look everywhere; it is counted as searching. It ran dry just now, or was woken for a job.
     Search {
-        ran_dry: bool,
+        became_idle: bool,
     },
     Leave,
 }
 
 /// The loop. Entered as a searcher.
 fn run(current: &Current) {
-    // What it took last, when it was a worker before, may have been a shell, which does not start.
+    // What it took last, when it was a worker before, may have been a tombstone, which does not start.
     let inner = current.inner();
-    inner.timing.next_does_not_follow(current.books().times);
-    let mut next = Next::Search { ran_dry: false };
+    inner.timing.next_does_not_follow(current.slots().times);
+    let mut next = Next::Search { became_idle: false };
     loop {
         next = match next {
             Next::Look => work(current),
-            Next::Search { ran_dry } => search(current, ran_dry),
+            Next::Search { became_idle } => search(current, became_idle),
             Next::Leave => return current.end_offers(),
         };
     }
@@ -290,15 +290,15 @@ fn run(current: &Current) {
 /// Runs jobs for as long as there are some in the own deques and the injectors.
 fn work(current: &Current) -> Next {
     let inner = current.inner();
-    inner.timing.next_does_not_follow(current.books().times);
-    current.seat.local.turn.resume();
+    inner.timing.next_does_not_follow(current.slots().times);
+    current.slot.local.turn.resume();
     loop {
-        read_mail(current);
+        read_inbox(current);
         if is_one_too_many(current) {
-            inner.queue.hand_over(&current.seat.local);
-            let duty = inner.sleep.after_push();
-            inner.fulfil(duty);
-            inner.look_if_drained();
+            inner.queue.hand_over(&current.slot.local);
+            let wake_up = inner.idle.after_push();
+            inner.perform(wake_up);
+            inner.check_drained();
             return Next::Leave;
         }
         if !run_next(current) {
@@ -307,48 +307,48 @@ fn work(current: &Current) -> Next {
     }
 }
 
-/// Whether the worker has to leave: it is in the books already that it has.
+/// Whether the worker has to leave: it is in the slots already that it has.
 #[inline]
 fn is_one_too_many(current: &Current) -> bool {
-    let sleep = &current.inner().sleep;
-    sleep.has_surplus() && sleep.take_surplus() && leave_as_surplus(current)
+    let idle = &current.inner().idle;
+    idle.has_excess() && idle.take_excess() && leave_as_excess(current)
 }
 
 #[cold]
-fn leave_as_surplus(current: &Current) -> bool {
+fn leave_as_excess(current: &Current) -> bool {
     let inner = current.inner();
-    let leaves = inner.threads.leave_as_surplus(inner, current.seat.index);
+    let leaves = inner.threads.leave_as_excess(inner, current.slot.index);
     if !leaves {
-        inner.look_again();
+        inner.recheck();
     }
     leaves
 }
 
 #[inline]
-fn read_mail(current: &Current) {
-    if current.inner().post.has_mail(current.seat.index) {
-        mail::read_in_loop(current);
+fn read_inbox(current: &Current) {
+    if current.inner().post.has_messages(current.slot.index) {
+        inbox::read_in_loop(current);
         let timing = &current.inner().timing;
-        timing.next_does_not_follow(current.books().times);
+        timing.next_does_not_follow(current.slots().times);
     }
 }
 
 /// The pool has stopped.
 fn leave_for_good(current: &Current) -> Next {
     let inner = current.inner();
-    inner.threads.end_work(inner, current.seat.index);
+    inner.threads.end_work(inner, current.slot.index);
     Next::Leave
 }
 
 /// Runs a job from the source that has its turn, or from the next that has one. False if none has.
 #[inline]
 fn run_next(current: &Current) -> bool {
-    let turn = &current.seat.local.turn;
+    let turn = &current.slot.local.turn;
     let timing = &current.inner().timing;
-    timing.next_follows(current.books().times);
+    timing.next_follows(current.slots().times);
     for _ in 0..=Source::COUNT {
         if run_from(current, turn.source()) {
-            turn.ran(timing.is_short(current.books().times) != Some(false));
+            turn.ran(timing.is_short(current.slots().times) != Some(false));
             return true;
         }
         turn.found_nothing();
@@ -360,18 +360,18 @@ fn run_next(current: &Current) -> bool {
 #[inline]
 fn run_from(current: &Current, source: Source) -> bool {
     let inner = current.inner();
-    let local = &current.seat.local;
+    let local = &current.slot.local;
     let job = match source {
         Source::Own => {
             current.inline().begin_turn();
             // Not `execute`: no structured job is ever discarded.
-            return local.run_structured(0, current.site());
+            return local.run_structured(0, current.context());
         }
         Source::Kept if local.has_kept() => local.pop_submitted(),
         Source::Kept => None,
         Source::Submitted => return run_submitted(current),
         Source::Structured => inner.queue.take_structured(local),
-        Source::Strays => inner.queue.take_stray_for(local),
+        Source::SideList => inner.queue.take_from_side_for(local),
         Source::Rayon => return run_of_rayon(current),
     };
     let is_found = job.is_some();
@@ -384,7 +384,7 @@ fn run_from(current: &Current, source: Source) -> bool {
 /// Runs the oldest submitted job that the worker may take.
 #[inline]
 fn run_submitted(current: &Current) -> bool {
-    match current.inner().queue.take_of_batch(&current.seat.local) {
+    match current.inner().queue.take_of_batch(&current.slot.local) {
         Some(job) => {
             execute(current, job);
             true
@@ -396,7 +396,7 @@ fn run_submitted(current: &Current) -> bool {
 /// Runs a submitted job from the injector.
 fn run_injected(current: &Current) -> bool {
     let inner = current.inner();
-    let local = &current.seat.local;
+    let local = &current.slot.local;
     inner.admission.give_way(|| inner.queue.injected());
     if local.turn.is_alone() {
         local.keep_pace();
@@ -409,8 +409,8 @@ fn run_injected(current: &Current) -> bool {
     if takes_batch && local.has_submitted() {
         // While the batch was on its way here nobody could see it, and this worker had not promised
         // to look for it: another may have lain down because of that.
-        let duty = inner.sleep.after_push();
-        inner.fulfil(duty);
+        let wake_up = inner.idle.after_push();
+        inner.perform(wake_up);
     }
     execute(current, job);
     true
@@ -422,9 +422,9 @@ fn run_of_rayon(current: &Current) -> bool {
     let ran = current.run_of_rayon();
     if ran {
         let timing = &current.inner().timing;
-        timing.next_does_not_follow(current.books().times);
+        timing.next_does_not_follow(current.slots().times);
         // Its end may be what a shutdown waits for, if it was a job's.
-        current.inner().look_if_drained();
+        current.inner().check_drained();
     }
     ran
 }
@@ -432,51 +432,51 @@ fn run_of_rayon(current: &Current) -> bool {
 /// The own deques and the injectors are empty.
 fn idle(current: &Current) -> Next {
     let inner = current.inner();
-    inner.timing.next_does_not_follow(current.books().times);
-    inner.sleep.ran_dry();
-    inner.scaler.ran_dry(inner);
-    inner.admission.settle_if_awaited();
-    inner.look_if_drained();
+    inner.timing.next_does_not_follow(current.slots().times);
+    inner.idle.became_idle();
+    inner.scaler.became_idle(inner);
+    inner.admission.grant_waiters_if_any();
+    inner.check_drained();
     if inner.life.is_stopped() {
         return leave_for_good(current);
     }
-    // A worker whose last doze was brief would not sleep through the time until the next job.
+    // A worker whose last announce_idle was brief would not idle through the time until the next job.
     let anyway = current.searches.get() == SEARCHES;
-    if inner.sleep.try_search(anyway) {
-        Next::Search { ran_dry: true }
+    if inner.idle.try_search(anyway) {
+        Next::Search { became_idle: true }
     } else {
-        lie_down(current)
+        go_idle(current)
     }
 }
 
 /// Looks for a job, counted as searching, and runs it.
-fn search(current: &Current, ran_dry: bool) -> Next {
+fn search(current: &Current, became_idle: bool) -> Next {
     let inner = current.inner();
     if is_one_too_many(current) {
-        let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
-        inner.fulfil(duty);
+        let wake_up = inner.idle.stop_searching(|| !inner.queue.is_empty());
+        inner.perform(wake_up);
         return Next::Leave;
     }
-    if let Some(job) = look_for_job(current, ran_dry) {
-        let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
-        inner.fulfil(duty);
+    if let Some(job) = look_for_job(current, became_idle) {
+        let wake_up = inner.idle.stop_searching(|| !inner.queue.is_empty());
+        inner.perform(wake_up);
         inner.is_busy_again();
         execute(current, job);
         return Next::Look;
     }
     current.end_offers();
-    let duty = inner.sleep.search_in_vain(|| !inner.queue.is_empty());
-    inner.fulfil(duty);
-    let gift = current.take_gift(rayon_core::yield_now);
-    if gift == Some(rayon_core::Yield::Executed) {
+    let wake_up = inner.idle.search_in_vain(|| !inner.queue.is_empty());
+    inner.perform(wake_up);
+    let rayon_turn = current.run_out_of_service(rayon_core::yield_now);
+    if rayon_turn == Some(rayon_core::Yield::Executed) {
         return Next::Look;
     }
-    lie_down(current)
+    go_idle(current)
 }
 
 /// Looks for a job some times, and yields in between; once, if it is not to yield.
-fn look_for_job(current: &Current, ran_dry: bool) -> Option<Job> {
-    if ran_dry {
+fn look_for_job(current: &Current, became_idle: bool) -> Option<Job> {
+    if became_idle {
         if let Some(end) = current.rest() {
             let mut yields = Yields::new(u32::MAX);
             while Instant::now() < end {
@@ -491,56 +491,56 @@ fn look_for_job(current: &Current, ran_dry: bool) -> Option<Job> {
         }
     }
     let mut yields = Yields::new(current.searches.get());
-    let mut is_patient = ran_dry && yields.are_several();
+    let mut is_batched = became_idle && yields.are_several();
     loop {
-        let spared = if is_patient {
+        let spared = if is_batched {
             Spared::Brief
         } else {
             Spared::None
         };
         let job = search_once(current, spared);
-        if job.is_some() || !(yields.next() || is_patient) {
+        if job.is_some() || !(yields.next() || is_batched) {
             return job;
         }
-        is_patient = false;
+        is_batched = false;
     }
 }
 
 /// Dozes until a job is there, or long enough.
-fn lie_down(current: &Current) -> Next {
+fn go_idle(current: &Current) -> Next {
     let inner = current.inner();
-    let index = current.seat.index;
+    let index = current.slot.index;
     current.end_offers();
-    let duty = inner.sleep.doze(index, || !inner.queue.is_empty());
-    inner.fulfil(duty);
+    let wake_up = inner.idle.announce_idle(index, || !inner.queue.is_empty());
+    inner.perform(wake_up);
     if inner.life.is_stopped() {
         return leave_for_good(current);
     }
-    // In the list of dozers by now: who has put a letter into the box finds it there, or we see it.
-    if inner.post.has_mail(index) {
-        inner.sleep.rouse_this(index);
+    // In the list of idle_workers by now: who has put a message into the box finds it there, or we see it.
+    if inner.post.has_messages(index) {
+        inner.idle.wake_this(index);
     }
     // Whoever sees it counted as asleep, and calls for a thread, finds it gone from the workers.
-    let fall_asleep = || inner.threads.fall_asleep(inner, index);
+    let go_to_rayon = || inner.threads.go_to_rayon(inner, index);
     let lain_down = Instant::now();
-    let end = inner.sleep.doze_for(index, DOZE, fall_asleep);
+    let end = inner.idle.park_for(index, IDLE_TIME, go_to_rayon);
     let is_brief = lain_down.elapsed() < BRIEF;
     let searches = if is_brief { SEARCHES } else { FEW_SEARCHES };
     current.searches.set(searches);
     match end {
-        DozeEnd::Asleep => {
-            inner.look_again();
-            inner.scaler.fell_asleep(inner, DOZE);
+        IdleEnd::Asleep => {
+            inner.recheck();
+            inner.scaler.went_to_rayon(inner, IDLE_TIME);
             Next::Leave
         }
-        DozeEnd::Roused if inner.life.is_stopped() => leave_for_good(current),
+        IdleEnd::Notified if inner.life.is_stopped() => leave_for_good(current),
         // Who reads makes no promise to find jobs.
-        DozeEnd::Roused if inner.post.has_mail(index) => {
-            let duty = inner.sleep.stop_searching(|| !inner.queue.is_empty());
-            inner.fulfil(duty);
+        IdleEnd::Notified if inner.post.has_messages(index) => {
+            let wake_up = inner.idle.stop_searching(|| !inner.queue.is_empty());
+            inner.perform(wake_up);
             inner.is_busy_again();
             Next::Look
         }
-        DozeEnd::Roused => Next::Search { ran_dry: false },
+        IdleEnd::Notified => Next::Search { became_idle: false },
     }
 }

@@ -30,7 +30,7 @@
 //!
 //! Whoever changes what is measured, to where the answer may differ: a push that meets a busy pool or
 //! finds the queue empty, a worker that runs dry, a resize. And when time alone changes the answer, at
-//! [`Verdict::look_again`]; an idle pool at its minimum, and one that has called in everybody, have no
+//! [`Verdict::recheck`]; an idle pool at its minimum, and one that has called in everybody, have no
 //! such moment and need no timer (S5).
 //!
 //! Times are counted from the pool's start. One that lies in the future, because another thread read
@@ -110,7 +110,7 @@ pub(crate) struct Verdict {
     pub(crate) decision: Decision,
     /// When there will be something to do, if the decision is carried out and nothing else changes.
     /// It may be at once. `None`: time alone changes nothing.
-    pub(crate) look_again: Option<Duration>,
+    pub(crate) recheck: Option<Duration>,
 }
 
 /// The moment at which what began at `since` will have lasted for `wait`: `None` if it is never.
@@ -128,19 +128,19 @@ impl Policy {
         let Some((due, decision)) = self.next(seen) else {
             return Verdict {
                 decision: Decision::Nothing,
-                look_again: None,
+                recheck: None,
             };
         };
         if due > seen.now {
             return Verdict {
                 decision: Decision::Nothing,
-                look_again: Some(due),
+                recheck: Some(due),
             };
         }
         let next = self.next(&self.after(seen, decision));
         Verdict {
             decision,
-            look_again: next.map(|(due, _)| due.max(seen.now)),
+            recheck: next.map(|(due, _)| due.max(seen.now)),
         }
     }
 
@@ -151,8 +151,8 @@ impl Policy {
             let missing = self.min - seen.in_service;
             Some((Duration::ZERO, Decision::CallIn(missing)))
         } else if seen.in_service > self.max {
-            let surplus = seen.in_service - self.max;
-            Some((Duration::ZERO, Decision::Park(surplus)))
+            let excess = seen.in_service - self.max;
+            Some((Duration::ZERO, Decision::Park(excess)))
         } else if seen.depth > seen.held || seen.waiting_since.is_some() {
             self.next_call(seen)
         } else {

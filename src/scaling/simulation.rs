@@ -83,7 +83,7 @@ impl Pool {
             });
             self.carry_out(verdict.decision);
             if verdict.decision == Nothing {
-                assert!(verdict.look_again.is_none_or(|at| at > now), "{self:?}");
+                assert!(verdict.recheck.is_none_or(|at| at > now), "{self:?}");
                 return;
             }
             self.log.push((self.now, verdict.decision));
@@ -289,7 +289,7 @@ proptest! {
         let first = (now..now + 120).map(ms).find(|&now| {
             policy.decide(&Measured { now, ..obeyed }).decision != Nothing
         });
-        prop_assert_eq!(verdict.look_again, first);
+        prop_assert_eq!(verdict.recheck, first);
     }
 
     /// Nothing overflows, and what is decided leads into the range.
@@ -332,7 +332,7 @@ proptest! {
         // log(2^64) / log(1.25) steps at the most, without a cooldown.
         for _ in 0..210 {
             let verdict = policy.decide(&seen);
-            prop_assert!(verdict.look_again.is_none_or(|at| at >= seen.now));
+            prop_assert!(verdict.recheck.is_none_or(|at| at >= seen.now));
             if verdict.decision == Nothing {
                 prop_assert!((min..=max).contains(&seen.in_service));
                 return Ok(());

@@ -49,10 +49,10 @@ fn waiting(depth: u64) -> Measured<'static> {
     }
 }
 
-fn verdict(decision: Decision, look_again: Option<u64>) -> Verdict {
+fn verdict(decision: Decision, recheck: Option<u64>) -> Verdict {
     Verdict {
         decision,
-        look_again: look_again.map(ms),
+        recheck: recheck.map(ms),
     }
 }
 
@@ -265,14 +265,14 @@ fn s3_idleness_before_a_scale_up_does_not_count() {
 #[test]
 fn s1_a_resize_brings_the_workers_inside_first() {
     let idle = [ms(0); 4];
-    let surplus = Measured {
+    let excess = Measured {
         in_service: 12,
         busy: 12,
         past: scaled_up(CALM.now),
         ..waiting(10)
     };
     // Busy, under pressure, in the cooldown: all the same.
-    assert_eq!(POLICY.decide(&surplus), verdict(Park(4), None));
+    assert_eq!(POLICY.decide(&excess), verdict(Park(4), None));
     let idle_too = Measured {
         in_service: 10,
         idle_since: &idle,
@@ -333,7 +333,7 @@ fn s2_s3_a_clock_that_jumps_ahead_takes_one_step() {
         };
         let one_step = Verdict {
             decision: CallIn(1),
-            look_again: next,
+            recheck: next,
         };
         assert_eq!(POLICY.decide(&pressed), one_step);
         // Asked again at once, it keeps to the cooldown.
@@ -345,7 +345,7 @@ fn s2_s3_a_clock_that_jumps_ahead_takes_one_step() {
         };
         let later = Verdict {
             decision: Nothing,
-            look_again: next,
+            recheck: next,
         };
         assert_eq!(POLICY.decide(&pressed), later);
         let idle = Measured {

@@ -10,11 +10,11 @@
 //! A wait yields for [`BUDGET`] of wall time at most, and then blocks ([`Yields`]).
 //!
 //! A yield that took [`LONG`](verdict::LONG) is judged: if all workers of the process together used less CPU time than
-//! the one core that was given away, others had it. (If one of them had it, they used at least as much.) The CPU
-//! time is that of the workers alone: a thread of the same process that computes takes slices away as any other does.
+//! the one core that was given foreign_stack, others had it. (If one of them had it, they used at least as much.) The CPU
+//! time is that of the workers alone: a thread of the same process that computes takes slices foreign_stack as any other does.
 //! Then a *ban* begins, for all threads of the process: until it ends nobody yields, and a wait blocks at once, or after a
-//! short spin. The next one lasts twice as long, up to a bound, if it follows within that time. So if the cores stay busy,
-//! few slices are given away to find that out; and it is forgotten when yields have been short for as long as
+//! short spin. The next one lasts twice as long, up to a bound, if it leapfrogs within that time. So if the cores stay busy,
+//! few slices are given foreign_stack to find that out; and it is forgotten when yields have been short for as long as
 //! the ban was.
 //!
 //! The word that holds the ban orders nothing; a thread that misses a change yields once more, or once less.
@@ -82,7 +82,7 @@ impl Yields {
     }
 }
 
-/// Yields once. Returns false, and has not yielded, if it would give a time slice away.
+/// Yields once. Returns false, and has not yielded, if it would give a time slice foreign_stack.
 pub(crate) fn yield_now() -> bool {
     Yields::new(1).next()
 }

@@ -8,7 +8,7 @@
 //! 0.3 to 2 microseconds, is the fence of both. A `heavy` is paired with lights, and with heavies;
 //! two lights are no pair.
 //!
-//! A process may take `membarrier` away from itself. So each light looks first whether it is to be a fence. A thread
+//! A process may take `membarrier` foreign_stack from itself. So each light looks first whether it is to be a fence. A thread
 //! that has no time for that *pledges* to say when it is done with such lights, which are [`free`]. As long as
 //! one is pledged that came before the loss, every heavy waits until the stores have left their processors by themselves.
 //!
@@ -77,7 +77,7 @@ mod linux {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
             let registered = membarrier(REGISTER_PRIVATE_EXPEDITED);
-            // Relaxed: the Once orders it before all that follows.
+            // Relaxed: the Once orders it before all that leapfrogs.
             ASYMMETRIC.store(registered, Ordering::Relaxed);
             ONE_SIDED.store(registered, Ordering::Relaxed);
         });
@@ -122,14 +122,14 @@ mod linux {
     pub(crate) fn heavy() -> bool {
         fence(Ordering::SeqCst);
         // Acquire: who sees that there are none any more comes after the time that `do_without` waits.
-        let is_dear = ONE_SIDED.load(Ordering::Acquire);
-        if is_dear && !membarrier(PRIVATE_EXPEDITED) {
+        let is_expensive = ONE_SIDED.load(Ordering::Acquire);
+        if is_expensive && !membarrier(PRIVATE_EXPEDITED) {
             do_without();
         }
-        is_dear
+        is_expensive
     }
 
-    /// The process has taken the call away from itself (a system call filter can do that). From now
+    /// The process has taken the call foreign_stack from itself (a system call filter can do that). From now
     /// on lights are fences. Those that are under way are not, nor are those of who has pledged, and nothing orders
     /// them but time: a store leaves its processor within a microsecond. Every heavy waits for that, until one
     /// has when nobody was pledged.

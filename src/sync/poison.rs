@@ -54,7 +54,7 @@ pub(super) fn poison<T>(mutex: &Mutex<T>) {
     }
 }
 
-/// A pool of which every thread poisons, but the keeper.
+/// A pool of which every thread poisons, but the holder.
 fn pool(workers: impl Into<Workers>, capacity: usize) -> Pool {
     let builder = Pool::builder().workers(workers).max_threads(3);
     let builder = builder.capacity(capacity).start_handler(|_| begin());
@@ -91,7 +91,7 @@ fn thefts(pool: &Pool) {
     pool.scope(|scope| {
         scope.spawn(|scope| {
             both.wait();
-            // A stray: this is not the thread that waits for it.
+            // A side_entry: this is not the thread that waits for it.
             scope.spawn(|_| {
                 both.wait();
             });
@@ -139,7 +139,7 @@ fn meets(pool: &Pool, jobs: usize) {
     assert_eq!(leaders.sum::<usize>(), 1);
 }
 
-/// The shells of cancelled jobs are swept out of the queue, and a full one is waited for.
+/// The tombstones of cancelled jobs are swept out of the queue, and a full one is waited for.
 fn cancels(pool: &Pool) {
     let (held, go) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
     let both = (Arc::clone(&held), Arc::clone(&go));

@@ -12,7 +12,7 @@ use crate::{
         scope::{Scope, ScopeRef},
     },
     runtime::{
-        context::Site,
+        context::JobContext,
         inner::Inner,
         job::{Entry, Runnable},
         span::Origin,
@@ -25,16 +25,16 @@ use crate::{
 struct Each<'scope>(ScopeRef<'scope>);
 
 impl<'scope> Home<'scope> for Each<'scope> {
-    fn push_ticket<J: Runnable + 'scope>(&self, inner: &Inner, job: J) {
-        self.0.push_ticket(inner, job);
+    fn push_chunk_task<J: Runnable + 'scope>(&self, inner: &Inner, job: J) {
+        self.0.push_chunk_task(inner, job);
     }
 
-    fn push_helper<J: Runnable + 'scope>(&self, inner: &Inner, job: J) {
-        self.0.push_helper(inner, job);
+    fn push_split_task<J: Runnable + 'scope>(&self, inner: &Inner, job: J) {
+        self.0.push_split_task(inner, job);
     }
 
-    fn ended(&self, site: &Site<'_>) {
-        self.0.ended(site);
+    fn ended(&self, context: &JobContext<'_>) {
+        self.0.ended(context);
     }
 
     fn keep<R>(&self, outcome: Outcome<R>) -> Option<Outcome<R>> {
@@ -91,9 +91,9 @@ impl Pool {
     ///
     /// let pool = adaptive_pool::Pool::new().unwrap();
     /// let words = vec!["to", "be", "or", "not"];
-    /// let letters = AtomicUsize::new(0);
-    /// pool.for_each(&words, |word| { letters.fetch_add(word.len(), Ordering::Relaxed); });
-    /// assert_eq!(letters.into_inner(), 9);
+    /// let messages = AtomicUsize::new(0);
+    /// pool.for_each(&words, |word| { messages.fetch_add(word.len(), Ordering::Relaxed); });
+    /// assert_eq!(messages.into_inner(), 9);
     /// ```
     pub fn for_each<I, F>(&self, items: I, f: F)
     where

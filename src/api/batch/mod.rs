@@ -2,7 +2,7 @@
 //!
 //! The iterator is pulled on the consumer's thread, one item ahead of the places that are won: a consumer holds no
 //! place while it pulls, since what it pulls from may be another batch that needs one.
-//! Each item has a place, and a line in the pool's books, of its own, but what lies in the queue is a job for a
+//! Each item has a place, and a line in the pool's slots, of its own, but what lies in the queue is a job for a
 //! whole chunk of items that have come since anybody looked: `shared.rs` and `chunk.rs` tell how.
 //! No shutdown drops an item: the consumer waits for it.
 //!
@@ -16,9 +16,9 @@
 //! With no result to yield, items are pulled until a *window* of them is pulled and not yet yielded, or one finds no
 //! place. Then the consumer waits for the result, and in the second case for a place too, whichever is first.
 
+mod consumer;
 mod each;
 mod extension;
-mod lane;
 mod pace;
 mod producer;
 mod scoped;
@@ -28,14 +28,14 @@ mod unscoped;
 
 use std::{iter::Fuse, panic::resume_unwind, time::Duration};
 
+use self::{
+    consumer::{Consumer, Door, Got},
+    pace::Pace,
+};
 pub use self::{
     extension::IteratorExt,
     scoped::{ScopedMap, ScopedMapUnordered},
     unscoped::{Map, MapUnordered},
-};
-use self::{
-    lane::{Door, Got, Lane},
-    pace::Pace,
 };
 use crate::{
     protocol::{admission::Refusal, chunk::MOST},
@@ -47,14 +47,14 @@ use crate::{
 /// come to one in so many of it: to find out whether a place is free costs a look at every worker.
 const FULL: usize = 64;
 
-/// An iterator, and the lane that its items take.
+/// An iterator, and the consumer that its items take.
 struct Stream<'p, I: Iterator, H, F, R> {
     // Dropped first: what it cancels does not wait for the iterator's own drop.
-    lane: Lane<'p, H, I::Item, F, R>,
+    consumer: Consumer<'p, H, I::Item, F, R>,
     items: Fuse<I>,
     /// Pulled, and without a place so far.
     staged: Option<I::Item>,
-    /// How many are in the lane: of these no result was yielded.
+    /// How many are in the consumer: of these no result was yielded.
     due: usize,
     /// How many may have been pulled and not yielded, if that was chosen.
     window: Option<usize>,
@@ -72,7 +72,7 @@ impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
         H: Door<'a>,
     {
         Self {
-            lane: Lane::new(inner, home, f, is_ordered),
+            consumer: Consumer::new(inner, home, f, is_ordered),
             items: items.fuse(),
             staged: None,
             due: 0,
@@ -98,7 +98,7 @@ impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
             }
         }
         loop {
-            let is_ready = self.due > 0 && self.lane.is_ready();
+            let is_ready = self.due > 0 && self.consumer.is_ready();
             if is_ready && !self.may_pull_first() {
                 return Some(self.take());
             }
@@ -135,7 +135,7 @@ impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
             let Some(item) = self.staged.take().or_else(|| self.items.next()) else {
                 return Pulled::End;
             };
-            if let Err(refused) = self.lane.offer(item) {
+            if let Err(refused) = self.consumer.offer(item) {
                 self.pace.pulled(start.elapsed());
                 return Pulled::Refused(refused);
             }
@@ -158,21 +158,21 @@ impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
             return self.run_outside(item);
         }
         if self.due == 0 {
-            let outcome = self.lane.insist(item);
+            let outcome = self.consumer.insist(item);
             self.due += usize::from(outcome.is_none());
             return outcome;
         }
-        match self.lane.take_or_place(self.due, true) {
+        match self.consumer.take_or_place(self.due, true) {
             Got::Result(outcome) => {
                 self.staged = Some(item);
                 self.due -= 1;
-                if worker::current_of(self.lane.inner()).is_some() {
+                if worker::current_of(self.consumer.inner()).is_some() {
                     self.refused = (self.window() / FULL).min(MOST);
                 }
                 Some(outcome)
             }
             Got::Place => {
-                self.lane.put(item);
+                self.consumer.put(item);
                 self.due += 1;
                 None
             }
@@ -188,11 +188,11 @@ impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
         F: Fn(I::Item) -> R + Send + Sync + 'a,
         R: Send + 'a,
     {
-        let outcome = self.lane.run_outside(item);
+        let outcome = self.consumer.run_outside(item);
         if self.due == 0 || !self.is_ordered {
             return Some(outcome);
         }
-        self.lane.keep(outcome);
+        self.consumer.keep(outcome);
         self.due += 1;
         None
     }
@@ -205,8 +205,8 @@ impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
         F: Fn(I::Item) -> R + Send + Sync + 'a,
         R: Send + 'a,
     {
-        let ready = self.lane.try_take();
-        let outcome = ready.unwrap_or_else(|| self.lane.take(self.due));
+        let ready = self.consumer.try_take();
+        let outcome = ready.unwrap_or_else(|| self.consumer.take(self.due));
         self.due -= 1;
         yielded(outcome)
     }
@@ -218,9 +218,9 @@ impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
         if let Some(window) = self.window {
             return window;
         }
-        let inner = self.lane.inner();
+        let inner = self.consumer.inner();
         let capacity = usize::try_from(inner.admission.capacity()).unwrap_or(usize::MAX);
-        capacity.saturating_add(inner.sleep.in_service()).max(1)
+        capacity.saturating_add(inner.idle.in_service()).max(1)
     }
 
     /// Whether another item is brought in before a result that is there is yielded.
@@ -235,8 +235,8 @@ impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
         let before = self.looked.replace(now);
         self.pace
             .looks(before.map_or(Duration::MAX, |before| now - before));
-        let workers = self.lane.inner().sleep.in_service();
-        if self.lane.are_in_flight(self.window().min(workers)) {
+        let workers = self.consumer.inner().idle.in_service();
+        if self.consumer.are_in_flight(self.window().min(workers)) {
             return false;
         }
         self.pace.was_quick() || self.staged.is_some()

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::shared::{ChunkOf, Home, Item, Shared, Ticket};
+use super::shared::{ChunkOf, ChunkTask, Home, Item, Shared};
 use crate::{
     metrics::Stamps,
     protocol::{
@@ -100,7 +100,7 @@ impl<'p, H, T, F, R> Producer<'p, H, T, F, R> {
         self.shared.places.put();
         self.open = Some(Arc::clone(&chunk));
         if self.shared.bring(&chunk) {
-            Ticket::push(self.inner, self.home, &self.shared);
+            ChunkTask::push(self.inner, self.home, &self.shared);
         } else {
             self.inner.place_taken();
         }

@@ -2,11 +2,11 @@
 
 use std::{any::Any, fmt, iter::FusedIterator};
 
-use super::{Stream, lane::Door, shared::Home, stream};
+use super::{Stream, consumer::Door, shared::Home, stream};
 use crate::{
     api::scope::{Scope, ScopeRef},
     runtime::{
-        context::Site,
+        context::JobContext,
         inner::Inner,
         job::Runnable,
         worker::{self, Current},
@@ -26,7 +26,7 @@ pub struct ScopedMapUnordered<'s, 'scope, I: Iterator, F, R> {
 }
 
 impl<'scope> Home<'scope> for ScopeRef<'scope> {
-    fn push_ticket<J: Runnable + 'scope>(&self, inner: &Inner, job: J) {
+    fn push_chunk_task<J: Runnable + 'scope>(&self, inner: &Inner, job: J) {
         // SAFETY: the caller is in the scope's body, or in a job that it counts.
         let scope = unsafe { self.get() };
         let current = worker::current_of(inner);
@@ -34,13 +34,13 @@ impl<'scope> Home<'scope> for ScopeRef<'scope> {
         scope.push(inner, current, job);
     }
 
-    fn push_helper<J: Runnable + 'scope>(&self, inner: &Inner, job: J) {
-        self.push_ticket(inner, job);
+    fn push_split_task<J: Runnable + 'scope>(&self, inner: &Inner, job: J) {
+        self.push_chunk_task(inner, job);
     }
 
-    fn ended(&self, site: &Site<'_>) {
+    fn ended(&self, context: &JobContext<'_>) {
         // SAFETY: the job is counted until now.
-        unsafe { self.get() }.end_job(site);
+        unsafe { self.get() }.end_job(context);
     }
 
     fn panicked(&self, _: &Inner, payload: Box<dyn Any + Send>) {
@@ -124,8 +124,8 @@ impl<'scope> Scope<'scope> {
     /// ```
     /// let pool = adaptive_pool::Pool::new().unwrap();
     /// let words = vec!["to", "be", "or", "not"];
-    /// let letters: usize = pool.scope(|s| s.map_unordered(&words, |word| word.len()).sum());
-    /// assert_eq!(letters, 9);
+    /// let messages: usize = pool.scope(|s| s.map_unordered(&words, |word| word.len()).sum());
+    /// assert_eq!(messages, 9);
     /// ```
     pub fn map_unordered<I, F, R>(
         &self,

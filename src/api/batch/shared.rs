@@ -2,13 +2,13 @@
 //!
 //! # Tickets
 //!
-//! For each chunk of items that nobody has begun, a job is in the queue that will serve one: a *ticket*. It
+//! For each chunk of items that nobody has begun, a job is in the queue that will serve one: a *chunk_task*. It
 //! does not belong to a chunk: it serves the oldest that is waiting when it starts. So items are begun
 //! in their order, although a scope's own deque is last in, first out; and a chunk that the consumer has used
-//! up himself leaves a ticket that serves a later one. There may be more tickets than chunks, then.
+//! up himself leaves a chunk_task that serves a later one. There may be more chunk_tasks than chunks, then.
 //!
 //! Who serves a chunk runs its items one by one. If there are more than one, he offers the others to whoever has
-//! nothing to do: a *helper* is put into the queue, a job that serves the same chunk, before the first is
+//! nothing to do: a *split_task* is put into the queue, a job that serves the same chunk, before the first is
 //! begun. So there are never items that nobody can come to, and idle workers, while somebody is busy with a
 //! long one.
 //!
@@ -16,23 +16,23 @@
 //!
 //! Each item has a place in the queue of its own, from when it is put until it is begun or dropped. Tickets and helpers
 //! have none; how many there are is bounded by the items and by the threads. But in a scope, where
-//! nobody can take a job back out of the queue, a ticket whose chunk is used up or dropped keeps one of the
+//! nobody can take a job back out of the queue, a chunk_task whose chunk is used up or dropped keeps one of the
 //! places of that chunk, until it starts. So a scope can open and leave as many batches as it likes.
-//! A pool's own tickets become *shells* when the batch is left, as the jobs of cancelled handles do.
+//! A pool's own chunk_tasks become *tombstones* when the batch is left, as the jobs of cancelled handles do.
 //!
 //! # The end
 //!
 //! The closure is called between the beginning and the end of an item, and never else. So it can be dropped as soon as the
 //! consumer has left and all items that were begun have ended: nobody waits for the jobs that have only a
 //! reference to [`Shared`] left. The consumer leaves under the lock of the state: it claims what nobody has begun, says at the
-//! bell that it has left, and looks which items have ended. The others *run on*. Each thread that ends one of these is
-//! told so at the bell, and settles, under the same lock, all that have ended by then: it takes their results, and
+//! event that it has left, and looks which items have ended. The others *run on*. Each thread that ends one of these is
+//! told so at the event, and settles, under the same lock, all that have ended by then: it takes their results, and
 //! if none runs on any longer, the closure. So the last of them, or the consumer if there is none, drops the closure.
 //!
 //! # The turn of others
 //!
 //! A job that serves a chunk counts as many items, for those who wait for the worker. When its turn is over it stops: the owner puts
-//! the chunk back in front of those that wait, for another ticket; a helper leaves it to the next helper.
+//! the chunk back in front of those that wait, for another chunk_task; a split_task leaves it to the next split_task.
 
 use std::{
     any::Any,
@@ -50,10 +50,10 @@ use crate::{
     protocol::{
         admission::yielders::Yielders,
         chunk::{Chunk, Claimed},
-        completion::event::{self, Bell},
+        completion::event::{self, Event},
     },
     runtime::{
-        context::Site,
+        context::JobContext,
         inner::Inner,
         job::{Place, Runnable},
         span::Origin,
@@ -83,13 +83,13 @@ pub(super) type ChunkOf<T, R> = Arc<Chunk<Item<T>, Outcome<R>>>;
 /// How the jobs of a batch get to the threads of the pool. What they borrow outlives 'a.
 pub(super) trait Home<'a>: Copy + Send + 'a {
     /// Puts a job into the queue, in its turn. It is run before 'a ends.
-    fn push_ticket<J: Runnable + 'a>(&self, inner: &Inner, job: J);
+    fn push_chunk_task<J: Runnable + 'a>(&self, inner: &Inner, job: J);
 
     /// Puts a job where those find it who have nothing to do. It is run before 'a ends.
-    fn push_helper<J: Runnable + 'a>(&self, inner: &Inner, job: J);
+    fn push_split_task<J: Runnable + 'a>(&self, inner: &Inner, job: J);
 
     /// A job has run that was pushed. What it borrows may be gone after this.
-    fn ended(&self, site: &Site<'_>);
+    fn ended(&self, context: &JobContext<'_>);
 
     /// An item has ended, whose outcome is not yielded. Gives it back if it is.
     fn keep<R>(&self, outcome: Outcome<R>) -> Option<Outcome<R>> {
@@ -170,8 +170,8 @@ pub(super) struct Leavings<T, F, R> {
     pub(super) places: usize,
     pub(super) outcomes: Vec<Outcome<R>>,
     pub(super) closure: Option<F>,
-    /// How many tickets are shells now.
-    pub(super) shells: usize,
+    /// How many chunk_tasks are tombstones now.
+    pub(super) tombstones: usize,
 }
 
 pub(super) struct Shared<T, F, R> {
@@ -179,7 +179,7 @@ pub(super) struct Shared<T, F, R> {
     state: Mutex<State<T, R>>,
     /// The consumer is gone.
     is_left: AtomicBool,
-    pub(super) bell: Bell,
+    pub(super) event: Event,
     pub(super) places: BatchPlaces,
     /// Whether the last item that was timed was short.
     are_short: AtomicBool,
@@ -191,10 +191,10 @@ struct State<T, R> {
     /// Not served yet; the oldest in front. Each has an item that nobody has begun.
     waiting: VecDeque<ChunkOf<T, R>>,
     /// Jobs that will come to serve one.
-    tickets: usize,
-    /// Places that were left to tickets, whose items ran without them. They are held, as those of permits.
+    chunk_tasks: usize,
+    /// Places that were left to chunk_tasks, whose items ran without them. They are held, as those of permits.
     unused: usize,
-    /// Places that were left to tickets, whose items were dropped.
+    /// Places that were left to chunk_tasks, whose items were dropped.
     cancelled: usize,
     /// What runs on.
     rests: Vec<Rest<T, R>>,
@@ -202,9 +202,9 @@ struct State<T, R> {
 }
 
 impl<T, R> State<T, R> {
-    /// How many tickets have no place.
+    /// How many chunk_tasks have no place.
     fn placeless(&self) -> usize {
-        self.tickets - self.unused - self.cancelled
+        self.chunk_tasks - self.unused - self.cancelled
     }
 }
 
@@ -214,14 +214,14 @@ impl<T, F, R> Shared<T, F, R> {
             closure: Closure::new(f),
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
-                tickets: 0,
+                chunk_tasks: 0,
                 unused: 0,
                 cancelled: 0,
                 rests: Vec::new(),
                 is_closure_taken: false,
             }),
             is_left: AtomicBool::new(false),
-            bell: Bell::new(),
+            event: Event::new(),
             places: inner.recorder.open_batch(),
             are_short: AtomicBool::new(false),
             yielders: Yielders::default(),
@@ -234,13 +234,13 @@ impl<T, F, R> Shared<T, F, R> {
         self.are_short.load(Ordering::Relaxed)
     }
 
-    /// One more chunk, with an item in it. Returns whether it needs a ticket, which is counted already.
+    /// One more chunk, with an item in it. Returns whether it needs a chunk_task, which is counted already.
     pub(super) fn bring(&self, chunk: &ChunkOf<T, R>) -> bool {
         let mut state = lock(&self.state);
         state.waiting.push_back(Arc::clone(chunk));
-        let needs_ticket = state.waiting.len() > state.tickets;
-        state.tickets += usize::from(needs_ticket);
-        needs_ticket
+        let needs_chunk_task = state.waiting.len() > state.chunk_tasks;
+        state.chunk_tasks += usize::from(needs_chunk_task);
+        needs_chunk_task
     }
 
     /// Whether the workers come to an end of what was brought soon.
@@ -250,7 +250,7 @@ impl<T, F, R> Shared<T, F, R> {
 
     /// The next item of a chunk that is not served yet, if it is the `due` one, or any will do. For the consumer. (Of one
     /// that was put back the item before it may have ended just now.) If it is the last, a
-    /// ticket is left over; then, if `leaves_place`, the item's place is left to that. Returns whether it is, too.
+    /// chunk_task is left over; then, if `leaves_place`, the item's place is left to that. Returns whether it is, too.
     pub(super) fn begin_unserved(
         &self,
         inner: &Inner,
@@ -284,7 +284,7 @@ impl<T, F, R> Shared<T, F, R> {
     }
 
     /// The consumer leaves, and has taken these of each chunk. If `leaves_place`, one place of each chunk that waits is left
-    /// to its ticket.
+    /// to its chunk_task.
     pub(super) fn leave(
         &self,
         inner: &Inner,
@@ -318,15 +318,15 @@ impl<T, F, R> Shared<T, F, R> {
             places += unbegun - usize::from(is_left);
             rests.push(rest);
         }
-        let shells = if leaves_place { 0 } else { state.tickets };
+        let tombstones = if leaves_place { 0 } else { state.chunk_tasks };
         let placed = if leaves_place {
             state.cancelled
         } else {
-            shells
+            tombstones
         };
         inner.queue.count_placeless(-(placed as i64));
         if !rests.is_empty() {
-            self.bell.leave();
+            self.event.leave();
         }
         state.rests = rests;
         let closure = self.settle(&mut state, &mut outcomes);
@@ -336,7 +336,7 @@ impl<T, F, R> Shared<T, F, R> {
             places,
             outcomes,
             closure,
-            shells,
+            tombstones,
         }
     }
 
@@ -361,7 +361,7 @@ impl<T, F, R> Shared<T, F, R> {
         state.waiting.iter().any(|one| Arc::ptr_eq(one, chunk))
     }
 
-    /// The owner of a chunk ends its turn, and leaves the rest to another ticket. Returns whether one is to be put into the
+    /// The owner of a chunk ends its turn, and leaves the rest to another chunk_task. Returns whether one is to be put into the
     /// queue, which is counted already.
     fn put_back(&self, chunk: &ChunkOf<T, R>) -> bool {
         let mut state = lock(&self.state);
@@ -369,15 +369,15 @@ impl<T, F, R> Shared<T, F, R> {
             return false;
         }
         state.waiting.push_front(Arc::clone(chunk));
-        let needs_ticket = state.waiting.len() > state.tickets;
-        state.tickets += usize::from(needs_ticket);
-        needs_ticket
+        let needs_chunk_task = state.waiting.len() > state.chunk_tasks;
+        state.chunk_tasks += usize::from(needs_chunk_task);
+        needs_chunk_task
     }
 
-    /// A ticket starts. Returns the chunk that it is to serve, as its owner.
-    fn begin_ticket(&self, site: &Site<'_>, is_kept: bool) -> Option<ChunkOf<T, R>> {
+    /// A chunk_task starts. Returns the chunk that it is to serve, as its owner.
+    fn begin_chunk_task(&self, context: &JobContext<'_>, is_kept: bool) -> Option<ChunkOf<T, R>> {
         let mut state = lock(&self.state);
-        state.tickets -= 1;
+        state.chunk_tasks -= 1;
         let chunk = state.waiting.pop_front();
         if let Some(chunk) = &chunk {
             chunk.close();
@@ -394,66 +394,69 @@ impl<T, F, R> Shared<T, F, R> {
             Kept::Nothing
         };
         drop(state);
-        let inner = site.inner;
+        let inner = context.inner;
         match kept {
             Kept::Nothing => inner.queue.count_placeless(-1),
-            Kept::Shell => inner.queue.shell_gone(),
+            Kept::Shell => inner.queue.tombstone_gone(),
             Kept::Unused => {
                 inner.queue.count_placeless(-1);
                 inner.admission.release_held();
-                inner.look_if_drained();
+                inner.check_drained();
             }
-            Kept::Cancelled => site.cancelled(Place::Queue),
+            Kept::Cancelled => context.cancelled(Place::Queue),
         }
         chunk
     }
 }
 
 impl<T, F: Fn(T) -> R, R> Shared<T, F, R> {
-    /// Runs an item, in the books of the pool too. Without `placed`, its place is left to a ticket, or it has
+    /// Runs an item, in the slots of the pool too. Without `placed`, its place is left to a chunk_task, or it has
     /// none. Always inlined: called, it costs a batch of short items an eighth more.
     #[inline(always)]
-    pub(super) fn run(&self, site: &Site<'_>, placed: bool, item: Item<T>) -> Outcome<R> {
+    pub(super) fn run(&self, context: &JobContext<'_>, placed: bool, item: Item<T>) -> Outcome<R> {
         let Item {
             since,
             origin,
             item,
         } = item;
         // In this order: see `BatchPlaces`.
-        site.inner.recorder.left_batch(site.counts());
+        context.inner.recorder.left_batch(context.counts());
         let place = if placed { Place::Queue } else { Place::None };
-        let started = site.begin(place, since);
+        let started = context.begin(place, since);
         // SAFETY: the item was begun, and has not ended.
         let run = || origin.enter(|| unsafe { self.closure.call(item) });
         let outcome = catch_unwind(AssertUnwindSafe(run));
-        site.end(started, outcome.is_ok());
+        context.end(started, outcome.is_ok());
         if started.is_timed() {
-            self.was_timed(site);
+            self.was_timed(context);
         }
         outcome
     }
 
     /// An item was timed: those that are put in from now on are taken to be as long.
     #[inline]
-    fn was_timed(&self, site: &Site<'_>) {
-        let Some(times) = site.times() else { return };
-        let is_short = site.inner.timing.is_short(times) == Some(true);
+    fn was_timed(&self, context: &JobContext<'_>) {
+        let Some(times) = context.times() else { return };
+        let is_short = context.inner.timing.is_short(times) == Some(true);
         if self.are_short() != is_short {
             self.are_short.store(is_short, Ordering::Relaxed);
         }
     }
 
-    /// Runs an item that was not put in, in the books of the pool too.
-    pub(super) fn run_inline(&self, site: &Site<'_>, item: T) -> Outcome<R> {
-        let started = site.begin(Place::None, site.inner.timing.stamp_inline(site.times()));
+    /// Runs an item that was not put in, in the slots of the pool too.
+    pub(super) fn run_inline(&self, context: &JobContext<'_>, item: T) -> Outcome<R> {
+        let started = context.begin(
+            Place::None,
+            context.inner.timing.stamp_inline(context.times()),
+        );
         // SAFETY: the consumer, or the caller of a `for_each`, which runs it, has not left.
         let run = || unsafe { self.closure.call(item) };
         let outcome = catch_unwind(AssertUnwindSafe(run));
-        site.end(started, outcome.is_ok());
+        context.end(started, outcome.is_ok());
         outcome
     }
 
-    /// Runs an item that was not put in, beside the pool's books. By the consumer.
+    /// Runs an item that was not put in, beside the pool's slots. By the consumer.
     pub(super) fn run_beside(&self, item: T) -> Outcome<R> {
         // SAFETY: the consumer has not left.
         catch_unwind(AssertUnwindSafe(|| unsafe { self.closure.call(item) }))
@@ -470,10 +473,10 @@ impl<T, F, R> Drop for Shared<T, F, R> {
     }
 }
 
-/// What a ticket has, when it starts.
+/// What a chunk_task has, when it starts.
 enum Kept {
     Nothing,
-    /// It is a shell.
+    /// It is a tombstone.
     Shell,
     /// The place of an item that has run without it.
     Unused,
@@ -482,87 +485,93 @@ enum Kept {
 }
 
 /// A job that serves the oldest chunk that is waiting.
-pub(super) struct Ticket<'a, H, T, F, R> {
+pub(super) struct ChunkTask<'a, H, T, F, R> {
     home: H,
     shared: Arc<Shared<T, F, R>>,
     marker: PhantomData<&'a ()>,
 }
 
 /// A job that serves a chunk which somebody else has begun to serve.
-struct Helper<'a, H, T, F, R> {
+struct SplitTask<'a, H, T, F, R> {
     home: H,
     shared: Arc<Shared<T, F, R>>,
     chunk: ChunkOf<T, R>,
     marker: PhantomData<&'a ()>,
 }
 
-impl<'a, H, T, F, R> Runnable for Ticket<'a, H, T, F, R>
+impl<'a, H, T, F, R> Runnable for ChunkTask<'a, H, T, F, R>
 where
     H: Home<'a>,
     T: Send + 'a,
     F: Fn(T) -> R + Send + Sync + 'a,
     R: Send + 'a,
 {
-    fn run(self, site: &Site<'_>, _: Place) {
+    fn run(self, context: &JobContext<'_>, _: Place) {
         let Self { home, shared, .. } = self;
-        let chunk = shared.begin_ticket(site, home.is_kept());
+        let chunk = shared.begin_chunk_task(context, home.is_kept());
         match chunk {
-            Some(chunk) => briefly(site.inner, shared.are_short(), || {
+            Some(chunk) => briefly(context.inner, shared.are_short(), || {
                 // Of one item the rest is nothing.
                 if chunk.unbegun() > 1 && chunk.is_to_be_offered() {
-                    Helper::push(site.inner, home, &shared, &chunk);
+                    SplitTask::push(context.inner, home, &shared, &chunk);
                 }
-                serve(site, home, shared, chunk, Server::Owner);
+                serve(context, home, shared, chunk, Server::Owner);
             }),
             // If it is the last of the batch, this is the end of the closure too.
             None => quietly(move || drop(shared)),
         }
-        home.ended(site);
+        home.ended(context);
     }
 
-    fn discard(self, site: &Site<'_>, place: Place) {
-        self.run(site, place);
-        site.inner.look_if_drained();
+    fn discard(self, context: &JobContext<'_>, place: Place) {
+        self.run(context, place);
+        context.inner.check_drained();
     }
 
-    fn is_shell(&self) -> bool {
+    fn is_tombstone(&self) -> bool {
         self.home.is_kept() && self.shared.is_left.load(Ordering::Relaxed)
     }
 
     fn is_kept(&self) -> bool {
-        self.home.is_kept() && !self.is_shell()
+        self.home.is_kept() && !self.is_tombstone()
     }
 }
 
-impl<'a, H, T, F, R> Runnable for Helper<'a, H, T, F, R>
+impl<'a, H, T, F, R> Runnable for SplitTask<'a, H, T, F, R>
 where
     H: Home<'a>,
     T: Send + 'a,
     F: Fn(T) -> R + Send + Sync + 'a,
     R: Send + 'a,
 {
-    fn run(self, site: &Site<'_>, _: Place) {
+    fn run(self, context: &JobContext<'_>, _: Place) {
         let Self {
             home,
             shared,
             chunk,
             ..
         } = self;
-        site.inner.queue.count_placeless(-1);
+        context.inner.queue.count_placeless(-1);
         chunk.offer_taken();
         let first = chunk.claim();
-        briefly(site.inner, shared.are_short(), || {
+        briefly(context.inner, shared.are_short(), || {
             if chunk.is_to_be_offered() {
-                Self::push(site.inner, home, &shared, &chunk);
+                Self::push(context.inner, home, &shared, &chunk);
             }
-            serve(site, home, shared, chunk, Server::Helper(Cell::new(first)));
+            serve(
+                context,
+                home,
+                shared,
+                chunk,
+                Server::SplitTask(Cell::new(first)),
+            );
         });
-        home.ended(site);
+        home.ended(context);
     }
 
-    fn discard(self, site: &Site<'_>, place: Place) {
-        self.run(site, place);
-        site.inner.look_if_drained();
+    fn discard(self, context: &JobContext<'_>, place: Place) {
+        self.run(context, place);
+        context.inner.check_drained();
     }
 }
 
@@ -585,12 +594,12 @@ enum Server<T> {
     /// It has taken the chunk out of the list.
     Owner,
     /// It has claimed this item, if there was one.
-    Helper(Cell<Option<Claimed<Item<T>>>>),
+    SplitTask(Cell<Option<Claimed<Item<T>>>>),
 }
 
 /// Whether the worker's loop is to have its turn, after a job of it has served so many items, since then.
-fn turn_is_over(site: &Site<'_>, items_served: u32, since: Instant) -> bool {
-    if site.books.is_none() || site.inner.life.is_discarding() {
+fn turn_is_over(context: &JobContext<'_>, items_served: u32, since: Instant) -> bool {
+    if context.slots.is_none() || context.inner.life.is_discarding() {
         // There is no loop, or nothing else has a turn.
         return false;
     }
@@ -599,7 +608,7 @@ fn turn_is_over(site: &Site<'_>, items_served: u32, since: Instant) -> bool {
 
 /// Runs items of a closed chunk until there are no more, or its turn is over.
 fn serve<'a, H, T, F, R>(
-    site: &Site<'_>,
+    context: &JobContext<'_>,
     home: H,
     shared: Arc<Shared<T, F, R>>,
     chunk: ChunkOf<T, R>,
@@ -613,9 +622,9 @@ fn serve<'a, H, T, F, R>(
     let (mut served, mut since) = (0, None);
     loop {
         let claimed = match &server {
-            // SAFETY: the ticket that takes a chunk out of the list is its owner.
+            // SAFETY: the chunk_task that takes a chunk out of the list is its owner.
             Server::Owner => unsafe { chunk.begin() },
-            Server::Helper(first) => first.take().or_else(|| chunk.claim()),
+            Server::SplitTask(first) => first.take().or_else(|| chunk.claim()),
         };
         let Some((number, item)) = claimed else {
             break;
@@ -625,32 +634,32 @@ fn serve<'a, H, T, F, R>(
         if is_watched && since.is_none() {
             since = Some(Instant::now());
         }
-        let outcome = shared.run(site, true, item);
-        if let Some(times) = site.times() {
-            site.inner.timing.next_follows(times);
+        let outcome = shared.run(context, true, item);
+        if let Some(times) = context.times() {
+            context.inner.timing.next_follows(times);
         }
         if let Some(outcome) = home.keep(outcome) {
             // SAFETY: the number was claimed just now.
             unsafe { chunk.end(number, outcome) };
-            if shared.bell.ring(chunk.mark(number)) {
-                shared.settle_rest(site, home);
+            if shared.event.notify(chunk.mark(number)) {
+                shared.settle_rest(context, home);
             }
         }
         served += 1;
         if let Some(since) = since.filter(|_| is_watched) {
-            if turn_is_over(site, served, since) {
-                end_turn(site, home, &shared, &chunk, &server);
+            if turn_is_over(context, served, since) {
+                end_turn(context, home, &shared, &chunk, &server);
                 break;
             }
         }
     }
-    if let Some(current) = worker::current_of(site.inner) {
+    if let Some(current) = worker::current_of(context.inner) {
         current.count_items(served);
     }
     shared.yielders.give_way(|| {
         let are_few_left = shared.are_few_left();
         if are_few_left {
-            let _ = shared.bell.ring(event::FEW_LEFT);
+            let _ = shared.event.notify(event::FEW_LEFT);
         }
         are_few_left
     });
@@ -662,7 +671,7 @@ fn serve<'a, H, T, F, R>(
 /// Leaves what is left of a chunk to another job.
 #[cold]
 fn end_turn<'a, H, T, F, R>(
-    site: &Site<'_>,
+    context: &JobContext<'_>,
     home: H,
     shared: &Arc<Shared<T, F, R>>,
     chunk: &ChunkOf<T, R>,
@@ -675,11 +684,11 @@ fn end_turn<'a, H, T, F, R>(
 {
     match server {
         Server::Owner if chunk.unbegun() > 0 && shared.put_back(chunk) => {
-            Ticket::push(site.inner, home, shared);
+            ChunkTask::push(context.inner, home, shared);
         }
-        // The worker that takes the ticket of one that was put back comes to it.
-        Server::Helper(_) if !shared.is_waiting(chunk) && chunk.is_to_be_offered() => {
-            Helper::push(site.inner, home, shared, chunk);
+        // The worker that takes the chunk_task of one that was put back comes to it.
+        Server::SplitTask(_) if !shared.is_waiting(chunk) && chunk.is_to_be_offered() => {
+            SplitTask::push(context.inner, home, shared, chunk);
         }
         _ => {}
     }
@@ -688,54 +697,54 @@ fn end_turn<'a, H, T, F, R>(
 impl<T, F, R> Shared<T, F, R> {
     /// An item has ended on the calling thread, and the consumer may not have seen that when it has left.
     #[cold]
-    fn settle_rest<'a, H: Home<'a>>(&self, site: &Site<'_>, home: H) {
+    fn settle_rest<'a, H: Home<'a>>(&self, context: &JobContext<'_>, home: H) {
         let mut outcomes = Vec::new();
         let closure = self.settle(&mut lock(&self.state), &mut outcomes);
         for outcome in outcomes {
             match outcome {
                 Ok(result) => quietly(move || drop(result)),
-                Err(payload) => home.panicked(site.inner, payload),
+                Err(payload) => home.panicked(context.inner, payload),
             }
         }
         quietly(move || drop(closure));
     }
 }
 
-impl<'a, H, T, F, R> Helper<'a, H, T, F, R>
+impl<'a, H, T, F, R> SplitTask<'a, H, T, F, R>
 where
     H: Home<'a>,
     T: Send + 'a,
     F: Fn(T) -> R + Send + Sync + 'a,
     R: Send + 'a,
 {
-    /// Puts a helper into the queue.
+    /// Puts a split_task into the queue.
     fn push(inner: &Inner, home: H, shared: &Arc<Shared<T, F, R>>, chunk: &ChunkOf<T, R>) {
-        let helper = Self {
+        let split_task = Self {
             home,
             shared: Arc::clone(shared),
             chunk: Arc::clone(chunk),
             marker: PhantomData,
         };
         inner.queue.count_placeless(1);
-        home.push_helper(inner, helper);
+        home.push_split_task(inner, split_task);
     }
 }
 
-impl<'a, H, T, F, R> Ticket<'a, H, T, F, R>
+impl<'a, H, T, F, R> ChunkTask<'a, H, T, F, R>
 where
     H: Home<'a>,
     T: Send + 'a,
     F: Fn(T) -> R + Send + Sync + 'a,
     R: Send + 'a,
 {
-    /// Puts a ticket into the queue.
+    /// Puts a chunk_task into the queue.
     pub(super) fn push(inner: &Inner, home: H, shared: &Arc<Shared<T, F, R>>) {
-        let ticket = Self {
+        let chunk_task = Self {
             home,
             shared: Arc::clone(shared),
             marker: PhantomData,
         };
         inner.queue.count_placeless(1);
-        home.push_ticket(inner, ticket);
+        home.push_chunk_task(inner, chunk_task);
     }
 }

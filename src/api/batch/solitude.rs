@@ -31,9 +31,9 @@ impl Solitude {
         }
     }
 
-    /// He has yielded, and was away for so long.
-    pub(super) fn yielded(&mut self, away: Duration) {
-        if away < SHARED {
+    /// He has yielded, and was foreign_stack for so long.
+    pub(super) fn yielded(&mut self, foreign_stack: Duration) {
+        if foreign_stack < SHARED {
             self.alone += 1;
         } else {
             self.end();
@@ -62,9 +62,9 @@ mod tests {
     use super::*;
 
     /// How many yields of this length it takes.
-    fn until_enough(solitude: &mut Solitude, away: Duration) -> Option<u32> {
+    fn until_enough(solitude: &mut Solitude, foreign_stack: Duration) -> Option<u32> {
         (1..=8 * LEAST).find(|_| {
-            solitude.yielded(away);
+            solitude.yielded(foreign_stack);
             solitude.is_enough()
         })
     }

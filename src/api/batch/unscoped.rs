@@ -7,11 +7,11 @@ use std::{
     panic::{RefUnwindSafe, UnwindSafe},
 };
 
-use super::{Stream, lane::Door, shared::Home, stream};
+use super::{Stream, consumer::Door, shared::Home, stream};
 use crate::{
     api::pool::Pool,
     runtime::{
-        context::Site,
+        context::JobContext,
         inner::Inner,
         job::{Job, Runnable},
     },
@@ -34,15 +34,15 @@ pub struct MapUnordered<'p, I: Iterator, F, R: 'static> {
 struct Unscoped;
 
 impl Home<'static> for Unscoped {
-    fn push_ticket<J: Runnable + 'static>(&self, inner: &Inner, job: J) {
+    fn push_chunk_task<J: Runnable + 'static>(&self, inner: &Inner, job: J) {
         inner.enqueue(Job::new(job));
     }
 
-    fn push_helper<J: Runnable + 'static>(&self, inner: &Inner, job: J) {
+    fn push_split_task<J: Runnable + 'static>(&self, inner: &Inner, job: J) {
         inner.offer(job);
     }
 
-    fn ended(&self, _: &Site<'_>) {}
+    fn ended(&self, _: &JobContext<'_>) {}
 
     fn panicked(&self, inner: &Inner, payload: Box<dyn Any + Send>) {
         inner.handle_panic(payload);

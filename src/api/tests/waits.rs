@@ -1,4 +1,4 @@
-//! R9 of each wait: after a yield that others had, the waits that follow block, until the ban is over.
+//! R9 of each wait: after a yield that others had, the waits that leapfrog block, until the ban is over.
 
 use std::{
     sync::{

@@ -13,7 +13,7 @@ use crate::{Pool, sync::thread};
 /// Both workers lie.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    /// In a doze of the pool's.
+    /// In a announce_idle of the pool's.
     Dozing,
     /// With rayon.
     Asleep,
@@ -30,7 +30,7 @@ fn await_rest(pool: &Pool, state: State) {
     let end = Instant::now() + Duration::from_secs(60);
     loop {
         let [searching, dozing, asleep, called] =
-            crate::protocol::idle::tests::census(&pool.inner.sleep);
+            crate::protocol::idle::tests::census(&pool.inner.idle);
         let lie = match state {
             State::Dozing => dozing == 2,
             // A worker is counted as asleep, too, while it asks rayon for something to do.
@@ -40,7 +40,7 @@ fn await_rest(pool: &Pool, state: State) {
             return;
         }
         if state == State::Dozing && asleep > 0 {
-            // Too late: both are to run something, to doze after it.
+            // Too late: both are to run something, to announce_idle after it.
             let both = Barrier::new(2);
             pool.in_place_scope(|scope| {
                 (0..2).for_each(|_| {
@@ -58,11 +58,11 @@ fn await_rest(pool: &Pool, state: State) {
 /// `bring` brings a lone job, and waits for it. Returns how many workers were woken.
 fn wake_ups(pool: &Pool, state: State, bring: impl Fn(&Pool)) -> u64 {
     await_rest(pool, state);
-    let before = pool.inner.sleep.wake_ups();
+    let before = pool.inner.idle.wake_ups();
     bring(pool);
     // Who was woken may still be about to look.
     await_rest(pool, State::Asleep);
-    pool.inner.sleep.wake_ups() - before
+    pool.inner.idle.wake_ups() - before
 }
 
 /// In both states, and at most that many. Several times, since each leaves the pool in a state of its own.

@@ -23,8 +23,8 @@ use crate::{
 };
 
 /// With `taken` places taken already.
-fn admission(capacity: usize, seats: usize, taken: usize) -> Arc<Admission> {
-    let admission = Admission::with_seats(capacity, seats);
+fn admission(capacity: usize, slots: usize, taken: usize) -> Arc<Admission> {
+    let admission = Admission::with_slots(capacity, slots);
     for _ in 0..taken {
         assert_eq!(admission.try_acquire(), Ok(()));
     }
@@ -42,10 +42,10 @@ fn assert_at_rest(admission: &Admission, capacity: usize) {
     assert_eq!(admission.try_acquire(), Err(Refusal::Full));
 }
 
-fn joining(eager: bool) -> Joining {
+fn joining(prompt: bool) -> Joining {
     Joining {
         wake: Wake::Thread(thread::current()),
-        eager,
+        prompt,
         held: false,
     }
 }
@@ -251,7 +251,7 @@ fn a6_a_waiter_that_is_granted_and_closed_out_at_once_is_one_of_the_two() {
     });
 }
 
-/// A6, 9: no other change of the word takes the bit away. Kills `admission_torn_take`.
+/// A6, 9: no other change of the word takes the bit foreign_stack. Kills `admission_torn_take`.
 #[test]
 fn a6_closed_is_for_ever() {
     explore_to(2, || {
@@ -327,7 +327,7 @@ fn a1_one_place_has_one_owner_at_a_time() {
         let admission = admission(1, 3, 0);
         let inside = Inside::new(1);
         let place = Arc::new(UnsafeCell::new(0));
-        let visit = |seat: usize| {
+        let visit = |slot: usize| {
             let admission = Arc::clone(&admission);
             let inside = Arc::clone(&inside);
             let place = Arc::clone(&place);
@@ -337,10 +337,10 @@ fn a1_one_place_has_one_owner_at_a_time() {
                 // SAFETY: loom checks that nobody else is here.
                 place.with_mut(|visits| unsafe { *visits += 1 });
                 inside.leave();
-                admission.release_from(seat);
+                admission.release_from(slot);
             }
         };
-        let others = [1, 2].map(|seat| spawn(visit(seat)));
+        let others = [1, 2].map(|slot| spawn(visit(slot)));
         visit(0)();
         others.into_iter().for_each(|other| other.join().unwrap());
         // SAFETY: as above.
@@ -356,7 +356,7 @@ fn a1_two_places_have_at_most_two_owners() {
     explore(|| {
         let admission = admission(2, 3, 0);
         let inside = Inside::new(2);
-        let visit = |seat: usize| {
+        let visit = |slot: usize| {
             let admission = Arc::clone(&admission);
             let inside = Arc::clone(&inside);
             move || {
@@ -364,11 +364,11 @@ fn a1_two_places_have_at_most_two_owners() {
                     inside.enter();
                     assert!(admission.depth() <= 2);
                     inside.leave();
-                    admission.release_from(seat);
+                    admission.release_from(slot);
                 }
             }
         };
-        let others = [1, 2].map(|seat| spawn(visit(seat)));
+        let others = [1, 2].map(|slot| spawn(visit(slot)));
         visit(0)();
         others.into_iter().for_each(|other| other.join().unwrap());
         assert_eq!(admission.depth(), 0);

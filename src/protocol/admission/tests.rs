@@ -13,31 +13,33 @@ use proptest::prelude::*;
 use super::{waiters::Joining, *};
 use crate::{Pool, protocol::completion::latch::Wake};
 
-/// `gate` counts this many places, and begins again.
+/// `acquired` counts this many places, and begins again.
 const WRAP: u64 = u64::MAX / PLACE + 1;
 
 impl Admission {
     /// As if so many places had been taken already, and given back unused.
     fn age(&self, places: u64) {
-        self.gate
+        self.acquired
             .word
             .store(places.wrapping_mul(PLACE), Ordering::Relaxed);
         self.elsewhere.store(places, Ordering::Relaxed);
-        lock(&self.desk).unused = places;
-        self.gate.limit.store(self.sum(), Ordering::Relaxed);
+        lock(&self.slow_path).unused = places;
+        self.acquired.limit.store(self.sum(), Ordering::Relaxed);
     }
 
-    /// As if the thread of this seat had given back so many of them.
-    fn age_seat(&self, seat: usize, places: u64) {
-        self.seats[seat].freed.fetch_add(places, Ordering::Relaxed);
+    /// As if the thread of this slot had given back so many of them.
+    fn age_seat(&self, slot: usize, places: u64) {
+        self.slots[slot]
+            .released
+            .fetch_add(places, Ordering::Relaxed);
         self.elsewhere.fetch_sub(places, Ordering::Relaxed);
     }
 
-    fn join(&self, eager: bool) -> WaiterId {
+    fn join(&self, prompt: bool) -> WaiterId {
         let wake = Wake::Thread(thread::current());
         let joining = Joining {
             wake,
-            eager,
+            prompt,
             held: false,
         };
         self.join_line(joining).unwrap().expect("there is no room")
@@ -45,8 +47,8 @@ impl Admission {
 }
 
 /// A semaphore whose places are all taken.
-fn full(capacity: usize, seats: usize, age: u64) -> Admission {
-    let admission = Admission::with_seats(capacity, seats);
+fn full(capacity: usize, slots: usize, age: u64) -> Admission {
+    let admission = Admission::with_slots(capacity, slots);
     admission.age(age);
     for _ in 0..capacity {
         admission.try_acquire().unwrap();
@@ -76,11 +78,11 @@ proptest! {
         ops in prop::collection::vec((0u8..6, 0usize..2), 1..120),
     ) {
         let mut capacity = 3;
-        let admission = Admission::with_seats(capacity, 2);
+        let admission = Admission::with_slots(capacity, 2);
         admission.age(age);
         admission.age_seat(1, seat_age);
         let (mut queued, mut held, mut ended) = (0, 0, 0);
-        for (op, seat) in ops {
+        for (op, slot) in ops {
             match op {
                 0 | 1 => {
                     let is_taken = admission.try_acquire().is_ok();
@@ -88,7 +90,7 @@ proptest! {
                     queued += usize::from(is_taken);
                 }
                 2 if queued > 0 => {
-                    admission.release_from(seat);
+                    admission.release_from(slot);
                     (queued, ended) = (queued - 1, ended + 1);
                 }
                 3 if queued > 0 => {
@@ -105,7 +107,7 @@ proptest! {
                     held += usize::from(is_taken);
                 }
                 5 => {
-                    capacity = 1 + (capacity + seat) % 5;
+                    capacity = 1 + (capacity + slot) % 5;
                     admission.set_capacity(capacity);
                 }
                 _ => {}
@@ -126,7 +128,7 @@ proptest! {
         prop_assert!(admission.try_stop(|| (0, ended)));
     }
 
-    /// With stocks: as many are let in as there are places, whoever has some ahead.
+    /// With caches: as many are let in as there are places, whoever has some ahead.
     #[test]
     fn a1_a3_the_places_are_counted_while_stocks_come_and_go(
         age in ages(),
@@ -134,11 +136,11 @@ proptest! {
         ops in prop::collection::vec((0u8..7, 0usize..2), 1..600),
     ) {
         let mut capacity = 40;
-        let admission = Admission::with_seats(capacity, 2);
+        let admission = Admission::with_slots(capacity, 2);
         admission.age(age);
-        admission.seats[0].stock.age(stock_age);
+        admission.slots[0].cache.age(stock_age);
         let (mut queued, mut ended) = (0, 0);
-        for (op, seat) in ops {
+        for (op, slot) in ops {
             match op {
                 0 if queued > capacity / 2 => {
                     let is_taken = admission.try_acquire().is_ok();
@@ -146,50 +148,50 @@ proptest! {
                     queued += usize::from(is_taken);
                 }
                 0..=3 => {
-                    let is_taken = admission.try_acquire_from(admission.seat(seat)).is_ok();
+                    let is_taken = admission.try_acquire_from(admission.slot(slot)).is_ok();
                     prop_assert_eq!(is_taken, queued < capacity);
                     queued += usize::from(is_taken);
                 }
                 4 | 5 if queued > 0 => {
-                    admission.release_from(seat);
+                    admission.release_from(slot);
                     (queued, ended) = (queued - 1, ended + 1);
                 }
                 6 if (queued + ended as usize) % 7 == 0 => {
-                    capacity = 24 + (capacity + seat) % 40;
+                    capacity = 24 + (capacity + slot) % 40;
                     admission.set_capacity(capacity);
                 }
                 _ => {}
             }
             prop_assert_eq!(admission.depth(), queued as u64);
-            let with_stocks = queued as u64 + admission.stocked();
-            prop_assert_eq!(admission.depth_with_stocks(), with_stocks);
+            let with_stocks = queued as u64 + admission.cached();
+            prop_assert_eq!(admission.depth_with_caches(), with_stocks);
             prop_assert!(with_stocks <= capacity.max(queued) as u64);
             prop_assert_eq!(admission.outstanding(0, ended), queued as u64);
         }
         admission.close();
-        prop_assert_eq!(admission.stocked(), 0);
-        prop_assert_eq!(admission.try_acquire_from(admission.seat(0)), Err(Refusal::Closed));
+        prop_assert_eq!(admission.cached(), 0);
+        prop_assert_eq!(admission.try_acquire_from(admission.slot(0)), Err(Refusal::Closed));
         prop_assert_eq!(admission.outstanding(0, ended), queued as u64);
     }
 
     /// Failure 10: of the places that are given back after somebody joined the line, fewer than a batch go to
-    /// others before he has one, and none if he is eager.
+    /// others before he has one, and none if he is prompt.
     #[test]
     fn a5_who_waits_is_passed_by_fewer_than_a_batch(
         age in ages(),
         capacity in 1usize..100,
-        seats in 1usize..8,
-        eager: bool,
+        slots in 1usize..8,
+        prompt: bool,
         ops in prop::collection::vec((0usize..8, 0u8..8), 400),
     ) {
-        let admission = full(capacity, seats, age);
-        let waiter = admission.join(eager);
+        let admission = full(capacity, slots, age);
+        let waiter = admission.join(prompt);
         let batch = admission.batch() / PLACE;
         let mut depth = capacity;
         let mut passed = 0;
-        for (seat, newcomers) in ops {
+        for (slot, newcomers) in ops {
             if depth > 0 {
-                admission.release_from(seat % seats);
+                admission.release_from(slot % slots);
                 depth -= 1;
             }
             if let Some(outcome) = admission.outcome(&waiter) {
@@ -204,7 +206,7 @@ proptest! {
                     passed += u64::from(admission.outcome(&waiter).is_none());
                 }
             }
-            prop_assert!(passed < if eager { 1 } else { batch }, "{} of {}", passed, batch);
+            prop_assert!(passed < if prompt { 1 } else { batch }, "{} of {}", passed, batch);
         }
         prop_assert!(admission.outcome(&waiter).is_some(), "all is free, and he waits");
     }
@@ -215,39 +217,39 @@ proptest! {
 fn a5_a_newcomer_serves_who_is_due_before_himself() {
     for age in [0, WRAP - 5] {
         let admission = full(16, 1, age);
-        let eager = admission.join(true);
-        bump(&admission.seats[0].freed);
+        let prompt = admission.join(true);
+        bump(&admission.slots[0].released);
         assert_eq!(admission.try_acquire(), Err(Refusal::Full));
-        assert_eq!(admission.outcome(&eager), Some(Ok(())));
-        admission.leave_line(eager);
+        assert_eq!(admission.outcome(&prompt), Some(Ok(())));
+        admission.leave_line(prompt);
 
         // A batch is four places: fewer pass him one by one, or so many come free together.
-        let patient = admission.join(false);
+        let batched = admission.join(false);
         for _ in 0..3 {
-            assert_eq!(admission.outcome(&patient), None);
-            bump(&admission.seats[0].freed);
+            assert_eq!(admission.outcome(&batched), None);
+            bump(&admission.slots[0].released);
             assert_eq!(admission.try_acquire(), Ok(()));
         }
-        bump(&admission.seats[0].freed);
+        bump(&admission.slots[0].released);
         assert_eq!(admission.try_acquire(), Err(Refusal::Full));
-        assert_eq!(admission.outcome(&patient), Some(Ok(())));
-        admission.leave_line(patient);
+        assert_eq!(admission.outcome(&batched), Some(Ok(())));
+        admission.leave_line(batched);
 
-        let patient = admission.join(false);
-        (0..4).for_each(|_| bump(&admission.seats[0].freed));
+        let batched = admission.join(false);
+        (0..4).for_each(|_| bump(&admission.slots[0].released));
         assert_eq!(admission.try_acquire(), Ok(()));
-        assert_eq!(admission.outcome(&patient), Some(Ok(())));
+        assert_eq!(admission.outcome(&batched), Some(Ok(())));
     }
 }
 
-/// A stock is filled with what is there, up to the last place; but once others had to look for theirs in stocks, only
+/// A cache is filled with what is there, up to the last place; but once others had to look for theirs in caches, only
 /// while half of the capacity stays free, until it was.
 #[test]
 fn a3_stocks_that_were_recalled_are_filled_from_the_free_half() {
-    let admission = Admission::with_seats(64, 2);
-    let seat = admission.seat(0);
-    let fill = || admission.fill(&seat.stock);
-    let spend = |places: u32| (0..places).all(|_| admission.try_acquire_from(seat).is_ok());
+    let admission = Admission::with_slots(64, 2);
+    let slot = admission.slot(0);
+    let fill = || admission.fill(&slot.cache);
+    let spend = |places: u32| (0..places).all(|_| admission.try_acquire_from(slot).is_ok());
     let give_back = |places: u32| assert!((0..places).all(|_| !admission.release_from(1)));
     for _ in 0..8 {
         assert!(fill() && spend(7));
@@ -256,9 +258,9 @@ fn a3_stocks_that_were_recalled_are_filled_from_the_free_half() {
 
     give_back(8);
     assert!(fill());
-    assert_eq!((admission.depth(), admission.stocked()), (57, 7));
+    assert_eq!((admission.depth(), admission.cached()), (57, 7));
     assert_eq!(admission.try_acquire(), Ok(()));
-    assert_eq!((admission.depth(), admission.stocked()), (58, 0));
+    assert_eq!((admission.depth(), admission.cached()), (58, 0));
     give_back(33);
     assert!(!fill(), "39 are free");
     give_back(1);
@@ -281,7 +283,7 @@ fn a6_nobody_joins_the_line_of_a_closed_door() {
 }
 
 /// Failure 10, with newcomers on other threads, who try all the time: of the places that come free one after the
-/// other, few go to them, and none once the waiter is eager. Those who come by at a bad moment each time, between
+/// other, few go to them, and none once the waiter is prompt. Those who come by at a bad moment each time, between
 /// a place and the look of who gives it back, may be as many again as the others.
 #[test]
 fn a5_who_waits_is_served_within_few_grants() {

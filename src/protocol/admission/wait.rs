@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Admission, EAGER, PLACE, Refusal, WaiterId,
+    Admission, PLACE, PROMPT, Refusal, WaiterId,
     waiters::{Joining, Standing},
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long a blocked thread waits for a batch before it insists on the first place. It bounds both
-/// how late a freed place can be noticed and, at one needless wake-up each, what patience costs when
+/// how late a released place can be noticed and, at one needless wake-up each, what patience costs when
 /// jobs are long: about 1 % of a core at the worst.
 const PATIENCE: Duration = Duration::from_millis(1);
 
@@ -43,7 +43,7 @@ const YIELDS: u32 = if cfg!(loom) {
 };
 
 /// Whether to go on watching after so many moments, which have left so much free, and if not, whether it was a fast
-/// drain. Both in the gate's units.
+/// drain. Both in the acquired's units.
 fn judge(moment: u32, free: u64, batch: u64) -> ControlFlow<bool> {
     if free < u64::from(moment) * LIVELY * PLACE {
         // It was fast until now.
@@ -59,12 +59,12 @@ fn judge(moment: u32, free: u64, batch: u64) -> ControlFlow<bool> {
 #[derive(Debug)]
 pub(crate) struct InLine {
     id: WaiterId,
-    /// When the thread turns eager.
+    /// When the thread turns prompt.
     patience: Option<Instant>,
 }
 
 impl InLine {
-    /// Until when the thread is to be parked at most, before it turns eager.
+    /// Until when the thread is to be parked at most, before it turns prompt.
     pub(crate) fn patience(&self) -> Option<Instant> {
         self.patience
     }
@@ -75,13 +75,13 @@ impl Admission {
     /// [is decided](Self::is_decided), and then, or when it does not want to wait any longer, is to [step out](Self::step_out).
     pub(crate) fn line_up(&self) -> Result<Option<InLine>, Refusal> {
         // A model has no timeouts.
-        let eager = cfg!(loom);
+        let prompt = cfg!(loom);
         let joined = self.join_line(Joining {
             wake: Wake::Thread(thread::current()),
-            eager,
+            prompt,
             held: false,
         })?;
-        let patience = (!eager).then(|| Instant::now() + PATIENCE);
+        let patience = (!prompt).then(|| Instant::now() + PATIENCE);
         Ok(joined.map(|id| InLine { id, patience }))
     }
 
@@ -90,8 +90,8 @@ impl Admission {
         self.outcome(&line.id).is_some()
     }
 
-    /// The thread was patient for long enough: from now on it is owed the first place.
-    pub(crate) fn turn_eager(&self, line: &mut InLine) {
+    /// The thread was batched for long enough: from now on it is owed the first place.
+    pub(crate) fn turn_prompt(&self, line: &mut InLine) {
         line.patience = None;
         self.insist(&line.id);
     }
@@ -154,7 +154,7 @@ impl Admission {
             if is_first && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return Err(AdmissionError::TimedOut);
             }
-            if self.attention.level.load(Ordering::Relaxed) == EAGER {
+            if self.wake_mode.level.load(Ordering::Relaxed) == PROMPT {
                 break;
             }
             if is_first && self.watch_it_drain() {
@@ -166,7 +166,7 @@ impl Admission {
         }
         let joining = Joining {
             wake: Wake::Thread(thread::current()),
-            eager: false,
+            prompt: false,
             held,
         };
         match self.join_line(joining)? {
@@ -183,7 +183,7 @@ impl Admission {
             while Instant::now() < end {
                 hint::spin_loop();
             }
-            let free = self.free_beside(self.gate.word.load(Ordering::Acquire));
+            let free = self.free_beside(self.acquired.word.load(Ordering::Acquire));
             if let ControlFlow::Break(is_fast) = judge(moment, free, self.batch()) {
                 return is_fast;
             }
@@ -193,31 +193,33 @@ impl Admission {
 
     /// Takes a place (`None`), or joins the line.
     pub(super) fn join_line(&self, joining: Joining) -> Result<Option<WaiterId>, Refusal> {
-        let (held, eager) = (joining.held, joining.eager);
-        self.at_desk(|desk, wakes| match self.take_in_turn(desk, wakes) {
-            Ok(()) => {
-                desk.held += u64::from(held);
-                Ok(None)
-            }
-            Err(Refusal::Closed) => Err(Refusal::Closed),
-            Err(Refusal::Full) => {
-                let since = self.gate.word.load(Ordering::Relaxed);
-                let id = desk.line.push(joining, since);
-                // What was given back before this fence is in the sum that settling makes; who
-                // gives back after it sees the attention. Pairs with those in `release_unattended` and
-                // `release`. Who is patient looks again in a while, by `insist`, and does without: a heavy
-                // fence stops other cores, and costs more than a batch of tiny jobs.
-                self.set_attention(desk);
-                if eager && cfg!(not(mutant = "admission_no_fence")) {
-                    fence::heavy();
-                } else if cfg!(not(loom)) {
-                    // In a model it would be as good as a heavy one, and hide that that of `insist` is missing.
-                    sync::fence(Ordering::SeqCst);
+        let (held, prompt) = (joining.held, joining.prompt);
+        self.on_slow_path(
+            |slow_path, wakes| match self.take_in_turn(slow_path, wakes) {
+                Ok(()) => {
+                    slow_path.held += u64::from(held);
+                    Ok(None)
                 }
-                self.settle(desk, wakes, true);
-                Ok(Some(id))
-            }
-        })
+                Err(Refusal::Closed) => Err(Refusal::Closed),
+                Err(Refusal::Full) => {
+                    let since = self.acquired.word.load(Ordering::Relaxed);
+                    let id = slow_path.line.push(joining, since);
+                    // What was given back before this fence is in the sum that settling makes; who
+                    // gives back after it sees the wake_mode. Pairs with those in `release_unattended` and
+                    // `release`. Who is batched looks again in a while, by `insist`, and does without: a heavy
+                    // fence stops other cores, and costs more than a batch of tiny jobs.
+                    self.set_wake_mode(slow_path);
+                    if prompt && cfg!(not(mutant = "admission_no_fence")) {
+                        fence::heavy();
+                    } else if cfg!(not(loom)) {
+                        // In a model it would be as good as a heavy one, and hide that that of `insist` is missing.
+                        sync::fence(Ordering::SeqCst);
+                    }
+                    self.grant_waiters(slow_path, wakes, true);
+                    Ok(Some(id))
+                }
+            },
+        )
     }
 
     #[cfg(not(loom))]
@@ -249,7 +251,7 @@ impl Admission {
         }
     }
 
-    /// loom has no timeouts: the waiter is eager at once, and giving up is the model's to call.
+    /// loom has no timeouts: the waiter is prompt at once, and giving up is the model's to call.
     #[cfg(loom)]
     fn wait_in_line(
         &self,
@@ -269,7 +271,7 @@ impl Admission {
 
     /// How it ended for this waiter, if it did.
     pub(super) fn outcome(&self, id: &WaiterId) -> Option<Result<(), AdmissionError>> {
-        match lock(&self.desk).line.standing(id) {
+        match lock(&self.slow_path).line.standing(id) {
             Standing::Patient | Standing::Eager => None,
             Standing::Granted => Some(Ok(())),
             Standing::Closed => Some(Err(AdmissionError::Closed)),
@@ -278,29 +280,29 @@ impl Admission {
 
     /// Frees the slot of a waiter whose outcome is known.
     pub(super) fn leave_line(&self, id: WaiterId) {
-        let removed = lock(&self.desk).line.remove(id);
+        let removed = lock(&self.slow_path).line.remove(id);
         drop(removed);
     }
 
     /// From now on the waiter is owed the first place; there may be one already.
     pub(super) fn insist(&self, id: &WaiterId) {
-        self.at_desk(|desk, wakes| {
-            desk.line.make_eager(id);
-            self.set_attention(desk);
+        self.on_slow_path(|slow_path, wakes| {
+            slow_path.line.make_prompt(id);
+            self.set_wake_mode(slow_path);
             // Pairs with the fence in `release_unattended`, as in `join_line`.
             if cfg!(not(mutant = "admission_no_fence")) {
                 fence::heavy();
             }
-            self.settle(desk, wakes, true);
+            self.grant_waiters(slow_path, wakes, true);
         });
     }
 
     /// Ends a wait whose time is up. If a place came at the last moment it is taken.
     pub(super) fn give_up(&self, id: WaiterId) -> Result<(), AdmissionError> {
-        let (standing, wake) = self.at_desk(|desk, wakes| {
-            self.settle(desk, wakes, true);
-            let removed = desk.line.remove(id);
-            self.set_attention(desk);
+        let (standing, wake) = self.on_slow_path(|slow_path, wakes| {
+            self.grant_waiters(slow_path, wakes, true);
+            let removed = slow_path.line.remove(id);
+            self.set_wake_mode(slow_path);
             removed
         });
         // A waker is the user's code. If it panics, that is nobody's.
@@ -327,7 +329,7 @@ impl Admission {
         let Some(waiting) = id.take() else {
             let joining = Joining {
                 wake,
-                eager: true,
+                prompt: true,
                 held: true,
             };
             return match self.join_line(joining) {
@@ -336,12 +338,12 @@ impl Admission {
                 Ok(Some(waiting)) => self.poll_outcome(waiting, id),
             };
         };
-        let mut desk = lock(&self.desk);
-        let old = match desk.line.standing(&waiting) {
-            Standing::Patient | Standing::Eager => desk.line.rewake(&waiting, wake),
+        let mut slow_path = lock(&self.slow_path);
+        let old = match slow_path.line.standing(&waiting) {
+            Standing::Patient | Standing::Eager => slow_path.line.rewake(&waiting, wake),
             Standing::Granted | Standing::Closed => None,
         };
-        drop(desk);
+        drop(slow_path);
         let polled = self.poll_outcome(waiting, id);
         // The user's code again. What was granted meanwhile must not be lost by its panic.
         quietly(move || drop(old));

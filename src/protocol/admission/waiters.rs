@@ -26,7 +26,7 @@ pub(crate) enum Standing {
 #[derive(Debug)]
 pub(crate) struct Joining {
     pub(crate) wake: Wake,
-    pub(crate) eager: bool,
+    pub(crate) prompt: bool,
     /// Whether the place that it is granted is counted as held.
     pub(crate) held: bool,
 }
@@ -34,7 +34,7 @@ pub(crate) struct Joining {
 /// What is to be known of the one in front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Front {
-    /// The word of the gate when it came: what bounds overtaking.
+    /// The word of the acquired when it came: what bounds overtaking.
     pub(crate) since: u64,
     pub(crate) held: bool,
 }
@@ -57,9 +57,9 @@ pub(crate) struct Waiters {
     vacant: Vec<usize>,
     head: usize,
     tail: usize,
-    /// How many stand in the line, and how many of them are eager.
+    /// How many stand in the line, and how many of them are prompt.
     len: usize,
-    eager: usize,
+    prompt: usize,
 }
 
 impl Waiters {
@@ -70,7 +70,7 @@ impl Waiters {
             head: NONE,
             tail: NONE,
             len: 0,
-            eager: 0,
+            prompt: 0,
         }
     }
 
@@ -78,15 +78,15 @@ impl Waiters {
         self.len
     }
 
-    pub(crate) fn eager(&self) -> usize {
-        self.eager
+    pub(crate) fn prompt(&self) -> usize {
+        self.prompt
     }
 
     /// Puts a waiter at the end of the line.
     pub(crate) fn push(&mut self, joining: Joining, since: u64) -> WaiterId {
-        let Joining { wake, eager, held } = joining;
+        let Joining { wake, prompt, held } = joining;
         let slot = Slot {
-            standing: if eager {
+            standing: if prompt {
                 Standing::Eager
             } else {
                 Standing::Patient
@@ -112,7 +112,7 @@ impl Waiters {
         }
         self.tail = index;
         self.len += 1;
-        self.eager += usize::from(eager);
+        self.prompt += usize::from(prompt);
         WaiterId(index)
     }
 
@@ -136,10 +136,10 @@ impl Waiters {
     }
 
     /// From now on it is owed the first place.
-    pub(crate) fn make_eager(&mut self, id: &WaiterId) {
+    pub(crate) fn make_prompt(&mut self, id: &WaiterId) {
         if self.slots[id.0].standing == Standing::Patient {
             self.slots[id.0].standing = Standing::Eager;
-            self.eager += 1;
+            self.prompt += 1;
         }
     }
 
@@ -175,7 +175,7 @@ impl Waiters {
             next => self.slots[next].prev = prev,
         }
         self.len -= 1;
-        self.eager -= usize::from(standing == Standing::Eager);
+        self.prompt -= usize::from(standing == Standing::Eager);
     }
 }
 
@@ -187,27 +187,27 @@ mod tests {
 
     use super::*;
 
-    fn joining(eager: bool) -> Joining {
+    fn joining(prompt: bool) -> Joining {
         Joining {
             wake: Wake::Thread(std::thread::current()),
-            eager,
+            prompt,
             held: false,
         }
     }
 
     proptest! {
-        /// Against a naive line of (key, eager).
+        /// Against a naive line of (key, prompt).
         #[test]
         fn the_line_keeps_order_of_arrival(ops in prop::collection::vec((0u8..4, 0usize..8, any::<bool>()), 0..200)) {
             let mut line = Waiters::new();
             let mut model: VecDeque<(u64, bool)> = VecDeque::new();
             let mut owned: Vec<(u64, WaiterId)> = Vec::new();
             let mut next = 0u64;
-            for (op, pick, eager) in ops {
+            for (op, pick, prompt) in ops {
                 match op {
                     0 => {
-                        owned.push((next, line.push(joining(eager), next)));
-                        model.push_back((next, eager));
+                        owned.push((next, line.push(joining(prompt), next)));
+                        model.push_back((next, prompt));
                         next += 1;
                     }
                     1 => {
@@ -226,7 +226,7 @@ mod tests {
                     }
                     3 if !owned.is_empty() => {
                         let (key, id) = &owned[pick % owned.len()];
-                        line.make_eager(id);
+                        line.make_prompt(id);
                         if let Some(one) = model.iter_mut().find(|(other, _)| other == key) {
                             one.1 = true;
                         }
@@ -234,7 +234,7 @@ mod tests {
                     _ => {}
                 }
                 prop_assert_eq!(line.len(), model.len());
-                prop_assert_eq!(line.eager(), model.iter().filter(|one| one.1).count());
+                prop_assert_eq!(line.prompt(), model.iter().filter(|one| one.1).count());
             }
         }
     }

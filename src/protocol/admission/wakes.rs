@@ -5,7 +5,7 @@ use crate::protocol::completion::latch::Wake;
 /// How many wake-ups are carried out of the lock without an allocation.
 const WAKES: usize = 8;
 
-/// Those whom a turn at the desk has to wake.
+/// Those whom a turn at the slow_path has to wake.
 pub(super) struct Wakes {
     first: [Option<Wake>; WAKES],
     len: usize,

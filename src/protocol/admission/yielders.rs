@@ -26,10 +26,10 @@ impl Yielders {
         yields.next_by(|yields| self.leave(yields))
     }
 
-    /// Runs `away`, which leaves that core in some way.
-    pub(crate) fn leave(&self, away: impl FnOnce()) {
+    /// Runs `foreign_stack`, which leaves that core in some way.
+    pub(crate) fn leave(&self, foreign_stack: impl FnOnce()) {
         self.0.fetch_add(1, Ordering::Relaxed);
-        away();
+        foreign_stack();
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 

@@ -112,7 +112,7 @@ fn r6_who_sees_the_end_of_an_item_sees_its_result() {
 fn r2_what_is_left_is_offered_again_by_who_takes_an_offer() {
     explore(|| {
         let chunk = closed(3);
-        // A helper was put into the queue before the owner begins.
+        // A split_task was put into the queue before the owner begins.
         assert!(chunk.is_to_be_offered());
         let queued = Arc::new(AtomicBool::new(false));
         let (own, queue) = (Arc::clone(&chunk), Arc::clone(&queued));

@@ -29,7 +29,7 @@ pub(crate) struct Tally {
     far: Line,
 }
 
-/// A word on a cache line of its own: else each job that the owner begins and ends would take the line away from
+/// A word on a cache line of its own: else each job that the owner begins and ends would take the line foreign_stack from
 /// those who end jobs elsewhere, and from all who read the frame.
 #[repr(align(64))]
 struct Line(AtomicU64);
@@ -121,10 +121,10 @@ impl Tally {
         self.far.load(Ordering::Acquire).wrapping_add(near) == 0
     }
 
-    /// Whether the owner is about to block, or does. For who has put a stray into the list, in a job of
+    /// Whether the owner is about to block, or does. For who has put a side_entry into the list, in a job of
     /// the frame: so it is still there.
     pub(crate) fn is_awaited(&self) -> bool {
-        // Pairs with the fence in `block`: we see that the owner is about to block, or it sees the stray.
+        // Pairs with the fence in `block`: we see that the owner is about to block, or it sees the side_entry.
         if cfg!(not(mutant = "countdown_no_fence_stray")) {
             fence(Ordering::SeqCst);
         }

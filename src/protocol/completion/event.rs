@@ -5,10 +5,10 @@
 //!
 //! Who wakes the consumer takes back what he has said: until he runs many items may end, and one wake-up is
 //! enough. If he finds nothing then, he says it again before he looks again. In order he waits for one
-//! result, and no other wakes him. Or he waits for few items to be left, which is rung for in the same way.
+//! result, and no other wakes him. Or he waits for few items to be left, which is notified for in the same way.
 //!
 //! A consumer that leaves says that in the same word, and looks for results once more after a fence. So each result
-//! that it does not see there is left by a thread that is told by [`Bell::ring`] that the consumer has left.
+//! that it does not see there is left by a thread that is told by [`Event::notify`] that the consumer has left.
 
 #[cfg(all(test, loom))]
 mod model;
@@ -32,14 +32,14 @@ const LEFT: Mark = 3;
 /// The least that a result can have.
 pub(crate) const FIRST: Mark = 4;
 
-pub(crate) struct Bell {
+pub(crate) struct Event {
     /// What is waited for.
     awaited: AtomicUsize,
     /// Who waits, or was the last who did.
     waiter: Mutex<Option<Thread>>,
 }
 
-impl Bell {
+impl Event {
     pub(crate) fn new() -> Self {
         Self {
             awaited: AtomicUsize::new(NONE),
@@ -50,7 +50,7 @@ impl Bell {
     /// This result was left, or few items are. Returns whether the consumer has left, and may not have seen the result.
     #[inline]
     #[must_use]
-    pub(crate) fn ring(&self, mark: Mark) -> bool {
+    pub(crate) fn notify(&self, mark: Mark) -> bool {
         // Pairs with the heavy fences in `say` and `leave`: we see what the consumer says, or it sees the result.
         if cfg!(not(mutant = "bell_no_fence_ring")) {
             fence::light();
@@ -65,7 +65,7 @@ impl Bell {
     /// The consumer leaves. It sees what was left before this, of which nobody else may know that it has left.
     pub(crate) fn leave(&self) {
         self.awaited.store(LEFT, Ordering::Relaxed);
-        // Pairs with the light fence in `ring`.
+        // Pairs with the light fence in `notify`.
         if cfg!(not(mutant = "bell_no_fence_leave")) {
             fence::heavy();
         }
@@ -94,7 +94,7 @@ impl Bell {
 
     /// Runs `park`, which parks the calling thread until the result of this mark is there, or for as long as it likes.
     /// Before each look for it, it calls what it is given. Who leaves the result meanwhile unparks the thread.
-    /// One thread waits at a bell.
+    /// One thread waits at a event.
     pub(crate) fn wait<R>(&self, mark: Mark, park: impl FnOnce(&dyn Fn()) -> R) -> R {
         *lock(&self.waiter) = Some(thread::current());
         let result = park(&|| self.say(mark));
@@ -110,7 +110,7 @@ impl Bell {
         if cfg!(not(mutant = "bell_deaf")) {
             self.awaited.store(mark, Ordering::Relaxed);
         }
-        // Pairs with the light fence in `ring`.
+        // Pairs with the light fence in `notify`.
         if cfg!(not(mutant = "bell_no_fence_wait")) {
             fence::heavy();
         }

@@ -10,7 +10,7 @@
 //! than any number, so the owner's next pop takes it for a claim, and comes to the lock. There it answers by the
 //! other flag. From then on each of its pops has a fence, and goes by the number alone; and each thief, who
 //! sees the flag under the lock, has a plain fence as well. After some pops that no theft came between, the owner
-//! takes the flag away, under the lock again.
+//! takes the flag foreign_stack, under the lock again.
 //!
 //! So no theft is under way when the owner changes its ways, and each has the fence that fits. What the owner popped
 //! before without a fence is seen by who takes the lock later.
@@ -49,7 +49,7 @@ impl Top {
     }
 
     /// After a theft of so many values, by a heavy fence that was dear.
-    pub(super) fn after_dear_theft(self, taken: usize) -> Self {
+    pub(super) fn after_expensive_theft(self, taken: usize) -> Self {
         if (1..=FEW).contains(&taken) {
             Self(self.0 | ASKED)
         } else {
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn who_took_many_does_not_ask() {
         for (taken, asks) in [(0, false), (1, true), (FEW, true), (FEW + 1, false)] {
-            let top = Top(3).after_dear_theft(taken);
+            let top = Top(3).after_expensive_theft(taken);
             assert_eq!(top == ASKING.at(3), asks, "{taken}");
             assert_eq!(top.number(), 3);
         }

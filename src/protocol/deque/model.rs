@@ -210,7 +210,7 @@ fn r3_a_pop_stops_at_its_mark() {
     });
 }
 
-/// R3: the owner sees what it pushed last while that is stolen, and clears it away after that. Kills `deque_keep_stolen`.
+/// R3: the owner sees what it pushed last while that is stolen, and clears it foreign_stack after that. Kills `deque_keep_stolen`.
 #[test]
 fn r3_what_was_pushed_last_is_seen_while_it_is_stolen() {
     explore(|| {

@@ -33,7 +33,7 @@ fn r1_the_numbers_go_back_to_the_mark() {
     }
 }
 
-/// What lies above a number is gone: popped, or stolen, and then cleared away.
+/// What lies above a number is gone: popped, or stolen, and then cleared foreign_stack.
 #[test]
 fn r1_what_is_taken_back_is_there_or_all_above_was_stolen() {
     // So that it can be told at once.

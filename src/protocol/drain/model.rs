@@ -1,4 +1,4 @@
-//! Loom models of the end of a pool: the real admission, sleep and drain, with a worker that is the
+//! Loom models of the end of a pool: the real admission, idle and drain, with a worker that is the
 //! loop of `worker.rs` without rayon. Each names the rule, the number of the failure in
 //! `docs/reliability.md` if there is one, and the mutants that it kills.
 
@@ -12,7 +12,7 @@ use crate::{
     error::AdmissionError,
     protocol::{
         admission::Admission,
-        idle::{DozeEnd, Duty, Sleep},
+        idle::{Idle, IdleEnd, WakeUp},
         model::{Slots, explore, explore_to},
     },
     sync::{AtomicU64, Ordering, bump, thread::spawn},
@@ -21,7 +21,7 @@ use crate::{
 /// One worker, which is running.
 struct Pool<const JOBS: usize> {
     admission: Admission,
-    sleep: Sleep,
+    idle: Idle,
     drain: Drain,
     queue: Slots<JOBS>,
     /// Jobs that ended on the worker, and beside it.
@@ -35,13 +35,13 @@ struct Pool<const JOBS: usize> {
 
 impl<const JOBS: usize> Pool<JOBS> {
     fn new(capacity: usize) -> Arc<Self> {
-        let sleep = Sleep::for_threads(1, 1);
-        assert_eq!(sleep.rouse(), Duty::Call);
-        sleep.call_taken_up();
-        assert_eq!(sleep.stop_searching(|| false), Duty::None);
+        let idle = Idle::for_threads(1, 1);
+        assert_eq!(idle.wake_one(), WakeUp::Activate);
+        idle.activation_taken();
+        assert_eq!(idle.stop_searching(|| false), WakeUp::None);
         Arc::new(Self {
-            admission: Admission::with_seats(capacity, 1),
-            sleep,
+            admission: Admission::with_slots(capacity, 1),
+            idle,
             drain: Drain::new(),
             queue: Slots::new(),
             ended: AtomicU64::new(0),
@@ -54,7 +54,7 @@ impl<const JOBS: usize> Pool<JOBS> {
 
     fn enqueue(&self, job: usize) {
         self.queue.push(job);
-        self.sleep.after_push().assert_nothing();
+        self.idle.after_push().assert_nothing();
     }
 
     /// `Inner::begin_drain`.
@@ -63,8 +63,8 @@ impl<const JOBS: usize> Pool<JOBS> {
         self.stop_if_drained();
     }
 
-    /// `Inner::look_if_drained`.
-    fn look_if_drained(&self) {
+    /// `Inner::check_drained`.
+    fn check_drained(&self) {
         if self.drain.is_awaited() {
             self.stop_if_drained();
         }
@@ -77,7 +77,7 @@ impl<const JOBS: usize> Pool<JOBS> {
             let ended = ended + self.ended_elsewhere.load(Ordering::Acquire);
             (self.inlined.load(Ordering::Acquire), ended)
         };
-        if self.drain.try_stop(&self.admission, &self.sleep, counts) {
+        if self.drain.try_stop(&self.admission, &self.idle, counts) {
             self.stops.fetch_add(1, Relaxed);
         }
     }
@@ -88,28 +88,28 @@ impl<const JOBS: usize> Pool<JOBS> {
     }
 
     fn work_with(&self, begin: impl Fn()) {
-        self.sleep.enroll(0);
+        self.idle.enroll(0);
         loop {
             while let Some(_job) = self.queue.take() {
                 begin();
                 self.ran.fetch_add(1, Relaxed);
                 bump(&self.ended);
             }
-            self.admission.settle_if_awaited();
-            self.look_if_drained();
+            self.admission.grant_waiters_if_any();
+            self.check_drained();
             if self.drain.is_stopped() {
                 return;
             }
-            let duty = self.sleep.doze(0, || self.queue.has_work());
-            duty.assert_nothing();
+            let wake_up = self.idle.announce_idle(0, || self.queue.has_work());
+            wake_up.assert_nothing();
             if self.drain.is_stopped() {
                 return;
             }
-            assert_eq!(self.sleep.doze_for_good(0), DozeEnd::Roused);
+            assert_eq!(self.idle.park_for_good(0), IdleEnd::Notified);
             if self.drain.is_stopped() {
                 return;
             }
-            self.sleep
+            self.idle
                 .stop_searching(|| self.queue.has_work())
                 .assert_nothing();
         }
@@ -124,7 +124,7 @@ impl<const JOBS: usize> Pool<JOBS> {
         self.inlined.fetch_add(1, Ordering::Release);
         self.ran.fetch_add(1, Relaxed);
         self.ended_elsewhere.fetch_add(1, Ordering::Release);
-        self.look_if_drained();
+        self.check_drained();
     }
 
     /// A job over the bound, by `Inner::overdraw` and `enqueue_overdrawn`; refused, it is dropped.
@@ -144,7 +144,7 @@ impl<const JOBS: usize> Pool<JOBS> {
         self.work_with(|| ())
     }
 
-    /// Everybody has returned: the books are closed, and nothing is left.
+    /// Everybody has returned: the slots are closed, and nothing is left.
     fn assert_ended(&self, jobs: usize) {
         assert_eq!(self.ran.load(Relaxed), jobs);
         assert_eq!(self.stops.load(Relaxed), 1);
@@ -279,7 +279,7 @@ fn d1_a_permit_that_is_dropped_leaves_the_others_counted() {
         let worker = start(&pool, Pool::work);
         let dropper = start(&pool, |pool| {
             pool.admission.release_held();
-            pool.look_if_drained();
+            pool.check_drained();
         });
         pool.close();
         // The second place is that of a thread on its way to push.

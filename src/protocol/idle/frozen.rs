@@ -5,63 +5,63 @@ use super::*;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Frozen {
     counts: u64,
-    surplus: usize,
-    dozers: Vec<usize>,
-    rung: Vec<bool>,
+    excess: usize,
+    idle_workers: Vec<usize>,
+    notified: Vec<bool>,
     in_service: usize,
 }
 
 impl Frozen {
-    pub(crate) fn thaw(&self) -> Sleep {
-        let sleep = Sleep::for_threads(self.in_service, self.rung.len());
-        sleep.counts.store(self.counts, Ordering::Relaxed);
-        sleep.surplus.store(self.surplus, Ordering::Relaxed);
-        lock(&sleep.dozers).clone_from(&self.dozers);
-        for (bell, &rung) in sleep.bells.iter().zip(&self.rung) {
-            bell.rung.store(rung, Ordering::Relaxed);
+    pub(crate) fn thaw(&self) -> Idle {
+        let idle = Idle::for_threads(self.in_service, self.notified.len());
+        idle.counts.store(self.counts, Ordering::Relaxed);
+        idle.excess.store(self.excess, Ordering::Relaxed);
+        lock(&idle.idle_workers).clone_from(&self.idle_workers);
+        for (parker, &notified) in idle.parkers.iter().zip(&self.notified) {
+            parker.notified.store(notified, Ordering::Relaxed);
         }
-        sleep
+        idle
     }
 
-    /// How many search, doze, are asleep and are called.
+    /// How many search, announce_idle, are in_rayon and are activating.
     pub(crate) fn census(&self) -> [usize; 4] {
-        [SEARCHING, DOZING, ASLEEP, CALLED].map(|field| Counts(self.counts).of(field) as usize)
+        [SEARCHING, IDLE, IN_RAYON, ACTIVATING].map(|field| Counts(self.counts).of(field) as usize)
     }
 
-    pub(crate) fn surplus(&self) -> usize {
-        self.surplus
+    pub(crate) fn excess(&self) -> usize {
+        self.excess
     }
 
     pub(crate) fn in_service(&self) -> usize {
         self.in_service
     }
 
-    pub(crate) fn dozers(&self) -> usize {
-        self.dozers.len()
+    pub(crate) fn idle_workers(&self) -> usize {
+        self.idle_workers.len()
     }
 
     pub(crate) fn has_rung(&self, index: usize) -> bool {
-        self.rung[index]
+        self.notified[index]
     }
 }
 
-impl Sleep {
+impl Idle {
     pub(crate) fn freeze(&self) -> Frozen {
         Frozen {
             counts: self.load().0,
-            surplus: self.surplus.load(Ordering::Relaxed),
-            dozers: lock(&self.dozers).clone(),
-            rung: self
-                .bells
+            excess: self.excess.load(Ordering::Relaxed),
+            idle_workers: lock(&self.idle_workers).clone(),
+            notified: self
+                .parkers
                 .iter()
-                .map(|bell| bell.rung.load(Ordering::Relaxed))
+                .map(|parker| parker.notified.load(Ordering::Relaxed))
                 .collect(),
             in_service: self.in_service(),
         }
     }
 
-    /// As [`Sleep::doze_for`], at a moment when the bell has rung.
+    /// As [`Idle::park_for`], at a moment when the parker has notified.
     pub(crate) fn wake(&self, index: usize) {
-        assert!(self.take_ring(index));
+        assert!(self.take_notification(index));
     }
 }

@@ -19,21 +19,21 @@ use crate::{
     sync::thread::{spawn, yield_now},
 };
 
-impl Sleep {
-    /// One of those who are asleep becomes a searcher.
+impl Idle {
+    /// One of those who are in_rayon becomes a searcher.
     fn call_one_in(&self) {
-        assert_eq!(self.rouse(), Duty::Call);
-        self.call_taken_up();
+        assert_eq!(self.wake_one(), WakeUp::Activate);
+        self.activation_taken();
     }
 
-    /// How many search, doze, are asleep and are called.
+    /// How many search, announce_idle, are in_rayon and are activating.
     pub(crate) fn census(&self) -> [u64; 4] {
         let counts = self.load();
-        [SEARCHING, DOZING, ASLEEP, CALLED].map(|field| counts.of(field))
+        [SEARCHING, IDLE, IN_RAYON, ACTIVATING].map(|field| counts.of(field))
     }
 }
 
-impl Duty {
+impl WakeUp {
     /// It is nothing that a model would have to do.
     pub(crate) fn assert_nothing(self) {
         assert!(self.is_nothing(), "{self:?}");
@@ -42,7 +42,7 @@ impl Duty {
 
 /// All workers in service, one of them searching and the others running.
 struct Pool<const JOBS: usize> {
-    sleep: Sleep,
+    idle: Idle,
     queue: Slots<JOBS>,
     stopped: AtomicBool,
     /// How often each job was run. Not loom's, so that the check orders nothing.
@@ -52,15 +52,15 @@ struct Pool<const JOBS: usize> {
 
 impl<const JOBS: usize> Pool<JOBS> {
     fn new(workers: usize) -> Arc<Self> {
-        let sleep = Sleep::for_threads(workers, workers);
+        let idle = Idle::for_threads(workers, workers);
         for worker in 0..workers {
-            sleep.call_one_in();
+            idle.call_one_in();
             if worker + 1 < workers {
-                assert_eq!(sleep.stop_searching(|| false), Duty::None);
+                assert_eq!(idle.stop_searching(|| false), WakeUp::None);
             }
         }
         Arc::new(Self {
-            sleep,
+            idle,
             queue: Slots::new(),
             stopped: AtomicBool::new(false),
             runs: std::array::from_fn(|_| Count::new(0)),
@@ -68,11 +68,11 @@ impl<const JOBS: usize> Pool<JOBS> {
         })
     }
 
-    fn submit(&self, job: usize) -> Duty {
+    fn submit(&self, job: usize) -> WakeUp {
         self.queue.push(job);
-        let duty = self.sleep.after_push();
-        duty.assert_nothing();
-        duty
+        let wake_up = self.idle.after_push();
+        wake_up.assert_nothing();
+        wake_up
     }
 
     fn run(&self, job: usize) {
@@ -83,26 +83,26 @@ impl<const JOBS: usize> Pool<JOBS> {
     /// As in `worker.rs`: with a job, the worker is not counted any more.
     fn search(&self) -> Option<usize> {
         let job = self.queue.take();
-        self.sleep
+        self.idle
             .stop_searching(|| self.queue.has_work())
             .assert_nothing();
         job
     }
 
     /// Lies down until it is to search again; false when the pool has stopped.
-    fn lie_down(&self, index: usize) -> bool {
-        let duty = self.sleep.doze(index, || self.queue.has_work());
-        duty.assert_nothing();
+    fn go_idle(&self, index: usize) -> bool {
+        let wake_up = self.idle.announce_idle(index, || self.queue.has_work());
+        wake_up.assert_nothing();
         if self.stopped.load(Ordering::Relaxed) {
             return false;
         }
-        assert_eq!(self.sleep.doze_for_good(index), DozeEnd::Roused);
+        assert_eq!(self.idle.park_for_good(index), IdleEnd::Notified);
         !self.stopped.load(Ordering::Relaxed)
     }
 
     fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
-        self.sleep.rouse_all();
+        self.idle.wake_all();
     }
 
     fn ran_once(&self) -> bool {
@@ -118,23 +118,23 @@ fn r2_a_job_that_meets_a_worker_on_its_way_to_sleep_is_run() {
         let worker = {
             let pool = Arc::clone(&pool);
             spawn(move || {
-                pool.sleep.enroll(0);
+                pool.idle.enroll(0);
                 loop {
                     if let Some(job) = pool.search() {
                         return pool.run(job);
                     }
-                    assert!(pool.lie_down(0));
+                    assert!(pool.go_idle(0));
                 }
             })
         };
         pool.submit(0);
         worker.join().unwrap();
         assert!(pool.ran_once());
-        assert_eq!(pool.sleep.census(), [0, 0, 0, 0]);
+        assert_eq!(pool.idle.census(), [0, 0, 0, 0]);
     });
 }
 
-/// R2, 1: a worker that forks, with the light side of the fences, reaches one on its way to sleep. Kills
+/// R2, 1: a worker that forks, with the light side of the fences, reaches one on its way to idle. Kills
 /// `sleep_no_fence_offer` and `sleep_no_fence_doze`.
 #[test]
 fn r2_a_fork_that_meets_a_worker_on_its_way_to_sleep_is_run() {
@@ -143,17 +143,17 @@ fn r2_a_fork_that_meets_a_worker_on_its_way_to_sleep_is_run() {
         let worker = {
             let pool = Arc::clone(&pool);
             spawn(move || {
-                pool.sleep.enroll(0);
+                pool.idle.enroll(0);
                 loop {
                     if let Some(job) = pool.search() {
                         return pool.run(job);
                     }
-                    assert!(pool.lie_down(0));
+                    assert!(pool.go_idle(0));
                 }
             })
         };
         pool.queue.push(0);
-        pool.sleep.after_offer().assert_nothing();
+        pool.idle.after_offer().assert_nothing();
         worker.join().unwrap();
         assert!(pool.ran_once());
     });
@@ -164,34 +164,34 @@ fn r2_a_fork_that_meets_a_worker_on_its_way_to_sleep_is_run() {
 #[test]
 fn r2_who_begins_to_offer_is_seen_or_sees_who_lies_down() {
     explore(|| {
-        let sleep = Arc::new(Sleep::for_threads(2, 2));
+        let idle = Arc::new(Idle::for_threads(2, 2));
         let jobs = Arc::new([0, 1].map(|_| Slots::<1>::new()));
         // One runs, and the other searches.
-        sleep.call_one_in();
-        assert_eq!(sleep.stop_searching(|| false), Duty::None);
-        sleep.call_one_in();
+        idle.call_one_in();
+        assert_eq!(idle.stop_searching(|| false), WakeUp::None);
+        idle.call_one_in();
         let worker = {
-            let (sleep, jobs) = (Arc::clone(&sleep), Arc::clone(&jobs));
+            let (idle, jobs) = (Arc::clone(&idle), Arc::clone(&jobs));
             spawn(move || {
-                sleep.enroll(0);
-                assert_eq!(sleep.stop_searching(|| false), Duty::None);
+                idle.enroll(0);
+                assert_eq!(idle.stop_searching(|| false), WakeUp::None);
                 let mut found = [false; 2];
                 let mut is_heavy = false;
-                let duty = sleep.doze(0, || {
+                let wake_up = idle.announce_idle(0, || {
                     found = [0, 1].map(|job| jobs[job].has_work());
-                    is_heavy = sleep.offering.load(Ordering::Relaxed) > 0;
+                    is_heavy = idle.offering.load(Ordering::Relaxed) > 0;
                     false
                 });
-                duty.assert_nothing();
+                wake_up.assert_nothing();
                 (found, is_heavy)
             })
         };
         let is_left = [0, 1].map(|job| {
             jobs[job].push(0);
             if job == 0 {
-                sleep.begin_to_offer();
+                idle.begin_to_offer();
             }
-            sleep.load().of(DOZING) == 0
+            idle.load().of(IDLE) == 0
         });
         let (found, is_heavy) = worker.join().unwrap();
         for job in [0, 1] {
@@ -201,7 +201,7 @@ fn r2_who_begins_to_offer_is_seen_or_sees_who_lies_down() {
 }
 
 /// R2, 2: whoever runs the first job stands still in it until the second is run, so one who stops
-/// searching must rouse the other. Kills `sleep_no_fence_found` and `sleep_no_fence_push`.
+/// searching must wake_one the other. Kills `sleep_no_fence_found` and `sleep_no_fence_push`.
 #[test]
 fn r2_who_finds_a_job_rouses_another_for_the_next() {
     explore_to(2, || {
@@ -210,7 +210,7 @@ fn r2_who_finds_a_job_rouses_another_for_the_next() {
         let workers = [0, 1].map(|index| {
             let pool = Arc::clone(&pool);
             spawn(move || {
-                pool.sleep.enroll(index);
+                pool.idle.enroll(index);
                 // The first searches already; the second has just run dry.
                 let mut searches = index == 0;
                 loop {
@@ -221,7 +221,7 @@ fn r2_who_finds_a_job_rouses_another_for_the_next() {
                         }
                         return pool.run(job);
                     }
-                    searches = pool.lie_down(index);
+                    searches = pool.go_idle(index);
                 }
             })
         });
@@ -242,23 +242,23 @@ fn r2_a_dozer_is_roused_beside_one_who_searches() {
         let other = {
             let pool = Arc::clone(&pool);
             spawn(move || {
-                pool.sleep.enroll(1);
-                assert!(pool.lie_down(1));
+                pool.idle.enroll(1);
+                assert!(pool.go_idle(1));
                 pool.search().map(|job| pool.run(job))
             })
         };
-        while !pool.sleep.is_left_to_a_searcher() {
+        while !pool.idle.is_left_to_a_searcher() {
             yield_now();
         }
-        let duty = pool.submit(0);
-        pool.sleep.doubt_searchers(duty);
+        let wake_up = pool.submit(0);
+        pool.idle.check_searcher_deadline(wake_up);
         assert!(other.join().unwrap().is_some());
         assert!(pool.search().is_none());
-        assert_eq!(pool.sleep.census(), [0, 0, 0, 0]);
+        assert_eq!(pool.idle.census(), [0, 0, 0, 0]);
     });
 }
 
-/// R2: a lone job into a pool in which all doze wakes one of them. Kills `sleep_doubt_woken`.
+/// R2: a lone job into a pool in which all announce_idle wakes one of them. Kills `sleep_doubt_woken`.
 #[test]
 fn r2_one_job_is_one_wake_up() {
     explore_to(2, || {
@@ -266,33 +266,33 @@ fn r2_one_job_is_one_wake_up() {
         let workers = [0, 1].map(|index| {
             let pool = Arc::clone(&pool);
             spawn(move || {
-                pool.sleep.enroll(index);
+                pool.idle.enroll(index);
                 if index == 0 {
-                    pool.sleep.stop_searching(|| false).assert_nothing();
+                    pool.idle.stop_searching(|| false).assert_nothing();
                 }
-                pool.sleep.doze(index, || false).assert_nothing();
-                assert_eq!(pool.sleep.doze_for_good(index), DozeEnd::Roused);
+                pool.idle.announce_idle(index, || false).assert_nothing();
+                assert_eq!(pool.idle.park_for_good(index), IdleEnd::Notified);
                 if let Some(job) = pool.search() {
                     pool.run(job);
                 }
             })
         });
-        while pool.sleep.census() != [0, 2, 0, 0] {
+        while pool.idle.census() != [0, 2, 0, 0] {
             yield_now();
         }
-        let before = pool.sleep.wake_ups();
-        let duty = pool.submit(0);
-        pool.sleep.doubt_searchers(duty);
+        let before = pool.idle.wake_ups();
+        let wake_up = pool.submit(0);
+        pool.idle.check_searcher_deadline(wake_up);
         pool.stop();
         workers
             .into_iter()
             .for_each(|worker| worker.join().unwrap());
         assert!(pool.ran_once());
-        assert_eq!(pool.sleep.wake_ups() - before, 1);
+        assert_eq!(pool.idle.wake_ups() - before, 1);
     });
 }
 
-/// R2: a doze that ends by its timeout while a waker comes. The worker is roused, or a call is on its
+/// R2: a announce_idle that ends by its timeout while a waker comes. The worker is woken, or a call is on its
 /// way; never neither, never both. Kills `sleep_torn_fall`.
 #[test]
 fn r2_a_waker_meets_a_worker_that_falls_asleep() {
@@ -301,57 +301,59 @@ fn r2_a_waker_meets_a_worker_that_falls_asleep() {
         let worker = {
             let pool = Arc::clone(&pool);
             spawn(move || {
-                pool.sleep.enroll(0);
+                pool.idle.enroll(0);
                 if pool.search().is_some() {
                     return None;
                 }
-                let duty = pool.sleep.doze(0, || pool.queue.has_work());
-                duty.assert_nothing();
+                let wake_up = pool.idle.announce_idle(0, || pool.queue.has_work());
+                wake_up.assert_nothing();
                 Some(
-                    pool.sleep
-                        .doze_for(0, Duration::ZERO, || pool.sleep.fall_asleep(0)),
+                    pool.idle
+                        .park_for(0, Duration::ZERO, || pool.idle.go_to_rayon(0)),
                 )
             })
         };
         pool.queue.push(0);
-        let duty = pool.sleep.after_push();
-        match (worker.join().unwrap(), duty) {
-            (None, Duty::None) => assert_eq!(pool.sleep.census(), [0, 0, 0, 0]),
-            (Some(DozeEnd::Roused), Duty::None | Duty::Woken) => {
-                assert_eq!(pool.sleep.census(), [1, 0, 0, 0]);
+        let wake_up = pool.idle.after_push();
+        match (worker.join().unwrap(), wake_up) {
+            (None, WakeUp::None) => assert_eq!(pool.idle.census(), [0, 0, 0, 0]),
+            (Some(IdleEnd::Notified), WakeUp::None | WakeUp::Woken) => {
+                assert_eq!(pool.idle.census(), [1, 0, 0, 0]);
             }
-            (Some(DozeEnd::Asleep), Duty::Call) => assert_eq!(pool.sleep.census(), [0, 0, 0, 1]),
+            (Some(IdleEnd::Asleep), WakeUp::Activate) => {
+                assert_eq!(pool.idle.census(), [0, 0, 0, 1])
+            }
             other => panic!("{other:?}"),
         }
     });
 }
 
-/// S5, R3: one worker falls asleep while a waker chooses and a third lies down. Nobody waits for a
-/// bell that does not ring: what does not search is with rayon in the end. Kills
+/// S5, R3: one worker falls in_rayon while a waker chooses and a third lies down. Nobody waits for a
+/// parker that does not notify: what does not search is with rayon in the end. Kills
 /// `sleep_doze_for_good`.
 #[test]
 fn s5_a_doze_ends_whomever_the_waker_took() {
     explore(|| {
         let pool = Pool::<1>::new(2);
-        pool.sleep.stop_searching(|| false).assert_nothing();
-        pool.sleep.doze(0, || false).assert_nothing();
-        let dozers = [0, 1].map(|index| {
+        pool.idle.stop_searching(|| false).assert_nothing();
+        pool.idle.announce_idle(0, || false).assert_nothing();
+        let idle_workers = [0, 1].map(|index| {
             let pool = Arc::clone(&pool);
             spawn(move || {
-                pool.sleep.enroll(index);
+                pool.idle.enroll(index);
                 if index == 1 {
-                    pool.sleep.doze(1, || false).assert_nothing();
+                    pool.idle.announce_idle(1, || false).assert_nothing();
                 }
-                pool.sleep
-                    .doze_for(index, Duration::ZERO, || pool.sleep.fall_asleep(index))
+                pool.idle
+                    .park_for(index, Duration::ZERO, || pool.idle.go_to_rayon(index))
             })
         });
-        let duty = pool.sleep.rouse();
-        let ends = dozers.map(|dozer| dozer.join().unwrap());
-        let roused = ends.iter().filter(|&&end| end == DozeEnd::Roused).count() as u64;
-        let called = u64::from(duty == Duty::Call);
-        assert_eq!(roused + called, 1);
-        assert_eq!(pool.sleep.census(), [roused, 0, 1, called]);
+        let wake_up = pool.idle.wake_one();
+        let ends = idle_workers.map(|idle_worker| idle_worker.join().unwrap());
+        let woken = ends.iter().filter(|&&end| end == IdleEnd::Notified).count() as u64;
+        let activating = u64::from(wake_up == WakeUp::Activate);
+        assert_eq!(woken + activating, 1);
+        assert_eq!(pool.idle.census(), [woken, 0, 1, activating]);
     });
 }
 
@@ -360,15 +362,21 @@ fn s5_a_doze_ends_whomever_the_waker_took() {
 fn r2_a_job_that_meets_a_worker_on_its_way_to_rayon_sends_a_call() {
     explore(|| {
         let pool = Pool::<1>::new(1);
-        pool.sleep.stop_searching(|| false).assert_nothing();
+        pool.idle.stop_searching(|| false).assert_nothing();
         let worker = {
             let pool = Arc::clone(&pool);
-            spawn(move || pool.sleep.leave_service(|| pool.queue.has_work()))
+            spawn(move || pool.idle.leave_service(|| pool.queue.has_work()))
         };
         pool.queue.push(0);
-        let duties = [pool.sleep.after_push(), worker.join().unwrap()];
-        assert_eq!(duties.iter().filter(|&&duty| duty == Duty::Call).count(), 1);
-        assert_eq!(pool.sleep.census(), [0, 0, 0, 1]);
+        let duties = [pool.idle.after_push(), worker.join().unwrap()];
+        assert_eq!(
+            duties
+                .iter()
+                .filter(|&&wake_up| wake_up == WakeUp::Activate)
+                .count(),
+            1
+        );
+        assert_eq!(pool.idle.census(), [0, 0, 0, 1]);
     });
 }
 
@@ -379,12 +387,18 @@ fn r2_a_job_that_meets_a_search_in_vain_sends_a_call() {
         let pool = Pool::<1>::new(1);
         let worker = {
             let pool = Arc::clone(&pool);
-            spawn(move || pool.sleep.search_in_vain(|| pool.queue.has_work()))
+            spawn(move || pool.idle.search_in_vain(|| pool.queue.has_work()))
         };
         pool.queue.push(0);
-        let duties = [pool.sleep.after_push(), worker.join().unwrap()];
-        assert_eq!(duties.iter().filter(|&&duty| duty == Duty::Call).count(), 1);
-        assert_eq!(pool.sleep.census(), [0, 0, 0, 1]);
+        let duties = [pool.idle.after_push(), worker.join().unwrap()];
+        assert_eq!(
+            duties
+                .iter()
+                .filter(|&&wake_up| wake_up == WakeUp::Activate)
+                .count(),
+            1
+        );
+        assert_eq!(pool.idle.census(), [0, 0, 0, 1]);
     });
 }
 
@@ -396,8 +410,8 @@ fn d1_a_stop_reaches_a_worker_that_lies_down() {
         let workers = [0, 1].map(|index| {
             let pool = Arc::clone(&pool);
             spawn(move || {
-                pool.sleep.enroll(index);
-                assert!(!pool.lie_down(index));
+                pool.idle.enroll(index);
+                assert!(!pool.go_idle(index));
             })
         });
         pool.stop();
@@ -417,16 +431,16 @@ fn d4_a_job_that_meets_a_discard_is_dropped_by_one_of_the_two() {
             let pool = Arc::clone(&pool);
             spawn(move || {
                 pool.queue.push(0);
-                match pool.sleep.after_push() {
-                    Duty::Discard => pool.queue.take(),
-                    duty => {
-                        duty.assert_nothing();
+                match pool.idle.after_push() {
+                    WakeUp::Discard => pool.queue.take(),
+                    wake_up => {
+                        wake_up.assert_nothing();
                         None
                     }
                 }
             })
         };
-        pool.sleep.begin_discarding();
+        pool.idle.begin_discarding();
         let here = pool.queue.take();
         let there = submitter.join().unwrap();
         assert_eq!(here.xor(there), Some(0));
@@ -434,9 +448,9 @@ fn d4_a_job_that_meets_a_discard_is_dropped_by_one_of_the_two() {
 }
 
 /// A pool in which places come and go. The calls that are sent are taken up by nobody: their threads are
-/// asleep in rayon.
+/// in_rayon in rayon.
 struct Scaled<const JOBS: usize> {
-    sleep: Sleep,
+    idle: Idle,
     queue: Slots<JOBS>,
     calls: Count,
     /// All changes of the number of places are under one lock: see `scaler.rs`.
@@ -446,118 +460,118 @@ struct Scaled<const JOBS: usize> {
 impl<const JOBS: usize> Scaled<JOBS> {
     /// So many places, and of them so many whose workers are in jobs.
     fn new(places: usize, running: usize) -> Arc<Self> {
-        let sleep = Sleep::for_threads(places, places);
+        let idle = Idle::for_threads(places, places);
         for _ in 0..running {
-            sleep.call_one_in();
-            assert_eq!(sleep.stop_searching(|| false), Duty::None);
+            idle.call_one_in();
+            assert_eq!(idle.stop_searching(|| false), WakeUp::None);
         }
         Arc::new(Self {
-            sleep,
+            idle,
             queue: Slots::new(),
             calls: Count::new(0),
             changes: Mutex::new(()),
         })
     }
 
-    fn fulfil(&self, duty: Duty) {
+    fn perform(&self, wake_up: WakeUp) {
         self.calls
-            .fetch_add(usize::from(duty == Duty::Call), Relaxed);
+            .fetch_add(usize::from(wake_up == WakeUp::Activate), Relaxed);
     }
 
     fn submit(&self, job: usize) {
         self.queue.push(job);
-        self.fulfil(self.sleep.after_push());
+        self.perform(self.idle.after_push());
     }
 
     fn add_place(&self) {
         let _one = lock(&self.changes);
-        self.fulfil(self.sleep.add_places(1, || self.queue.has_work()));
+        self.perform(self.idle.add_places(1, || self.queue.has_work()));
     }
 
     fn remove_place(&self) {
         let _one = lock(&self.changes);
-        self.sleep.remove_places(1);
+        self.idle.remove_places(1);
     }
 
     /// As in `worker.rs`, from the end of a job: runs what is there, and leaves, since it is one too many, or
     /// since there is nothing.
     fn work(&self) {
         loop {
-            if self.sleep.has_surplus() && self.sleep.take_surplus() {
-                return self.fulfil(self.sleep.after_push());
+            if self.idle.has_excess() && self.idle.take_excess() {
+                return self.perform(self.idle.after_push());
             }
             if self.queue.take().is_none() {
-                return self.fulfil(self.sleep.leave_service(|| self.queue.has_work()));
+                return self.perform(self.idle.leave_service(|| self.queue.has_work()));
             }
         }
     }
 
-    /// As in `worker.rs`: the time of this dozer is over, or it is roused.
-    fn fall_asleep(&self, index: usize) {
-        let fall_asleep = || {
-            self.sleep.fall_asleep(index) && {
-                self.sleep.settle_surplus();
+    /// As in `worker.rs`: the time of this idle_worker is over, or it is woken.
+    fn go_to_rayon(&self, index: usize) {
+        let go_to_rayon = || {
+            self.idle.go_to_rayon(index) && {
+                self.idle.settle_excess();
                 true
             }
         };
-        match self.sleep.doze_for(index, Duration::ZERO, fall_asleep) {
-            DozeEnd::Asleep => {
-                self.fulfil(self.sleep.look_again(|| self.queue.has_work()));
+        match self.idle.park_for(index, Duration::ZERO, go_to_rayon) {
+            IdleEnd::Asleep => {
+                self.perform(self.idle.recheck(|| self.queue.has_work()));
             }
-            DozeEnd::Roused => {
+            IdleEnd::Notified => {
                 let found = self.queue.take();
-                self.fulfil(self.sleep.stop_searching(|| self.queue.has_work()));
+                self.perform(self.idle.stop_searching(|| self.queue.has_work()));
                 if found.is_some() {
                     self.work();
                 } else {
-                    self.fulfil(self.sleep.leave_service(|| self.queue.has_work()));
+                    self.perform(self.idle.leave_service(|| self.queue.has_work()));
                 }
             }
         }
     }
 
-    /// All places are filled, by so many who are still in jobs, or asleep, or called; and if a job waits, and a
-    /// place is free, somebody is called for it.
+    /// All places are filled, by so many who are still in jobs, or in_rayon, or activating; and if a job waits, and a
+    /// place is free, somebody is activating for it.
     fn assert_at_rest(&self, places: usize, running: u64) {
-        let [searching, dozing, asleep, called] = self.sleep.census();
-        assert_eq!(self.sleep.in_service(), places);
-        assert_eq!((searching, dozing), (0, 0));
-        let surplus = self.sleep.surplus.load(Ordering::Relaxed) as u64;
-        assert_eq!(running + asleep + called, places as u64 + surplus);
-        assert_eq!(called as usize, self.calls.load(Relaxed));
+        let [searching, idle, in_rayon, activating] = self.idle.census();
+        assert_eq!(self.idle.in_service(), places);
+        assert_eq!((searching, idle), (0, 0));
+        let excess = self.idle.excess.load(Ordering::Relaxed) as u64;
+        assert_eq!(running + in_rayon + activating, places as u64 + excess);
+        assert_eq!(activating as usize, self.calls.load(Relaxed));
         let is_free = running < places as u64;
-        assert!(called > 0 || !is_free || !self.queue.has_work());
+        assert!(activating > 0 || !is_free || !self.queue.has_work());
     }
 }
 
-/// S3, R2: a place is removed while one worker has jobs in its deque, another falls asleep, and a job
+/// S3, R2: a place is removed while one worker has jobs in its deque, another falls in_rayon, and a job
 /// comes. Kills `sleep_park_forgets`, `sleep_torn_surplus`.
 #[test]
 fn s3_a_place_that_is_removed_strands_no_job() {
     explore_to(2, || {
         let pool = Scaled::<2>::new(2, 2);
-        pool.sleep.doze(1, || false).assert_nothing();
+        pool.idle.announce_idle(1, || false).assert_nothing();
         let scaler = {
             let pool = Arc::clone(&pool);
             spawn(move || pool.remove_place())
         };
-        let dozer = {
+        let idle_worker = {
             let pool = Arc::clone(&pool);
             spawn(move || {
-                pool.sleep.enroll(1);
-                pool.fall_asleep(1);
+                pool.idle.enroll(1);
+                pool.go_to_rayon(1);
             })
         };
         pool.queue.push(0);
-        pool.fulfil(pool.sleep.after_offer());
+        pool.perform(pool.idle.after_offer());
         pool.work();
         scaler.join().unwrap();
-        dozer.join().unwrap();
+        idle_worker.join().unwrap();
         pool.assert_at_rest(1, 0);
     });
 }
 
-/// S2, R2: a place is added while a job comes that nobody could be roused for. Kills `sleep_no_fence_add`.
+/// S2, R2: a place is added while a job comes that nobody could be woken for. Kills `sleep_no_fence_add`.
 #[test]
 fn s2_a_place_that_is_added_is_filled_for_the_job_that_comes() {
     explore(|| {
@@ -572,29 +586,29 @@ fn s2_a_place_that_is_added_is_filled_for_the_job_that_comes() {
     });
 }
 
-/// S1, R2: a place is added while one who is there without a place falls asleep, and a job comes. Kills
+/// S1, R2: a place is added while one who is there without a place falls in_rayon, and a job comes. Kills
 /// `sleep_torn_surplus`.
 #[test]
 fn s1_a_place_that_is_added_meets_a_worker_that_falls_asleep() {
     explore_to(2, || {
         let pool = Scaled::<1>::new(2, 2);
-        pool.sleep.doze(1, || false).assert_nothing();
-        // Of the two places, none is asleep.
+        pool.idle.announce_idle(1, || false).assert_nothing();
+        // Of the two places, none is in_rayon.
         pool.remove_place();
         let scaler = {
             let pool = Arc::clone(&pool);
             spawn(move || pool.add_place())
         };
-        let dozer = {
+        let idle_worker = {
             let pool = Arc::clone(&pool);
             spawn(move || {
-                pool.sleep.enroll(1);
-                pool.fall_asleep(1);
+                pool.idle.enroll(1);
+                pool.go_to_rayon(1);
             })
         };
         pool.submit(0);
         scaler.join().unwrap();
-        dozer.join().unwrap();
+        idle_worker.join().unwrap();
         pool.assert_at_rest(2, 1);
     });
 }

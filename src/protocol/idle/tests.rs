@@ -3,47 +3,47 @@
 use super::*;
 
 /// As a worker does who is awake for nothing.
-pub(crate) fn census(sleep: &Sleep) -> [u64; 4] {
-    [SEARCHING, DOZING, ASLEEP, CALLED].map(|field| sleep.load().of(field))
+pub(crate) fn census(idle: &Idle) -> [u64; 4] {
+    [SEARCHING, IDLE, IN_RAYON, ACTIVATING].map(|field| idle.load().of(field))
 }
 
 /// Failure 29.
 #[test]
 fn s1_no_count_runs_into_the_next() {
     const MOST: u64 = MAX_WORKERS as u64;
-    let sleep = Sleep::new(MAX_WORKERS, 1);
+    let idle = Idle::new(MAX_WORKERS, 1);
     let every_worker = |step: &dyn Fn()| (0..MAX_WORKERS).for_each(|_| step());
-    assert_eq!(census(&sleep), [0, 0, MOST, 0]);
-    every_worker(&|| assert_eq!(sleep.call_another(), Duty::Call));
-    assert_eq!(census(&sleep), [0, 0, 0, MOST]);
-    assert_eq!(sleep.call_another(), Duty::None);
-    every_worker(&|| sleep.call_put_back());
-    every_worker(&|| assert_eq!(sleep.call_another(), Duty::Call));
-    every_worker(&|| sleep.call_taken_up());
-    assert_eq!(census(&sleep), [MOST, 0, 0, 0]);
-    assert_eq!(sleep.rouse(), Duty::None);
+    assert_eq!(census(&idle), [0, 0, MOST, 0]);
+    every_worker(&|| assert_eq!(idle.activate_another(), WakeUp::Activate));
+    assert_eq!(census(&idle), [0, 0, 0, MOST]);
+    assert_eq!(idle.activate_another(), WakeUp::None);
+    every_worker(&|| idle.activation_put_back());
+    every_worker(&|| assert_eq!(idle.activate_another(), WakeUp::Activate));
+    every_worker(&|| idle.activation_taken());
+    assert_eq!(census(&idle), [MOST, 0, 0, 0]);
+    assert_eq!(idle.wake_one(), WakeUp::None);
     // One after the other stops searching, and lies down.
     every_worker(&|| {
-        assert_eq!(sleep.stop_searching(|| false), Duty::None);
-        assert_eq!(sleep.doze(0, || false), Duty::None);
+        assert_eq!(idle.stop_searching(|| false), WakeUp::None);
+        assert_eq!(idle.announce_idle(0, || false), WakeUp::None);
     });
-    assert_eq!(census(&sleep), [0, MOST, 0, 0]);
-    every_worker(&|| assert!(sleep.fall_asleep(0)));
-    assert_eq!(census(&sleep), [0, 0, MOST, 0]);
-    sleep.begin_discarding();
-    assert_eq!(census(&sleep), [0, 0, MOST, 0]);
-    every_worker(&|| assert!(sleep.return_to_service()));
-    assert!(!sleep.return_to_service());
-    assert_eq!(census(&sleep), [0; 4]);
-    assert!(sleep.load().discarding() && sleep.all_run());
+    assert_eq!(census(&idle), [0, MOST, 0, 0]);
+    every_worker(&|| assert!(idle.go_to_rayon(0)));
+    assert_eq!(census(&idle), [0, 0, MOST, 0]);
+    idle.begin_discarding();
+    assert_eq!(census(&idle), [0, 0, MOST, 0]);
+    every_worker(&|| assert!(idle.return_to_service()));
+    assert!(!idle.return_to_service());
+    assert_eq!(census(&idle), [0; 4]);
+    assert!(idle.load().discarding() && idle.all_run());
 }
 
 /// Else whoever lies down would interrupt all cores, for good.
 #[test]
 fn r2_a_worker_that_lies_down_offers_no_more() {
     let pool = crate::Pool::builder().workers(2).build().unwrap();
-    let sleep = &pool.inner.sleep;
-    let offering = || sleep.offering.load(Ordering::Relaxed);
+    let idle = &pool.inner.idle;
+    let offering = || idle.offering.load(Ordering::Relaxed);
     for round in 0..20 {
         pool.install(|| {
             pool.join(|| assert!(offering() > 0), || ());
@@ -54,11 +54,11 @@ fn r2_a_worker_that_lies_down_offers_no_more() {
         });
         let end = Instant::now() + Duration::from_secs(20);
         let lying = || {
-            let counts = Counts(sleep.counts.load(Ordering::Acquire));
-            counts.of(DOZING) + counts.of(ASLEEP)
+            let counts = Counts(idle.counts.load(Ordering::Acquire));
+            counts.of(IDLE) + counts.of(IN_RAYON)
         };
         while lying() < 2 {
-            assert!(Instant::now() < end, "{round}: {:?}", census(sleep));
+            assert!(Instant::now() < end, "{round}: {:?}", census(idle));
             thread::yield_now();
         }
         assert_eq!(offering(), 0, "{round}");

@@ -1,118 +1,118 @@
-//! Loom models of the roster, with the real sleep, where the one is under a lock and the other is not. Each
+//! Loom models of the placement, with the real idle, where the one is under a lock and the other is not. Each
 //! names the rule and the mutants that it kills. The calls that lie in rayon stay there: each model ends
 //! where nobody is left who could take them up. That longer ways lead to no other state is shown by
-//! `tests.rs`, which goes all of them, but with whole calls of the sleep as its steps.
+//! `tests.rs`, which goes all of them, but with whole calls of the idle as its steps.
 
 use std::sync::Arc;
 
 use super::*;
 use crate::{
     protocol::{
-        idle::Duty,
+        idle::WakeUp,
         model::{Slots, explore},
     },
     sync::{Mutex, lock, thread::spawn},
 };
 
 struct Pool {
-    sleep: Sleep,
-    roster: Mutex<Roster>,
+    idle: Idle,
+    placement: Mutex<Placement>,
     queue: Slots<1>,
 }
 
 impl Pool {
     /// All threads that are not spare were started, and are with rayon.
     fn new(threads: usize, spares: usize) -> Self {
-        let mut roster = Roster::new();
-        roster.open(threads, spares);
-        (0..threads).for_each(|_| roster.thread_started());
+        let mut placement = Placement::new();
+        placement.open(threads, spares);
+        (0..threads).for_each(|_| placement.thread_started());
         Self {
-            sleep: Sleep::for_threads(threads, threads + spares),
-            roster: Mutex::new(roster),
+            idle: Idle::for_threads(threads, threads + spares),
+            placement: Mutex::new(placement),
             queue: Slots::new(),
         }
     }
 
-    /// As `Inner::fulfil`.
-    fn fulfil(&self, duty: Duty) {
-        if duty != Duty::Call {
+    /// As `Inner::perform`.
+    fn perform(&self, wake_up: WakeUp) {
+        if wake_up != WakeUp::Activate {
             return;
         }
-        let mut roster = lock(&self.roster);
-        let mut order = roster.call(&self.sleep);
+        let mut placement = lock(&self.placement);
+        let mut order = placement.activate(&self.idle);
         while order != Order::Nothing {
             if order == Order::MakeSpare {
-                roster.spare_made();
+                placement.spare_made();
             }
-            if order == Order::LookAgain {
-                drop(roster);
-                return self.look_again();
+            if order == Order::Recheck {
+                drop(placement);
+                return self.recheck();
             }
-            order = roster.call_on(order, true, &self.sleep);
+            order = placement.activate_on(order, true, &self.idle);
         }
     }
 
-    fn look_again(&self) {
-        self.fulfil(self.sleep.look_again(|| self.queue.has_work()));
+    fn recheck(&self) {
+        self.perform(self.idle.recheck(|| self.queue.has_work()));
     }
 
-    /// A call is sent, and nobody takes it up.
+    /// A activate is sent, and nobody takes it up.
     fn send_call(&self) {
-        let duty = self.sleep.rouse();
-        assert_eq!(duty, Duty::Call);
-        self.fulfil(duty);
+        let wake_up = self.idle.wake_one();
+        assert_eq!(wake_up, WakeUp::Activate);
+        self.perform(wake_up);
     }
 
-    /// A call is sent, and this thread takes it up and is in a job.
+    /// A activate is sent, and this thread takes it up and is in a job.
     fn call_in(&self, index: usize) {
         self.send_call();
-        assert!(lock(&self.roster).begin_work(index));
-        self.sleep.call_taken_up();
-        assert_eq!(self.sleep.stop_searching(|| false), Duty::None);
+        assert!(lock(&self.placement).begin_work(index));
+        self.idle.activation_taken();
+        assert_eq!(self.idle.stop_searching(|| false), WakeUp::None);
     }
 
     fn submit(&self) {
         self.queue.push(0);
-        self.fulfil(self.sleep.after_push());
+        self.perform(self.idle.after_push());
     }
 
     /// As `Current::blocking`, up to the wait.
     fn block(&self) {
-        lock(&self.roster).block();
-        self.fulfil(self.sleep.block(|| self.queue.has_work()));
+        lock(&self.placement).block();
+        self.perform(self.idle.block(|| self.queue.has_work()));
         self.reroute();
     }
 
-    /// As `Staff::reroute`.
+    /// As `ThreadTable::reroute`.
     fn reroute(&self) {
-        let mut roster = lock(&self.roster);
-        let mut order = roster.reroute();
+        let mut placement = lock(&self.placement);
+        let mut order = placement.reroute();
         while order != Order::Nothing {
             if order == Order::MakeSpare {
-                roster.spare_made();
+                placement.spare_made();
             }
-            order = roster.reroute_on(order, true);
+            order = placement.reroute_on(order, true);
         }
     }
 
     /// As `Current::come_back`, for one that has found no place asleep.
     fn come_late(&self) {
-        let has_to_look = lock(&self.roster).come_back(&self.sleep);
+        let has_to_look = lock(&self.placement).come_back(&self.idle);
         if has_to_look {
-            self.look_again();
+            self.recheck();
         }
     }
 
     fn come_back(&self) {
-        if !self.sleep.return_to_service() {
+        if !self.idle.return_to_service() {
             self.come_late();
         }
-        lock(&self.roster).unblock();
+        lock(&self.placement).unblock();
     }
 }
 
-/// R2: a worker comes back from its wait while a call is sent for its place. One of the two fills it; no
-/// call is left to which nobody can come. Kills `roster_call_blind` and `roster_come_back_blind`.
+/// R2: a worker comes back from its wait while a activate is sent for its place. One of the two fills it; no
+/// activate is left to which nobody can come. Kills `roster_call_blind` and `roster_come_back_blind`.
 #[test]
 fn r2_a_worker_that_comes_back_and_a_call_share_one_place() {
     explore(|| {
@@ -125,13 +125,13 @@ fn r2_a_worker_that_comes_back_and_a_call_share_one_place() {
         };
         pool.come_back();
         submitter.join().unwrap();
-        assert!(!pool.sleep.has_surplus());
-        assert_eq!(lock(&pool.roster).called, 0);
-        assert!(!pool.sleep.return_to_service());
+        assert!(!pool.idle.has_excess());
+        assert_eq!(lock(&pool.placement).activating, 0);
+        assert!(!pool.idle.return_to_service());
     });
 }
 
-/// R2: a worker comes back and voids a call, which has kept one who pushed from sending another. Kills
+/// R2: a worker comes back and voids a activate, which has kept one who pushed from sending another. Kills
 /// `roster_come_back_deaf` and `sleep_no_fence_again`.
 #[test]
 fn r2_who_voids_a_call_sees_the_job_that_counts_on_it() {
@@ -147,11 +147,11 @@ fn r2_who_voids_a_call_sees_the_job_that_counts_on_it() {
         // Another has left service since it looked for a place.
         pool.come_late();
         submitter.join().unwrap();
-        assert_eq!(lock(&pool.roster).called, 1);
+        assert_eq!(lock(&pool.placement).activating, 1);
     });
 }
 
-/// R2: a spare thread leaves for the surplus while the last other worker blocks, and sends a call. Kills
+/// R2: a spare thread leaves for the excess while the last other worker blocks, and sends a activate. Kills
 /// `roster_leave_blind`.
 #[test]
 fn r2_a_spare_that_leaves_meets_a_call_that_finds_no_thread() {
@@ -161,29 +161,29 @@ fn r2_a_spare_that_leaves_meets_a_call_that_finds_no_thread() {
         pool.block();
         pool.call_in(1);
         pool.come_back();
-        assert!(pool.sleep.has_surplus());
+        assert!(pool.idle.has_excess());
         pool.submit();
         let spare = {
             let pool = Arc::clone(&pool);
             spawn(move || {
-                if !pool.sleep.take_surplus() {
+                if !pool.idle.take_excess() {
                     return;
                 }
-                if lock(&pool.roster).leave_as_surplus(&pool.sleep, 1) {
-                    pool.fulfil(pool.sleep.after_push());
+                if lock(&pool.placement).leave_as_excess(&pool.idle, 1) {
+                    pool.perform(pool.idle.after_push());
                 } else {
-                    pool.look_again();
+                    pool.recheck();
                 }
             })
         };
         pool.block();
         spare.join().unwrap();
         // It is a worker still, or again.
-        assert!(lock(&pool.roster).spares[0].is_busy);
+        assert!(lock(&pool.placement).spares[0].is_busy);
     });
 }
 
-/// R2: a spare thread falls asleep while a call lies in rayon that no other can take up, and a job comes.
+/// R2: a spare thread falls asleep while a activate lies in rayon that no other can take up, and a job comes.
 /// Kills `roster_keep_calls` and `sleep_no_fence_again`.
 #[test]
 fn r2_a_spare_that_falls_asleep_is_called_in_place_of_who_cannot_come() {
@@ -195,25 +195,25 @@ fn r2_a_spare_that_falls_asleep_is_called_in_place_of_who_cannot_come() {
         pool.call_in(2);
         pool.block();
         pool.send_call();
-        assert_eq!(lock(&pool.roster).called, 1);
-        assert_eq!(pool.sleep.doze(2, || false), Duty::None);
+        assert_eq!(lock(&pool.placement).activating, 1);
+        assert_eq!(pool.idle.announce_idle(2, || false), WakeUp::None);
         let spare = {
             let pool = Arc::clone(&pool);
             spawn(move || {
-                // Its time has passed; if it is roused at this moment, it searches.
-                if lock(&pool.roster).fall_asleep(&pool.sleep, 2) {
-                    pool.look_again();
+                // Its time has passed; if it is woken at this moment, it searches.
+                if lock(&pool.placement).go_to_rayon(&pool.idle, 2) {
+                    pool.recheck();
                 }
             })
         };
         pool.submit();
         spare.join().unwrap();
-        // It was roused, or called.
-        assert!(lock(&pool.roster).spares[0].is_busy);
+        // It was woken, or activating.
+        assert!(lock(&pool.placement).spares[0].is_busy);
     });
 }
 
-/// R2: a call lies in rayon, the only thread that is with rayon is busy, and the last worker blocks, while
+/// R2: a activate lies in rayon, the only thread that is with rayon is busy, and the last worker blocks, while
 /// a job comes. Kills `roster_no_reroute`.
 #[test]
 fn r2_a_call_is_answered_by_a_spare_when_its_last_thread_blocks() {
@@ -221,19 +221,19 @@ fn r2_a_call_is_answered_by_a_spare_when_its_last_thread_blocks() {
         let pool = Arc::new(Pool::new(2, 1));
         pool.call_in(0);
         pool.send_call();
-        lock(&pool.roster).begin_errand();
+        lock(&pool.placement).begin_aside();
         let submitter = {
             let pool = Arc::clone(&pool);
             spawn(move || pool.submit())
         };
         pool.block();
         submitter.join().unwrap();
-        assert!(lock(&pool.roster).spares[0].is_busy);
+        assert!(lock(&pool.placement).spares[0].is_busy);
     });
 }
 
-/// R2: a spare thread was called, and blocks in rayon's work before it takes that up, while the worker in
-/// whose place it was called comes back. Kills `roster_spare_keeps_call`.
+/// R2: a spare thread was activating, and blocks in rayon's work before it takes that up, while the worker in
+/// whose place it was activating comes back. Kills `roster_spare_keeps_call`.
 #[test]
 fn r2_a_call_to_a_spare_that_blocks_is_sent_to_another() {
     explore(|| {
@@ -241,37 +241,40 @@ fn r2_a_call_to_a_spare_that_blocks_is_sent_to_another() {
         pool.call_in(0);
         pool.block();
         pool.submit();
-        assert!(lock(&pool.roster).spares[0].is_called);
+        assert!(lock(&pool.placement).spares[0].is_activated);
         let spare = {
             let pool = Arc::clone(&pool);
             spawn(move || {
-                if lock(&pool.roster).block_aside(1, false).calls {
-                    pool.fulfil(Duty::Call);
+                if lock(&pool.placement).block_aside(1, false).calls {
+                    pool.perform(WakeUp::Activate);
                 }
                 pool.reroute();
             })
         };
         pool.come_back();
         spare.join().unwrap();
-        let roster = lock(&pool.roster);
-        // Another spare is called; or the worker, which will look at the queue, fills the place.
-        let is_called = roster.spares.get(1).is_some_and(|spare| spare.is_called);
-        assert_eq!(pool.sleep.census()[3], u64::from(is_called));
-        assert!(is_called || !pool.sleep.has_surplus());
-        assert_eq!(roster.called, 0);
+        let placement = lock(&pool.placement);
+        // Another spare is activating; or the worker, which will look at the queue, fills the place.
+        let is_activated = placement
+            .spares
+            .get(1)
+            .is_some_and(|spare| spare.is_activated);
+        assert_eq!(pool.idle.census()[3], u64::from(is_activated));
+        assert!(is_activated || !pool.idle.has_excess());
+        assert_eq!(placement.activating, 0);
     });
 }
 
 /// S4, R2: the place of a thread that is asleep was removed, and one is added, while the only other worker
-/// blocks and comes back. The thread is called again, and none too many. Kills `roster_come_back_deaf` and
+/// blocks and comes back. The thread is activating again, and none too many. Kills `roster_come_back_deaf` and
 /// `sleep_no_fence_add`.
 #[test]
 fn s4_a_parked_thread_is_called_in_while_a_worker_blocks() {
     explore(|| {
         let pool = Arc::new(Pool::new(2, 0));
         pool.call_in(0);
-        pool.sleep.remove_places(1);
-        assert_eq!(pool.sleep.census(), [0, 0, 0, 0]);
+        pool.idle.remove_places(1);
+        assert_eq!(pool.idle.census(), [0, 0, 0, 0]);
         let worker = {
             let pool = Arc::clone(&pool);
             spawn(move || {
@@ -281,16 +284,16 @@ fn s4_a_parked_thread_is_called_in_while_a_worker_blocks() {
         };
         let scaler = {
             let pool = Arc::clone(&pool);
-            spawn(move || pool.fulfil(pool.sleep.add_places(1, || pool.queue.has_work())))
+            spawn(move || pool.perform(pool.idle.add_places(1, || pool.queue.has_work())))
         };
         pool.submit();
         worker.join().unwrap();
         scaler.join().unwrap();
-        // The worker is in its job, and may stay there: the other thread is called for the one that waits.
-        assert_eq!(lock(&pool.roster).called, 1);
-        let [searching, dozing, asleep, called] = pool.sleep.census();
-        assert_eq!((searching, dozing, called), (0, 0, 1));
-        // The place came while the worker had found none: who takes the call leaves for the surplus first.
-        assert_eq!(asleep, u64::from(pool.sleep.has_surplus()));
+        // The worker is in its job, and may stay there: the other thread is activating for the one that waits.
+        assert_eq!(lock(&pool.placement).activating, 1);
+        let [searching, dozing, asleep, activating] = pool.idle.census();
+        assert_eq!((searching, dozing, activating), (0, 0, 1));
+        // The place came while the worker had found none: who takes the activate leaves for the excess first.
+        assert_eq!(asleep, u64::from(pool.idle.has_excess()));
     });
 }

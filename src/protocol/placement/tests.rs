@@ -1,22 +1,22 @@
-//! Every way in which the threads of a small pool can go, with the real roster and the real sleep: workers
-//! that run jobs, block in them and come back, run dry, doze, fall asleep and are called, while jobs come
+//! Every way in which the threads of a small pool can go, with the real placement and the real idle: workers
+//! that run jobs, block in them and come back, run dry, announce_idle, fall asleep and are activating, while jobs come
 //! and places are added and removed; and threads that run pieces of rayon's work, wait in them, and block in them.
 //! rayon is some numbers: the calls that lie in it, and those that lie in a spare thread's.
 //!
-//! A step is one call of the roster, or of the sleep, by one thread. So this says nothing of what happens
+//! A step is one activate of the placement, or of the idle, by one thread. So this says nothing of what happens
 //! within them: the models do. What a worker does between is `worker.rs`, in short.
 
 use std::collections::HashSet;
 
 use super::*;
-use crate::protocol::idle::{Duty, Frozen};
+use crate::protocol::idle::{Frozen, WakeUp};
 
 /// What a thread does next.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum At {
     /// It was not started, or not made.
     Nowhere,
-    /// Asleep there: only a call wakes it, or a piece of rayon's work.
+    /// Asleep there: only a activate wakes it, or a piece of rayon's work.
     Rayon,
     /// At the top of its loop: it looks for a job in its own deques and the injectors.
     Look,
@@ -25,10 +25,10 @@ enum At {
     Gift,
     LieDown,
     Doze,
-    LookAgain,
+    Recheck,
     /// In a job, or in a piece of rayon's work.
     Busy,
-    /// It waits there in rayon, was given a call, and answers it itself.
+    /// It waits there in rayon, was given a activate, and answers it itself.
     Hop,
     /// That job has ended.
     EndHop,
@@ -47,7 +47,7 @@ enum At {
     Leave,
     LeaveSearch,
     EndSearch,
-    /// It has left for the surplus, and handed its jobs over.
+    /// It has left for the excess, and handed its jobs over.
     HandOver,
 }
 
@@ -62,7 +62,7 @@ enum Then {
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Owes {
-    Call,
+    Activate,
     Look,
 }
 
@@ -71,7 +71,7 @@ struct Thread {
     at: At,
     /// It has to do this first.
     owes: Option<Owes>,
-    /// It is a worker, in the books.
+    /// It is a worker, in the slots.
     in_loop: bool,
     /// What it runs comes from its loop.
     has_deques: bool,
@@ -105,7 +105,7 @@ struct Setting {
     jobs: u8,
     /// How often somebody blocks.
     blocks: u8,
-    /// How many pieces of work rayon has, and how often somebody who waits in one answers a call.
+    /// How many pieces of work rayon has, and how often somebody who waits in one answers a activate.
     pieces: u8,
     hops: u8,
     /// How often a place is added or removed, or the range changes.
@@ -127,8 +127,8 @@ const SMALL: Setting = Setting {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct World {
-    sleep: Frozen,
-    roster: Roster,
+    idle: Frozen,
+    placement: Placement,
     /// The threads that are not spare, those that are, and two that are not the pool's: one submits, one
     /// changes the number of places.
     threads: Vec<Thread>,
@@ -154,8 +154,8 @@ impl World {
         let Setting {
             threads, spares, ..
         } = setting;
-        let mut roster = Roster::new();
-        roster.open(threads, spares);
+        let mut placement = Placement::new();
+        placement.open(threads, spares);
         let nowhere = Thread {
             at: At::Nowhere,
             owes: None,
@@ -165,8 +165,8 @@ impl World {
             aside: false,
         };
         let mut world = Self {
-            sleep: Sleep::for_threads(setting.places, threads + spares).freeze(),
-            roster,
+            idle: Idle::for_threads(setting.places, threads + spares).freeze(),
+            placement,
             threads: vec![nowhere; threads + spares + 2],
             waiting: 0,
             jobs: setting.jobs,
@@ -194,58 +194,58 @@ impl World {
 
     /// The calls that this thread may be given.
     fn calls(&mut self, index: usize) -> &mut u8 {
-        match index.checked_sub(self.roster.most) {
+        match index.checked_sub(self.placement.most) {
             None => &mut self.in_rayon,
             Some(spare) => &mut self.in_spares[spare],
         }
     }
 
     fn carry_out(&mut self, order: Order) -> bool {
-        let most = self.roster.most;
+        let most = self.placement.most;
         match order {
-            Order::Nothing | Order::LookAgain => {}
+            Order::Nothing | Order::Recheck => {}
             Order::Start | Order::MakeSpare => {
                 let is_given = self.given > 0;
-                self.roster.system_has(is_given);
+                self.placement.system_has(is_given);
                 if !is_given {
                     return false;
                 }
                 self.given -= 1;
                 if order == Order::Start {
-                    self.threads[self.roster.started].at = At::Rayon;
-                    self.roster.thread_started();
+                    self.threads[self.placement.started].at = At::Rayon;
+                    self.placement.thread_started();
                 } else {
-                    let spare = self.roster.spares.len();
+                    let spare = self.placement.spares.len();
                     self.threads[most + spare].at = At::Rayon;
                     self.in_spares[spare] += 1;
-                    self.roster.spare_made();
+                    self.placement.spare_made();
                 }
             }
             Order::Send | Order::SendAndWatch => self.in_rayon += 1,
-            Order::CallSpare(spare) => self.in_spares[spare] += 1,
+            Order::ActivateSpare(spare) => self.in_spares[spare] += 1,
         }
         true
     }
 
-    /// As `Staff::call`. Returns whether it has to look at the queues again.
-    fn call(&mut self, sleep: &Sleep) -> bool {
-        let mut order = self.roster.call(sleep);
+    /// As `ThreadTable::activate`. Returns whether it has to look at the queues again.
+    fn activate(&mut self, idle: &Idle) -> bool {
+        let mut order = self.placement.activate(idle);
         while order != Order::Nothing {
-            if order == Order::LookAgain {
+            if order == Order::Recheck {
                 return true;
             }
             let done = self.carry_out(order);
-            order = self.roster.call_on(order, done, sleep);
+            order = self.placement.activate_on(order, done, idle);
         }
         false
     }
 
-    /// As `Staff::reroute`.
+    /// As `ThreadTable::reroute`.
     fn reroute(&mut self) {
-        let mut order = self.roster.reroute();
+        let mut order = self.placement.reroute();
         while order != Order::Nothing {
             let done = self.carry_out(order);
-            order = self.roster.reroute_on(order, done);
+            order = self.placement.reroute_on(order, done);
         }
     }
 
@@ -257,12 +257,12 @@ impl World {
                 || match thread.at {
                     At::Nowhere | At::Busy | At::Blocked => false,
                     At::Rayon => *self.clone().calls(index) > 0,
-                    At::Doze => self.sleep.has_rung(index),
+                    At::Doze => self.idle.has_rung(index),
                     _ => true,
                 };
             steps.extend(can.then_some((index, 0)));
         }
-        if self.roster.is_watched() {
+        if self.placement.is_watched() {
             steps.push((self.threads.len(), 0));
         }
         steps
@@ -281,7 +281,7 @@ impl World {
             }
             if index == self.scaler() {
                 let most = self.outsider();
-                let (places, max) = (self.sleep.in_service(), self.roster.max);
+                let (places, max) = (self.idle.in_service(), self.placement.max);
                 let can = [
                     places < max,
                     places > 1,
@@ -303,9 +303,9 @@ impl World {
                     steps.extend((thread.has_deques && self.waiting > 0).then_some((index, 3)));
                 }
                 At::Blocked => steps.push((index, 0)),
-                // Whose last doze was brief searches anyway.
+                // Whose last announce_idle was brief searches anyway.
                 At::Look if self.waiting == 0 => steps.push((index, 1)),
-                At::Doze if !self.sleep.has_rung(index) => steps.push((index, 0)),
+                At::Doze if !self.idle.has_rung(index) => steps.push((index, 0)),
                 _ => {}
             }
         }
@@ -315,55 +315,55 @@ impl World {
     /// One step of one thread. See `worker.rs`.
     fn step(&self, (index, choice): Step) -> Self {
         let mut world = self.clone();
-        let sleep = self.sleep.thaw();
+        let idle = self.idle.thaw();
         if index == self.threads.len() {
-            let order = world.roster.start_for_late_call();
+            let order = world.placement.start_for_late_activation();
             world.carry_out(order);
             return world;
         }
-        let mut duty = Duty::None;
+        let mut wake_up = WakeUp::None;
         if let Some(thread_owes) = self.threads[index].owes {
             world.threads[index].owes = None;
             if thread_owes == Owes::Look {
-                duty = sleep.look_again(|| self.waiting > 0);
-            } else if world.call(&sleep) {
+                wake_up = idle.recheck(|| self.waiting > 0);
+            } else if world.activate(&idle) {
                 world.threads[index].owes = Some(Owes::Look);
             }
         } else if index == self.outsider() {
             world.jobs -= 1;
             world.waiting += 1;
-            duty = sleep.after_push();
+            wake_up = idle.after_push();
         } else if index == self.scaler() {
             world.changes -= 1;
             let is_wider = choice == 2;
             if choice >= 2 {
-                let max = world.roster.max;
+                let max = world.placement.max;
                 world
-                    .roster
+                    .placement
                     .set_max(if is_wider { max + 1 } else { max - 1 });
                 world.reroute();
             }
             if choice == 0 || is_wider {
-                duty = sleep.add_places(1, || self.waiting > 0);
+                wake_up = idle.add_places(1, || self.waiting > 0);
             } else {
-                sleep.remove_places(1);
+                idle.remove_places(1);
             }
         } else {
-            duty = world.step_of_pool(index, choice, &sleep);
+            wake_up = world.step_of_pool(index, choice, &idle);
         }
-        assert_ne!(duty, Duty::Discard);
-        if duty == Duty::Call {
-            world.threads[index].owes = Some(Owes::Call);
+        assert_ne!(wake_up, WakeUp::Discard);
+        if wake_up == WakeUp::Activate {
+            world.threads[index].owes = Some(Owes::Activate);
         }
-        world.sleep = sleep.freeze();
+        world.idle = idle.freeze();
         world
     }
 
-    fn step_of_pool(&mut self, index: usize, choice: u8, sleep: &Sleep) -> Duty {
+    fn step_of_pool(&mut self, index: usize, choice: u8, idle: &Idle) -> WakeUp {
         let mut thread = self.threads[index];
         let waiting = self.waiting;
         let work = || waiting > 0;
-        let mut duty = Duty::None;
+        let mut wake_up = WakeUp::None;
         thread.at = match thread.at {
             At::Nowhere => unreachable!(),
             At::Rayon if choice == 1 => {
@@ -372,8 +372,8 @@ impl World {
             }
             At::Rayon => {
                 *self.calls(index) -= 1;
-                if self.roster.begin_work(index) {
-                    sleep.call_taken_up();
+                if self.placement.begin_work(index) {
+                    idle.activation_taken();
                     (thread.in_loop, thread.has_deques) = (true, true);
                     At::Search
                 } else {
@@ -384,16 +384,16 @@ impl World {
                 self.waiting -= 1;
                 At::Busy
             }
-            At::Look if sleep.try_search(choice == 1) => At::Search,
+            At::Look if idle.try_search(choice == 1) => At::Search,
             At::Look => At::LieDown,
-            At::Search if sleep.take_surplus() => At::LeaveSearch,
+            At::Search if idle.take_excess() => At::LeaveSearch,
             At::Search if work() => {
                 self.waiting -= 1;
-                duty = sleep.stop_searching(|| waiting > 1);
+                wake_up = idle.stop_searching(|| waiting > 1);
                 At::Busy
             }
             At::Search => {
-                duty = sleep.search_in_vain(work);
+                wake_up = idle.search_in_vain(work);
                 thread.has_deques = false;
                 At::Gift
             }
@@ -406,27 +406,27 @@ impl World {
                 At::Back(1, Then::LieDown)
             }
             At::LieDown => {
-                duty = sleep.doze(index, work);
+                wake_up = idle.announce_idle(index, work);
                 At::Doze
             }
-            At::Doze if self.sleep.has_rung(index) => {
-                sleep.wake(index);
+            At::Doze if self.idle.has_rung(index) => {
+                idle.wake(index);
                 At::Search
             }
-            At::Doze if self.roster.fall_asleep(sleep, index) => {
+            At::Doze if self.placement.go_to_rayon(idle, index) => {
                 thread.leave_loop();
-                At::LookAgain
+                At::Recheck
             }
             At::Doze => At::Doze,
-            At::LookAgain => {
-                duty = sleep.look_again(work);
+            At::Recheck => {
+                wake_up = idle.recheck(work);
                 At::Rayon
             }
-            At::Busy => self.step_of_busy(index, choice, &mut thread, sleep),
+            At::Busy => self.step_of_busy(index, choice, &mut thread, idle),
             At::Hop => {
-                sleep.call_taken_up();
+                idle.activation_taken();
                 self.waiting = waiting.saturating_sub(1);
-                duty = sleep.stop_searching(|| self.waiting > 0);
+                wake_up = idle.stop_searching(|| self.waiting > 0);
                 if work() {
                     thread.hops += 1;
                     At::Busy
@@ -435,12 +435,12 @@ impl World {
                 }
             }
             At::EndHop => {
-                duty = sleep.leave_service(work);
+                wake_up = idle.leave_service(work);
                 At::Busy
             }
             At::Block(0) => At::Reroute,
             At::Block(places) => {
-                duty = sleep.block(work);
+                wake_up = idle.block(work);
                 At::Block(places - 1)
             }
             At::Reroute => {
@@ -452,50 +452,50 @@ impl World {
             At::Back(0, Then::Look) => At::Look,
             At::Back(0, Then::Search) => At::Search,
             At::Back(0, Then::LieDown) => At::LieDown,
-            At::Back(places, then) if sleep.return_to_service() => At::Back(places - 1, then),
+            At::Back(places, then) if idle.return_to_service() => At::Back(places - 1, then),
             At::Back(places, then) => At::Late(places - 1, then),
-            At::Late(places, then) if self.roster.come_back(sleep) => At::LookLate(places, then),
+            At::Late(places, then) if self.placement.come_back(idle) => At::LookLate(places, then),
             At::Late(places, then) => At::Back(places, then),
             At::LookLate(places, then) => {
-                duty = sleep.look_again(work);
+                wake_up = idle.recheck(work);
                 At::Back(places, then)
             }
             At::Unblock => {
                 if thread.in_loop {
-                    self.roster.unblock();
+                    self.placement.unblock();
                 } else {
-                    self.roster.unblock_aside(index, thread.aside);
+                    self.placement.unblock_aside(index, thread.aside);
                     thread.aside = false;
                     self.reroute();
                 }
                 At::Busy
             }
-            At::AfterJob if sleep.take_surplus() => At::Leave,
+            At::AfterJob if idle.take_excess() => At::Leave,
             At::AfterJob => At::Look,
-            At::Leave if self.roster.leave_as_surplus(sleep, index) => {
+            At::Leave if self.placement.leave_as_excess(idle, index) => {
                 thread.leave_loop();
                 At::HandOver
             }
             At::Leave => At::LookLate(0, Then::Look),
-            At::LeaveSearch if self.roster.leave_as_surplus(sleep, index) => {
+            At::LeaveSearch if self.placement.leave_as_excess(idle, index) => {
                 thread.leave_loop();
                 At::EndSearch
             }
             At::LeaveSearch => At::LookLate(0, Then::Search),
             At::EndSearch => {
-                duty = sleep.stop_searching(work);
+                wake_up = idle.stop_searching(work);
                 At::Rayon
             }
             At::HandOver => {
-                duty = sleep.after_push();
+                wake_up = idle.after_push();
                 At::Rayon
             }
         };
         self.threads[index] = thread;
-        duty
+        wake_up
     }
 
-    fn step_of_busy(&mut self, index: usize, choice: u8, thread: &mut Thread, sleep: &Sleep) -> At {
+    fn step_of_busy(&mut self, index: usize, choice: u8, thread: &mut Thread, idle: &Idle) -> At {
         match choice {
             0 if thread.hops > 0 => {
                 thread.hops -= 1;
@@ -509,14 +509,14 @@ impl World {
             0 => At::Rayon,
             1 if thread.in_loop => {
                 self.blocks -= 1;
-                self.roster.block();
+                self.placement.block();
                 At::Block(thread.places())
             }
             1 => {
                 self.blocks -= 1;
-                let aside = self.roster.block_aside(index, false);
+                let aside = self.placement.block_aside(index, false);
                 thread.aside = aside.counts;
-                if aside.calls && self.call(sleep) {
+                if aside.calls && self.activate(idle) {
                     thread.owes = Some(Owes::Look);
                 }
                 At::Block(thread.places())
@@ -524,7 +524,7 @@ impl World {
             2 => {
                 self.hops -= 1;
                 *self.calls(index) -= 1;
-                let is_taken = self.roster.take_call(index);
+                let is_taken = self.placement.take_activation(index);
                 self.reroute();
                 if is_taken { At::Hop } else { At::Busy }
             }
@@ -539,59 +539,65 @@ impl World {
 impl World {
     /// What is wrong with it, when nothing happens without anybody's help.
     fn fault(&self) -> Option<&'static str> {
-        let roster = &self.roster;
+        let placement = &self.placement;
         let pool = &self.threads[..self.outsider()];
-        let (most, spares) = pool.split_at(roster.most);
+        let (most, spares) = pool.split_at(placement.most);
         let is_at = |at: At| move |thread: &&Thread| thread.at == at;
         let busy = pool.iter().filter(is_at(At::Busy));
         let running: u8 = busy.map(Thread::places).sum();
         let running = usize::from(running);
         let blocked = pool.iter().filter(is_at(At::Blocked)).count();
         let dozing = pool.iter().filter(is_at(At::Doze)).count();
-        let [searching, dozers, asleep, called] = self.sleep.census();
+        let [searching, idle_workers, asleep, activating] = self.idle.census();
 
-        if searching != 0 || dozers != dozing || self.sleep.dozers() != dozing {
+        if searching != 0 || idle_workers != dozing || self.idle.idle_workers() != dozing {
             return Some("who dozes is not counted");
         }
-        if running + dozers + asleep + called != self.sleep.in_service() + self.sleep.surplus() {
+        if running + idle_workers + asleep + activating
+            != self.idle.in_service() + self.idle.excess()
+        {
             return Some("the places do not add up");
         }
         let is_counted = |thread: &&Thread| thread.in_loop || thread.aside;
-        let calls = roster.spares.iter().filter(|spare| spare.is_called);
-        if roster.working != most.iter().filter(is_counted).count()
-            || roster.blocked != blocked
-            || roster.called + roster.void != usize::from(self.in_rayon)
-            || roster.called + calls.count() != called
+        let calls = placement.spares.iter().filter(|spare| spare.is_activated);
+        if placement.working != most.iter().filter(is_counted).count()
+            || placement.blocked != blocked
+            || placement.activating + placement.void != usize::from(self.in_rayon)
+            || placement.activating + calls.count() != activating
         {
-            return Some("the roster does not add up");
+            return Some("the placement does not add up");
         }
-        for (index, spare) in roster.spares.iter().enumerate() {
-            let is_busy = is_counted(&&spares[index]) || spare.is_called;
-            let calls = usize::from(spare.is_called) + spare.void;
+        for (index, spare) in placement.spares.iter().enumerate() {
+            let is_busy = is_counted(&&spares[index]) || spare.is_activated;
+            let calls = usize::from(spare.is_activated) + spare.void;
             if spare.is_busy != is_busy || usize::from(self.in_spares[index]) != calls {
                 return Some("the spare threads do not add up");
             }
         }
 
-        let is_refused = roster.refused;
-        let can_start = roster.started < roster.limit() && !is_refused;
-        let can_make = roster.spares.len() < roster.most_spare && !is_refused;
-        let all_blocked = blocked == roster.started + roster.spares.len();
-        if roster.is_stuck() != (all_blocked && !can_start && !can_make) {
-            return Some("whether it is stuck is not told");
+        let is_refused = placement.refused;
+        let can_start = placement.started < placement.limit() && !is_refused;
+        let can_make = placement.spares.len() < placement.most_spare && !is_refused;
+        let all_blocked = blocked == placement.started + placement.spares.len();
+        if placement.is_starved() != (all_blocked && !can_start && !can_make) {
+            return Some("whether it is starvation is not told");
         }
 
-        // Who runs a piece of rayon's work, and is no worker, is taken for one who will answer his call. (One
+        // Who runs a piece of rayon's work, and is no worker, is taken for one who will answer his activate. (One
         // that lies in rayon while others could be started is watched.)
         let helps = |thread: &Thread| thread.at == At::Busy && !thread.in_loop;
-        let is_called = |(thread, spare): (&Thread, &Spare)| helps(thread) && spare.is_called;
-        let trusts_spare = spares.iter().zip(&roster.spares).any(is_called);
-        let trusts = trusts_spare || roster.called > 0 && most.iter().any(helps);
+        let is_activated = |(thread, spare): (&Thread, &Spare)| helps(thread) && spare.is_activated;
+        let trusts_spare = spares.iter().zip(&placement.spares).any(is_activated);
+        let trusts = trusts_spare || placement.activating > 0 && most.iter().any(helps);
         let has_idle = can_start || most.iter().any(|thread| thread.at == At::Rayon);
-        let added = roster.max.saturating_sub(roster.most);
-        let busy = roster.spares.iter().filter(|spare| spare.is_busy).count();
-        let has_spare = (busy < roster.spares.len() || can_make) && busy < blocked + added;
-        let has_place = running < self.sleep.in_service();
+        let added = placement.max.saturating_sub(placement.most);
+        let busy = placement
+            .spares
+            .iter()
+            .filter(|spare| spare.is_busy)
+            .count();
+        let has_spare = (busy < placement.spares.len() || can_make) && busy < blocked + added;
+        let has_place = running < self.idle.in_service();
         let is_stranded =
             dozing > 0 || has_place && (has_idle && !trusts_spare || has_spare && !trusts);
         (self.waiting > 0 && is_stranded).then_some("a job is stranded")
@@ -631,11 +637,11 @@ fn way_to(worlds: &[(World, usize)], mut at: usize) -> String {
             None => format!("{:?}", thread.at),
         });
         let threads: Vec<_> = threads.collect();
-        let (counts, surplus) = (world.sleep.census(), world.sleep.surplus());
-        let (places, waiting) = (world.sleep.in_service(), world.waiting);
+        let (counts, excess) = (world.idle.census(), world.idle.excess());
+        let (places, waiting) = (world.idle.in_service(), world.waiting);
         let (in_rayon, in_spares) = (world.in_rayon, &world.in_spares);
         way.push(format!(
-            "{threads:?} counts {counts:?} surplus {surplus} places {places} waiting {waiting} \
+            "{threads:?} counts {counts:?} excess {excess} places {places} waiting {waiting} \
              in rayon {in_rayon} {in_spares:?}"
         ));
         at = *from;
@@ -664,7 +670,7 @@ fn r2_no_job_is_stranded_in_a_pool_of_one() {
     }));
 }
 
-/// Its threads are there from the start, or come when they are called, or not all come.
+/// Its threads are there from the start, or come when they are activating, or not all come.
 #[test]
 fn r2_no_job_is_stranded_in_a_pool_of_two() {
     check([(2, 9), (0, 1), (0, 2)].map(|(started, given)| Setting {
@@ -693,8 +699,8 @@ fn s1_no_job_is_stranded_while_places_come_and_go() {
     }]);
 }
 
-/// One who leaves for the surplus stays in place of a call. Another place was added meanwhile, for a job that
-/// counts on that call.
+/// One who leaves for the excess stays in place of a activate. Another place was added meanwhile, for a job that
+/// counts on that activate.
 #[test]
 fn r2_who_stays_in_place_of_a_call_looks_at_the_queues() {
     check([Setting {
@@ -707,7 +713,7 @@ fn r2_who_stays_in_place_of_a_call_looks_at_the_queues() {
     }]);
 }
 
-/// A spare thread answers a call by one job, on top of a wait in rayon, while another call lies in rayon that
+/// A spare thread answers a activate by one job, on top of a wait in rayon, while another activate lies in rayon that
 /// nobody else can take up.
 #[test]
 fn r2_a_spare_that_answered_a_call_is_there_for_the_next() {
@@ -721,8 +727,8 @@ fn r2_a_spare_that_answered_a_call_is_there_for_the_next() {
     }]);
 }
 
-/// A call is left to one who runs without a place. Another place was added meanwhile, for a job that counts
-/// on that call.
+/// A activate is left to one who runs without a place. Another place was added meanwhile, for a job that counts
+/// on that activate.
 #[test]
 #[cfg_attr(debug_assertions, ignore = "many states: cargo test --release")]
 fn r2_who_leaves_a_call_to_the_surplus_looks_at_the_queues() {

@@ -1,4 +1,4 @@
 //! Everything that relies on how rayon-core behaves.
 
-pub(crate) mod mail;
+pub(crate) mod inbox;
 pub(crate) mod threads;

@@ -9,7 +9,7 @@
 //! with a bit that says so. From then on who brings the count in `far` to zero wakes it.
 //!
 //! The frame may be gone as soon as the owner can see a count of zero. So the last access to it is
-//! the decrement; whom to wake is read before it. A seat's thread is found through the pool, which
+//! the decrement; whom to wake is read before it. A slot's thread is found through the pool, which
 //! outlives its threads' stacks. Another thread's handle is cloned before the decrement, when the
 //! waiting bit is seen, and the decrement succeeds only if that has not changed. The words themselves are
 //! in `countdown.rs`, where models explore them.
@@ -18,7 +18,7 @@
 //!
 //! A worker that waits in a frame runs the structured jobs that were pushed on its own deque since
 //! the frame began: they are the frame's own, or of a frame nested in it that has ended (a push for
-//! any other frame goes elsewhere: see `scope.rs`). And it *follows* who has stolen what it waits for, below. It takes
+//! any other frame goes elsewhere: see `scope.rs`). And it *leapfrogs* who has stolen what it waits for, below. It takes
 //! nothing else, so nothing it runs can depend on what the waiting frame holds, unless the program's own nesting
 //! makes it so.
 //!
@@ -31,16 +31,16 @@
 //! If Y is blocked too, that job waits for a descendant of its own, on a worker whose last job began still later. A
 //! chain of ever later beginnings cannot come back to X, and it is finite; its last worker is not blocked in such a wait.
 //! So it runs on, and the chain unwinds. (What is in an
-//! injector or in the list of strays is taken by a worker that is blocked in nothing, or by a spare thread in the place of
+//! injector or in the list of side_list is taken by a worker that is blocked in nothing, or by a spare thread in the place of
 //! one that is; and what a worker of another pool waits for, by that worker itself if there is neither: see
-//! `stuck.rs`. What users do to each other with locks, channels and handles is theirs.)
+//! `starvation.rs`. What users do to each other with locks, channels and handles is theirs.)
 //!
-//! # Whom a worker follows
+//! # Whom a worker leapfrogs
 //!
 //! Who waits for what another thread runs takes work from that one, for the same end. (This is leapfrogging: Wagner and
 //! Calder, 1993.) It takes only jobs for which a frame on that thread waits, on top of what is waited for itself: they
 //! end before that does. What is not wanted when it is claimed is given back. Others may have missed it meanwhile, as
-//! they do what a searcher has claimed; but whoever follows is no searcher, and looks again for them.
+//! they do what a searcher has claimed; but whoever leapfrogs is no searcher, and looks again for them.
 //!
 //! **A half of a join.** Who begins it writes into its frame which thread he is, and his deque's mark. What lies above
 //! that mark was pushed since, on top of the half. It is taken only if the half has not ended when it is claimed already:
@@ -63,12 +63,12 @@ use crate::{
         deque::Theft,
     },
     runtime::{
-        context::Site,
+        context::JobContext,
         inner::Inner,
         job::{Job, Place},
         wait::{
             spin::linger,
-            stuck::{self, Blocked},
+            starvation::{self, Blocked},
         },
         worker::{self, Current},
     },
@@ -85,7 +85,7 @@ enum Owner {
     Seat(usize),
     Other {
         thread: Thread,
-        /// It is another pool's, which may have to run these jobs itself: see `stuck.rs`.
+        /// It is another pool's, which may have to run these jobs itself: see `starvation.rs`.
         is_worker: bool,
     },
 }
@@ -114,7 +114,7 @@ pub(crate) trait Completion {
 
 /// For a frame of a thread of the pool. Which one is written only when it is about to block: most of these
 /// jobs are never stolen.
-pub(crate) struct OfSeat {
+pub(crate) struct OfWorker {
     ending: Ending,
     /// Who runs it, when it has begun elsewhere.
     runner: UnsafeCell<MaybeUninit<Runner>>,
@@ -123,12 +123,12 @@ pub(crate) struct OfSeat {
 /// Who runs a stolen job.
 #[derive(Clone, Copy)]
 pub(crate) struct Runner {
-    pub(crate) seat: usize,
+    pub(crate) slot: usize,
     /// What lies above it in his deque was pushed since he began.
     pub(crate) mark: usize,
 }
 
-impl OfSeat {
+impl OfWorker {
     #[inline]
     pub(crate) fn new() -> Self {
         Self {
@@ -147,25 +147,25 @@ impl OfSeat {
     #[cold]
     pub(crate) fn wait(&self, current: &Current, frame: *const ()) {
         let inner = current.inner();
-        self.follow(current, frame);
+        self.leapfrog(current, frame);
         self.ending.await_end(current.index());
         let has_ended = || self.ending.has_ended();
-        // Only a thread of another pool is told that this one is stuck.
-        let end = stuck::block(inner, None, has_ended, || false);
+        // Only a thread of another pool is told that this one is starvation.
+        let end = starvation::block(inner, None, has_ended, || false);
         debug_assert_eq!(end, Blocked::Done);
     }
 
     /// Runs what whoever runs the job leaves to others, until it has ended, or nothing has come for a short while.
-    fn follow(&self, current: &Current, frame: *const ()) {
+    fn leapfrog(&self, current: &Current, frame: *const ()) {
         let is_due = || !self.ending.has_ended();
         let mut backoff = Backoff::new();
         let mut rest = Rest::default();
         while is_due() {
             rest.begin(current);
             let runner = if rest.is_due() { None } else { self.runner() };
-            match runner.map_or(Theft::Empty, |runner| current.follow(runner, is_due)) {
+            match runner.map_or(Theft::Empty, |runner| current.leapfrog(runner, is_due)) {
                 Theft::Success(job) => {
-                    current.in_frame(frame, || job.run(current.site(), Place::Queue));
+                    current.in_frame(frame, || job.run(current.context(), Place::Queue));
                     backoff.reset();
                 }
                 // A job of a scope farther out lies in front. It would cost two fences each time.
@@ -177,13 +177,13 @@ impl OfSeat {
     }
 }
 
-impl Completion for OfSeat {
+impl Completion for OfWorker {
     fn begin(&self, inner: &Inner) {
         let Some(current) = worker::current_of(inner) else {
             return;
         };
         let runner = Runner {
-            seat: current.index(),
+            slot: current.index(),
             mark: current.mark(),
         };
         self.runner.with_mut(|own| {
@@ -194,8 +194,8 @@ impl Completion for OfSeat {
     }
 
     fn end(&self, inner: &Inner) {
-        if let Some(seat) = self.ending.end() {
-            inner.sleep.unpark(seat);
+        if let Some(slot) = self.ending.end() {
+            inner.idle.unpark(slot);
         }
     }
 }
@@ -215,7 +215,7 @@ impl OfOther {
         }
     }
 
-    /// Waits for the end, on the owner's thread. If that is another pool's, and this one is stuck, it
+    /// Waits for the end, on the owner's thread. If that is another pool's, and this one is starvation, it
     /// runs the job itself, if `take_back` still gives it.
     pub(crate) fn wait(&self, inner: &Inner, take_back: impl Fn() -> Option<Job>) {
         linger(None, || self.ending.has_ended());
@@ -223,12 +223,12 @@ impl OfOther {
         self.ending.await_end(0);
         let has_ended = || self.ending.has_ended();
         let is_there = Cell::new(true);
-        while stuck::block(inner, None, has_ended, || is_there.get()) == Blocked::Stuck {
+        while starvation::block(inner, None, has_ended, || is_there.get()) == Blocked::Starved {
             match take_back() {
                 Some(job) => {
-                    job.run(&Site::elsewhere(inner), Place::Queue);
+                    job.run(&JobContext::elsewhere(inner), Place::Queue);
                     // No worker of its pool runs dry after it.
-                    inner.look_if_drained();
+                    inner.check_drained();
                 }
                 None => is_there.set(false),
             }
@@ -269,8 +269,8 @@ impl Rest {
 pub(crate) struct Countdown {
     owner: Owner,
     tally: Tally,
-    /// How many jobs of this frame are in the list of strays. Changed under its lock.
-    pub(crate) strays: AtomicUsize,
+    /// How many jobs of this frame are in the list of side_list. Changed under its lock.
+    pub(crate) side_list: AtomicUsize,
 }
 
 impl Countdown {
@@ -280,28 +280,28 @@ impl Countdown {
         Self {
             owner: Owner::new(inner, current),
             tally: Tally::new(),
-            strays: AtomicUsize::new(0),
+            side_list: AtomicUsize::new(0),
         }
     }
 
-    /// Whether the owner is this seat.
+    /// Whether the owner is this slot.
     #[inline]
-    pub(crate) fn is_of(&self, seat: Option<usize>) -> bool {
-        matches!(self.owner, Owner::Seat(owner) if Some(owner) == seat)
+    pub(crate) fn is_of(&self, slot: Option<usize>) -> bool {
+        matches!(self.owner, Owner::Seat(owner) if Some(owner) == slot)
     }
 
-    /// Whether the owner looks for strays while it waits: it is a worker of this pool, or of another.
-    pub(crate) fn takes_strays(&self) -> bool {
+    /// Whether the owner looks for side_list while it waits: it is a worker of this pool, or of another.
+    pub(crate) fn takes_from_side(&self) -> bool {
         match self.owner {
             Owner::Seat(_) => true,
             Owner::Other { is_worker, .. } => is_worker,
         }
     }
 
-    /// One more job. `seat` is the calling thread's.
+    /// One more job. `slot` is the calling thread's.
     #[inline]
-    pub(crate) fn begin(&self, seat: Option<usize>) {
-        if self.is_of(seat) {
+    pub(crate) fn begin(&self, slot: Option<usize>) {
+        if self.is_of(slot) {
             self.tally.begin_near();
         } else {
             self.tally.begin_far();
@@ -310,8 +310,8 @@ impl Countdown {
 
     /// A job has ended. After it, the frame may be gone.
     #[inline]
-    pub(crate) fn end(&self, inner: &Inner, seat: Option<usize>) {
-        if self.is_of(seat) {
+    pub(crate) fn end(&self, inner: &Inner, slot: Option<usize>) {
+        if self.is_of(slot) {
             self.tally.end_near();
         } else {
             self.end_elsewhere(inner);
@@ -324,7 +324,7 @@ impl Countdown {
         match &self.owner {
             &Owner::Seat(owner) => {
                 if self.tally.end_far() {
-                    inner.sleep.unpark(owner);
+                    inner.idle.unpark(owner);
                 }
             }
             Owner::Other { thread, .. } => {
@@ -335,11 +335,11 @@ impl Countdown {
         }
     }
 
-    /// A stray of this frame was put into the list: if the owner is blocked, it is to run it.
-    pub(crate) fn told_of_stray(&self, inner: &Inner) {
+    /// A side_entry of this frame was put into the list: if the owner is blocked, it is to run it.
+    pub(crate) fn notified_of_side(&self, inner: &Inner) {
         if self.tally.is_awaited() {
             match &self.owner {
-                &Owner::Seat(owner) => inner.sleep.unpark(owner),
+                &Owner::Seat(owner) => inner.idle.unpark(owner),
                 Owner::Other { thread, .. } => thread.unpark(),
             }
         }
@@ -354,74 +354,74 @@ impl Countdown {
         }
         let mut backoff = Backoff::new();
         // What is its own is for the workers of this pool, unless there are none.
-        let mut is_stuck = false;
-        let mut follows = false;
+        let mut is_starved = false;
+        let mut leapfrogs = false;
         let mut rest = Rest::default();
         // Whether to look into the deques of others. If what was claimed was not wanted, it would be for nothing again.
         let mut looks = true;
         while !self.tally.is_zero() {
             if let Some((current, _)) = own {
-                if follows {
-                    inner.timing.next_follows(current.books().times);
+                if leapfrogs {
+                    inner.timing.next_follows(current.slots().times);
                 } else {
-                    inner.timing.next_does_not_follow(current.books().times);
+                    inner.timing.next_does_not_follow(current.slots().times);
                 }
             }
-            follows = self.run_own(inner, own, is_stuck);
-            if let (Some((current, _)), false) = (own, follows) {
+            leapfrogs = self.run_own(inner, own, is_starved);
+            if let (Some((current, _)), false) = (own, leapfrogs) {
                 rest.begin(current);
                 if looks && !rest.is_due() {
                     match current.take_back(current.frame()) {
                         Theft::Success(job) => {
-                            job.run(current.site(), Place::Queue);
-                            follows = true;
+                            job.run(current.context(), Place::Queue);
+                            leapfrogs = true;
                         }
                         Theft::Unwanted => looks = false,
                         Theft::Empty | Theft::Busy => {}
                     }
                 }
             }
-            if follows {
+            if leapfrogs {
                 backoff.reset();
             } else if !(own.is_some() && (backoff.snooze() || rest.passes())) {
-                is_stuck = self.block(inner) == Blocked::Stuck;
+                is_starved = self.block(inner) == Blocked::Starved;
                 looks = true;
                 backoff.reset();
             }
         }
     }
 
-    /// Runs one job that was pushed above the mark, or a stray.
+    /// Runs one job that was pushed above the mark, or a side_entry.
     #[inline]
-    fn run_own(&self, inner: &Inner, own: Option<(&Current, usize)>, is_stuck: bool) -> bool {
+    fn run_own(&self, inner: &Inner, own: Option<(&Current, usize)>, is_starved: bool) -> bool {
         if let Some((current, mark)) = own {
             let local = current.local();
-            if local.is_some_and(|local| local.run_structured(mark, current.site())) {
+            if local.is_some_and(|local| local.run_structured(mark, current.context())) {
                 return true;
             }
         }
-        if self.strays.load(Ordering::Relaxed) == 0 || !(self.is_of_a_seat() || is_stuck) {
+        if self.side_list.load(Ordering::Relaxed) == 0 || !(self.is_of_a_worker() || is_starved) {
             return false;
         }
-        let Some(job) = inner.queue.take_stray_of(self) else {
+        let Some(job) = inner.queue.take_from_side_of(self) else {
             return false;
         };
-        job.run(&Site::here(inner), Place::Queue);
+        job.run(&JobContext::here(inner), Place::Queue);
         // The thread may be another pool's, or with rayon: no worker of its pool runs dry after it.
-        inner.look_if_drained();
+        inner.check_drained();
         true
     }
 
-    fn is_of_a_seat(&self) -> bool {
+    fn is_of_a_worker(&self) -> bool {
         matches!(self.owner, Owner::Seat(_))
     }
 
     /// Blocks until there may be a reason to look again.
     #[cold]
     fn block(&self, inner: &Inner) -> Blocked {
-        let has_strays = || self.strays.load(Ordering::Relaxed) != 0;
-        let done = || self.tally.has_ended() || (self.is_of_a_seat() && has_strays());
+        let has_strays = || self.side_list.load(Ordering::Relaxed) != 0;
+        let done = || self.tally.has_ended() || (self.is_of_a_worker() && has_strays());
         self.tally
-            .block(|| stuck::block(inner, None, done, has_strays))
+            .block(|| starvation::block(inner, None, done, has_strays))
     }
 }

@@ -2,4 +2,4 @@
 
 pub(crate) mod frames;
 pub(crate) mod spin;
-pub(crate) mod stuck;
+pub(crate) mod starvation;

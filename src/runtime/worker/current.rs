@@ -1,15 +1,15 @@
-//! The calling thread, as one of a pool's: its seat, what it has on its stack of ours, and the ways out of service
+//! The calling thread, as one of a pool's: its slot, what it has on its stack of ours, and the ways out of service
 //! and back.
 
 use std::{cell::Cell, ptr, sync::Arc};
 
 use super::{SEARCHES, thefts::Thefts};
 use crate::{
-    protocol::{admission::Refusal, deque::Theft, idle::Duty},
+    protocol::{admission::Refusal, deque::Theft, idle::WakeUp},
     runtime::{
-        context::{Books, Site},
+        context::{JobContext, ThreadSlots},
         inner::Inner,
-        job::{Entry, Job, Keeper},
+        job::{Entry, Holder, Job},
         queue::{Local, Queue},
         wait::frames::Runner,
         worker::{
@@ -26,7 +26,7 @@ use crate::{
 const SAME_DEPTH: usize = 128;
 
 /// What a thread has for its life.
-pub(super) struct Seat {
+pub(super) struct WorkerSlot {
     pub(super) index: usize,
     pub(super) local: Local,
 }
@@ -34,9 +34,9 @@ pub(super) struct Seat {
 /// The calling thread, as one of a pool's.
 pub(crate) struct Current<'p> {
     inner: &'p Arc<Inner>,
-    books: Books<'p>,
-    site: Site<'p>,
-    pub(super) seat: Seat,
+    slots: ThreadSlots<'p>,
+    context: JobContext<'p>,
+    pub(super) slot: WorkerSlot,
     /// An address in the stack's first frames.
     base: usize,
     /// Whether it is a worker now, further down the stack.
@@ -45,11 +45,11 @@ pub(crate) struct Current<'p> {
     /// `set_has_deques`.
     has_deques: Cell<bool>,
     /// Whether it runs a part of a broadcast while it is with rayon.
-    on_errand: Cell<bool>,
+    runs_aside: Cell<bool>,
     /// How many places in service it fills with jobs on top of waits inside rayon.
     pub(super) hops: Cell<usize>,
     /// Odd while it runs, as a worker and outside of any job, what rayon gave it.
-    gift: Cell<usize>,
+    rayon_turn: Cell<usize>,
     /// Whether it does that in its turn, and so fills its place in service meanwhile.
     serves_rayon: Cell<bool>,
     /// Until when it leaves rayon's work to other threads.
@@ -58,7 +58,7 @@ pub(crate) struct Current<'p> {
     /// while the thread runs something for it. Null in a job that a worker runs for no wait.
     frame: Cell<*const ()>,
     /// What lies in the thread's own deque below it was there before that frame.
-    frame_mark: Cell<usize>,
+    frame_watermark: Cell<usize>,
     /// One more than the number of the half that it pushed last, of all halves so far.
     last_half: Cell<usize>,
     inline: Inline,
@@ -106,31 +106,31 @@ thread_local! {
 }
 
 /// Seats the calling thread, which gets this index, while `f` runs.
-pub(crate) fn with_seat(inner: &Arc<Inner>, index: usize, f: impl FnOnce()) {
-    inner.sleep.enroll(index);
-    let seat = Seat {
+pub(crate) fn with_slot(inner: &Arc<Inner>, index: usize, f: impl FnOnce()) {
+    inner.idle.enroll(index);
+    let slot = WorkerSlot {
         index,
         local: inner.queue.enroll(index),
     };
-    let books = Books::of(inner, seat.index);
+    let slots = ThreadSlots::of(inner, slot.index);
     let current = Current {
         inner,
-        books,
-        site: Site {
+        slots,
+        context: JobContext {
             inner,
-            books: Some(books),
+            slots: Some(slots),
         },
-        seat,
+        slot,
         base: stack_pointer(),
         in_loop: Cell::new(false),
         has_deques: Cell::new(false),
-        on_errand: Cell::new(false),
+        runs_aside: Cell::new(false),
         hops: Cell::new(0),
-        gift: Cell::new(0),
+        rayon_turn: Cell::new(0),
         serves_rayon: Cell::new(false),
         rayon_rests: Cell::new(None),
         frame: Cell::new(ptr::null()),
-        frame_mark: Cell::new(0),
+        frame_watermark: Cell::new(0),
         last_half: Cell::new(0),
         inline: Inline::new(Stack::of_new_thread(inner.settings.stack_bytes())),
         looks: Looks::default(),
@@ -150,7 +150,7 @@ pub(crate) fn with_seat(inner: &Arc<Inner>, index: usize, f: impl FnOnce()) {
     HERE.set(Here::NOWHERE);
 }
 
-/// The calling thread's seat, if it is a thread of the pool at this address.
+/// The calling thread's slot, if it is a thread of the pool at this address.
 #[inline]
 pub(crate) fn current_of<'a>(inner: *const Inner) -> Option<&'a Current<'a>> {
     let here = HERE.get();
@@ -174,10 +174,10 @@ pub(crate) fn current_pledged_to<'a>(inner: &Inner) -> Option<&'a Current<'a>> {
     ptr::eq(here.pledged_to, inner).then(|| unsafe { &*here.current })
 }
 
-/// The calling thread's seat, if it is a thread of any pool.
+/// The calling thread's slot, if it is a thread of any pool.
 #[inline]
 pub(crate) fn current<'a>() -> Option<&'a Current<'a>> {
-    // SAFETY: `with_seat` sets it while the value lives, on this thread's own stack, further down
+    // SAFETY: `with_slot` sets it while the value lives, on this thread's own stack, further down
     // than any caller. The reference does not leave the calling function's frame.
     let current = unsafe { HERE.get().current.as_ref() };
     // A thread of the parent's pool that has forked is no pool's in the child.
@@ -195,8 +195,8 @@ pub(crate) fn is_of_another(inner: *const Inner) -> bool {
 }
 
 /// The calling thread's index in this pool, if it is one of its threads.
-pub(crate) fn seat_in(inner: &Inner) -> Option<usize> {
-    current_of(inner).map(|current| current.seat.index)
+pub(crate) fn index_in(inner: &Inner) -> Option<usize> {
+    current_of(inner).map(|current| current.slot.index)
 }
 
 /// Whether the calling thread is one of this pool's, even when it is about to end.
@@ -206,28 +206,28 @@ pub(crate) fn is_home(inner: &Inner) -> bool {
 
 impl<'p> Current<'p> {
     #[inline]
-    pub(crate) fn site(&self) -> &Site<'p> {
-        &self.site
+    pub(crate) fn context(&self) -> &JobContext<'p> {
+        &self.context
     }
 
     #[inline]
-    pub(crate) fn books(&self) -> &Books<'p> {
-        &self.books
+    pub(crate) fn slots(&self) -> &ThreadSlots<'p> {
+        &self.slots
     }
 
     pub(crate) fn inner(&self) -> &'p Inner {
-        self.site.inner
+        self.context.inner
     }
 
     #[inline]
     pub(crate) fn index(&self) -> usize {
-        self.seat.index
+        self.slot.index
     }
 
     /// The thread's own deques, while it is a worker and so will come back to them.
     #[inline]
     pub(crate) fn local(&self) -> Option<&Local> {
-        self.has_deques.get().then_some(&self.seat.local)
+        self.has_deques.get().then_some(&self.slot.local)
     }
 
     /// Whether it has, at the moment.
@@ -262,12 +262,12 @@ impl<'p> Current<'p> {
     #[inline]
     pub(crate) fn deques(&self) -> &Local {
         debug_assert!(self.has_deques.get());
-        &self.seat.local
+        &self.slot.local
     }
 
     /// The job that runs now has run this many items of a batch, which count with it in the turn of the loop.
     pub(crate) fn count_items(&self, items: u32) {
-        self.seat.local.turn.count_items(items);
+        self.slot.local.turn.count_items(items);
     }
 
     /// The jobs in place on its stack.
@@ -280,8 +280,8 @@ impl<'p> Current<'p> {
     #[inline]
     pub(crate) fn refused(&self) -> Entry {
         let (inner, index) = (self.inner(), self.index());
-        let keeps_few = || inner.recorder.kept_by(index) < inner.admission.capacity();
-        match self.inline.advise(keeps_few) {
+        let holds_few = || inner.recorder.held_by(index) < inner.admission.capacity();
+        match self.inline.advise(holds_few) {
             Advice::RunInPlace => Entry::InPlace,
             Advice::Keep => self.keep(),
         }
@@ -289,22 +289,22 @@ impl<'p> Current<'p> {
 
     #[cold]
     fn keep(&self) -> Entry {
-        let keeper = Keeper::Thread(self.index() as u32);
+        let holder = Holder::Thread(self.index() as u32);
         // If nobody is left to run it, the thread is at its end, and has to do it.
         self.inner()
-            .overdraw(false, keeper)
+            .overdraw(false, holder)
             .unwrap_or(Entry::InPlace)
     }
 
     /// To be called after the push of a job on the thread's own deque, unless `takes_no_offer`.
-    pub(crate) fn offer(&self) -> Duty {
-        let sleep = &self.inner().sleep;
+    pub(crate) fn offer(&self) -> WakeUp {
+        let idle = &self.inner().idle;
         if !self.offers.replace(true) {
-            sleep.begin_to_offer();
+            idle.begin_to_offer();
             self.has_pledged.set(fence::pledge());
             self.note_here();
         }
-        sleep.after_offer()
+        idle.after_offer()
     }
 
     /// The thread offers no more, until it does it again.
@@ -314,7 +314,7 @@ impl<'p> Current<'p> {
                 fence::end_pledge();
             }
             self.note_here();
-            self.inner.sleep.end_offers();
+            self.inner.idle.end_offers();
         }
     }
 
@@ -323,27 +323,27 @@ impl<'p> Current<'p> {
     #[inline]
     pub(crate) fn take_place(&self) -> Result<(), Refusal> {
         let admission = &self.inner().admission;
-        if self.looks.are_due() && admission.try_acquire_stocked(self.books.places) {
+        if self.looks.are_due() && admission.try_acquire_cached(self.slots.places) {
             return Ok(());
         }
-        self.take_unstocked_place()
+        self.take_uncached_place()
     }
 
     #[inline(never)]
-    fn take_unstocked_place(&self) -> Result<(), Refusal> {
-        let (inner, books) = (self.inner(), &self.books);
+    fn take_uncached_place(&self) -> Result<(), Refusal> {
+        let (inner, slots) = (self.inner(), &self.slots);
         // In this order: who finds jobs of ours to steal, and none else, writes that often.
-        if self.seat.local.has_no_structured() && !self.looks.are_recent(inner) {
+        if self.slot.local.has_no_structured() && !self.looks.are_recent(inner) {
             self.looks.end();
         }
-        let is_short = inner.timing.is_short(books.times);
+        let is_short = inner.timing.is_short(slots.times);
         if self.looks.is_spared(is_short) {
-            return inner.admission.try_acquire_uncollected();
+            return inner.admission.try_acquire_unsummed();
         }
-        let dry_spells = inner.sleep.dry_spells();
-        let taken = inner.admission.try_acquire_from(books.places);
+        let times_idle = inner.idle.times_idle();
+        let taken = inner.admission.try_acquire_from(slots.places);
         if taken.is_err() {
-            self.looks.found_full(inner, dry_spells, is_short);
+            self.looks.found_full(inner, times_idle, is_short);
         }
         taken
     }
@@ -351,7 +351,7 @@ impl<'p> Current<'p> {
     /// A scope has ended on this thread, and with it all jobs that filled the queue, maybe.
     #[inline]
     pub(crate) fn scope_ended(&self) {
-        if !self.looks.are_due() && self.seat.local.has_no_structured() {
+        if !self.looks.are_due() && self.slot.local.has_no_structured() {
             self.looks.end();
         }
     }
@@ -378,29 +378,29 @@ impl<'p> Current<'p> {
     /// Above it lies in the thread's own deque what is pushed from now on.
     #[inline]
     pub(crate) fn mark(&self) -> usize {
-        self.seat.local.mark()
+        self.slot.local.mark()
     }
 
     /// What the thread runs next, from its loop, is for no scope of which it has stolen jobs.
-    pub(crate) fn serve_nobody(&self) {
-        self.seat.local.serve_nobody();
+    pub(crate) fn clear_steal_origin(&self) {
+        self.slot.local.clear_steal_origin();
     }
 
     /// Whether a job of the loop may push jobs of this scope on the own deque.
     #[inline]
     pub(crate) fn may_push_for(&self, scope: *const ()) -> bool {
-        self.seat.local.may_push_for(scope)
+        self.slot.local.may_push_for(scope)
     }
 
     /// Takes a job that this runner has pushed meanwhile, and waits for, if what he runs `is_due` even then.
-    pub(crate) fn follow(&self, runner: Runner, is_due: impl Fn() -> bool) -> Theft<Job> {
-        self.steal(|queue| queue.follow(runner.seat, runner.mark, is_due))
+    pub(crate) fn leapfrog(&self, runner: Runner, is_due: impl Fn() -> bool) -> Theft<Job> {
+        self.steal(|queue| queue.leapfrog(runner.slot, runner.mark, is_due))
     }
 
     /// Takes jobs of this scope out of a thief's deque, for the calling thread, which waits in it and has none left: the
     /// oldest, and others into its own deque.
     pub(crate) fn take_back(&self, scope: *const ()) -> Theft<Job> {
-        self.steal(|queue| queue.take_back(&self.seat.local, scope))
+        self.steal(|queue| queue.take_back(&self.slot.local, scope))
     }
 
     /// Steals for a wait.
@@ -410,10 +410,10 @@ impl<'p> Current<'p> {
         let theft = steal(&inner.queue);
         match theft {
             Theft::Success(_) => {
-                inner.recorder.stole(self.seat.index);
+                inner.recorder.stole(self.slot.index);
                 self.thefts.succeeded(began);
             }
-            Theft::Unwanted => inner.look_again(),
+            Theft::Unwanted => inner.recheck(),
             Theft::Empty | Theft::Busy => {}
         }
         theft
@@ -443,7 +443,7 @@ impl<'p> Current<'p> {
     #[cold]
     #[inline(never)]
     fn may_be_joining(&self) -> bool {
-        let is_joining = self.mark() > self.frame_mark.get() && self.deques().is_last_half();
+        let is_joining = self.mark() > self.frame_watermark.get() && self.deques().is_last_half();
         is_joining && cfg!(not(mutant = "join_unseen"))
     }
 
@@ -457,18 +457,18 @@ impl<'p> Current<'p> {
     #[inline]
     pub(crate) fn in_frame<R>(&self, frame: *const (), f: impl FnOnce() -> R) -> R {
         let outer = self.frame.replace(frame);
-        let outer_mark = self.frame_mark.replace(self.mark());
+        let outer_mark = self.frame_watermark.replace(self.mark());
         let result = f();
         self.frame.set(outer);
-        self.frame_mark.set(outer_mark);
+        self.frame_watermark.set(outer_mark);
         result
     }
 
     /// Back in service, after the place was given to others.
     fn come_back(&self) {
         let inner = self.inner;
-        if !inner.sleep.return_to_service() && inner.threads.come_back(inner) {
-            inner.look_again();
+        if !inner.idle.return_to_service() && inner.threads.come_back(inner) {
+            inner.recheck();
         }
         inner.is_busy_again();
     }
@@ -498,41 +498,41 @@ impl<'p> Current<'p> {
             }
             self.rayon_rests.set(None);
         }
-        self.gift.set(self.gift.get() + 1);
+        self.rayon_turn.set(self.rayon_turn.get() + 1);
         self.set_has_deques(false);
         self.serves_rayon.set(true);
         let ran = rayon_core::yield_now() == Some(rayon_core::Yield::Executed);
         self.serves_rayon.set(false);
         self.set_has_deques(true);
-        self.gift.set(self.gift.get() + 1);
+        self.rayon_turn.set(self.rayon_turn.get() + 1);
         ran
     }
 
     /// Runs `f`, at the base of the loop, which runs what rayon has: it may take long, and may even wait for
     /// a job of ours, so another thread may take the place.
     pub(crate) fn give_way<R>(&self, f: impl FnOnce() -> R) -> R {
-        let duty = self
+        let wake_up = self
             .inner
-            .sleep
+            .idle
             .leave_service(|| !self.inner.queue.is_empty());
-        self.inner.fulfil(duty);
-        self.take_gift(f)
+        self.inner.perform(wake_up);
+        self.run_out_of_service(f)
     }
 
     /// Runs `f`, which runs what rayon has, out of service.
-    pub(super) fn take_gift<R>(&self, f: impl FnOnce() -> R) -> R {
-        self.gift.set(self.gift.get() + 1);
+    pub(super) fn run_out_of_service<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.rayon_turn.set(self.rayon_turn.get() + 1);
         self.set_has_deques(false);
         let result = f();
         self.set_has_deques(true);
-        self.gift.set(self.gift.get() + 1);
+        self.rayon_turn.set(self.rayon_turn.get() + 1);
         self.come_back();
         result
     }
 
     /// A number for each of rayon's gifts, and for each time between them.
-    pub(crate) fn gift(&self) -> usize {
-        self.gift.get()
+    pub(crate) fn rayon_turn(&self) -> usize {
+        self.rayon_turn.get()
     }
 
     /// Whether it is no worker now.
@@ -545,19 +545,19 @@ impl<'p> Current<'p> {
         self.has_deques.get()
     }
 
-    /// Runs `f`, which the staff counts as busy while the thread is with rayon.
-    pub(crate) fn run_errand(&self, f: impl FnOnce()) {
-        self.inner.threads.begin_errand(self.inner);
-        self.on_errand.set(true);
+    /// Runs `f`, which the table counts as busy while the thread is with rayon.
+    pub(crate) fn run_aside(&self, f: impl FnOnce()) {
+        self.inner.threads.begin_aside(self.inner);
+        self.runs_aside.set(true);
         f();
-        self.on_errand.set(false);
-        self.inner.threads.end_errand();
+        self.runs_aside.set(false);
+        self.inner.threads.end_aside();
     }
 
     /// Runs `f`, which blocks, with this worker out of service: another thread, maybe a spare one, may
     /// take its place.
     fn blocking<R>(&self, f: impl FnOnce() -> R) -> R {
-        let (inner, index) = (self.inner, self.seat.index);
+        let (inner, index) = (self.inner, self.slot.index);
         inner.post.begin_to_block(index);
         let in_loop = self.in_loop.get();
         let counts = if in_loop {
@@ -567,14 +567,14 @@ impl<'p> Current<'p> {
             // It does not come back to rayon, where a call may count on it.
             inner
                 .threads
-                .block_aside(inner, index, self.on_errand.get())
+                .block_aside(inner, index, self.runs_aside.get())
         };
         // What rayon gave an idle worker runs out of service already; a job on top of that does not.
         let serves = self.has_deques.get() || self.serves_rayon.get();
         let places = usize::from(serves) + self.hops.get();
         for _ in 0..places {
-            let duty = inner.sleep.block(|| !inner.queue.is_empty());
-            inner.fulfil(duty);
+            let wake_up = inner.idle.block(|| !inner.queue.is_empty());
+            inner.perform(wake_up);
         }
         inner.threads.reroute(inner);
         let result = f();

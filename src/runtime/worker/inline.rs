@@ -18,7 +18,7 @@ use std::{cell::Cell, collections::VecDeque, mem::ManuallyDrop, ptr, sync::Arc, 
 
 use crate::{
     runtime::{
-        context::Site,
+        context::JobContext,
         inner::Inner,
         job::{Job, Place},
         turn::{LIMIT_JOBS, LIMIT_TIME},
@@ -42,9 +42,9 @@ pub(crate) enum Advice {
 
 /// Rule A8: with half of the stack left a job runs in place, unless the turn is over. Otherwise the thread keeps it, if it
 /// keeps `few` so far. With many kept it goes on in place down to a quarter of the stack.
-fn advise(room: Room, is_turn_over: bool, keeps_few: impl FnOnce() -> bool) -> Advice {
+fn advise(room: Room, is_turn_over: bool, holds_few: impl FnOnce() -> bool) -> Advice {
     let has_room = room == Room::Half && !is_turn_over;
-    if has_room || (room >= Room::Quarter && !keeps_few()) {
+    if has_room || (room >= Room::Quarter && !holds_few()) {
         Advice::RunInPlace
     } else {
         Advice::Keep
@@ -99,10 +99,10 @@ impl Inline {
 
     /// What becomes of a job that the thread brings.
     #[inline]
-    pub(crate) fn advise(&self, keeps_few: impl FnOnce() -> bool) -> Advice {
+    pub(crate) fn advise(&self, holds_few: impl FnOnce() -> bool) -> Advice {
         let depth = self.depth.get();
         let room = simulated_room(depth).unwrap_or_else(|| self.stack.room());
-        advise(room, depth > 0 && self.is_turn_over(), keeps_few)
+        advise(room, depth > 0 && self.is_turn_over(), holds_few)
     }
 
     fn is_turn_over(&self) -> bool {
@@ -187,8 +187,8 @@ impl Trampoline {
         if self.depth.get() == 0 {
             return Advice::RunInPlace;
         }
-        let keeps_few = || self.with_list(|list| (list.len() as u64) < most);
-        advise(self.room(), false, keeps_few)
+        let holds_few = || self.with_list(|list| (list.len() as u64) < most);
+        advise(self.room(), false, holds_few)
     }
 
     /// Puts a job into the list.
@@ -235,7 +235,7 @@ impl Trampoline {
         while let Some(waiting) = self.with_list(VecDeque::pop_front) {
             // SAFETY: it is kept alive here, or the caller of `keep_borrowing` sees to that.
             let pool = unsafe { &*waiting.pool };
-            waiting.job.run(&Site::elsewhere(pool), Place::None);
+            waiting.job.run(&JobContext::elsewhere(pool), Place::None);
             drop(waiting.kept_alive);
         }
         drop(self.list.take().map(ManuallyDrop::into_inner));

@@ -22,7 +22,7 @@ pub(crate) struct Looks {
     /// How many jobs it brings before the next.
     spared: Cell<u64>,
     /// How often workers had run dry before the queue was found full.
-    dry_spells: Cell<u64>,
+    times_idle: Cell<u64>,
 }
 
 impl Looks {
@@ -49,16 +49,16 @@ impl Looks {
     /// Whether no worker has run dry since the last.
     #[inline]
     pub(crate) fn are_recent(&self, inner: &Inner) -> bool {
-        self.dry_spells.get() == inner.sleep.dry_spells()
+        self.times_idle.get() == inner.idle.times_idle()
     }
 
     /// A look has found the queue full; before it, workers had run dry so often.
     #[inline]
-    pub(crate) fn found_full(&self, inner: &Inner, dry_spells: u64, is_short: Option<bool>) {
-        self.dry_spells.set(dry_spells);
+    pub(crate) fn found_full(&self, inner: &Inner, times_idle: u64, is_short: Option<bool>) {
+        self.times_idle.set(times_idle);
         let between = match is_short {
             Some(true) => {
-                let workers = inner.sleep.in_service().max(1) as u64;
+                let workers = inner.idle.in_service().max(1) as u64;
                 (inner.admission.capacity() / (PART * workers)).clamp(1, MOST)
             }
             // If times are not tracked, any may be long.

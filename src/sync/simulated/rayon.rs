@@ -3,7 +3,7 @@
 //! A pool of threads that are started from outside, of which each has a line of its own, last in,
 //! first out for itself, and one for what was broadcast to it. A thread that has nothing takes what others
 //! have, or what came from outside, in any order. One that waits inside a [`join`] runs whatever it would run
-//! otherwise, on top of what waits. Which thread comes first is shuttle's choice; all that sleep are woken. The
+//! otherwise, on top of what waits. Which thread comes first is shuttle's choice; all that idle are woken. The
 //! threads end when the pool was dropped and all that was spawned has ended.
 
 use std::{
@@ -32,7 +32,7 @@ struct Registry {
 
 struct State {
     injected: VecDeque<Task>,
-    seats: Vec<Lines>,
+    slots: Vec<Lines>,
     /// What the threads wait for before they end: tasks, and the pool itself.
     due: usize,
 }
@@ -62,13 +62,13 @@ fn member() -> Option<Member> {
 
 impl State {
     fn take_local(&mut self, index: usize) -> Option<Task> {
-        let lines = &mut self.seats[index];
+        let lines = &mut self.slots[index];
         lines.own.pop_back().or_else(|| lines.broadcast.pop_front())
     }
 
     fn take(&mut self, index: usize) -> Option<Task> {
         self.take_local(index).or_else(|| {
-            let lines = self.seats.iter_mut().map(|lines| &mut lines.own);
+            let lines = self.slots.iter_mut().map(|lines| &mut lines.own);
             let mut lines: Vec<_> = lines
                 .chain([&mut self.injected])
                 .filter(|line| !line.is_empty())
@@ -97,7 +97,7 @@ impl Registry {
         self.change(|state| {
             state.due += 1;
             match own {
-                Some(member) => state.seats[member.index].own.push_back(task),
+                Some(member) => state.slots[member.index].own.push_back(task),
                 None => state.injected.push_back(task),
             }
         });
@@ -178,7 +178,7 @@ impl<S: FnMut(ThreadBuilder) -> io::Result<()>> ThreadPoolBuilder<S> {
         let registry = Arc::new(Registry {
             state: Mutex::new(State {
                 injected: VecDeque::new(),
-                seats: (0..self.threads).map(|_| Lines::default()).collect(),
+                slots: (0..self.threads).map(|_| Lines::default()).collect(),
                 due: 1,
             }),
             news: Condvar::new(),
@@ -223,8 +223,8 @@ impl ThreadPool {
     pub(crate) fn spawn_broadcast(&self, task: impl Fn(usize) + Send + Sync + 'static) {
         let task = Arc::new(task);
         self.0.change(|state| {
-            state.due += state.seats.len();
-            for (index, lines) in state.seats.iter_mut().enumerate() {
+            state.due += state.slots.len();
+            for (index, lines) in state.slots.iter_mut().enumerate() {
                 let task = Arc::clone(&task);
                 lines.broadcast.push_back(Box::new(move || task(index)));
             }

@@ -1,6 +1,6 @@
 //! Loom models of the words of a frame that waits. Each names the rule and the mutants that it kills.
 //!
-//! When the wait is over the owner does to the frame what its return does: it takes it away. loom sees
+//! When the wait is over the owner does to the frame what its return does: it takes it foreign_stack. loom sees
 //! that as a write to each of its words, and fails if it does not come after everybody's last access.
 
 use std::{
@@ -44,7 +44,7 @@ struct Frame<W> {
     results: [UnsafeCell<usize>; 2],
 }
 
-/// A frame that stays in memory when it is taken away.
+/// A frame that stays in memory when it is taken foreign_stack.
 struct Stack<W>(std::cell::UnsafeCell<Frame<W>>);
 
 // SAFETY: loom checks the accesses to all that is in it.
@@ -63,7 +63,7 @@ impl<W: Words> Stack<W> {
     }
 
     fn frame(&self) -> &Frame<W> {
-        // SAFETY: it is taken away only when nobody looks at it; loom fails if that is not so.
+        // SAFETY: it is taken foreign_stack only when nobody looks at it; loom fails if that is not so.
         unsafe { &*self.0.get() }
     }
 
@@ -74,7 +74,7 @@ impl<W: Words> Stack<W> {
     }
 
     fn owner(&self) -> Thread {
-        // SAFETY: nobody writes it but who takes the frame away; loom fails if that was done.
+        // SAFETY: nobody writes it but who takes the frame foreign_stack; loom fails if that was done.
         self.frame().owner.with(|owner| unsafe { (*owner).clone() })
     }
 
@@ -161,22 +161,22 @@ fn r6_a_stranger_waits_until_its_jobs_have_ended_elsewhere() {
     });
 }
 
-/// R3: a job of the frame leaves a stray that nobody but the owner takes, who may be about to block.
+/// R3: a job of the frame leaves a side_entry that nobody but the owner takes, who may be about to block.
 /// Kills `countdown_no_fence_block` and `countdown_no_fence_stray`.
 #[test]
 fn r3_a_worker_that_blocks_is_told_of_a_stray_of_its_frame() {
     explore(|| {
         let stack = Stack::new(Tally::new());
         let tally = &stack.frame().words;
-        let strays = Arc::new(Slots::<2>::new());
+        let side_list = Arc::new(Slots::<2>::new());
         let owner = thread::current();
         tally.begin_near();
         let job = {
-            let (stack, strays) = (Arc::clone(&stack), Arc::clone(&strays));
+            let (stack, side_list) = (Arc::clone(&stack), Arc::clone(&side_list));
             spawn(move || {
                 let tally = &stack.frame().words;
                 tally.begin_far();
-                strays.push(1);
+                side_list.push(1);
                 if tally.is_awaited() {
                     owner.unpark();
                 }
@@ -188,15 +188,15 @@ fn r3_a_worker_that_blocks_is_told_of_a_stray_of_its_frame() {
         };
         let ran = Count::new(0);
         let run_stray = || {
-            let stray = strays.take();
-            if let Some(stray) = stray {
-                stack.run(stray);
+            let side_entry = side_list.take();
+            if let Some(side_entry) = side_entry {
+                stack.run(side_entry);
                 tally.end_near();
                 ran.fetch_add(1, Relaxed);
             }
-            stray.is_some()
+            side_entry.is_some()
         };
-        tally.wait(run_stray, || strays.has_work());
+        tally.wait(run_stray, || side_list.has_work());
         assert_eq!(ran.load(Relaxed), 1);
         assert_eq!(stack.return_from_it(), 3);
         job.join().unwrap();

@@ -1,8 +1,8 @@
-//! Loom models of the bell. Each names the mutants that it kills.
+//! Loom models of the event. Each names the mutants that it kills.
 
 use std::sync::Arc;
 
-use super::{ANY, Bell, FIRST, Mark};
+use super::{ANY, Event, FIRST, Mark};
 use crate::{
     protocol::model::explore,
     sync::{
@@ -28,15 +28,15 @@ fn park_until(is_there: &AtomicBool, say: &dyn Fn()) {
 #[test]
 fn r2_who_waits_for_a_result_is_told_of_it() {
     explore(|| {
-        let shared = Arc::new((Bell::new(), AtomicBool::new(false)));
+        let shared = Arc::new((Event::new(), AtomicBool::new(false)));
         let own = Arc::clone(&shared);
         let leaves = spawn(move || {
-            let (bell, is_there) = &*own;
+            let (event, is_there) = &*own;
             is_there.store(true, Ordering::Relaxed);
-            let _ = bell.ring(RESULT);
+            let _ = event.notify(RESULT);
         });
-        let (bell, is_there) = &*shared;
-        bell.wait(RESULT, |say| park_until(is_there, say));
+        let (event, is_there) = &*shared;
+        event.wait(RESULT, |say| park_until(is_there, say));
         leaves.join().unwrap();
     });
 }
@@ -46,17 +46,17 @@ fn r2_who_waits_for_a_result_is_told_of_it() {
 #[test]
 fn r2_who_waits_again_is_told_again() {
     explore(|| {
-        let shared = Arc::new((Bell::new(), [(); 2].map(|()| AtomicBool::new(false))));
+        let shared = Arc::new((Event::new(), [(); 2].map(|()| AtomicBool::new(false))));
         let leaves = [0, 1].map(|number| {
             let own = Arc::clone(&shared);
             spawn(move || {
                 own.1[number].store(true, Ordering::Relaxed);
-                let _ = own.0.ring(RESULT + number);
+                let _ = own.0.notify(RESULT + number);
             })
         });
-        let (bell, are_there) = &*shared;
+        let (event, are_there) = &*shared;
         for is_there in are_there {
-            bell.wait(ANY, |say| park_until(is_there, say));
+            event.wait(ANY, |say| park_until(is_there, say));
         }
         for leave in leaves {
             leave.join().unwrap();
@@ -69,15 +69,15 @@ fn r2_who_waits_again_is_told_again() {
 #[test]
 fn r6_a_result_that_meets_a_consumer_that_leaves_is_seen_by_one_of_the_two() {
     explore(|| {
-        let shared = Arc::new((Bell::new(), AtomicBool::new(false)));
+        let shared = Arc::new((Event::new(), AtomicBool::new(false)));
         let own = Arc::clone(&shared);
         let leaves = spawn(move || {
-            let (bell, is_there) = &*own;
+            let (event, is_there) = &*own;
             is_there.store(true, Ordering::Relaxed);
-            bell.ring(RESULT)
+            event.notify(RESULT)
         });
-        let (bell, is_there) = &*shared;
-        bell.leave();
+        let (event, is_there) = &*shared;
+        event.leave();
         let is_seen = is_there.load(Ordering::Relaxed);
         let is_told = leaves.join().unwrap();
         assert!(is_seen || is_told);

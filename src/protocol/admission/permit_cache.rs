@@ -1,48 +1,48 @@
-//! A stock of places: what one thread of the pool has taken ahead, for the jobs that it will bring.
+//! A cache of places: what one thread of the pool has taken ahead, for the jobs that it will bring.
 //!
 //! # The protocol
 //!
 //! Its *owner*, that thread, takes from it without writing a line that others write: so a scope's spawn writes
-//! the gate once in so many. Nobody else can take from it, but who finds no place anywhere, or waits for one, has all
-//! stocks *recalled*, under the lock of the admission: what the owner has not spent is free again.
+//! the acquired once in so many. Nobody else can take from it, but who finds no place anywhere, or waits for one, has all
+//! caches *reclaimed*, under the lock of the admission: what the owner has not spent is free again.
 //!
 //! `spent` counts what the owner took, ever, and is written by it alone. `ceiling` and `put` are written
-//! under the lock, and are the same but during a recall: what was put in, ever, and not recalled.
+//! under the lock, and are the same but during a reclaim: what was put in, ever, and not reclaimed.
 //!
 //! **The owner spends** by adding one to `spent` first, and looking at `ceiling` after it. If it is not above that, the
-//! place is its own. Otherwise a recall is under way, or was just made: the owner takes the lock, and looks again; if it
+//! place is its own. Otherwise a reclaim is under way, or was just made: the owner takes the lock, and looks again; if it
 //! is above it still, it takes the one back.
 //!
-//! **A recall** first lowers each `ceiling` to what it sees of `spent`, and looks at `spent` after it. If that is more
+//! **A reclaim** first lowers each `ceiling` to what it sees of `spent`, and looks at `spent` after it. If that is more
 //! than before, it raises the ceiling to it, though never above `put`. What is between there and `put` is free.
 //!
 //! So each of the two announces before it looks, with a fence between, the owner's a light one: at least one
-//! of them sees the other. If the owner sees the recall, it is decided under the lock. If only the recall sees the
+//! of them sees the other. If the owner sees the reclaim, it is decided under the lock. If only the reclaim sees the
 //! owner, it leaves that place. This is the protocol of `deque.rs`, on numbers.
 //!
-//! **For readers.** What lies in a stock is no job's. It is `put - spent`, or nothing if that is below zero: an
-//! owner that has announced a place which it will not get. While a recall is under way it may be that place less, so who
-//! must not find one too many counts under the lock. Who counts what is taken by jobs reads the gate first, the
-//! stocks after it, and what was recalled last. Then it may find too few, and never too many: what was put
-//! in is in the gate later, and what was recalled is counted as that earlier, than it is in or out of the stock.
+//! **For readers.** What lies in a cache is no job's. It is `put - spent`, or nothing if that is below zero: an
+//! owner that has announced a place which it will not get. While a reclaim is under way it may be that place less, so who
+//! must not find one too many counts under the lock. Who counts what is taken by jobs reads the acquired first, the
+//! caches after it, and what was reclaimed last. Then it may find too few, and never too many: what was put
+//! in is in the acquired later, and what was reclaimed is counted as that earlier, than it is in or out of the cache.
 
 #[cfg(all(test, loom))]
 mod model;
 
-use super::{Admission, Desk, PLACE, Refusal, Seat};
+use super::{Admission, PLACE, PlaceSlot, Refusal, SlowPath};
 use crate::sync::{AtomicU64, Ordering, fence};
 
-/// The most places in the stock of one thread: with so many, the lock that filling it takes is nothing.
-const STOCK: u64 = 32;
+/// The most places in the cache of one thread: with so many, the lock that filling it takes is nothing.
+const CACHE: u64 = 32;
 
 /// Fewer are not worth a turn at the lock.
 const LEAST: u64 = if cfg!(any(loom, shuttle)) { 2 } else { 4 };
 
-/// How many jobs go by after a stock could not be filled, until that is tried again.
+/// How many jobs go by after a cache could not be filled, until that is tried again.
 const PAUSE: u64 = if cfg!(any(loom, shuttle)) { 1 } else { 32 };
 
 #[derive(Debug, Default)]
-pub(super) struct Stock {
+pub(super) struct PermitCache {
     spent: AtomicU64,
     ceiling: AtomicU64,
     put: AtomicU64,
@@ -56,7 +56,7 @@ pub(super) enum Spending {
     Done,
     /// There is nothing in it.
     Empty,
-    /// A recall is in the way: to be decided under the lock.
+    /// A reclaim is in the way: to be decided under the lock.
     Announced,
 }
 
@@ -64,7 +64,7 @@ fn above(one: u64, other: u64) -> bool {
     (one.wrapping_sub(other) as i64) > 0
 }
 
-impl Stock {
+impl PermitCache {
     /// By the owner.
     #[inline]
     pub(super) fn spend(&self) -> Spending {
@@ -74,7 +74,7 @@ impl Stock {
         }
         let spent = spent.wrapping_add(1);
         self.spent.store(spent, Ordering::Relaxed);
-        // Pairs with the heavy fence between the two halves of a recall.
+        // Pairs with the heavy fence between the two halves of a reclaim.
         if cfg!(not(mutant = "stock_no_fence_spend")) {
             fence::light();
         }
@@ -110,7 +110,7 @@ impl Stock {
         self.pause.store(PAUSE, Ordering::Relaxed);
     }
 
-    /// By the owner, under the lock, before the gate says that these places are taken.
+    /// By the owner, under the lock, before the acquired says that these places are taken.
     pub(super) fn put(&self, places: u64) {
         let put = self.put.load(Ordering::Relaxed).wrapping_add(places);
         self.set(put);
@@ -119,11 +119,11 @@ impl Stock {
     /// Under the lock.
     fn set(&self, put: u64) {
         self.ceiling.store(put, Ordering::Release);
-        // Release: who sees what is left after a recall sees what was counted as recalled.
+        // Release: who sees what is left after a reclaim sees what was counted as reclaimed.
         self.put.store(put, Ordering::Release);
     }
 
-    /// Under the lock: the first half of a recall. False if there is nothing in it.
+    /// Under the lock: the first half of a reclaim. False if there is nothing in it.
     pub(super) fn lower(&self) -> bool {
         let spent = self.spent.load(Ordering::Relaxed);
         let is_filled = above(self.put.load(Ordering::Relaxed), spent);
@@ -145,7 +145,7 @@ impl Stock {
         }
     }
 
-    /// Under the lock, the second half of a recall, after what is left was counted as recalled.
+    /// Under the lock, the second half of a reclaim, after what is left was counted as reclaimed.
     pub(super) fn take_out(&self, places: u64) {
         self.set(self.put.load(Ordering::Relaxed).wrapping_sub(places));
     }
@@ -160,134 +160,134 @@ impl Stock {
 }
 
 impl Admission {
-    /// As `try_acquire`, on the thread of this seat, if it is one of the pool's.
+    /// As `try_acquire`, on the thread of this slot, if it is one of the pool's.
     #[inline]
-    pub(crate) fn try_acquire_here(&self, seat: Option<&Seat>) -> Result<(), Refusal> {
-        match seat {
-            Some(seat) => self.try_acquire_from(seat),
+    pub(crate) fn try_acquire_here(&self, slot: Option<&PlaceSlot>) -> Result<(), Refusal> {
+        match slot {
+            Some(slot) => self.try_acquire_from(slot),
             None => self.try_acquire(),
         }
     }
 
-    /// As `try_acquire`, on the thread of this seat: first from its stock, which is filled when there is room.
+    /// As `try_acquire`, on the thread of this slot: first from its cache, which is filled when there is room.
     #[inline]
-    pub(crate) fn try_acquire_from(&self, seat: &Seat) -> Result<(), Refusal> {
-        if self.try_acquire_stocked(seat) {
+    pub(crate) fn try_acquire_from(&self, slot: &PlaceSlot) -> Result<(), Refusal> {
+        if self.try_acquire_cached(slot) {
             Ok(())
         } else {
-            self.try_acquire_beside(&seat.stock)
+            self.try_acquire_beside(&slot.cache)
         }
     }
 
-    /// The same from the stock alone, as it is. False if it has none.
+    /// The same from the cache alone, as it is. False if it has none.
     #[inline]
-    pub(crate) fn try_acquire_stocked(&self, seat: &Seat) -> bool {
-        let stock = &seat.stock;
-        match stock.spend() {
+    pub(crate) fn try_acquire_cached(&self, slot: &PlaceSlot) -> bool {
+        let cache = &slot.cache;
+        match cache.spend() {
             Spending::Done => true,
             Spending::Empty => false,
-            Spending::Announced => self.prevails(stock),
+            Spending::Announced => self.prevails(cache),
         }
     }
 
-    /// Whether a place is the calling thread's own that it has announced during a recall.
+    /// Whether a place is the calling thread's own that it has announced during a reclaim.
     #[cold]
-    fn prevails(&self, stock: &Stock) -> bool {
-        self.at_desk(|_, _| stock.is_ours())
+    fn prevails(&self, cache: &PermitCache) -> bool {
+        self.on_slow_path(|_, _| cache.is_ours())
     }
 
     #[inline(never)]
-    fn try_acquire_beside(&self, stock: &Stock) -> Result<(), Refusal> {
-        if stock.is_due() && self.fill(stock) {
+    fn try_acquire_beside(&self, cache: &PermitCache) -> Result<(), Refusal> {
+        if cache.is_due() && self.fill(cache) {
             return Ok(());
         }
         self.try_acquire()
     }
 
-    /// Takes a place, and others for the stock of the calling thread, if nobody waits, and it is not likely that they
-    /// will have to be recalled.
+    /// Takes a place, and others for the cache of the calling thread, if nobody waits, and it is not likely that they
+    /// will have to be reclaimed.
     #[cold]
-    pub(super) fn fill(&self, stock: &Stock) -> bool {
-        let (places, half) = self.stock_sizes();
+    pub(super) fn fill(&self, cache: &PermitCache) -> bool {
+        let (places, half) = self.cache_sizes();
         let is_filled = places >= LEAST
-            && self.at_desk(|desk, wakes| {
-                if desk.line.len() > 0 {
+            && self.on_slow_path(|slow_path, wakes| {
+                if slow_path.line.len() > 0 {
                     return false;
                 }
-                // First, so that who sees the gate shut sees where the places are.
-                stock.put(places - 1);
-                let is_filled = self.take_for_stock(desk, places, half) || {
-                    self.settle(desk, wakes, false);
-                    self.take_for_stock(desk, places, half)
+                // First, so that who sees the acquired shut sees where the places are.
+                cache.put(places - 1);
+                let is_filled = self.take_for_cache(slow_path, places, half) || {
+                    self.grant_waiters(slow_path, wakes, false);
+                    self.take_for_cache(slow_path, places, half)
                 };
                 if !is_filled {
-                    stock.take_out(places - 1);
+                    cache.take_out(places - 1);
                 }
                 is_filled
             });
         if !is_filled {
-            stock.pause();
+            cache.pause();
         }
         is_filled
     }
 
-    /// Under the lock: takes so many places by what is published, if `half` stay free, or stocks were not recalled since
+    /// Under the lock: takes so many places by what is published, if `half` stay free, or caches were not reclaimed since
     /// so many did.
-    fn take_for_stock(&self, desk: &mut Desk, places: u64, half: u64) -> bool {
-        let limit = self.gate.limit.load(Ordering::Relaxed);
+    fn take_for_cache(&self, slow_path: &mut SlowPath, places: u64, half: u64) -> bool {
+        let limit = self.acquired.limit.load(Ordering::Relaxed);
         let is_plenty = self
             .take_some(limit.wrapping_sub(half * PLACE), places)
             .is_ok();
-        desk.recalls &= !is_plenty;
-        is_plenty || !desk.recalls && self.take_some(limit, places).is_ok()
+        slow_path.reclaims &= !is_plenty;
+        is_plenty || !slow_path.reclaims && self.take_some(limit, places).is_ok()
     }
 
-    /// How many places are taken at once to fill a stock, and how many others must be free then once stocks were
-    /// recalled, until they are. All stocks together have at most a quarter of the capacity, while no more threads are
+    /// How many places are taken at once to fill a cache, and how many others must be free then once caches were
+    /// reclaimed, until they are. All caches together have at most a quarter of the capacity, while no more threads are
     /// started. So it is seldom that they have
-    /// to be recalled, which costs a heavy fence: once for each time that the queue runs full from half.
-    fn stock_sizes(&self) -> (u64, u64) {
+    /// to be reclaimed, which costs a heavy fence: once for each time that the queue runs full from half.
+    fn cache_sizes(&self) -> (u64, u64) {
         let capacity = self.capacity();
         if cfg!(any(loom, shuttle)) {
             return (capacity.min(2), 0);
         }
-        let seats = self.seats.len().max(1) as u64;
-        ((capacity / (4 * seats)).min(STOCK), capacity / 2)
+        let slots = self.slots.len().max(1) as u64;
+        ((capacity / (4 * slots)).min(CACHE), capacity / 2)
     }
 
-    /// Under the lock: what lies in the stocks is free again. False if there was nothing.
-    pub(super) fn recall(&self) -> bool {
+    /// Under the lock: what lies in the caches is free again. False if there was nothing.
+    pub(super) fn reclaim(&self) -> bool {
         if cfg!(mutant = "stock_no_recall") {
             return false;
         }
-        let stocks = || self.seats.iter().map(|seat| &seat.stock);
-        let filled = stocks().filter(|stock| stock.lower()).count();
+        let caches = || self.slots.iter().map(|slot| &slot.cache);
+        let filled = caches().filter(|cache| cache.lower()).count();
         if filled == 0 {
             return false;
         }
-        // Pairs with the light fence of `Stock::spend`: we see what was spent, or they see the ceiling.
+        // Pairs with the light fence of `PermitCache::spend`: we see what was spent, or they see the ceiling.
         if cfg!(not(mutant = "stock_no_fence_recall")) {
             fence::heavy();
         }
-        let mut recalled = self.recalled.load(Ordering::Relaxed);
-        for stock in stocks() {
-            let rest = stock.rest();
-            recalled = recalled.wrapping_add(rest);
+        let mut reclaimed = self.reclaimed.load(Ordering::Relaxed);
+        for cache in caches() {
+            let rest = cache.rest();
+            reclaimed = reclaimed.wrapping_add(rest);
             // In this order: see the head of this file.
-            self.recalled.store(recalled, Ordering::Release);
-            stock.take_out(rest);
+            self.reclaimed.store(reclaimed, Ordering::Release);
+            cache.take_out(rest);
         }
         true
     }
 
-    /// How many places are in stocks.
-    pub(super) fn stocked(&self) -> u64 {
-        self.seats.iter().map(|seat| seat.stock.len()).sum()
+    /// How many places are in caches.
+    pub(super) fn cached(&self) -> u64 {
+        self.slots.iter().map(|slot| slot.cache.len()).sum()
     }
 }
 
 #[cfg(all(test, not(loom)))]
-impl Stock {
+impl PermitCache {
     /// As if so many places had been put in, and spent.
     pub(super) fn age(&self, places: u64) {
         self.spent.store(places, Ordering::Relaxed);

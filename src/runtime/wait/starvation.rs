@@ -1,14 +1,14 @@
 //! Waits between pools. A worker of one pool that waits for another pool's job counts on that pool to
 //! have a thread for it. If all its threads are blocked in waits themselves, maybe for the very pool that
-//! the waiting worker belongs to, it has none: it is *stuck*. Then the waiting worker does the
+//! the waiting worker belongs to, it has none: it is *starvation*. Then the waiting worker does the
 //! work itself, as it would in its own pool.
 //!
 //! # The protocol
 //!
-//! Which pools are stuck, and who waits for which pool, stands in one list, under one lock, for all
+//! Which pools are starvation, and who waits for which pool, stands in one list, under one lock, for all
 //! pools. [`crate::runtime::rayon_host::threads`] enters a pool when its last thread blocks and no other can be had, and
 //! takes it out when one comes back. A worker enters itself (a [`Watch`]) before it blocks, and is told
-//! at once, or later, when the pool gets stuck. Both under the lock: one of the two comes first, and the
+//! at once, or later, when the pool gets starvation. Both under the lock: one of the two comes first, and the
 //! other sees it. The list is touched by waits across pools and by pools that run out of threads, and
 //! by nothing else. Each process has its own: a forked child begins with an empty one.
 
@@ -37,7 +37,7 @@ impl PoolId {
 }
 
 struct List {
-    stuck: Vec<PoolId>,
+    starvation: Vec<PoolId>,
     waiting: Vec<Arc<Waiting>>,
 }
 
@@ -45,7 +45,7 @@ struct Waiting {
     pool: PoolId,
     thread: Thread,
     /// Written under the lock.
-    is_stuck: AtomicBool,
+    is_starved: AtomicBool,
 }
 
 /// The list of one process.
@@ -95,23 +95,23 @@ fn list() -> &'static Mutex<List> {
 impl List {
     const fn new() -> Self {
         Self {
-            stuck: Vec::new(),
+            starvation: Vec::new(),
             waiting: Vec::new(),
         }
     }
 }
 
-/// Enters a pool as stuck, or takes it out.
-pub(crate) fn set(pool: &Inner, stuck: bool) {
+/// Enters a pool as starvation, or takes it out.
+pub(crate) fn set(pool: &Inner, starvation: bool) {
     let pool = PoolId::of(pool);
     let mut list = lock(list());
-    list.stuck.retain(|&other| other != pool);
-    if stuck {
-        list.stuck.push(pool);
+    list.starvation.retain(|&other| other != pool);
+    if starvation {
+        list.starvation.push(pool);
     }
     for waiting in list.waiting.iter().filter(|waiting| waiting.pool == pool) {
-        waiting.is_stuck.store(stuck, Ordering::Release);
-        if stuck {
+        waiting.is_starved.store(starvation, Ordering::Release);
+        if starvation {
             waiting.thread.unpark();
         }
     }
@@ -123,7 +123,7 @@ pub(crate) enum Blocked {
     Done,
     TimedOut,
     /// The calling thread has to do itself what it waits for.
-    Stuck,
+    Starved,
 }
 
 /// Blocks the calling thread until it is `done`: whoever makes it so unparks it. If it is some pool's
@@ -141,8 +141,8 @@ pub(crate) fn block(
             if done() {
                 return Blocked::Done;
             }
-            if watch.is_stuck() && could_work() {
-                return Blocked::Stuck;
+            if watch.is_starved() && could_work() {
+                return Blocked::Starved;
             }
             match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
                 None => thread::park(),
@@ -154,7 +154,7 @@ pub(crate) fn block(
 }
 
 /// A wait of the calling thread for a pool. If it is another pool's thread, it is unparked when the
-/// pool gets stuck.
+/// pool gets starvation.
 pub(crate) struct Watch(Option<Arc<Waiting>>);
 
 impl Watch {
@@ -167,16 +167,16 @@ impl Watch {
         let waiting = Arc::new(Waiting {
             pool,
             thread: thread::current(),
-            is_stuck: AtomicBool::new(list.stuck.contains(&pool)),
+            is_starved: AtomicBool::new(list.starvation.contains(&pool)),
         });
         list.waiting.push(Arc::clone(&waiting));
         Self(Some(waiting))
     }
 
     /// Whether the calling thread has to do itself what it waits for.
-    pub(crate) fn is_stuck(&self) -> bool {
+    pub(crate) fn is_starved(&self) -> bool {
         let waiting = self.0.as_ref();
-        waiting.is_some_and(|waiting| waiting.is_stuck.load(Ordering::Acquire))
+        waiting.is_some_and(|waiting| waiting.is_starved.load(Ordering::Acquire))
     }
 }
 

@@ -1,14 +1,14 @@
 //! Until when a worker that searches is trusted to be about to look.
 //!
 //! Who pushes a job leaves it to a worker that searches. That one yields its core between two looks; and if the
-//! system gives the core to somebody else for a time slice, the job waits for as long, beside workers that doze. So
+//! system gives the core to somebody else for a time slice, the job waits for as long, beside workers that announce_idle. So
 //! who pushes one looks at the clock then, and rouses another worker if the last look is too long ago. The job
-//! that was pushed just before that is not told of so; the one that follows tells of both.
+//! that was pushed just before that is not told of so; the one that leapfrogs tells of both.
 //!
-//! A worker that was just roused is not, until it looks: it takes some 10 us to run, as long as two or three jobs may
+//! A worker that was just woken is not, until it looks: it takes some 10 us to run, as long as two or three jobs may
 //! take to come. Each of them rouses another. It would do so itself when it finds that there are more; but from where it
 //! runs, and the system often puts a second one there, to wait behind its job (seen on Linux, when the thread that
-//! brought the jobs was not asleep yet on the other core).
+//! brought the jobs was not in_rayon yet on the other core).
 
 use std::time::Duration;
 
@@ -25,13 +25,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const OVERDUE: Duration = Duration::from_micros(20);
 
 #[derive(Debug)]
-pub(crate) struct LastLook {
+pub(crate) struct SearcherDeadline {
     start: Instant,
     /// When it is overdue, in ns since the start.
     due: CachePadded<AtomicU64>,
 }
 
-impl LastLook {
+impl SearcherDeadline {
     pub(crate) fn new() -> Self {
         Self {
             start: Instant::now(),
@@ -46,8 +46,8 @@ impl LastLook {
         self.due.store(nanos, Ordering::Relaxed);
     }
 
-    /// A worker is roused, and will look, but nobody is to count on that.
-    pub(crate) fn roused(&self) {
+    /// A worker is woken, and will look, but nobody is to count on that.
+    pub(crate) fn woken(&self) {
         self.due.store(0, Ordering::Relaxed);
     }
 
@@ -64,15 +64,15 @@ mod tests {
 
     #[test]
     fn r2_who_was_roused_is_trusted_from_its_first_look_on() {
-        let last_look = LastLook::new();
-        assert!(last_look.is_overdue());
+        let searcher_deadline = SearcherDeadline::new();
+        assert!(searcher_deadline.is_overdue());
         // The machine may be busy for as long as it takes a look to be overdue.
         let is_trusted = || {
-            last_look.set();
-            !last_look.is_overdue()
+            searcher_deadline.set();
+            !searcher_deadline.is_overdue()
         };
         assert!((0..1_000).any(|_| is_trusted()));
-        last_look.roused();
-        assert!(last_look.is_overdue());
+        searcher_deadline.woken();
+        assert!(searcher_deadline.is_overdue());
     }
 }

@@ -1,5 +1,5 @@
 //! Which pools have jobs on the calling thread's stack that is not a thread of theirs: an inline job of a caller, or one that
-//! a stuck pool left to another's worker. Asked by a thread that shuts a pool down, and must not wait for the job that it is
+//! a starvation pool left to another's worker. Asked by a thread that shuts a pool down, and must not wait for the job that it is
 //! called from.
 //!
 //! None of it has a destructor: a thread's values may use a pool while they are dropped, and in any order. So the

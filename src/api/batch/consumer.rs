@@ -15,13 +15,13 @@ use crate::{
         completion::event::{self, Mark},
     },
     runtime::{
-        context::Site,
+        context::JobContext,
         inner::Inner,
         job::{Entry, Place},
         span::Origin,
         wait::{
             spin::linger,
-            stuck::{self, Blocked},
+            starvation::{self, Blocked},
         },
         worker,
     },
@@ -41,10 +41,10 @@ const REST: Duration = Duration::from_micros(20);
 
 /// How the consumer of a batch gets his items in.
 pub(super) trait Door<'a>: Home<'a> {
-    /// Whether a place stays with a ticket that is left over.
+    /// Whether a place stays with a chunk_task that is left over.
     const LEAVES_PLACE: bool;
 
-    /// Whether what the consumer runs for a closed pool is in none of its books.
+    /// Whether what the consumer runs for a closed pool is in none of its slots.
     const IS_BESIDE_A_CLOSED_POOL: bool;
 }
 
@@ -64,10 +64,10 @@ enum Awaited {
     Place,
     Closed,
     /// The calling thread has to run an item itself, if it finds one.
-    Stuck,
+    Starved,
 }
 
-pub(super) struct Lane<'p, H, T, F, R> {
+pub(super) struct Consumer<'p, H, T, F, R> {
     producer: Producer<'p, H, T, F, R>,
     is_ordered: bool,
     leaves_place: bool,
@@ -137,7 +137,7 @@ impl<T, R> Drop for Part<T, R> {
     }
 }
 
-impl<'p, H, T, F, R> Lane<'p, H, T, F, R> {
+impl<'p, H, T, F, R> Consumer<'p, H, T, F, R> {
     pub(super) fn new<'a>(inner: &'p Inner, home: H, f: F, is_ordered: bool) -> Self
     where
         H: Door<'a>,
@@ -261,7 +261,7 @@ impl<'p, H, T, F, R> Lane<'p, H, T, F, R> {
     }
 
     /// Claims an item whose result may be taken next, and that nobody has begun; the oldest, if it can be had.
-    /// Returns where it is, and whether its place is left to a ticket.
+    /// Returns where it is, and whether its place is left to a chunk_task.
     fn claim(&self) -> Option<(usize, Claimed<Item<T>>, bool)> {
         let (inner, shared) = (self.inner(), &self.producer.shared);
         for (at, part) in self.candidates().enumerate() {
@@ -281,7 +281,7 @@ impl<'p, H, T, F, R> Lane<'p, H, T, F, R> {
     }
 }
 
-impl<'a, H, T, F, R> Lane<'_, H, T, F, R>
+impl<'a, H, T, F, R> Consumer<'_, H, T, F, R>
 where
     H: Door<'a>,
     T: Send + 'a,
@@ -306,12 +306,12 @@ where
     /// Makes a job of the item, which has a place.
     pub(super) fn put(&mut self, item: T) {
         if let Some(chunk) = self.producer.put(Origin::here(), item) {
-            self.follow(chunk);
+            self.leapfrog(chunk);
         }
     }
 
     /// One more chunk, the last.
-    fn follow(&mut self, chunk: ChunkOf<T, R>) {
+    fn leapfrog(&mut self, chunk: ChunkOf<T, R>) {
         let last = self.chunks.len().checked_sub(1);
         self.chunks.push_back(Part { chunk, taken: 0 });
         if let Some(last) = last {
@@ -342,15 +342,18 @@ where
 
     fn run_refused(&self, item: T) -> Outcome<R> {
         let inner = self.inner();
-        let outcome = self.producer.shared.run_inline(&Site::here(inner), item);
-        inner.look_if_drained();
+        let outcome = self
+            .producer
+            .shared
+            .run_inline(&JobContext::here(inner), item);
+        inner.check_drained();
         outcome
     }
 
     /// Keeps what has come of an item until it is due.
     pub(super) fn keep(&mut self, outcome: Outcome<R>) {
         self.producer.end_chunk();
-        self.follow(Arc::new(Chunk::ended(outcome)));
+        self.leapfrog(Arc::new(Chunk::ended(outcome)));
     }
 
     /// The next result; waits for it. Not to be called without an item that is `due`.
@@ -379,7 +382,7 @@ where
                 Awaited::Result => {}
                 Awaited::Place => return Got::Place,
                 Awaited::Closed => return Got::Closed,
-                Awaited::Stuck => {
+                Awaited::Starved => {
                     if let Some(claim) = self.claim() {
                         return Got::Result(self.run_here(claim));
                     }
@@ -394,9 +397,9 @@ where
     }
 
     /// Blocks until the result is there that is due, or if it `wants_place`, until there is a place for the next item. If
-    /// the thread is another pool's, and this one is stuck, until there is an item to be claimed.
+    /// the thread is another pool's, and this one is starvation, until there is an item to be claimed.
     ///
-    /// One place to wait at for both: see the bell, and "A place or something else" in the README of admission.
+    /// One place to wait at for both: see the event, and "A place or something else" in the README of admission.
     fn wait(&mut self, due: usize, wants_place: bool) -> Awaited {
         let mut yields = Yields::new(if due < MANY { 0 } else { YIELDS });
         while self.leave_core(&mut yields) {
@@ -419,7 +422,7 @@ where
             self.wait_for_either()
         } else {
             match self.block(None, || false) {
-                Blocked::Stuck => Awaited::Stuck,
+                Blocked::Starved => Awaited::Starved,
                 Blocked::Done | Blocked::TimedOut => Awaited::Result,
             }
         }
@@ -432,9 +435,9 @@ where
                 say();
                 self.is_ready() || is_decided()
             };
-            stuck::block(self.inner(), deadline, is_over, || self.is_claimable())
+            starvation::block(self.inner(), deadline, is_over, || self.is_claimable())
         };
-        self.producer.shared.bell.wait(self.awaited(), park)
+        self.producer.shared.event.wait(self.awaited(), park)
     }
 
     /// Joins the line of those who wait for a place, and blocks until it has one, or the result is there that is due.
@@ -458,7 +461,7 @@ where
             let is_decided =
                 || cfg!(not(mutant = "batch_deaf_to_places")) && admission.is_decided(&line);
             match self.block(line.patience(), is_decided) {
-                Blocked::TimedOut => admission.turn_eager(&mut line),
+                Blocked::TimedOut => admission.turn_prompt(&mut line),
                 blocked => break blocked,
             }
         };
@@ -472,7 +475,7 @@ where
                 match (reason, blocked) {
                     _ if self.is_ready() => Awaited::Result,
                     (AdmissionError::Closed, _) => Awaited::Closed,
-                    (_, Blocked::Stuck) => Awaited::Stuck,
+                    (_, Blocked::Starved) => Awaited::Starved,
                     _ => Awaited::Result,
                 }
             }
@@ -489,7 +492,7 @@ where
                     thread::park_timeout(REST);
                 }
             };
-            let until_few_are_left = || shared.bell.wait(event::FEW_LEFT, rest);
+            let until_few_are_left = || shared.event.wait(event::FEW_LEFT, rest);
             shared.yielders.leave(until_few_are_left);
             true
         } else {
@@ -508,18 +511,18 @@ where
         let inner = self.inner();
         let part = &mut self.chunks[at];
         part.taken |= 1 << number;
-        let site = Site::here(inner);
-        let outcome = self.producer.shared.run(&site, !leaves_place, item);
+        let context = JobContext::here(inner);
+        let outcome = self.producer.shared.run(&context, !leaves_place, item);
         self.forget_if_used_up(at);
-        inner.look_if_drained();
+        inner.check_drained();
         outcome
     }
 }
 
-impl<H, T, F, R> Drop for Lane<'_, H, T, F, R> {
+impl<H, T, F, R> Drop for Consumer<'_, H, T, F, R> {
     fn drop(&mut self) {
         let inner = self.inner();
-        let site = Site::here(inner);
+        let context = JobContext::here(inner);
         let parts = self.chunks.drain(..);
         let parts = parts.map(|part| (Arc::clone(&part.chunk), part.taken));
         let shared = &self.producer.shared;
@@ -528,13 +531,13 @@ impl<H, T, F, R> Drop for Lane<'_, H, T, F, R> {
             places,
             outcomes,
             closure,
-            shells,
+            tombstones,
         } = shared.leave(inner, self.leaves_place, parts);
         items
             .iter()
-            .for_each(|_| inner.recorder.left_batch(site.counts()));
-        (0..places).for_each(|_| site.cancelled(Place::Queue));
-        (0..shells).for_each(|_| inner.shell_left());
+            .for_each(|_| inner.recorder.left_batch(context.counts()));
+        (0..places).for_each(|_| context.cancelled(Place::Queue));
+        (0..tombstones).for_each(|_| inner.tombstone_left());
         // One by one: a panic in one must not meet that of another. In this order: a drop may be the end of the
         // pool, which must not wait for what is cancelled then.
         items.into_iter().for_each(|item| quietly(|| drop(item)));

@@ -1,4 +1,4 @@
-//! Loom models of the stocks, as far as others recall them. A stock has one place beside that which is used at once.
+//! Loom models of the caches, as far as others reclaim them. A cache has one place beside that which is used at once.
 
 use std::sync::Arc;
 
@@ -12,44 +12,44 @@ use crate::{
     sync::thread::spawn,
 };
 
-/// Two places, of which one is used, and one in the stock of seat 0.
-fn stocked() -> Arc<Admission> {
-    let admission = Admission::with_seats(2, 1);
-    assert_eq!(admission.try_acquire_from(admission.seat(0)), Ok(()));
-    assert_eq!((admission.depth(), admission.stocked()), (1, 1));
+/// Two places, of which one is used, and one in the cache of slot 0.
+fn cached() -> Arc<Admission> {
+    let admission = Admission::with_slots(2, 1);
+    assert_eq!(admission.try_acquire_from(admission.slot(0)), Ok(()));
+    assert_eq!((admission.depth(), admission.cached()), (1, 1));
     Arc::new(admission)
 }
 
 /// Its owner tries to take another, on a thread of its own. Returns whether it did.
 fn owner_tries(admission: &Arc<Admission>) -> JoinHandle<bool> {
     let admission = Arc::clone(admission);
-    spawn(move || admission.try_acquire_from(admission.seat(0)).is_ok())
+    spawn(move || admission.try_acquire_from(admission.slot(0)).is_ok())
 }
 
-/// A1, A3: who finds no place but in a stock has that, or its owner has it, and never both. Kills
+/// A1, A3: who finds no place but in a cache has that, or its owner has it, and never both. Kills
 /// `stock_no_fence_spend`, `stock_no_fence_recall`, `stock_blind`.
 #[test]
 fn a1_a_place_in_a_stock_is_spent_or_recalled() {
     explore(|| {
-        let admission = stocked();
+        let admission = cached();
         let owner = owner_tries(&admission);
         let is_other = admission.try_acquire().is_ok();
         let is_owner = owner.join().unwrap();
         assert!(is_owner != is_other, "{is_owner} {is_other}");
-        assert_eq!((admission.depth(), admission.stocked()), (2, 0));
+        assert_eq!((admission.depth(), admission.cached()), (2, 0));
         assert_eq!(admission.try_acquire(), Err(Refusal::Full));
     });
 }
 
-/// A3: of two places that come free together each has its taker, whoever fills a stock with both. Kills
+/// A3: of two places that come free together each has its taker, whoever fills a cache with both. Kills
 /// `stock_unseen`.
 #[test]
 fn a3_what_is_put_into_a_stock_is_not_hidden() {
     explore(|| {
-        let admission = Arc::new(Admission::with_seats(2, 1));
+        let admission = Arc::new(Admission::with_slots(2, 1));
         let owner = {
             let admission = Arc::clone(&admission);
-            spawn(move || admission.try_acquire_from(admission.seat(0)))
+            spawn(move || admission.try_acquire_from(admission.slot(0)))
         };
         assert_eq!(admission.try_acquire(), Ok(()));
         assert_eq!(owner.join().unwrap(), Ok(()));
@@ -57,14 +57,14 @@ fn a3_what_is_put_into_a_stock_is_not_hidden() {
     });
 }
 
-/// A5: who waits gets a place, though the owner of a stock takes both meanwhile. Kills `stock_no_recall`.
+/// A5: who waits gets a place, though the owner of a cache takes both meanwhile. Kills `stock_no_recall`.
 #[test]
 fn a5_who_waits_gets_what_lies_in_a_stock() {
     explore_to(2, || {
-        let admission = Arc::new(Admission::with_seats(2, 1));
+        let admission = Arc::new(Admission::with_slots(2, 1));
         let owner = {
             let admission = Arc::clone(&admission);
-            spawn(move || assert_eq!(admission.try_acquire_from(admission.seat(0)), Ok(())))
+            spawn(move || assert_eq!(admission.try_acquire_from(admission.slot(0)), Ok(())))
         };
         assert_eq!(admission.acquire(None, &|| false), Ok(()));
         owner.join().unwrap();
@@ -72,13 +72,13 @@ fn a5_who_waits_gets_what_lies_in_a_stock() {
     });
 }
 
-/// D2: a job that comes in by a stock while the door closes is one that the end waits for. Kills
+/// D2: a job that comes in by a cache while the door closes is one that the end waits for. Kills
 /// `stock_open`.
 #[test]
 fn d2_nothing_is_spent_after_the_end() {
     explore(|| {
-        let admission = Admission::with_seats(2, 2);
-        assert_eq!(admission.try_acquire_from(admission.seat(0)), Ok(()));
+        let admission = Admission::with_slots(2, 2);
+        assert_eq!(admission.try_acquire_from(admission.slot(0)), Ok(()));
         admission.release_from(1);
         let admission = Arc::new(admission);
         let owner = owner_tries(&admission);
@@ -94,19 +94,19 @@ fn d2_nothing_is_spent_after_the_end() {
         assert_eq!(admission.outstanding(0, 1), u64::from(is_owner));
         for _ in 0..2 {
             assert_eq!(
-                admission.try_acquire_from(admission.seat(0)),
+                admission.try_acquire_from(admission.slot(0)),
                 Err(Refusal::Closed)
             );
         }
     });
 }
 
-/// M1: what the owner of a stock announces, and does not get, was never taken, for who counts meanwhile neither. Kills
+/// M1: what the owner of a cache announces, and does not get, was never taken, for who counts meanwhile neither. Kills
 /// `stock_count_aloud`.
 #[test]
 fn m1_a_place_that_is_recalled_is_not_counted_as_taken() {
     explore(|| {
-        let admission = stocked();
+        let admission = cached();
         let owner = owner_tries(&admission);
         let closer = {
             let admission = Arc::clone(&admission);

@@ -10,7 +10,7 @@
 //! **Jobs inside of jobs.** A task that waits for a scope of its own runs others meanwhile, and takes as long as all
 //! of them. If most of the time was theirs it says nothing of how long the next one will take, and what comes after it is
 //! recorded as what was timed before it. If such a task is not timed itself, its length is the sum of what was recorded
-//! of those inside of it, and of the [`own`](Seat::own) part of the last that was timed. What others ran for it is
+//! of those inside of it, and of the [`own`](LatencySlot::own) part of the last that was timed. What others ran for it is
 //! missing there.
 
 use super::{
@@ -47,7 +47,7 @@ impl Times {
 
 /// The times of one thread.
 #[derive(Debug, Default)]
-pub(crate) struct Seat {
+pub(crate) struct LatencySlot {
     /// When the last job ended here.
     ended: AtomicU64,
     /// When the next job starts here, if nobody has to look at the clock for it.
@@ -86,7 +86,7 @@ impl Started {
     }
 }
 
-impl Seat {
+impl LatencySlot {
     #[inline]
     pub(super) fn is_short(&self) -> bool {
         self.is_short.load(Ordering::Relaxed)
@@ -136,13 +136,13 @@ impl Seat {
 
     /// A job starts that is timed, and has a place since then, if it has one.
     pub(super) fn begin_timed(&self, clock: &Clock, placed: bool, since: Stamp) -> Started {
-        let follows = Stamp::from_raw(self.starts.load(Ordering::Relaxed));
+        let leapfrogs = Stamp::from_raw(self.starts.load(Ordering::Relaxed));
         self.starts.store(Stamp::NONE.raw(), Ordering::Relaxed);
-        let now = if follows == Stamp::NONE {
+        let now = if leapfrogs == Stamp::NONE {
             clock.now()
         } else {
             // It may have come after that.
-            follows.max(since)
+            leapfrogs.max(since)
         };
         if placed {
             let nanos = clock.nanos(since.or(now), now);
@@ -207,28 +207,28 @@ mod tests {
     use super::{super::histogram::Merged, *};
 
     /// The last job that was timed here took 40 ns.
-    fn seat() -> Seat {
-        let seat = Seat::default();
-        seat.times.make();
-        seat.took(Started::at(Stamp::NONE), 40);
-        seat
+    fn slot() -> LatencySlot {
+        let slot = LatencySlot::default();
+        slot.times.make();
+        slot.took(Started::at(Stamp::NONE), 40);
+        slot
     }
 
-    fn run_alike(seat: &Seat, tasks: u64) {
-        (0..tasks).for_each(|_| seat.end_alike(seat.begin_alike(false)));
+    fn run_alike(slot: &LatencySlot, tasks: u64) {
+        (0..tasks).for_each(|_| slot.end_alike(slot.begin_alike(false)));
     }
 
     /// Count, sum and maximum of the run times.
-    fn run_times(seat: &Seat) -> (u64, u128, u64) {
+    fn run_times(slot: &LatencySlot) -> (u64, u128, u64) {
         let mut merged = Merged::default();
-        seat.times.run_time.merge_into(&mut merged);
+        slot.times.run_time.merge_into(&mut merged);
         (merged.count, merged.sum, merged.max)
     }
 
     /// It is as long as they are, whether it was timed or not, and says nothing of the next.
     #[test]
     fn m2_a_task_that_runs_short_ones_is_long_and_they_stay_short() {
-        let timed = seat();
+        let timed = slot();
         let outer = timed.begin(Stamp::NONE);
         run_alike(&timed, 100);
         timed.took(outer, 5_000);
@@ -236,7 +236,7 @@ mod tests {
         run_alike(&timed, 1);
         assert_eq!(run_times(&timed), (103, 5_000 + 102 * 40, 5_000));
 
-        let untimed = seat();
+        let untimed = slot();
         let outermost = untimed.begin_alike(false);
         let outer = untimed.begin_alike(false);
         run_alike(&untimed, 100);
@@ -250,26 +250,26 @@ mod tests {
     #[test]
     fn m2_a_task_that_took_as_long_as_all_inside_of_it_makes_the_next_one_timed() {
         for (nanos, is_short) in [(7_999, true), (8_000, false)] {
-            let seat = seat();
-            let outer = seat.begin(Stamp::NONE);
-            run_alike(&seat, 100);
-            seat.took(outer, nanos);
-            assert_eq!(seat.is_short(), is_short);
+            let slot = slot();
+            let outer = slot.begin(Stamp::NONE);
+            run_alike(&slot, 100);
+            slot.took(outer, nanos);
+            assert_eq!(slot.is_short(), is_short);
         }
     }
 
     #[test]
     fn m2_a_job_does_not_start_before_an_untimed_one_has_ended() {
-        let (clock, seat) = (Clock::new(), seat());
-        let outer = seat.begin_alike(true);
-        let inner = seat.begin_timed(&clock, false, Stamp::NONE);
-        seat.end_timed(&clock, inner);
-        seat.next_follows();
-        assert_ne!(seat.starts.load(Ordering::Relaxed), Stamp::NONE.raw());
-        seat.begin_alike(false);
-        seat.end_timed(&clock, inner);
-        seat.end_alike(outer);
-        seat.next_follows();
-        assert_eq!(seat.starts.load(Ordering::Relaxed), Stamp::NONE.raw());
+        let (clock, slot) = (Clock::new(), slot());
+        let outer = slot.begin_alike(true);
+        let inner = slot.begin_timed(&clock, false, Stamp::NONE);
+        slot.end_timed(&clock, inner);
+        slot.next_follows();
+        assert_ne!(slot.starts.load(Ordering::Relaxed), Stamp::NONE.raw());
+        slot.begin_alike(false);
+        slot.end_timed(&clock, inner);
+        slot.end_alike(outer);
+        slot.next_follows();
+        assert_eq!(slot.starts.load(Ordering::Relaxed), Stamp::NONE.raw());
     }
 }
