@@ -247,7 +247,7 @@ fn s4_threads_that_were_never_started_cost_nothing() {
                 of[2]
             };
             (
-                middle(costs.map(|cost| cost.0 as i64)),
+                middle(costs.map(|cost| cost.0)),
                 middle(costs.map(|cost| cost.1 as i64)),
                 middle(costs.map(|cost| cost.2 as i64)),
             )
