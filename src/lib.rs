@@ -1,8 +1,9 @@
-//! A work-stealing scheduler with bounded admission, for CPU-heavy batch processing.
+//! A work-stealing thread pool with bounded admission, for CPU-bound batch processing.
 //!
-//! [`Pool`] runs jobs on threads of its own, as rayon does, but its queue is **bounded**: a producer
-//! that is faster than the workers waits, times out or is refused, as it chooses, and memory stays
-//! flat. A refused job comes back to its submitter; an admitted one runs, or is in the shutdown's report.
+//! A [`Pool`] runs jobs on its own threads, as rayon does, but its queue is **bounded**. When the
+//! queue is full, the submitter chooses: block, block with a timeout, await, or take the job back.
+//! Memory stays flat. A refused job is returned to its submitter. An admitted job runs, or the
+//! shutdown report counts it.
 //!
 //! ```
 //! use std::time::Duration;
@@ -10,43 +11,46 @@
 //!
 //! let pool = Pool::builder().workers(2).capacity(64).build()?;
 //!
-//! let handle = pool.submit(|| (1..=20u64).product::<u64>())?; // waits while the queue is full
+//! let handle = pool.submit(|| (1..=20u64).product::<u64>())?; // blocks while the queue is full
 //! pool.spawn_timeout(Duration::from_millis(50), || println!("no handle, no allocation"))?;
 //! if let Err(refused) = pool.try_submit(|| 6 * 7) {
-//!     refused.into_job()(); // nothing is lost
+//!     refused.into_job()(); // the refused job runs here
 //! }
 //! assert_eq!(handle.join()?, 2_432_902_008_176_640_000);
 //!
-//! let report = pool.shutdown(); // closes, drains, joins every thread
+//! let report = pool.shutdown(); // closes the pool, drains the queue, joins every thread
 //! assert_eq!(report.panicked, 0);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Jobs may borrow ([`Pool::scope`], [`Pool::join`], [`Pool::install`], [`Pool::for_each`]), and an
-//! iterator's items may stream through the pool ([`Pool::map`], [`Pool::map_unordered`]), pulled only
-//! as fast as there is room. [`IteratorExt`] has them as methods of every iterator, [`Scope::map`] with
-//! borrows.
+//! Jobs may borrow ([`Pool::scope`], [`Pool::join`], [`Pool::install`], [`Pool::for_each`]).
+//! [`Pool::map`] and [`Pool::map_unordered`] stream an iterator through the pool and pull items only
+//! while the queue has room. [`IteratorExt`] provides them as methods of every iterator;
+//! [`Scope::map`] allows borrows.
 //!
-//! Its threads are a rayon-core pool: `rayon::join`, `rayon::scope` and parallel iterators, used
-//! inside a job, run on the pool's own workers.
+//! The threads form a rayon-core pool. Inside a job, `rayon::join`, `rayon::scope` and parallel
+//! iterators run on the pool's workers.
 //!
-//! [`Pool::metrics`] reports what a pool has done, and how long jobs waited and ran.
+//! [`Pool::metrics`] returns counters, gauges and latencies.
 //!
 //! # Features
 //!
-//! - `prometheus`, on by default: [`Pool::collector`], and the crate [`prometheus`] that it is for.
-//! - `serde`: [`Snapshot`] and what is in it implement `Serialize` and `Deserialize`.
-//! - `tracing`: a job runs in the `tracing` span that it was submitted in; so do the half of a join that
-//!   another thread takes, and an installed closure. The span does not fit beside the closure into a place of
-//!   the queue, so that with this feature a detached job, or one of a scope, costs an allocation too. The job has the
-//!   submitter's span, and not the subscriber of the submitter's thread: under `tracing::subscriber::with_default`, as in
-//!   many tests, its events go to the process's default subscriber, or nowhere.
+//! - `prometheus` (default): [`Pool::collector`], and a re-export of the crate [`prometheus`].
+//! - `serde`: [`Snapshot`] and its parts implement `Serialize` and `Deserialize`.
+//! - `tracing`: a job runs in the `tracing` span in which it was submitted. So do an installed closure
+//!   and the half of a join that another thread runs.
+//!
+//! With `tracing`, closure and span do not fit together into a slot of the queue, so each detached or
+//! scoped job costs an allocation. The job inherits the submitter's span, but not the subscriber of
+//! the submitter's thread. Under `tracing::subscriber::with_default`, common in tests, the job's
+//! events go to the global default subscriber, if there is one.
 //!
 //! # Guides
-//! [`guide`] has the pages of `docs/`: moving from rayon, scaling, metrics, how the pool works inside, and what its
-//! promises rest on.
+//!
+//! [`guide`] contains the pages of `docs/`: moving from rayon, scaling, metrics, internals, and what
+//! the guarantees rest on.
 
-// The models do not use all of what they check; loom's cells are not Sync; YIELDS is zero.
+// The models use only a part of the code; loom's cells are not Sync; under loom YIELDS is zero.
 #![cfg_attr(
     loom,
     allow(
@@ -58,9 +62,9 @@
 )]
 
 #[cfg(all(loom, not(test)))]
-compile_error!("cfg(loom) is for the models: see .ci/loom.sh");
+compile_error!("cfg(loom) builds only the models: see .ci/loom.sh");
 #[cfg(all(shuttle, not(feature = "_shuttle")))]
-compile_error!("cfg(shuttle) wants the feature _shuttle: see .ci/shuttle.sh");
+compile_error!("cfg(shuttle) requires the feature _shuttle: see .ci/shuttle.sh");
 
 mod api;
 #[cfg(doctest)]
@@ -90,7 +94,7 @@ pub use self::{
 #[cfg(feature = "prometheus")]
 pub use prometheus;
 
-/// The README's example is compiled and run with the doctests.
+/// Compiles and runs the examples of the README as doctests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
