@@ -1,7 +1,9 @@
-//! What must not compile, and beside each the twin that does, so that only the one thing is wrong.
-//! Doc tests, of a module that is not there otherwise. The codes are compared by nightly's rustdoc.
+//! Programs that must not compile, each beside a minimal variant that does.
+//!
+//! They are doc tests; the module exists only in doc-test builds. Only nightly's rustdoc checks the
+//! error codes.
 
-/// A job that is not Send.
+/// A job must be `Send`.
 /// ```compile_fail,E0277
 /// let pool = adaptive_pool::Pool::new().unwrap();
 /// let n = std::rc::Rc::new(1);
@@ -14,7 +16,7 @@
 /// ```
 struct JobIsSend;
 
-/// A result that is not Send.
+/// A result must be `Send`.
 /// ```compile_fail,E0277
 /// let pool = adaptive_pool::Pool::new().unwrap();
 /// let _ = pool.submit(|| std::rc::Rc::new(1)).unwrap();
@@ -30,7 +32,7 @@ struct JobIsSend;
 /// ```
 struct ResultIsSend;
 
-/// Items that are not Send; and a function that is not Sync.
+/// Items must be `Send`, and the function `Sync`.
 /// ```compile_fail,E0277
 /// let pool = adaptive_pool::Pool::new().unwrap();
 /// pool.in_place_scope(|s| s.map([std::rc::Rc::new(1)], |n| *n).count());
@@ -51,7 +53,7 @@ struct ResultIsSend;
 /// ```
 struct ItemIsSend;
 
-/// The pool's own jobs borrow nothing.
+/// Unscoped jobs must be `'static`.
 /// ```compile_fail,E0597
 /// let pool = adaptive_pool::Pool::new().unwrap();
 /// let n = 1;
@@ -73,7 +75,7 @@ struct ItemIsSend;
 /// ```
 struct JobIsStatic;
 
-/// A scope's job borrows what is outside of the scope, not what is in its body.
+/// A scoped job may borrow from outside the scope, but not from the body.
 /// ```compile_fail,E0373
 /// let pool = adaptive_pool::Pool::new().unwrap();
 /// pool.in_place_scope(|s| {
@@ -98,7 +100,7 @@ struct JobIsStatic;
 /// ```
 struct BorrowOutlivesScope;
 
-/// What a scope's job borrows is lent until the scope has ended.
+/// A borrow of a scoped job lasts until the scope ends.
 /// ```compile_fail,E0505
 /// let pool = adaptive_pool::Pool::new().unwrap();
 /// let numbers = vec![1];
@@ -121,7 +123,7 @@ struct BorrowOutlivesScope;
 /// ```
 struct LentUntilTheEnd;
 
-/// A scope that is kept after its end.
+/// A scope must not outlive its body.
 /// ```compile_fail,E0521
 /// let pool = adaptive_pool::Pool::new().unwrap();
 /// let mut kept = None;
@@ -134,7 +136,7 @@ struct LentUntilTheEnd;
 /// ```
 struct ScopeEnds;
 
-/// A batch that leaves its scope. (The first has an error without a code.)
+/// A scoped batch must not leave its scope. (The first error has no code.)
 /// ```compile_fail
 /// let pool = adaptive_pool::Pool::new().unwrap();
 /// let items = pool.in_place_scope(|s| s.map([1], |n| n));
@@ -150,7 +152,7 @@ struct ScopeEnds;
 /// ```
 struct BatchEnds;
 
-/// A permit, or a batch, that outlives its pool.
+/// A permit or a batch must not outlive its pool.
 /// ```compile_fail,E0505
 /// let pool = adaptive_pool::Pool::new().unwrap();
 /// let permit = pool.reserve().unwrap();
@@ -174,7 +176,7 @@ struct BatchEnds;
 /// ```
 struct PoolOutlives;
 
-/// A closure of `map` that borrows the method's `self`.
+/// The closure of `map` must not borrow `self`.
 /// ```compile_fail,E0521
 /// struct Scale(u64, adaptive_pool::Pool);
 /// impl Scale {
@@ -194,7 +196,7 @@ struct PoolOutlives;
 /// ```
 struct MapOwns;
 
-/// A future that borrows the pool, where a task has to own all it needs.
+/// A future that borrows the pool cannot be spawned as a `'static` task.
 /// ```compile_fail,E0597
 /// fn spawn(_: impl Future + Send + 'static) {}
 /// let pool = adaptive_pool::Pool::new().unwrap();

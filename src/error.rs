@@ -1,4 +1,4 @@
-//! Every error that the crate returns.
+//! Every error of the crate, and the shutdown report.
 
 mod payload;
 
@@ -8,49 +8,50 @@ use self::payload::Payload;
 
 /// Why a pool could not be built or resized.
 ///
-/// The message names the field, the value it was given and the rule that the value breaks.
+/// The message names the option, its value and the violated rule.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// An option has a value that it cannot have.
+    /// An option has an invalid value.
     #[error("{field} = {value}: {rule}")]
     Invalid {
-        /// The builder's method that took the value.
+        /// The builder method that set the value.
         field: &'static str,
-        /// The value, as it would be written in Rust.
+        /// The value, in Rust syntax.
         value: String,
-        /// What the value must satisfy.
+        /// The rule that the value must satisfy.
         rule: &'static str,
     },
-    /// The system gave no thread for a worker that has to exist from the beginning.
+    /// The operating system failed to start the thread of a worker that `build` requires.
     #[error("threads: worker {index} could not be started: {source}")]
     Thread {
         /// The worker's index, from zero.
         index: usize,
-        /// The system's error.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
-/// Why a submitter got no place in the queue.
+/// Why a submission was refused a place in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdmissionError {
-    /// The queue is full, and the call was one that does not wait.
+    /// The queue is full, and the call does not block.
     #[error("the queue is full")]
     Full,
     /// The queue stayed full until the timeout or the deadline.
     #[error("the queue stayed full until the admission timeout")]
     TimedOut,
-    /// The pool takes no more work.
+    /// The pool is closed.
     #[error("the pool is closed")]
     Closed,
 }
 
-/// A job that was not admitted, handed back un-run and un-dropped.
+/// A refused job, returned un-run and un-dropped.
 ///
-/// It holds the job, so it is `Sync` only if the job's captures are. For `?` into `Box<dyn Error + Send + Sync>` of a
-/// job that is not `Sync`, map the error to its [`reason`](Self::reason).
+/// The error holds the job, so it is `Sync` only if the job's captures are. To use `?` with
+/// `Box<dyn Error + Send + Sync>` and a job that is not `Sync`, map the error to its
+/// [`reason`](Self::reason).
 ///
 /// # Examples
 /// ```
@@ -61,18 +62,18 @@ pub enum AdmissionError {
 /// let error = pool.submit(|| 6 * 7).unwrap_err();
 /// assert_eq!(error.reason(), AdmissionError::Closed);
 /// let job = error.into_job();
-/// assert_eq!(job(), 42); // nothing was lost
+/// assert_eq!(job(), 42); // the job was not lost
 /// ```
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SubmitError<F> {
-    /// The queue is full, and the call was one that does not wait.
+    /// The queue is full, and the call does not block.
     #[error("the queue is full")]
     Full(F),
     /// The queue stayed full until the timeout or the deadline.
     #[error("the queue stayed full until the admission timeout")]
     TimedOut(F),
-    /// The pool takes no more work.
+    /// The pool is closed.
     #[error("the pool is closed")]
     Closed(F),
 }
@@ -86,14 +87,14 @@ impl<F> SubmitError<F> {
         }
     }
 
-    /// The job, for another try or for running it here.
+    /// Returns the job, to submit it again or to run it here.
     pub fn into_job(self) -> F {
         match self {
             Self::Full(job) | Self::TimedOut(job) | Self::Closed(job) => job,
         }
     }
 
-    /// Why it was refused, without the job.
+    /// Returns the reason of the refusal, without the job.
     #[must_use]
     pub fn reason(&self) -> AdmissionError {
         match self {
@@ -103,7 +104,7 @@ impl<F> SubmitError<F> {
         }
     }
 
-    /// Whether the queue was full and the call did not wait.
+    /// Whether the queue was full and the call did not block.
     #[must_use]
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Full(_))
@@ -115,7 +116,7 @@ impl<F> SubmitError<F> {
         matches!(self, Self::TimedOut(_))
     }
 
-    /// Whether the pool takes no more work.
+    /// Whether the pool was closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         matches!(self, Self::Closed(_))
@@ -133,11 +134,12 @@ impl<F> fmt::Debug for SubmitError<F> {
     }
 }
 
-/// Why a job has no result: it panicked, or it was never run.
+/// Why a job has no result: it panicked, or it never ran.
 ///
-/// It is `Send` and `Sync`, so `handle.join()?` goes into `Box<dyn Error + Send + Sync>`, anyhow and eyre. A panic's
-/// payload need not be `Sync`: only the owner of the error gets at it, by [`into_panic`](Self::into_panic) or
-/// [`try_into_panic`](Self::try_into_panic). `Display` and `Debug` show the payload if it is a string.
+/// The error is `Send` and `Sync`, so `handle.join()?` converts into `Box<dyn Error + Send + Sync>`,
+/// anyhow and eyre. A panic payload need not be `Sync`: only the owner of the error can take it, with
+/// [`into_panic`](Self::into_panic) or [`try_into_panic`](Self::try_into_panic). `Display` and `Debug`
+/// show the payload if it is a string.
 ///
 /// # Examples
 /// ```
@@ -172,13 +174,14 @@ impl JobError {
         matches!(self.0, Reason::Panic(_))
     }
 
-    /// Whether the job was cancelled by its handle, or dropped by a shutdown, before it started.
+    /// Whether the job was cancelled by its handle or dropped by a shutdown before it started.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         matches!(self.0, Reason::Cancelled)
     }
 
-    /// Whether the job had not started by its expiry. No form of this version gives a job an expiry, so this is false.
+    /// Whether the job expired before it started. This version has no form of submission with an
+    /// expiry, so the result is always `false`.
     #[must_use]
     pub fn is_expired(&self) -> bool {
         match self.0 {
@@ -186,10 +189,11 @@ impl JobError {
         }
     }
 
-    /// The payload that the job panicked with. [`std::panic::resume_unwind`] passes it on.
+    /// Returns the panic payload. [`std::panic::resume_unwind`] re-raises it.
     ///
     /// # Panics
-    /// If the job did not panic: see [`is_panic`](Self::is_panic). [`try_into_panic`](Self::try_into_panic) does not.
+    /// If the job did not panic: see [`is_panic`](Self::is_panic).
+    /// [`try_into_panic`](Self::try_into_panic) does not panic.
     ///
     /// # Examples
     /// ```
@@ -202,21 +206,23 @@ impl JobError {
     pub fn into_panic(self) -> Box<dyn Any + Send + 'static> {
         match self.try_into_panic() {
             Ok(payload) => payload,
-            Err(error) => panic!("`JobError::into_panic` of a job that did not panic: {error}"),
+            Err(error) => {
+                panic!("`JobError::into_panic` called on a job that did not panic: {error}")
+            }
         }
     }
 
-    /// The payload that the job panicked with.
+    /// Returns the panic payload.
     ///
     /// # Errors
-    /// The error itself, if the job did not panic.
+    /// Returns the error itself if the job did not panic.
     ///
     /// # Examples
     /// ```
     /// use std::panic::resume_unwind;
     /// use adaptive_pool::{JobHandle, Pool};
     ///
-    /// /// The job's result; nothing if it was cancelled; and its panic goes on here.
+    /// /// The job's result, or `None` if it was cancelled. Re-raises the job's panic.
     /// fn result(handle: JobHandle<u32>) -> Option<u32> {
     ///     match handle.join().map_err(|error| error.try_into_panic()) {
     ///         Ok(result) => Some(result),
@@ -255,10 +261,10 @@ impl fmt::Debug for JobError {
 
 impl Error for JobError {}
 
-/// What happened to the jobs of a pool that was shut down.
+/// The fate of every job of a pool that was shut down.
 ///
-/// Every admitted job is in exactly one of the four counts. Jobs that run on their caller's thread after the pool's
-/// end are only in [`Pool::metrics`](crate::Pool::metrics).
+/// Every admitted job is in exactly one of the four counts. Jobs that run on the caller's thread after
+/// the shutdown appear only in [`Pool::metrics`](crate::Pool::metrics).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub struct ShutdownReport {
@@ -266,38 +272,38 @@ pub struct ShutdownReport {
     pub completed: u64,
     /// Jobs that panicked.
     pub panicked: u64,
-    /// Jobs that their handle cancelled before they started.
+    /// Jobs cancelled by their handle before they started.
     pub cancelled: u64,
-    /// Jobs that the shutdown dropped before they started.
+    /// Jobs dropped by the shutdown before they started.
     pub dropped: u64,
 }
 
 impl ShutdownReport {
-    /// All jobs of the report together.
+    /// Returns the sum of the four counts.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.completed + self.panicked + self.cancelled + self.dropped
     }
 }
 
-/// Why a shutdown did not come to its end.
+/// Why a shutdown did not finish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShutdownError {
-    /// The time ran out. Jobs that had not started were dropped, and no queued job starts from now on.
-    /// Running jobs end by themselves, and their threads after them.
+    /// The timeout expired. Jobs that had not started were dropped, and no queued job starts any more.
+    /// Running jobs finish, and then their threads end.
     #[error(
-        "the shutdown timed out: {running} jobs still run, {dropped} were dropped",
+        "the shutdown timed out: {running} jobs are still running, {dropped} were dropped",
         dropped = report.dropped
     )]
     TimedOut {
-        /// The jobs that have ended.
+        /// The jobs that had ended when the call returned.
         report: ShutdownReport,
-        /// How many jobs still ran when the call returned.
+        /// The number of jobs that were still running when the call returned.
         running: u64,
     },
-    /// The call came from inside one of the pool's own jobs, which it would have to wait for.
-    /// Nothing was changed.
+    /// The call came from inside one of the pool's own jobs and would have waited for itself.
+    /// The pool is unchanged.
     #[error("a pool cannot be shut down from inside one of its own jobs")]
     InsideJob,
 }

@@ -130,7 +130,7 @@ fn go_fault_6_jobs_that_were_dropped_are_reported() {
         let error = pool.shutdown_timeout(soon).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the shutdown timed out: 1 jobs still run, 7 were dropped",
+            "the shutdown timed out: 1 jobs are still running, 7 were dropped",
         );
         assert!(
             jobs.into_iter()

@@ -1,13 +1,13 @@
-//! A panic's payload that may be shared between threads.
+//! A panic payload that is `Sync`.
 
 use std::any::Any;
 
-/// A panic's payload. It is `Send`, and need not be `Sync`; so by reference only what is `Sync` can be had of it, and the
-/// whole of it only by its owner.
+/// A panic payload, which is `Send` but need not be `Sync`. A shared reference therefore exposes only
+/// `Sync` parts; the whole payload is available only to the owner.
 pub(super) struct Payload(Box<dyn Any + Send + 'static>);
 
-// SAFETY: `message` is all that a `&Payload` gives away. It compares the payload's type, which reads nothing of the payload,
-// and reads it only as a `&'static str` or a `String`, which are `Sync`.
+// SAFETY: `message` is the only access through `&Payload`. It compares the payload's type, which reads
+// nothing of the payload, and reads the payload only as `&'static str` or `String`, which are `Sync`.
 unsafe impl Sync for Payload {}
 
 impl Payload {
@@ -19,7 +19,7 @@ impl Payload {
         self.0
     }
 
-    /// The panic's message, if it is a string, as that of `panic!` is.
+    /// Returns the payload of `panic!` as a string, or a placeholder for any other payload.
     pub(super) fn message(&self) -> &str {
         if let Some(text) = self.0.downcast_ref::<&'static str>() {
             text

@@ -348,7 +348,7 @@ impl Scaler {
             .past
             .note(verdict.decision, now, state.policy.cooldown);
         let after = match verdict.decision {
-            Decision::CallIn(workers) => {
+            Decision::ScaleUp(workers) => {
                 state.scale_ups += 1;
                 state.idle_since.extend((0..workers).map(|_| now));
                 state.most = state.most.max(in_service + workers);
@@ -366,7 +366,7 @@ impl Scaler {
         let may_grow = after < state.policy.max;
         let pressing = pressing(&state.policy, capacity);
         let cooling = state.past.is_cooling(now, state.policy.cooldown);
-        let look_at = if !may_grow || cooling && depth >= pressing && verdict.recheck.is_some() {
+        let look_at = if !may_grow || cooling && depth >= pressing && verdict.next_at.is_some() {
             NEVER
         } else {
             // What lies in stocks may be taken without being drawn.
@@ -384,9 +384,9 @@ impl Scaler {
             self.marks.may_shrink.store(false, Ordering::Relaxed);
             state.idle_since.clear();
         }
-        state.wake_timer_at(inner, verdict.recheck);
+        state.wake_timer_at(inner, verdict.next_at);
         match verdict.decision {
-            Decision::CallIn(workers) => idle.add_places(workers, || !inner.queue.is_empty()),
+            Decision::ScaleUp(workers) => idle.add_places(workers, || !inner.queue.is_empty()),
             Decision::Park(workers) => {
                 idle.remove_places(workers);
                 WakeUp::None

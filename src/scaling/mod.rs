@@ -1,42 +1,45 @@
-//! The scaling policy (S1 to S3): how many workers to call in or to park, from what was measured.
-//! No thread and no clock; the threads only obey it.
+//! The scaling policy (S1 to S3): a pure function from measurements to a decision.
 //!
-//! # The policy
+//! It has no threads and no clock. [`Policy::decide`] returns how many workers to add to service or to
+//! park; `runtime/scaler.rs` carries the decision out.
 //!
-//! **The range comes first.** After a resize there may be too few workers in service, or too many.
-//! Then they are brought to the nearer end of the range at once, whatever else is measured.
+//! # Policy
 //!
-//! **The high mark.** There is *pressure* when `depth / capacity` is at the threshold, or when the
-//! queue was non-empty for a whole cooldown. It calls in a quarter of those in service, and at least
-//! one: from 1 to `max` in at most 4 + log(`max`) / log(1.25) steps, one in each cooldown.
+//! **Range (S1).** After a resize, the number of workers in service may lie outside the range. The
+//! policy moves it to the nearer bound at once, before it considers anything else.
 //!
-//! **The low mark** is apart from it: somebody is parked only while the queue is empty, and only who
-//! has idled for the whole idle timeout. Idleness before the last scale-up does not count: who is
-//! called in is not parked for what was before, nor is another in its stead.
+//! **Scale-up (S2).** There is *pressure* if `depth / capacity` reaches the threshold, or if the queue
+//! was non-empty for a whole cooldown. Under pressure the policy adds a quarter of the workers in
+//! service, rounded up, once per cooldown. From 1 worker to `max` takes at most
+//! 4 + log(`max`) / log(1.25) steps.
 //!
-//! **Jobs that idle workers are about to take are not pressure yet**, however large a part of the
-//! capacity they are. Each job is in the queue for a moment; with a capacity of 1 that moment fills it,
-//! and a trickle of jobs would call in every worker, one in each cooldown, to park them again. If the
-//! idle do not take them, which would be a fault elsewhere, the queue stays non-empty, and that counts.
-//! A place that is held fills the capacity, but there is nothing to take: each job of a trickle beside many
-//! kept permits would call a worker in, to park it again.
+//! **Parking (S3).** A worker is parked only while the queue is empty, and only after it was idle for
+//! the whole idle timeout. Idle time before the last scale-up does not count: it must not park a worker
+//! that was just added, nor another one in its place.
 //!
-//! **For a cooldown, the parked count as idle.** What they would have taken was no pressure before, and
-//! is none now; more than that is a new load, and calls in at once. So under a constant load an idle
-//! timeout lies between a scale-up and the next park, and a cooldown between a park and the next
+//! **Jobs that idle workers are about to take are no pressure.** Every job is in the queue for a
+//! moment. With a capacity of 1, that moment fills the queue. Otherwise a trickle of jobs would add
+//! every worker, one per cooldown, only to park them again. If idle workers fail to take the jobs, the
+//! queue stays non-empty, which is pressure after a cooldown.
+//!
+//! **Held places are no jobs.** A permit fills the capacity, but leaves idle workers nothing to take.
+//! Otherwise each job of a trickle beside many held permits would add a worker, only to park it again.
+//!
+//! **For one cooldown, parked workers count as idle.** The jobs that they would have taken are no
+//! pressure; more jobs than that are a new load, and scale up at once. Under a constant load, an idle
+//! timeout therefore separates a scale-up from the next park, and a cooldown a park from the next
 //! scale-up.
 //!
 //! # When to ask
 //!
-//! Whoever changes what is measured, to where the answer may differ: a push that meets a busy pool or
-//! finds the queue empty, a worker that runs dry, a resize. And when time alone changes the answer, at
-//! [`Verdict::recheck`]; an idle pool at its minimum, and one that has called in everybody, have no
-//! such moment and need no timer (S5).
+//! After every change that may change the answer: a push to a busy pool or an empty queue, a worker that
+//! becomes idle, a resize. If time alone changes the answer, ask again at [`Verdict::next_at`]. A pool
+//! that is idle at its minimum or already at its maximum needs no timer (S5).
 //!
-//! Times are counted from the pool's start. One that lies in the future, because another thread read
-//! the clock later, is no error: nothing has lasted yet that began there.
+//! Times count from the pool's start. A time in the future is valid, since another thread may have read
+//! the clock later: nothing has lasted yet that began then.
 
-// Long, and nothing for miri: there is no unsafe code in it.
+// Not under miri: it takes long and has no unsafe code.
 #![cfg(not(loom))]
 
 #[cfg(all(test, not(miri)))]
@@ -46,74 +49,71 @@ mod tests;
 
 use std::time::Duration;
 
-/// What the user asked for. `build` and `resize` see to it that `1 <= min <= max`, and that the
-/// threshold is from 0 to 1.
+/// The user's options. `build` and `resize` ensure `1 <= min <= max` and a threshold from 0 to 1.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Policy {
     pub(crate) min: usize,
     pub(crate) max: usize,
-    /// At 0, pressure begins with the first job that no idle worker is there for; at 1, with a full
-    /// queue.
+    /// At 0, the first job without an idle worker is pressure; at 1, only a full queue is.
     pub(crate) threshold: f64,
-    /// Between two scale-ups.
+    /// The minimum time between two scale-ups.
     pub(crate) cooldown: Duration,
     pub(crate) idle_timeout: Duration,
 }
 
-/// What was measured. The parts need not be of quite the same moment.
+/// A measurement of the pool. Its fields may be from slightly different moments.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Measured<'a> {
     pub(crate) now: Duration,
-    /// Places of the queue that are taken.
+    /// The number of taken places.
     pub(crate) depth: u64,
-    /// Of those, how many are held by permits that have no job yet.
+    /// The number of taken places that are held by unused permits.
     pub(crate) held: u64,
     pub(crate) capacity: u64,
-    /// Workers that are to be in service: a call that is still under way is counted, and so is not
-    /// sent twice.
+    /// The workers in service, including those that are still starting, so that none is added twice.
     pub(crate) in_service: usize,
-    /// Of those, how many run a job.
+    /// The number of workers in service that run a job.
     pub(crate) busy: usize,
-    /// Since when jobs have been waiting without a break; `None` while the queue is empty.
+    /// Since when the queue has been non-empty; `None` while it is empty.
     pub(crate) waiting_since: Option<Duration>,
-    /// Since when each idle worker has found nothing, the longest first. Not all need be listed: who
-    /// is not is not parked. A worker that runs a job, or is blocked in one, is not idle.
+    /// Since when each idle worker has been idle, the longest first. A worker that is not listed is
+    /// not parked. A worker that runs a job, or is blocked in one, is not idle.
     pub(crate) idle_since: &'a [Duration],
     pub(crate) past: Past,
 }
 
-/// What was decided before, as far as it bears on what comes next. Who carries out a decision notes
-/// it, in the same turn of the lock under which the workers are counted.
+/// The part of past decisions that affects the next one. Every decision that is carried out is noted,
+/// in the critical section in which the workers are counted.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Past {
     last_scale_up: Option<Duration>,
     last_park: Option<Duration>,
-    /// How many were parked, then and before, with less than a cooldown between any two parks.
+    /// The number of workers in the last run of parks, with less than a cooldown between any two.
     parked: usize,
 }
 
-/// What the threads are to do.
+/// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// Call in so many more. This is a scale-up, and begins a cooldown.
-    CallIn(usize),
-    /// Park so many: those that have idled longest. If there are too many in service, then busy ones
-    /// too, when their jobs end.
+    /// Add `.0` workers to service. Begins a cooldown.
+    ScaleUp(usize),
+    /// Park `.0` workers, those that have been idle longest. Above the maximum also busy workers,
+    /// when their jobs end.
     Park(usize),
     Nothing,
 }
 
-/// A decision, and until when it holds.
+/// A decision, and when to ask again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(crate) struct Verdict {
     pub(crate) decision: Decision,
-    /// When there will be something to do, if the decision is carried out and nothing else changes.
-    /// It may be at once. `None`: time alone changes nothing.
-    pub(crate) recheck: Option<Duration>,
+    /// The next time at which there will be something to do, if the decision is carried out and
+    /// nothing else changes. It may be now. `None`: time alone changes nothing.
+    pub(crate) next_at: Option<Duration>,
 }
 
-/// The moment at which what began at `since` will have lasted for `wait`: `None` if it is never.
+/// Returns `since + wait`, or `None` if that moment never comes.
 fn end_of(since: Duration, wait: Duration) -> Option<Duration> {
     if wait.is_zero() {
         // Even if `since` lies in the future.
@@ -123,44 +123,44 @@ fn end_of(since: Duration, wait: Duration) -> Option<Duration> {
 }
 
 impl Policy {
-    /// What is to be done now, and when to ask again.
+    /// Returns what to do now, and when to ask again.
     pub(crate) fn decide(&self, seen: &Measured<'_>) -> Verdict {
         let Some((due, decision)) = self.next(seen) else {
             return Verdict {
                 decision: Decision::Nothing,
-                recheck: None,
+                next_at: None,
             };
         };
         if due > seen.now {
             return Verdict {
                 decision: Decision::Nothing,
-                recheck: Some(due),
+                next_at: Some(due),
             };
         }
         let next = self.next(&self.after(seen, decision));
         Verdict {
             decision,
-            recheck: next.map(|(due, _)| due.max(seen.now)),
+            next_at: next.map(|(due, _)| due.max(seen.now)),
         }
     }
 
-    /// What is to be done next, if nothing changes but the time, and from when on. The decision and
-    /// the timer are both made of this, so they cannot disagree.
+    /// Returns the next decision if only time passes, and when it is due. The decision and the timer
+    /// both derive from this function, so they cannot disagree.
     fn next(&self, seen: &Measured<'_>) -> Option<(Duration, Decision)> {
         if seen.in_service < self.min {
             let missing = self.min - seen.in_service;
-            Some((Duration::ZERO, Decision::CallIn(missing)))
+            Some((Duration::ZERO, Decision::ScaleUp(missing)))
         } else if seen.in_service > self.max {
             let excess = seen.in_service - self.max;
             Some((Duration::ZERO, Decision::Park(excess)))
         } else if seen.depth > seen.held || seen.waiting_since.is_some() {
-            self.next_call(seen)
+            self.next_scale_up(seen)
         } else {
             self.next_park(seen)
         }
     }
 
-    fn next_call(&self, seen: &Measured<'_>) -> Option<(Duration, Decision)> {
+    fn next_scale_up(&self, seen: &Measured<'_>) -> Option<(Duration, Decision)> {
         let room = self.max - seen.in_service;
         if room == 0 {
             return None;
@@ -170,17 +170,17 @@ impl Policy {
             Some(last) => end_of(last, self.cooldown)?,
             None => Duration::ZERO,
         };
-        // One at least, since one at least is in service.
+        // At least one, since at least one is in service.
         let quarter = seen.in_service.div_ceil(4);
-        Some((pressed.max(cooled), Decision::CallIn(quarter.min(room))))
+        Some((pressed.max(cooled), Decision::ScaleUp(quarter.min(room))))
     }
 
-    /// From when on there is pressure, if nothing changes.
+    /// Returns when pressure begins, if only time passes.
     fn pressure_begins(&self, seen: &Measured<'_>) -> Option<Duration> {
         let idle = seen.in_service.saturating_sub(seen.busy) as u64;
         // A quotient, not a product: 7 of 100 is 0.07, but 0.07 * 100.0 is more than 7.
         let is_full = seen.depth as f64 / seen.capacity as f64 >= self.threshold;
-        // An idle worker is there for a job, not for a place that has none.
+        // An idle worker takes a job, but not a held place.
         let jobs = seen.depth.saturating_sub(seen.held);
         let by_depth = if !is_full || jobs <= idle {
             None
@@ -212,12 +212,12 @@ impl Policy {
         Some((due, Decision::Park(ended.count())))
     }
 
-    /// What will be measured when the decision has been carried out.
+    /// Returns the measurement after the decision is carried out.
     fn after<'a>(&self, seen: &Measured<'a>, decision: Decision) -> Measured<'a> {
         let mut seen = *seen;
         seen.past.note(decision, seen.now, self.cooldown);
         match decision {
-            Decision::CallIn(workers) => seen.in_service += workers,
+            Decision::ScaleUp(workers) => seen.in_service += workers,
             Decision::Park(workers) => {
                 seen.in_service -= workers;
                 seen.busy = seen.busy.min(seen.in_service);
@@ -238,7 +238,7 @@ impl Past {
 
     pub(crate) fn note(&mut self, decision: Decision, now: Duration, cooldown: Duration) {
         match decision {
-            Decision::CallIn(_) => self.last_scale_up = Some(now),
+            Decision::ScaleUp(_) => self.last_scale_up = Some(now),
             Decision::Park(workers) => {
                 let lately = self
                     .last_park

@@ -1,4 +1,4 @@
-//! The policy over random measurements, and in a simulated pool whose clock counts milliseconds.
+//! The policy over random measurements, and in a simulated pool with a clock of milliseconds.
 
 use std::{collections::VecDeque, iter::repeat_n};
 
@@ -6,20 +6,20 @@ use proptest::prelude::*;
 
 use super::{Decision::*, tests::*, *};
 
-/// A pool of which only the numbers are real. An idle worker takes a job in the millisecond after
-/// the one in which it came, the last to fall idle first.
+/// A simulated pool. An idle worker takes a job one millisecond after its arrival; the worker that
+/// became idle last takes it first.
 #[derive(Debug)]
 struct Pool {
     policy: Policy,
     now: u64,
     capacity: usize,
     queue: VecDeque<u64>,
-    /// Until when each runs its job.
+    /// When the job of each busy worker ends.
     running: Vec<u64>,
     idle: Vec<u64>,
     waiting_since: Option<u64>,
     past: Past,
-    /// What was decided, and when.
+    /// The decisions and their times.
     log: Vec<(u64, Decision)>,
 }
 
@@ -42,7 +42,7 @@ impl Pool {
         self.running.len() + self.idle.len()
     }
 
-    /// One millisecond, in which these jobs come; what finds no room is refused.
+    /// Advances by one millisecond, in which `jobs` arrive. Jobs beyond the capacity are refused.
     fn tick(&mut self, jobs: impl IntoIterator<Item = u64>) {
         self.now += 1;
         let now = self.now;
@@ -61,12 +61,12 @@ impl Pool {
             _ if self.queue.is_empty() => None,
             since => since.or(Some(now)),
         };
-        self.obey();
+        self.apply();
     }
 
-    /// Asks, checks the rules, obeys, and asks again until there is nothing more to do.
-    fn obey(&mut self) {
-        // At most: inside the range, one to each step of the growth, and the parking.
+    /// Asks the policy, checks the rules and carries the decision out, until there is nothing to do.
+    fn apply(&mut self) {
+        // At most one step into the range, the steps of the growth, and one park.
         for _ in 0..100 {
             let now = ms(self.now);
             let idle_since: Vec<Duration> = self.idle.iter().map(|&since| ms(since)).collect();
@@ -83,21 +83,21 @@ impl Pool {
             });
             self.carry_out(verdict.decision);
             if verdict.decision == Nothing {
-                assert!(verdict.recheck.is_none_or(|at| at > now), "{self:?}");
+                assert!(verdict.next_at.is_none_or(|at| at > now), "{self:?}");
                 return;
             }
             self.log.push((self.now, verdict.decision));
             let Policy { min, max, .. } = self.policy;
             assert!((min..=max).contains(&self.in_service()), "S1: {self:?}");
         }
-        panic!("it does not settle: {self:?}");
+        panic!("it does not converge: {self:?}");
     }
 
     fn carry_out(&mut self, decision: Decision) {
         let Policy { min, max, .. } = self.policy;
         let (now, in_service) = (ms(self.now), self.in_service());
         match decision {
-            CallIn(more) => {
+            ScaleUp(more) => {
                 let cooled = self
                     .past
                     .last_scale_up
@@ -132,13 +132,13 @@ impl Pool {
     }
 }
 
-/// The contract's ten hour-long jobs, and any other backlog that stays.
+/// Ten jobs of an hour, and any other lasting backlog.
 #[test]
 fn s2_a_backlog_of_any_size_reaches_max_in_logarithmically_many_cooldowns() {
     for max in [1, 2, 3, 5, 8, 16, 100, 1000, 30_000] {
         let policy = Policy { max, ..POLICY };
         let mut pool = Pool::new(policy, usize::MAX);
-        // Always one more than there are workers.
+        // Always one job more than workers.
         pool.tick([10_000_000, 10_000_000]);
         while pool.in_service() < max {
             let jobs = pool.in_service() + 1 - pool.running.len() - pool.queue.len();
@@ -147,12 +147,12 @@ fn s2_a_backlog_of_any_size_reaches_max_in_logarithmically_many_cooldowns() {
         }
         let bound = 4.0 + (max as f64).log(1.25);
         let cooldowns = pool.now as f64 / 50.0;
-        // Two ticks until the first job runs and the second waits.
+        // Two ticks pass until the first job runs and the second waits.
         assert!(cooldowns <= bound + 0.05, "{max}: {cooldowns} > {bound}");
     }
 }
 
-/// Ever the same load, of every kind that fits.
+/// Every combination of capacity, period, burst and run time, each constant.
 #[test]
 fn s2_s3_a_constant_load_does_not_flap() {
     let mut turns = 0;
@@ -167,8 +167,8 @@ fn s2_s3_a_constant_load_does_not_flap() {
                     }
                     for pair in pool.log.windows(2) {
                         let least = match (pair[0].1, pair[1].1) {
-                            (CallIn(_), Park(_)) => POLICY.idle_timeout,
-                            (Park(_), CallIn(_)) => POLICY.cooldown,
+                            (ScaleUp(_), Park(_)) => POLICY.idle_timeout,
+                            (Park(_), ScaleUp(_)) => POLICY.cooldown,
                             _ => continue,
                         };
                         turns += 1;
@@ -178,12 +178,12 @@ fn s2_s3_a_constant_load_does_not_flap() {
             }
         }
     }
-    assert!(turns > 50, "few of these loads are at an edge: {turns}");
+    assert!(turns > 50, "too few of these loads reach an edge: {turns}");
 }
 
-/// At capacity 1 each job fills the queue; one worker is enough for them all the same.
+/// With capacity 1 each job fills the queue, but one worker is enough.
 #[test]
-fn s2_a_trickle_calls_nobody_in() {
+fn s2_a_trickle_scales_nothing_up() {
     let mut pool = Pool::new(POLICY, 1);
     for tick in 0..2000 {
         pool.tick((tick % 10 == 0).then_some(5));
@@ -208,7 +208,7 @@ fn policies() -> impl Strategy<Value = Policy> {
         })
 }
 
-/// A number of any size, the ends of the range more often than not.
+/// A number of any size, mostly near the ends of the range.
 fn any_size() -> impl Strategy<Value = u64> {
     prop_oneof![
         0..4u64,
@@ -228,7 +228,7 @@ fn config() -> ProptestConfig {
 proptest! {
     #![proptest_config(config())]
 
-    /// The rules that [`Pool`] checks at every step, while jobs come and the range moves.
+    /// [`Pool`] checks the rules at every step, while jobs arrive and the range changes.
     #[test]
     fn s1_s2_s3_hold_for_random_loads_and_resizes(
         policy in policies(),
@@ -239,14 +239,14 @@ proptest! {
         for (kind, jobs, run, min, more) in steps {
             if kind == 0 {
                 (pool.policy.min, pool.policy.max) = (min, min + more);
-                pool.obey();
+                pool.apply();
             }
             pool.tick(repeat_n(run, jobs));
             for _ in 0..run {
                 pool.tick([]);
             }
         }
-        // And then nothing more. What is left takes 20 jobs' time at most.
+        // No more jobs. The rest takes at most the time of 20 jobs.
         for _ in 0..1300 {
             pool.tick([]);
         }
@@ -254,9 +254,9 @@ proptest! {
         prop_assert_eq!(pool.in_service(), pool.policy.min);
     }
 
-    /// Against the decisions at every later moment, one by one.
+    /// Compared with the decision at every later moment.
     #[test]
-    fn s5_the_timer_is_set_to_the_first_moment_at_which_there_is_something_to_do(
+    fn s5_the_timer_is_set_to_the_next_decision(
         policy in policies(),
         now in 0..60u64,
         (depth, held, capacity) in (0..6u64, 0..3u64, 1..6u64),
@@ -284,15 +284,15 @@ proptest! {
             },
         };
         let verdict = policy.decide(&seen);
-        let obeyed = policy.after(&seen, verdict.decision);
-        // Every wait is below 40, and begins before 70.
+        let applied = policy.after(&seen, verdict.decision);
+        // Every timeout is below 40 and begins before 70.
         let first = (now..now + 120).map(ms).find(|&now| {
-            policy.decide(&Measured { now, ..obeyed }).decision != Nothing
+            policy.decide(&Measured { now, ..applied }).decision != Nothing
         });
-        prop_assert_eq!(verdict.recheck, first);
+        prop_assert_eq!(verdict.next_at, first);
     }
 
-    /// Nothing overflows, and what is decided leads into the range.
+    /// Nothing overflows, and the decisions lead into the range.
     #[test]
     fn s1_the_range_is_kept_at_any_size(
         (a, b) in (any_size(), any_size()),
@@ -329,10 +329,10 @@ proptest! {
                 parked: size(busy),
             },
         };
-        // log(2^64) / log(1.25) steps at the most, without a cooldown.
+        // At most log(2^64) / log(1.25) steps, without a cooldown.
         for _ in 0..210 {
             let verdict = policy.decide(&seen);
-            prop_assert!(verdict.recheck.is_none_or(|at| at >= seen.now));
+            prop_assert!(verdict.next_at.is_none_or(|at| at >= seen.now));
             if verdict.decision == Nothing {
                 prop_assert!((min..=max).contains(&seen.in_service));
                 return Ok(());
@@ -340,6 +340,6 @@ proptest! {
             seen = policy.after(&seen, verdict.decision);
             prop_assert!((min..=max).contains(&seen.in_service));
         }
-        prop_assert!(false, "it does not settle");
+        prop_assert!(false, "it does not converge");
     }
 }

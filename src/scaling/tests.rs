@@ -14,7 +14,7 @@ pub(super) const POLICY: Policy = Policy {
     idle_timeout: Duration::from_millis(300),
 };
 
-/// One worker, which is busy, and nothing waits.
+/// One worker, busy, and an empty queue.
 const CALM: Measured<'static> = Measured {
     now: Duration::from_millis(1000),
     depth: 0,
@@ -40,7 +40,7 @@ fn scaled_up(at: Duration) -> Past {
     }
 }
 
-/// The same, and so many jobs wait since this moment.
+/// [`CALM`] with `depth` jobs that have been queued since now.
 fn waiting(depth: u64) -> Measured<'static> {
     Measured {
         depth,
@@ -49,17 +49,17 @@ fn waiting(depth: u64) -> Measured<'static> {
     }
 }
 
-fn verdict(decision: Decision, recheck: Option<u64>) -> Verdict {
+fn verdict(decision: Decision, next_at: Option<u64>) -> Verdict {
     Verdict {
         decision,
-        recheck: recheck.map(ms),
+        next_at: next_at.map(ms),
     }
 }
 
 #[test]
-fn s2_the_threshold_calls_in_at_once_and_then_once_a_cooldown() {
+fn s2_the_threshold_scales_up_at_once_and_then_once_per_cooldown() {
     assert_eq!(POLICY.decide(&waiting(6)), verdict(Nothing, Some(1050)));
-    assert_eq!(POLICY.decide(&waiting(7)), verdict(CallIn(1), Some(1050)));
+    assert_eq!(POLICY.decide(&waiting(7)), verdict(ScaleUp(1), Some(1050)));
     let cooling = |now| Measured {
         now: ms(now),
         in_service: 2,
@@ -70,21 +70,24 @@ fn s2_the_threshold_calls_in_at_once_and_then_once_a_cooldown() {
     assert_eq!(POLICY.decide(&cooling(1049)), verdict(Nothing, Some(1050)));
     assert_eq!(
         POLICY.decide(&cooling(1050)),
-        verdict(CallIn(1), Some(1100))
+        verdict(ScaleUp(1), Some(1100))
     );
 }
 
-/// A permit that is kept takes from the capacity as a job does.
+/// A held permit uses the capacity as a job does.
 #[test]
 fn s2_held_places_count_as_depth_beside_a_job_that_waits() {
     let beside_a_job = Measured {
         held: 6,
         ..waiting(7)
     };
-    assert_eq!(POLICY.decide(&beside_a_job), verdict(CallIn(1), Some(1050)));
+    assert_eq!(
+        POLICY.decide(&beside_a_job),
+        verdict(ScaleUp(1), Some(1050))
+    );
 }
 
-/// Else each job of a trickle beside kept permits calls a worker in, which idles and is parked.
+/// Otherwise each job of a trickle beside held permits would add a worker, which idles and parks.
 #[test]
 fn s2_a_job_beside_held_places_is_left_to_an_idle_worker() {
     let seen = Measured {
@@ -94,11 +97,11 @@ fn s2_a_job_beside_held_places_is_left_to_an_idle_worker() {
     };
     assert_eq!(POLICY.decide(&seen), verdict(Nothing, Some(1050)));
     let busy = Measured { busy: 2, ..seen };
-    assert_eq!(POLICY.decide(&busy), verdict(CallIn(1), Some(1050)));
+    assert_eq!(POLICY.decide(&busy), verdict(ScaleUp(1), Some(1050)));
 }
 
 #[test]
-fn s2_a_quarter_is_called_in_rounded_up_and_never_past_max() {
+fn s2_a_step_adds_a_quarter_rounded_up_and_never_past_max() {
     for (in_service, max, more) in [
         (1, 100, 1),
         (4, 100, 1),
@@ -118,7 +121,7 @@ fn s2_a_quarter_is_called_in_rounded_up_and_never_past_max() {
         };
         assert_eq!(
             policy.decide(&seen).decision,
-            CallIn(more),
+            ScaleUp(more),
             "{in_service} of {max}"
         );
     }
@@ -132,8 +135,8 @@ fn s2_jobs_behind_a_long_one_are_pressure_after_a_cooldown() {
         ..waiting(1)
     };
     assert_eq!(POLICY.decide(&seen(1049)), verdict(Nothing, Some(1050)));
-    assert_eq!(POLICY.decide(&seen(1050)), verdict(CallIn(1), Some(1100)));
-    // Not so what fills the queue without being a job: a permit that is kept.
+    assert_eq!(POLICY.decide(&seen(1050)), verdict(ScaleUp(1), Some(1100)));
+    // A held permit fills the queue, but is no pressure.
     let kept = Measured {
         waiting_since: None,
         ..seen(2000)
@@ -142,7 +145,7 @@ fn s2_jobs_behind_a_long_one_are_pressure_after_a_cooldown() {
 }
 
 #[test]
-fn s2_what_idle_workers_are_about_to_take_is_not_pressure_yet() {
+fn s2_jobs_for_idle_workers_are_no_pressure_yet() {
     let seen = |now| Measured {
         now: ms(now),
         capacity: 1,
@@ -150,16 +153,16 @@ fn s2_what_idle_workers_are_about_to_take_is_not_pressure_yet() {
         ..waiting(1)
     };
     assert_eq!(POLICY.decide(&seen(1000)), verdict(Nothing, Some(1050)));
-    assert_eq!(POLICY.decide(&seen(1050)), verdict(CallIn(1), Some(1100)));
+    assert_eq!(POLICY.decide(&seen(1050)), verdict(ScaleUp(1), Some(1100)));
     let two = Measured {
         depth: 2,
         capacity: 2,
         ..seen(1000)
     };
-    assert_eq!(POLICY.decide(&two).decision, CallIn(1));
+    assert_eq!(POLICY.decide(&two).decision, ScaleUp(1));
 }
 
-/// As a user writes it, in hundredths: the quotient hits the threshold exactly, at every capacity.
+/// Thresholds in hundredths: the quotient meets the threshold exactly, at every capacity.
 #[test]
 #[cfg_attr(miri, ignore = "long, and without unsafe code")]
 fn s2_the_threshold_is_met_exactly() {
@@ -192,17 +195,17 @@ fn s2_the_ends_of_the_threshold() {
         }
         .decide(seen)
     };
-    assert_eq!(at(0.0, &waiting(1)).decision, CallIn(1));
-    // Nothing waits: a threshold of 0 does not call in the whole range for it.
+    assert_eq!(at(0.0, &waiting(1)).decision, ScaleUp(1));
+    // An empty queue is no pressure, even at a threshold of 0.
     assert_eq!(at(0.0, &CALM), verdict(Nothing, None));
     assert_eq!(at(1.0, &waiting(9)).decision, Nothing);
-    assert_eq!(at(1.0, &waiting(10)).decision, CallIn(1));
-    // The capacity was lowered.
-    assert_eq!(at(1.0, &waiting(11)).decision, CallIn(1));
+    assert_eq!(at(1.0, &waiting(10)).decision, ScaleUp(1));
+    // The capacity was lowered meanwhile.
+    assert_eq!(at(1.0, &waiting(11)).decision, ScaleUp(1));
 }
 
 #[test]
-fn s3_who_idled_for_the_timeout_is_parked_down_to_min() {
+fn s3_workers_idle_for_the_timeout_are_parked_down_to_min() {
     let idle = [ms(100), ms(100), ms(699), ms(701), ms(702)];
     let seen = |busy, idle_since| Measured {
         in_service: 8,
@@ -213,7 +216,7 @@ fn s3_who_idled_for_the_timeout_is_parked_down_to_min() {
     assert_eq!(
         POLICY.decide(&seen(3, &idle)),
         verdict(Park(3), Some(1001)),
-        "three are due; the fourth in a millisecond"
+        "three are due, the fourth in a millisecond"
     );
     let late = Measured {
         now: ms(5000),
@@ -224,12 +227,12 @@ fn s3_who_idled_for_the_timeout_is_parked_down_to_min() {
     assert_eq!(policy.decide(&late), verdict(Park(2), None));
     let policy = Policy { min: 8, ..POLICY };
     assert_eq!(policy.decide(&late), verdict(Nothing, None));
-    // The list is older than the count: one of them has found a job meanwhile.
+    // The list is older than the count: one worker has found a job meanwhile.
     assert_eq!(POLICY.decide(&seen(6, &idle)), verdict(Park(2), None));
 }
 
 #[test]
-fn s3_nobody_is_parked_while_anything_waits() {
+fn s3_no_worker_is_parked_while_a_job_waits() {
     let idle = [ms(0), ms(0)];
     let calm = Measured {
         in_service: 3,
@@ -263,7 +266,7 @@ fn s3_idleness_before_a_scale_up_does_not_count() {
 }
 
 #[test]
-fn s1_a_resize_brings_the_workers_inside_first() {
+fn s1_a_resize_restores_the_range_first() {
     let idle = [ms(0); 4];
     let excess = Measured {
         in_service: 12,
@@ -271,14 +274,14 @@ fn s1_a_resize_brings_the_workers_inside_first() {
         past: scaled_up(CALM.now),
         ..waiting(10)
     };
-    // Busy, under pressure, in the cooldown: all the same.
+    // Even if they are busy, under pressure and within the cooldown.
     assert_eq!(POLICY.decide(&excess), verdict(Park(4), None));
     let idle_too = Measured {
         in_service: 10,
         idle_since: &idle,
         ..CALM
     };
-    // Two go because they are too many; the others for having idled, when asked again, at once.
+    // Two are above the maximum; the others are parked for idling at the next call, due at once.
     assert_eq!(POLICY.decide(&idle_too), verdict(Park(2), Some(1000)));
     let policy = Policy {
         min: 6,
@@ -290,7 +293,7 @@ fn s1_a_resize_brings_the_workers_inside_first() {
         past: scaled_up(CALM.now),
         ..CALM
     };
-    assert_eq!(policy.decide(&missing), verdict(CallIn(4), None));
+    assert_eq!(policy.decide(&missing), verdict(ScaleUp(4), None));
 }
 
 #[test]
@@ -308,17 +311,17 @@ fn s2_a_clock_that_steps_back_only_delays() {
         ..CALM
     };
     assert_eq!(POLICY.decide(&idle), verdict(Nothing, Some(1310)));
-    // And a wait of zero is over all the same.
+    // A timeout of zero has expired all the same.
     let policy = Policy {
         cooldown: Duration::ZERO,
         idle_timeout: Duration::ZERO,
         ..POLICY
     };
-    assert_eq!(policy.decide(&seen), verdict(CallIn(1), Some(1000)));
+    assert_eq!(policy.decide(&seen), verdict(ScaleUp(1), Some(1000)));
     assert_eq!(policy.decide(&idle), verdict(Park(1), None));
 }
 
-/// The machine was suspended for years, or until the end of time: all waits are over, but none is over twice.
+/// The clock jumps by years, or to its maximum: every timeout has expired, but only once.
 #[test]
 fn s2_s3_a_clock_that_jumps_ahead_takes_one_step() {
     const YEARS: Duration = Duration::from_secs(300_000_000);
@@ -332,11 +335,11 @@ fn s2_s3_a_clock_that_jumps_ahead_takes_one_step() {
             ..waiting(10)
         };
         let one_step = Verdict {
-            decision: CallIn(1),
-            recheck: next,
+            decision: ScaleUp(1),
+            next_at: next,
         };
         assert_eq!(POLICY.decide(&pressed), one_step);
-        // Asked again at once, it keeps to the cooldown.
+        // Asked again at once, the policy respects the cooldown.
         let pressed = Measured {
             in_service: 5,
             busy: 5,
@@ -345,7 +348,7 @@ fn s2_s3_a_clock_that_jumps_ahead_takes_one_step() {
         };
         let later = Verdict {
             decision: Nothing,
-            recheck: next,
+            next_at: next,
         };
         assert_eq!(POLICY.decide(&pressed), later);
         let idle = Measured {
@@ -355,21 +358,25 @@ fn s2_s3_a_clock_that_jumps_ahead_takes_one_step() {
             idle_since: &[ms(990); 4],
             ..CALM
         };
-        assert_eq!(POLICY.decide(&idle), verdict(Park(4), None), "not the busy");
+        assert_eq!(
+            POLICY.decide(&idle),
+            verdict(Park(4), None),
+            "busy workers stay"
+        );
         let policy = Policy { min: 3, ..POLICY };
         assert_eq!(policy.decide(&idle), verdict(Park(3), None));
     }
 }
 
 #[test]
-fn s5_waits_that_never_end_need_no_timer() {
+fn s5_infinite_timeouts_need_no_timer() {
     let policy = Policy {
         cooldown: Duration::MAX,
         idle_timeout: Duration::MAX,
         ..POLICY
     };
     assert_eq!(policy.decide(&waiting(1)), verdict(Nothing, None));
-    assert_eq!(policy.decide(&waiting(10)), verdict(CallIn(1), None));
+    assert_eq!(policy.decide(&waiting(10)), verdict(ScaleUp(1), None));
     let idle = Measured {
         in_service: 2,
         idle_since: &[ms(1)],
@@ -379,7 +386,7 @@ fn s5_waits_that_never_end_need_no_timer() {
 }
 
 #[test]
-fn s5_an_idle_pool_at_min_asks_for_no_timer() {
+fn s5_an_idle_pool_at_min_needs_no_timer() {
     for min in [1, 8] {
         let policy = Policy { min, ..POLICY };
         let seen = Measured {
@@ -394,7 +401,7 @@ fn s5_an_idle_pool_at_min_asks_for_no_timer() {
 }
 
 #[test]
-fn s2_for_a_cooldown_the_parked_count_as_idle() {
+fn s2_for_a_cooldown_parked_workers_count_as_idle() {
     let mut past = NEVER;
     past.note(Park(2), ms(900), POLICY.cooldown);
     past.note(Park(1), ms(949), POLICY.cooldown);
@@ -405,8 +412,8 @@ fn s2_for_a_cooldown_the_parked_count_as_idle() {
         ..waiting(depth)
     };
     assert_eq!(POLICY.decide(&seen(5)), verdict(Nothing, Some(1040)));
-    assert_eq!(POLICY.decide(&seen(6)), verdict(CallIn(1), Some(1050)));
-    // Long ago is forgotten.
+    assert_eq!(POLICY.decide(&seen(6)), verdict(ScaleUp(1), Some(1050)));
+    // An earlier run of parks is forgotten.
     past.note(Park(1), ms(2000), POLICY.cooldown);
     let seen = Measured {
         now: ms(2001),
@@ -415,5 +422,5 @@ fn s2_for_a_cooldown_the_parked_count_as_idle() {
         past,
         ..waiting(4)
     };
-    assert_eq!(POLICY.decide(&seen).decision, CallIn(1));
+    assert_eq!(POLICY.decide(&seen).decision, ScaleUp(1));
 }
