@@ -1,11 +1,10 @@
 //! The consumer's end of a batch: what was put in, and comes out again.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     producer::Producer,
     shared::{ChunkOf, Home, Item, Leavings, Outcome},
-    solitude::Solitude,
 };
 use crate::{
     error::AdmissionError,
@@ -25,7 +24,7 @@ use crate::{
         },
         worker,
     },
-    sync::{Instant, backoff::Yields, thread, unwind::quietly},
+    sync::{Instant, backoff::Yields, unwind::quietly},
 };
 
 /// How often a consumer yields before he blocks: to a worker, most likely, if there are more threads than cores,
@@ -34,10 +33,6 @@ const YIELDS: u32 = if cfg!(shuttle) { 1 } else { 8 };
 
 /// With fewer items under way he does not yield: the results would not be worth the milliseconds.
 const MANY: usize = if cfg!(shuttle) { 2 } else { 32 };
-
-/// How long he rests at most. The timer of most systems makes it some 50 us more, in which two workers come
-/// to the end of a thousand of the shortest items that it pays to hand in one by one.
-const REST: Duration = Duration::from_micros(20);
 
 /// How the consumer of a batch gets his items in.
 pub(super) trait Door<'a>: Home<'a> {
@@ -75,7 +70,6 @@ pub(super) struct Consumer<'p, H, T, F, R> {
     chunks: VecDeque<Part<T, R>>,
     /// The one of `chunks` to look at first, without an order.
     cursor: usize,
-    solitude: Solitude,
 }
 
 /// A chunk, and how much of it was taken.
@@ -148,7 +142,6 @@ impl<'p, H, T, F, R> Consumer<'p, H, T, F, R> {
             leaves_place: H::LEAVES_PLACE,
             chunks: VecDeque::new(),
             cursor: 0,
-            solitude: Solitude::new(),
         }
     }
 
@@ -402,7 +395,7 @@ where
     /// One place to wait at for both: see the event, and "A place or something else" in the README of admission.
     fn wait(&mut self, due: usize, wants_place: bool) -> Awaited {
         let mut yields = Yields::new(if due < MANY { 0 } else { YIELDS });
-        while self.leave_core(&mut yields) {
+        while self.producer.shared.yielders.yield_next(&mut yields) {
             if self.is_ready() {
                 return Awaited::Result;
             }
@@ -417,7 +410,6 @@ where
         if linger(None, || self.is_ready()) {
             return Awaited::Result;
         }
-        self.solitude.end();
         if wants_place {
             self.wait_for_either()
         } else {
@@ -479,27 +471,6 @@ where
                     _ => Awaited::Result,
                 }
             }
-        }
-    }
-
-    /// Yields, or rests. Returns false if it is time to block.
-    fn leave_core(&mut self, yields: &mut Yields) -> bool {
-        let shared = &self.producer.shared;
-        if self.solitude.is_enough() {
-            let rest = |say: &dyn Fn()| {
-                say();
-                if !shared.are_few_left() {
-                    thread::park_timeout(REST);
-                }
-            };
-            let until_few_are_left = || shared.event.wait(event::FEW_LEFT, rest);
-            shared.yielders.leave(until_few_are_left);
-            true
-        } else {
-            let start = Instant::now();
-            let has_yielded = shared.yielders.yield_next(yields);
-            self.solitude.yielded(start.elapsed());
-            has_yielded
         }
     }
 

@@ -23,7 +23,6 @@ mod pace;
 mod producer;
 mod scoped;
 mod shared;
-mod solitude;
 mod unscoped;
 
 use std::{iter::Fuse, panic::resume_unwind, time::Duration};

@@ -50,7 +50,7 @@ use crate::{
     protocol::{
         admission::yielders::Yielders,
         chunk::{Chunk, Claimed},
-        completion::event::{self, Event},
+        completion::event::Event,
     },
     runtime::{
         context::JobContext,
@@ -656,13 +656,7 @@ fn serve<'a, H, T, F, R>(
     if let Some(current) = worker::current_of(context.inner) {
         current.count_items(served);
     }
-    shared.yielders.give_way(|| {
-        let are_few_left = shared.are_few_left();
-        if are_few_left {
-            let _ = shared.event.notify(event::FEW_LEFT);
-        }
-        are_few_left
-    });
+    shared.yielders.give_way(|| shared.are_few_left());
     // If it is the last of the batch, this is the end of what nobody has taken, and of the closure.
     quietly(move || drop(chunk));
     quietly(move || drop(shared));

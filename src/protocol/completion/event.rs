@@ -5,7 +5,7 @@
 //!
 //! Who wakes the consumer takes back what he has said: until he runs many items may end, and one wake-up is
 //! enough. If he finds nothing then, he says it again before he looks again. In order he waits for one
-//! result, and no other wakes him. Or he waits for few items to be left, which is notified for in the same way.
+//! result, and no other wakes him.
 //!
 //! A consumer that leaves says that in the same word, and looks for results once more after a fence. So each result
 //! that it does not see there is left by a thread that is told by [`Event::notify`] that the consumer has left.
@@ -25,12 +25,10 @@ pub(crate) type Mark = usize;
 const NONE: Mark = 0;
 /// Any result will do.
 pub(crate) const ANY: Mark = 1;
-/// No result: that few items are left that nobody has come to.
-pub(crate) const FEW_LEFT: Mark = 2;
 /// Nothing more: the consumer has left.
-const LEFT: Mark = 3;
+const LEFT: Mark = 2;
 /// The least that a result can have.
-pub(crate) const FIRST: Mark = 4;
+pub(crate) const FIRST: Mark = 3;
 
 pub(crate) struct Event {
     /// What is waited for.
@@ -47,7 +45,7 @@ impl Event {
         }
     }
 
-    /// This result was left, or few items are. Returns whether the consumer has left, and may not have seen the result.
+    /// This result was left. Returns whether the consumer has left, and may not have seen the result.
     #[inline]
     #[must_use]
     pub(crate) fn notify(&self, mark: Mark) -> bool {
