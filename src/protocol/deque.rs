@@ -49,7 +49,7 @@ use crossbeam_utils::CachePadded;
 
 use self::fencing::{Fencing, Top};
 use crate::sync::{
-    self, AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, UnsafeCell, fence, lock, try_lock,
+    self, AtomicUsize, Mutex, MutexGuard, Ordering, UnsafeCell, fence, lock, try_lock,
 };
 
 /// The most that a thief takes at once. A theft costs a heavy fence, some microseconds, so it should be worth it with
@@ -105,14 +105,9 @@ struct Shared<T> {
     top: CachePadded<AtomicUsize>,
     /// Its length is a power of two.
     ring: CachePadded<Mutex<Arc<[Slot<T>]>>>,
-    says: CachePadded<Says>,
-}
-
-/// What the owner says of the values, before it pushes them. It orders nothing.
-struct Says {
-    is_brief: AtomicBool,
-    /// What those were for that it has stolen last, as long as it runs nothing else from its loop: an address, or 0.
-    purpose: AtomicUsize,
+    /// What those values were for that the owner has stolen last, as long as it runs nothing else from its loop: an
+    /// address, or 0. It orders nothing.
+    purpose: CachePadded<AtomicUsize>,
 }
 
 // SAFETY: a value is handed from one thread to another by the protocol above, and never shared.
@@ -169,10 +164,7 @@ pub(crate) fn new<T: Send>() -> (Owner<T>, Thief<T>) {
             bottom: CachePadded::new(AtomicUsize::new(0)),
             top: CachePadded::new(AtomicUsize::new(0)),
             ring: CachePadded::new(Mutex::new(Arc::clone(&ring))),
-            says: CachePadded::new(Says {
-                is_brief: AtomicBool::new(false),
-                purpose: AtomicUsize::new(0),
-            }),
+            purpose: CachePadded::new(AtomicUsize::new(0)),
         }),
     };
     owner.note(&ring, 0);
@@ -204,22 +196,16 @@ impl<T> Shared<T> {
 }
 
 impl<T> Owner<T> {
-    /// Whether the owner will have used up soon what waits, or what comes from it.
-    pub(crate) fn set_brief(&self, is_brief: bool) {
-        self.shared.says.is_brief.store(is_brief, Ordering::Relaxed);
-    }
-
     /// What the owner runs from now on, and what its values are for: those that it has just stolen. The address of
     /// what waits for them, or null.
     pub(crate) fn set_purpose(&self, purpose: *const ()) {
         self.shared
-            .says
             .purpose
             .store(purpose.addr(), Ordering::Relaxed);
     }
 
     pub(crate) fn purpose(&self) -> usize {
-        self.shared.says.purpose.load(Ordering::Relaxed)
+        self.shared.purpose.load(Ordering::Relaxed)
     }
 
     /// Under the lock: the ring, and the number from which on its slots may be in use.
@@ -452,14 +438,9 @@ impl<T> Thief<T> {
         self.len() == 0
     }
 
-    /// Whether the owner says that it will have used up soon what waits.
-    pub(crate) fn is_brief(&self) -> bool {
-        self.0.says.is_brief.load(Ordering::Relaxed)
-    }
-
     /// Whether that is the owner's purpose: asked for a value that was claimed, when that was pushed or since.
     pub(crate) fn serves(&self, purpose: *const ()) -> bool {
-        self.0.says.purpose.load(Ordering::Relaxed) == purpose.addr()
+        self.0.purpose.load(Ordering::Relaxed) == purpose.addr()
     }
 
     /// Takes the oldest value, and with it, into the deque of the caller, up to half of those that

@@ -88,17 +88,8 @@ pub(crate) struct Found {
     pub(crate) job: Job,
     /// From another thread.
     pub(crate) stolen: bool,
-    /// It took a heavy fence, and its owner does not say that it is brief.
+    /// It took a heavy fence.
     pub(crate) is_expensive: bool,
-}
-
-/// Which structured jobs of others a search leaves to them.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Spared {
-    None,
-    /// Those that are said to be brief.
-    Brief,
-    All,
 }
 
 impl Queue {
@@ -246,8 +237,9 @@ impl Queue {
             .or_else(|| self.take_submitted_for(local, true))
     }
 
-    /// Looks everywhere, for a thread whose own deques are empty and which waits for nothing.
-    pub(crate) fn search(&self, local: &Local, own: usize, spared: Spared) -> Option<Found> {
+    /// Looks everywhere, for a thread whose own deques are empty and which waits for nothing; for structured jobs of
+    /// other threads only if it `steals`.
+    pub(crate) fn search(&self, local: &Local, own: usize, steals: bool) -> Option<Found> {
         if let Some(job) = self.take_injected(local) {
             return Some(Found {
                 job,
@@ -264,21 +256,15 @@ impl Queue {
             // Where another thief is busy, the search goes on elsewhere. What that one leaves is seen
             // by whoever stops searching.
             let structured = &victim.structured;
-            let is_brief = structured.is_brief();
-            let is_spared = match spared {
-                Spared::None => false,
-                Spared::Brief => is_brief,
-                Spared::All => true,
-            };
-            let theft = if is_spared {
-                Theft::Empty
-            } else {
+            let theft = if steals {
                 structured.steal_batch(&local.structured, Job::is_of_frame_of)
+            } else {
+                Theft::Empty
             };
             let (job, is_expensive) = match theft {
                 Theft::Success(job) => {
                     local.structured.set_purpose(job.frame());
-                    (Some(job), !is_brief)
+                    (Some(job), true)
                 }
                 Theft::Empty | Theft::Unwanted | Theft::Busy => (
                     insist(|| victim.submitted.steal_batch_and_pop(&local.submitted)),
@@ -508,12 +494,6 @@ impl Local {
         self.structured.room()
     }
 
-    /// Whether the structured jobs that are here will be used up soon, so that who looks for one rather lets others
-    /// bring some first.
-    pub(crate) fn set_brief(&self, are_brief: bool) {
-        self.structured.set_brief(are_brief);
-    }
-
     /// Makes room for one more structured job.
     pub(crate) fn make_room(&self) {
         self.structured.reserve(1);
@@ -649,27 +629,22 @@ mod tests {
     }
 
     #[test]
-    fn a_search_leaves_alone_what_it_is_to_spare() {
+    fn a_search_takes_structured_jobs_of_others_only_if_it_steals() {
         let (queue, locals) = queue(2);
         let (owner, thief) = (&locals[0], &locals[1]);
-        let search = |spared| {
+        let search = |steals| {
             queue
-                .search(thief, 1, spared)
+                .search(thief, 1, steals)
                 .map(|found| found.is_expensive)
         };
         let since = Stamp::NONE;
-        for is_brief in [true, false] {
-            owner.set_brief(is_brief);
-            // SAFETY: it borrows nothing.
-            unsafe { owner.push_structured(Detached { since, f: || () }) };
-            assert_eq!(search(Spared::All), None);
-            assert_eq!(search(Spared::Brief), (!is_brief).then_some(true));
-            assert_eq!(search(Spared::None), is_brief.then_some(false));
-        }
-        owner.set_brief(true);
-        for spared in [Spared::None, Spared::Brief, Spared::All] {
+        // SAFETY: it borrows nothing.
+        unsafe { owner.push_structured(Detached { since, f: || () }) };
+        assert_eq!(search(false), None);
+        assert_eq!(search(true), Some(true));
+        for steals in [false, true] {
             owner.keep(Job::new(Detached { since, f: || () }));
-            assert_eq!(search(spared), Some(false), "it was submitted");
+            assert_eq!(search(steals), Some(false), "it was submitted");
         }
     }
 

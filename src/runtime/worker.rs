@@ -4,8 +4,7 @@
 //! counters. It is a *worker* while it is in [`run`]; otherwise it is with rayon, asleep or helping.
 //!
 //! A worker that runs dry first hands out what the admission holds back for a batch, and looks
-//! whether the pool has drained. Then it searches, at first with patience for what others will have used up soon: to take
-//! that may interrupt all cores, and who brings jobs may be just about to bring more. If what it took from another last time
+//! whether the pool has drained. Then it searches. If what it took from another last time
 //! was not worth that, it looks elsewhere for a moment before (`thefts.rs`). Then it gives rayon one chance
 //! (`rayon_core::yield_now`), not counted as searching, since what rayon gives it may take long; then
 //! it dozes; and after [`IDLE_TIME`] it leaves the loop, and rayon has its thread.
@@ -44,7 +43,6 @@ use crate::{
     runtime::{
         inner::Inner,
         job::{Job, Place},
-        queue::Spared,
         rayon_host::inbox::{self, WaitProbe},
         turn::Source,
     },
@@ -245,12 +243,12 @@ fn execute(current: &Current, job: Job) {
     }
 }
 
-fn search_once(current: &Current, spared: Spared) -> Option<Job> {
+fn search_once(current: &Current, steals: bool) -> Option<Job> {
     let inner = current.inner();
     let slot = &current.slot;
     inner.idle.looks();
     let began = Instant::now();
-    let found = inner.queue.search(&slot.local, slot.index, spared)?;
+    let found = inner.queue.search(&slot.local, slot.index, steals)?;
     if found.stolen {
         inner.recorder.stole(slot.index);
     }
@@ -480,7 +478,7 @@ fn look_for_job(current: &Current, became_idle: bool) -> Option<Job> {
         if let Some(end) = current.rest() {
             let mut yields = Yields::new(u32::MAX);
             while Instant::now() < end {
-                let job = search_once(current, Spared::All);
+                let job = search_once(current, false);
                 if job.is_some() {
                     return job;
                 }
@@ -491,18 +489,11 @@ fn look_for_job(current: &Current, became_idle: bool) -> Option<Job> {
         }
     }
     let mut yields = Yields::new(current.searches.get());
-    let mut is_batched = became_idle && yields.are_several();
     loop {
-        let spared = if is_batched {
-            Spared::Brief
-        } else {
-            Spared::None
-        };
-        let job = search_once(current, spared);
-        if job.is_some() || !(yields.next() || is_batched) {
+        let job = search_once(current, true);
+        if job.is_some() || !yields.next() {
             return job;
         }
-        is_batched = false;
     }
 }
 

@@ -50,11 +50,6 @@ impl Yields {
         }
     }
 
-    /// Whether more than one is left.
-    pub(crate) fn are_several(&self) -> bool {
-        self.left > 1
-    }
-
     /// Yields once more. Returns false, and has not yielded, if the caller is to block.
     pub(crate) fn next(&mut self) -> bool {
         self.next_by(|yields| yields())

@@ -58,7 +58,7 @@ use crate::{
         job::{Place, Runnable},
         span::Origin,
         turn::{LIMIT_JOBS, LIMIT_TIME},
-        worker::{self, Current},
+        worker,
     },
     sync::{AtomicBool, Instant, Mutex, Ordering, UnsafeCell, lock, unwind::quietly},
 };
@@ -510,13 +510,13 @@ where
         let Self { home, shared, .. } = self;
         let chunk = shared.begin_chunk_task(context, home.is_kept());
         match chunk {
-            Some(chunk) => briefly(context.inner, shared.are_short(), || {
+            Some(chunk) => {
                 // Of one item the rest is nothing.
                 if chunk.unbegun() > 1 && chunk.is_to_be_offered() {
                     SplitTask::push(context.inner, home, &shared, &chunk);
                 }
                 serve(context, home, shared, chunk, Server::Owner);
-            }),
+            }
             // If it is the last of the batch, this is the end of the closure too.
             None => quietly(move || drop(shared)),
         }
@@ -554,38 +554,22 @@ where
         context.inner.queue.count_placeless(-1);
         chunk.offer_taken();
         let first = chunk.claim();
-        briefly(context.inner, shared.are_short(), || {
-            if chunk.is_to_be_offered() {
-                Self::push(context.inner, home, &shared, &chunk);
-            }
-            serve(
-                context,
-                home,
-                shared,
-                chunk,
-                Server::SplitTask(Cell::new(first)),
-            );
-        });
+        if chunk.is_to_be_offered() {
+            Self::push(context.inner, home, &shared, &chunk);
+        }
+        serve(
+            context,
+            home,
+            shared,
+            chunk,
+            Server::SplitTask(Cell::new(first)),
+        );
         home.ended(context);
     }
 
     fn discard(self, context: &JobContext<'_>, place: Place) {
         self.run(context, place);
         context.inner.check_drained();
-    }
-}
-
-/// Runs `f`, which offers items of a chunk, and serves it. If the items are short, there will be none soon; so workers
-/// that ran dry just now leave them alone at first.
-fn briefly(inner: &Inner, are_short: bool, f: impl FnOnce()) {
-    let local = worker::current_of(inner).and_then(Current::local);
-    match local {
-        Some(local) if are_short => {
-            local.set_brief(true);
-            f();
-            local.set_brief(false);
-        }
-        _ => f(),
     }
 }
 
