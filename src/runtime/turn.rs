@@ -1,29 +1,29 @@
-//! Which queue a worker serves next: each that has work gets its share of jobs and of time (rule R8).
+//! Which source of jobs a worker serves next: each source with work gets its share of jobs and of time (rule R8).
 //!
-//! A worker goes round its *sources* in a circle. In one circle it runs [`LIMIT_JOBS`] jobs at most, or for about
+//! A worker serves its *sources* in a circle. In one circle it runs at most [`LIMIT_JOBS`] jobs, for about
 //! [`LIMIT_TIME`], so no source waits longer than that. A source that alone had work in the last circle gets nearly
-//! all of it, since to look at the others costs something; if several had work, each gets the same share. A
-//! source that has nothing is passed by at once.
+//! the whole circle, since polling the others costs time. If several had work, they get equal shares. A source
+//! without work is skipped at once.
 //!
-//! The clock is read once in [`STRIDE`] jobs while they are short, and after each job that is known to be long.
+//! The worker reads the clock once in [`STRIDE`] short jobs, and after each job that is known to be long.
 
 use std::{cell::Cell, time::Duration};
 
 use crate::sync::Instant;
 
-/// The most jobs of other sources before a source that has work is served.
+/// The most jobs of other sources before a source with work is served.
 pub(crate) const LIMIT_JOBS: u32 = if cfg!(shuttle) { 8 } else { 64 };
 
-/// The same as a time. The job that runs then is not interrupted.
+/// The longest time before that. The job that runs then is not interrupted.
 pub(crate) const LIMIT_TIME: Duration = Duration::from_millis(10);
 
-/// How many jobs go by between two looks at the clock, at most: to read it takes as long as two tiny jobs.
+/// The most jobs between two readings of the clock: one reading takes as long as two tiny jobs.
 const STRIDE: u32 = 32;
 
-/// A job that takes longer than this is long: the clock is read for each.
+/// A job that takes longer is long: the clock is read after each of them.
 const LONG: Duration = Duration::from_micros(12);
 
-/// The least share of a source of which nothing is known, in jobs.
+/// The share of a source that had no work in the last circle, in jobs.
 const LEAST: u32 = if cfg!(shuttle) { 1 } else { 2 };
 
 /// Where a worker finds what it runs.
@@ -35,25 +35,25 @@ pub(crate) enum Source {
     Kept,
     /// Submitted jobs for all workers.
     Submitted,
-    /// Installed closures, and jobs of scopes, from other threads.
+    /// Installed closures and jobs of scopes from other threads.
     Structured,
     /// Jobs of scopes that could not lie in the deque of the thread that waits for them.
     SideList,
-    /// What jobs have brought to rayon itself.
+    /// Rayon's own queues.
     Rayon,
 }
 
 impl Source {
     pub(crate) const COUNT: usize = 6;
 
-    /// All, in the order of a circle.
+    /// All sources, in the order of the circle.
     pub(crate) const ALL: [Self; Self::COUNT] = {
         use Source::*;
         [Own, Kept, Submitted, Structured, SideList, Rayon]
     };
 }
 
-/// The sources that had work.
+/// A set of sources: those that had work.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Served(u8);
 
@@ -62,7 +62,7 @@ impl Served {
         Self(self.0 | 1 << at)
     }
 
-    /// How many of [`LIMIT_JOBS`] this source gets, if these had work in the last circle.
+    /// How many of [`LIMIT_JOBS`] the source `at` gets after a circle in which these had work.
     fn share(self, at: usize) -> u32 {
         const SOURCES: u32 = Source::COUNT as u32;
         if self == Self::default().with(at) {
@@ -75,18 +75,18 @@ impl Served {
     }
 }
 
-/// How far one worker has come in its circle.
+/// The position of one worker in its circle.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    /// The source that has its turn.
+    /// The source that is served now.
     at: Cell<usize>,
-    /// How many jobs it may still run, and for how long.
+    /// The rest of its share: jobs, and time.
     jobs: Cell<u32>,
     time: Cell<Duration>,
-    /// Those that had work in this circle, and in the one before.
+    /// The sources with work in this circle, and in the one before.
     served: Cell<Served>,
     before: Cell<Served>,
-    /// Jobs until the clock is read, and from one reading to the next.
+    /// Jobs until the clock is read next, and between two readings.
     unread: Cell<u32>,
     stride: Cell<u32>,
     read_at: Cell<Instant>,
@@ -108,29 +108,29 @@ impl Turn {
         turn
     }
 
-    /// The source that has its turn.
+    /// The source that is served now.
     #[inline]
     pub(crate) fn source(&self) -> Source {
         Source::ALL[self.at.get()]
     }
 
-    /// Whether one source alone had work of late.
+    /// Whether at most one source had work in the last circle.
     pub(crate) fn is_alone(&self) -> bool {
         self.before.get().0.count_ones() <= 1
     }
 
-    /// Whether jobs were short of late.
+    /// Whether the last jobs were short.
     pub(crate) fn are_short(&self) -> bool {
         self.stride.get() == STRIDE
     }
 
-    /// The worker was idle: no job has run since the clock was read.
+    /// Restarts the clock after an idle time, in which no job ran.
     pub(crate) fn resume(&self) {
         self.read_at.set(Instant::now());
         self.unread.set(self.stride.get());
     }
 
-    /// The source had a job, which has run. It may have been long, if it was not known to be short.
+    /// Counts a job of the source, which has run. If `is_short` is false the job may have been long.
     #[inline]
     pub(crate) fn ran(&self, is_short: bool) {
         if self.count(is_short) {
@@ -138,19 +138,19 @@ impl Turn {
         }
     }
 
-    /// Whether there is more to do for a job that has run.
+    /// Counts it. Returns whether the share or the stride has ended.
     #[inline]
     fn count(&self, is_short: bool) -> bool {
         let left = self.jobs.get().saturating_sub(1);
         self.jobs.set(left);
-        // One that may have been long counts as several, and a long one resets the stride.
+        // A job that may have been long counts as several; a long one resets the stride.
         let counts = if is_short { 1 } else { STRIDE / 4 };
         let unread = self.unread.get().saturating_sub(counts);
         self.unread.set(unread);
         left == 0 || unread == 0
     }
 
-    /// The job that runs now has run this many items of a batch. They count with it.
+    /// Counts `items` of a batch with the job that runs them.
     pub(crate) fn count_items(&self, items: u32) {
         self.jobs.set(self.jobs.get().saturating_sub(items));
         self.unread.set(self.unread.get().saturating_sub(items));
@@ -168,7 +168,7 @@ impl Turn {
         }
     }
 
-    /// The clock was read.
+    /// Accounts for the time since the last reading.
     fn read(&self, now: Instant) {
         let took = now.saturating_duration_since(self.read_at.replace(now));
         self.time.set(self.time.get().saturating_sub(took));
@@ -179,7 +179,7 @@ impl Turn {
         self.unread.set(stride);
     }
 
-    /// The source had nothing, or nothing more.
+    /// The source has no work, or none left: goes on to the next.
     #[inline]
     pub(crate) fn found_nothing(&self) {
         let at = self.at.get();
@@ -200,7 +200,7 @@ impl Turn {
         }
     }
 
-    /// It is this source's turn.
+    /// Begins the turn of this source.
     #[inline]
     fn visit(&self, at: usize) {
         let share = self.before.get().share(at);
