@@ -1,23 +1,23 @@
-//! Backoff: how a thread that waits spins, yields, and then blocks. The yields of every wait go through here.
+//! Backoff: a wait spins, yields, and then blocks. The yields of every wait go through this module.
 //!
-//! While the cores are the pool's, a yield costs less than a microsecond, or a worker of the pool uses the core
-//! meanwhile. Beside busy threads of others each yield gives them a whole time slice, several milliseconds, and what the
+//! While the cores are the pool's own, a yield costs less than a microsecond, or a worker of the pool uses the core
+//! meanwhile. Beside busy threads of others a yield gives them a whole time slice, several milliseconds, and what the
 //! thread waits for is there long before that. A thread that blocks instead gets a core soon after it is woken: the
 //! system prefers threads that have slept.
 //!
 //! # The protocol (R9)
 //!
-//! A wait yields for [`BUDGET`] of wall time at most, and then blocks ([`Yields`]).
+//! A wait yields for at most [`BUDGET`] of wall time, and then blocks ([`Yields`]).
 //!
-//! A yield that took [`LONG`](verdict::LONG) is judged: if all workers of the process together used less CPU time than
-//! the one core that was given foreign_stack, others had it. (If one of them had it, they used at least as much.) The CPU
-//! time is that of the workers alone: a thread of the same process that computes takes slices foreign_stack as any other does.
-//! Then a *ban* begins, for all threads of the process: until it ends nobody yields, and a wait blocks at once, or after a
-//! short spin. The next one lasts twice as long, up to a bound, if it leapfrogs within that time. So if the cores stay busy,
-//! few slices are given foreign_stack to find that out; and it is forgotten when yields have been short for as long as
-//! the ban was.
+//! A yield that took [`LONG`](verdict::LONG) is judged. If all workers of the process together used less CPU time than
+//! the one core that was given away, other threads had that core. (A worker that had it used at least as much.) Only
+//! the CPU time of workers counts: any other thread of the process takes slices away as a stranger does. Then a *ban*
+//! begins, for all threads of the process: until it ends no thread yields, and a wait blocks at once, or after a short
+//! spin. If the next loss follows within the length of a ban, the next ban lasts twice as long, up to a bound. So while
+//! the cores stay busy, few slices are lost on finding that out; and a ban is forgotten when yields have been short for
+//! as long as it was.
 //!
-//! The word that holds the ban orders nothing; a thread that misses a change yields once more, or once less.
+//! The word that holds the ban orders nothing: a thread that misses a change yields once more, or once less.
 
 mod ban;
 mod clocks;
@@ -30,19 +30,19 @@ use std::{hint::spin_loop, time::Duration};
 pub(crate) use self::clocks::Clock;
 use crate::sync::{Instant, thread};
 
-/// So long does one wait yield. A yield to a core that nobody else wants takes a hundredth of that.
+/// How long one wait yields. A yield on a core that no other thread wants takes a hundredth of that.
 const BUDGET: Duration = Duration::from_micros(50);
 
 /// The yields of one wait.
 #[derive(Debug)]
 pub(crate) struct Yields {
     left: u32,
-    /// When the first began, and when the last ended.
+    /// The begin of the first, and the end of the last.
     span: Option<(Instant, Instant)>,
 }
 
 impl Yields {
-    /// That many at most.
+    /// At most `most` yields.
     pub(crate) fn new(most: u32) -> Self {
         Self {
             left: most,
@@ -50,7 +50,7 @@ impl Yields {
         }
     }
 
-    /// Yields once more. Returns false, and has not yielded, if the caller is to block.
+    /// Yields once more. Returns false, without a yield, if the caller is to block.
     pub(crate) fn next(&mut self) -> bool {
         self.next_by(|yields| yields())
     }
@@ -77,7 +77,7 @@ impl Yields {
     }
 }
 
-/// Yields once. Returns false, and has not yielded, if it would give a time slice foreign_stack.
+/// Yields once. Returns false, without a yield, if that would give a time slice away.
 pub(crate) fn yield_now() -> bool {
     Yields::new(1).next()
 }
@@ -91,7 +91,7 @@ fn leave_core() {
     thread::yield_now();
 }
 
-/// Whether a wait that began to yield then may go on.
+/// Whether a wait that first yielded at `first` may go on.
 #[cfg(not(any(loom, shuttle)))]
 fn may_yield(first: Instant, now: Instant) -> bool {
     #[cfg(test)]
@@ -114,7 +114,7 @@ fn judge(start: Instant, end: Instant) {
     }
 }
 
-/// Begins a ban, if others had the core meanwhile.
+/// Begins a ban if other threads had the core meanwhile.
 #[cfg(not(any(loom, shuttle)))]
 #[cold]
 fn judge_long(start: Instant, end: Instant) {
@@ -145,13 +145,13 @@ fn may_yield(_: Instant, _: Instant) -> bool {
 #[cfg(any(loom, shuttle))]
 fn judge(_: Instant, _: Instant) {}
 
-/// The last step of a wait that spins, twice as long each time; those beyond it yield.
+/// The steps of a wait that spin, each twice as long as the last; those after them yield.
 const SPIN_STEPS: u32 = if cfg!(shuttle) { 0 } else { 7 };
 
-/// How often a wait yields when it has spun.
+/// The yields of a wait that has spun.
 const YIELDS: u32 = if cfg!(shuttle) { 1 } else { 4 };
 
-/// The backoff of a wait that looks for something to do meanwhile: it spins, then yields, then is to block.
+/// The backoff of a wait that polls for jobs meanwhile: it spins, then yields, then is to block.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     step: u32,
@@ -166,12 +166,12 @@ impl Backoff {
         }
     }
 
-    /// To be called when the thread has found something to do.
+    /// Starts again, after the thread has run a job.
     pub(crate) fn reset(&mut self) {
         *self = Self::new();
     }
 
-    /// Spins or yields. Returns false, and has done neither, if the thread is to block.
+    /// Spins or yields. Returns false, without either, if the thread is to block.
     pub(crate) fn snooze(&mut self) -> bool {
         if self.step < SPIN_STEPS {
             (0..1u32 << self.step).for_each(|_| spin_loop());
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn r9_after_a_lost_yield_nobody_yields_until_the_ban_is_over() {
+    fn r9_after_a_lost_yield_no_thread_yields_until_the_ban_is_over() {
         let simulation = Simulation::new();
         simulation.run(|| {
             simulation.lose_next();

@@ -10,18 +10,18 @@ use std::{
 
 use crate::sync::Instant;
 
-/// How long the first ban lasts: some time slices.
+/// The length of the first ban: some time slices.
 const FIRST: Duration = Duration::from_millis(10);
 
-/// How often it is doubled, up to some 1.3 s: a slice of 4 ms each time is 0.3 % then.
+/// How often it doubles, up to some 1.3 s: one slice of 4 ms in that is 0.3 %.
 const DOUBLINGS: u32 = 7;
 
-/// A ban, by times in us since a moment before the first.
+/// A ban. Times are in us since a moment before the first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Ban {
-    /// When it ends. 0: there was none.
+    /// Its end. 0: there was none.
     until: u64,
-    /// How often it was doubled.
+    /// How often its length was doubled.
     doublings: u32,
 }
 
@@ -31,7 +31,7 @@ impl Ban {
         doublings: 0,
     };
 
-    /// In the low bits of the word.
+    /// The low bits of the word hold `doublings`.
     const BITS: u32 = 4;
 
     fn to_word(self) -> u64 {
@@ -53,7 +53,7 @@ impl Ban {
         now >= self.until
     }
 
-    /// After a yield that others had, and that ended now.
+    /// The ban after a yield that was lost to others, and ended now.
     fn after_loss(self, now: u64) -> Self {
         if !self.allows(now) {
             // That yield was under way when the ban began.
@@ -98,7 +98,7 @@ impl Bans {
         ban == Ban::NONE || ban.allows(micros(now))
     }
 
-    /// Others had a yield that ended then.
+    /// Begins the next ban after a lost yield that ended `now`.
     pub(super) fn begin(&self, now: Instant) {
         let next = self.load().after_loss(micros(now));
         self.0.store(next.to_word(), Ordering::Relaxed);
@@ -108,7 +108,7 @@ impl Bans {
 fn micros(now: Instant) -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
     let start = *START.get_or_init(Instant::now);
-    // One more, so that no ban ends at 0.
+    // At least 1, so that no ban ends at 0.
     now.saturating_duration_since(start).as_micros() as u64 + 1
 }
 

@@ -1,8 +1,8 @@
 //! How much CPU time the workers of all pools of the process use.
 //!
-//! To read the clock of another thread is a system call, so that is done only when a yield was long, and not before it.
-//! What was used during the yield is therefore known up to what was used since the last reading before; two long
-//! yields, one after another, tell.
+//! Reading the clock of another thread is a system call, so it happens only after a long yield, and not before it.
+//! So the time used during the yield is known up to the time used since the last reading; two long yields in a row
+//! settle it.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use self::other::{ClockId, TELLS, own, read};
 #[derive(Debug)]
 struct Clocks {
     running: Vec<ClockId>,
-    /// What threads used that have ended.
+    /// The CPU time of threads that have ended.
     ended: Duration,
-    /// When the clocks were read last, and what they showed.
+    /// The last reading, and its sum.
     last: Option<(Instant, Duration)>,
 }
 
@@ -35,14 +35,14 @@ impl Clocks {
         }
     }
 
-    /// What all of them show.
+    /// The sum of all clocks.
     fn sum(&self) -> Duration {
         let running: Duration = self.running.iter().filter_map(|&clock| read(clock)).sum();
         running + self.ended
     }
 
-    /// Reads the clocks. Of the time from `start` to `end`, how much lies after the last reading if there was one in it,
-    /// and at most how much CPU time was used in that.
+    /// Reads the clocks. Returns how much of the time from `start` to `end` lies after the last reading, and at most how
+    /// much CPU time was used in that.
     fn used_between(&mut self, start: Instant, end: Instant) -> (Duration, Duration) {
         let sum = self.sum();
         let (at, before) = self
@@ -54,8 +54,8 @@ impl Clocks {
     }
 }
 
-/// How much of the time from `start` to `end` can be judged, and what the workers used in it at most, if the system tells.
-/// `None` if another thread judges just now.
+/// How much of the time from `start` to `end` can be judged, and the most CPU time that workers used in it, if the
+/// system tells. `None` while another thread judges.
 #[cfg(not(any(loom, shuttle)))]
 pub(super) fn used_between(start: Instant, end: Instant) -> Option<(Duration, Option<Duration>)> {
     let mut clocks = try_lock(&CLOCKS)?;
@@ -63,7 +63,7 @@ pub(super) fn used_between(start: Instant, end: Instant) -> Option<(Duration, Op
     Some((took, TELLS.then_some(used)))
 }
 
-/// The calling thread is a worker, and its CPU time counts, until this is dropped on it.
+/// Counts the CPU time of the calling thread as a worker's, until it is dropped on that thread.
 #[derive(Debug)]
 pub(crate) struct Clock(ClockId);
 
@@ -94,7 +94,7 @@ mod linux {
 
     pub(super) type ClockId = libc::clockid_t;
 
-    /// The CPU clock of the calling thread, by which others can read it.
+    /// The CPU clock of the calling thread, which other threads can read.
     pub(super) fn own() -> Option<ClockId> {
         let mut clock = MaybeUninit::uninit();
         // SAFETY: the thread is alive, being the caller; the call writes the clock.
@@ -104,7 +104,7 @@ mod linux {
         (status == 0).then(|| unsafe { clock.assume_init() })
     }
 
-    /// What it shows, if its thread is alive and the system lets us read it.
+    /// The clock's time, if its thread is alive and the system lets us read it.
     pub(super) fn read(clock: ClockId) -> Option<Duration> {
         let mut time = MaybeUninit::<libc::timespec>::uninit();
         // SAFETY: the call writes the time, or fails.

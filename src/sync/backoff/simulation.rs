@@ -1,4 +1,4 @@
-//! Yields that a test counts, and that others may be told to have had.
+//! Yields that a test counts, or declares lost.
 
 use std::{
     cell::RefCell,
@@ -8,8 +8,7 @@ use std::{
     },
 };
 
-/// What the threads of one test share: their yields, and a ban of their own, which ends when
-/// the test says so.
+/// What the threads of one test share: their yields, and a ban of their own, which the test ends.
 #[derive(Debug)]
 pub(crate) struct Simulation {
     is_banned: AtomicBool,
@@ -34,7 +33,7 @@ impl Simulation {
         })
     }
 
-    /// The yields of the calling thread are counted here while `f` runs.
+    /// Runs `f`, and counts the yields of the calling thread meanwhile.
     pub(crate) fn run<R>(self: &Arc<Self>, f: impl FnOnce() -> R) -> R {
         let outer = CURRENT.replace(Some(Arc::clone(self)));
         let result = f();
@@ -42,27 +41,27 @@ impl Simulation {
         result
     }
 
-    /// And for the rest of its life.
+    /// Counts the yields of the calling thread for the rest of its life.
     pub(crate) fn enter(self: &Arc<Self>) {
         CURRENT.set(Some(Arc::clone(self)));
     }
 
-    /// How often a thread yielded.
+    /// How often its threads yielded.
     pub(crate) fn yields(&self) -> u32 {
         self.yields.load(Ordering::SeqCst)
     }
 
-    /// Others have the next yield.
+    /// The next yield is lost to others.
     pub(crate) fn lose_next(&self) {
         self.loses_next.store(true, Ordering::SeqCst);
     }
 
-    /// The ban that there is, if there is one, is over.
+    /// Ends the ban, if there is one.
     pub(crate) fn end_ban(&self) {
         self.is_banned.store(false, Ordering::SeqCst);
     }
 
-    /// Whether there is one.
+    /// Whether there is a ban.
     pub(crate) fn is_banned(&self) -> bool {
         self.is_banned.load(Ordering::SeqCst)
     }

@@ -1,18 +1,18 @@
-//! Whether others had the core while a thread yielded it.
+//! The verdict on a long yield: whether threads of others had the core meanwhile.
 
 use std::time::Duration;
 
 /// A shorter yield is no time slice.
 pub(super) const LONG: Duration = Duration::from_micros(200);
 
-/// Where the system does not tell how much CPU time a thread used, a yield of that length is taken for lost.
+/// Without CPU clocks of threads, a yield of this length counts as lost.
 const SLICE: Duration = Duration::from_millis(1);
 
-/// Whether others had it. The yield took that long, and all workers together used that much CPU time meanwhile, or
-/// less; unless the system does not tell.
+/// Whether a yield that took `took` was lost to others. Meanwhile all workers together used at most `used` of CPU time,
+/// if the system tells.
 pub(super) fn is_lost(took: Duration, used: Option<Duration>) -> bool {
     match used {
-        // The clocks are not read at the same moment.
+        // Nine tenths: the clocks are not read at the same moment.
         Some(used) => took >= LONG && used * 10 < took * 9,
         None => took >= SLICE,
     }
