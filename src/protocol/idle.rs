@@ -203,7 +203,7 @@ pub(crate) struct Idle {
     /// Workers that have said that they offer jobs, and so may do it with a light fence.
     offering: CachePadded<AtomicUsize>,
     searcher_deadline: SearcherDeadline,
-    /// How often a worker has run dry: see `looks.rs`.
+    /// How often a worker has run dry: see `Current::take_place`.
     times_idle: CachePadded<AtomicU64>,
     /// How often one was woken for a job. Not loom's: it orders nothing.
     #[cfg(test)]

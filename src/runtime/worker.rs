@@ -28,7 +28,6 @@
 mod current;
 pub(crate) mod foreign_stack;
 pub(crate) mod inline;
-mod looks;
 mod stack;
 mod thefts;
 

@@ -21,13 +21,14 @@
 
 mod ban;
 mod clocks;
+mod full_queue;
 #[cfg(all(test, not(any(loom, shuttle))))]
 pub(crate) mod simulation;
 mod verdict;
 
 use std::{hint::spin_loop, time::Duration};
 
-pub(crate) use self::clocks::Clock;
+pub(crate) use self::{clocks::Clock, full_queue::FullQueue};
 use crate::sync::{Instant, thread};
 
 /// How long one wait yields. A yield on a core that no other thread wants takes a hundredth of that.

@@ -37,14 +37,10 @@ pub use self::{
     unscoped::{Map, MapUnordered},
 };
 use crate::{
-    protocol::{admission::Refusal, chunk::MOST},
+    protocol::admission::Refusal,
     runtime::{inner::Inner, worker},
-    sync::Instant,
+    sync::{Instant, backoff::FullQueue},
 };
-
-/// A consumer on a thread of the pool, which runs items itself while the queue is full, looks at that again when it has
-/// come to one in so many of it: to find out whether a place is free costs a look at every worker.
-const FULL: usize = 64;
 
 /// An iterator, and the consumer that its items take.
 struct Stream<'p, I: Iterator, H, F, R> {
@@ -58,8 +54,9 @@ struct Stream<'p, I: Iterator, H, F, R> {
     /// How many may have been pulled and not yielded, if that was chosen.
     window: Option<usize>,
     is_ordered: bool,
-    /// How many results are to be yielded before the refused item is offered again.
-    refused: usize,
+    /// How many results a consumer on a thread of the pool yields before it offers the refused item again: it runs items
+    /// itself meanwhile.
+    full_queue: FullQueue,
     pace: Pace,
     /// When it was looked whether the workers have enough.
     looked: Option<Instant>,
@@ -77,7 +74,7 @@ impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
             due: 0,
             window: None,
             is_ordered,
-            refused: 0,
+            full_queue: FullQueue::default(),
             pace: Pace::new(),
             looked: None,
         }
@@ -90,11 +87,8 @@ impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
         F: Fn(I::Item) -> R + Send + Sync + 'a,
         R: Send + 'a,
     {
-        if self.refused > 0 {
-            self.refused -= 1;
-            if self.due > 0 {
-                return Some(self.take());
-            }
+        if self.full_queue.skips() && self.due > 0 {
+            return Some(self.take());
         }
         loop {
             let is_ready = self.due > 0 && self.consumer.is_ready();
@@ -165,8 +159,10 @@ impl<'p, I: Iterator, H, F, R> Stream<'p, I, H, F, R> {
             Got::Result(outcome) => {
                 self.staged = Some(item);
                 self.due -= 1;
-                if worker::current_of(self.consumer.inner()).is_some() {
-                    self.refused = (self.window() / FULL).min(MOST);
+                let inner = self.consumer.inner();
+                if worker::current_of(inner).is_some() {
+                    let window = self.window() as u64;
+                    self.full_queue.found_full(window, inner.idle.in_service());
                 }
                 Some(outcome)
             }

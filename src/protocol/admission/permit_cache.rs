@@ -30,7 +30,7 @@
 mod model;
 
 use super::{Admission, PLACE, PlaceSlot, Refusal, SlowPath};
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU64, Ordering, backoff::FullQueue, fence};
 
 /// The most places in the cache of one thread: with so many, the lock that filling it takes is nothing.
 const CACHE: u64 = 32;
@@ -38,16 +38,13 @@ const CACHE: u64 = 32;
 /// Fewer are not worth a turn at the lock.
 const LEAST: u64 = if cfg!(any(loom, shuttle)) { 2 } else { 4 };
 
-/// How many jobs go by after a cache could not be filled, until that is tried again.
-const PAUSE: u64 = if cfg!(any(loom, shuttle)) { 1 } else { 32 };
-
 #[derive(Debug, Default)]
 pub(super) struct PermitCache {
     spent: AtomicU64,
     ceiling: AtomicU64,
     put: AtomicU64,
-    /// For how many jobs the owner does not try to fill it. Nobody else looks at it.
-    pause: AtomicU64,
+    /// The owner's: for how many jobs it does not try to fill the cache.
+    full_queue: FullQueue,
 }
 
 /// What became of an attempt to spend.
@@ -96,18 +93,6 @@ impl PermitCache {
             self.spent.store(spent.wrapping_sub(1), Ordering::Relaxed);
         }
         ours
-    }
-
-    /// By the owner, which has found it empty: whether it is to be filled, or left alone for a while.
-    pub(super) fn is_due(&self) -> bool {
-        let pause = self.pause.load(Ordering::Relaxed);
-        self.pause.store(pause.saturating_sub(1), Ordering::Relaxed);
-        pause == 0
-    }
-
-    /// By the owner: it could not be filled.
-    pub(super) fn pause(&self) {
-        self.pause.store(PAUSE, Ordering::Relaxed);
     }
 
     /// By the owner, under the lock, before the acquired says that these places are taken.
@@ -198,7 +183,7 @@ impl Admission {
 
     #[inline(never)]
     fn try_acquire_beside(&self, cache: &PermitCache) -> Result<(), Refusal> {
-        if cache.is_due() && self.fill(cache) {
+        if !cache.full_queue.skips() && self.fill(cache) {
             return Ok(());
         }
         self.try_acquire()
@@ -226,7 +211,8 @@ impl Admission {
                 is_filled
             });
         if !is_filled {
-            cache.pause();
+            let threads = self.slots.len();
+            cache.full_queue.found_full(self.capacity(), threads);
         }
         is_filled
     }

@@ -14,11 +14,10 @@ use crate::{
         wait::frames::Runner,
         worker::{
             inline::{Advice, Inline},
-            looks::Looks,
             stack::{Stack, stack_pointer},
         },
     },
-    sync::{Instant, Ordering, fence, rayon_core, thread_local},
+    sync::{Instant, Ordering, backoff::FullQueue, fence, rayon_core, thread_local},
 };
 
 /// How much two depths of the stack may differ and be the same, in bytes: alignment. A wait inside of
@@ -62,7 +61,9 @@ pub(crate) struct Current<'p> {
     /// One more than the number of the half that it pushed last, of all halves so far.
     last_half: Cell<usize>,
     inline: Inline,
-    looks: Looks,
+    full_queue: FullQueue,
+    /// How often workers had become idle before the queue was last found full.
+    times_idle: Cell<u64>,
     /// How often it looks for a job before it lies down.
     pub(super) searches: Cell<u32>,
     pub(super) thefts: Thefts,
@@ -133,7 +134,8 @@ pub(crate) fn with_slot(inner: &Arc<Inner>, index: usize, f: impl FnOnce()) {
         frame_watermark: Cell::new(0),
         last_half: Cell::new(0),
         inline: Inline::new(Stack::of_new_thread(inner.settings.stack_bytes())),
-        looks: Looks::default(),
+        full_queue: FullQueue::default(),
+        times_idle: Cell::new(0),
         searches: Cell::new(SEARCHES),
         thefts: Thefts::default(),
         offers: Cell::new(false),
@@ -318,32 +320,35 @@ impl<'p> Current<'p> {
         }
     }
 
-    /// Takes a place for a job that can as well run inline. Whether a full queue still is full is not looked at each
-    /// time.
+    /// Takes a place for a job that can as well run inline. A queue that was full is not checked for each job.
     #[inline]
     pub(crate) fn take_place(&self) -> Result<(), Refusal> {
         let admission = &self.inner().admission;
-        if self.looks.are_due() && admission.try_acquire_cached(self.slots.places) {
+        if self.full_queue.is_due() && admission.try_acquire_cached(self.slots.places) {
             return Ok(());
         }
         self.take_uncached_place()
     }
 
+    /// It checks at once if a worker has become idle since the last check, and finds none of this thread's jobs to steal.
     #[inline(never)]
     fn take_uncached_place(&self) -> Result<(), Refusal> {
         let (inner, slots) = (self.inner(), &self.slots);
-        // In this order: who finds jobs of ours to steal, and none else, writes that often.
-        if self.slot.local.has_no_structured() && !self.looks.are_recent(inner) {
-            self.looks.end();
+        // In this order: workers that become idle write that count often.
+        let has_no_jobs = self.slot.local.has_no_structured();
+        if has_no_jobs && self.times_idle.get() != inner.idle.times_idle() {
+            self.full_queue.end();
         }
-        let is_short = inner.timing.is_short(slots.times);
-        if self.looks.is_spared(is_short) {
+        let is_short = inner.timing.is_short(slots.times) == Some(true);
+        if self.full_queue.skips() && is_short {
             return inner.admission.try_acquire_unsummed();
         }
         let times_idle = inner.idle.times_idle();
         let taken = inner.admission.try_acquire_from(slots.places);
-        if taken.is_err() {
-            self.looks.found_full(inner, times_idle, is_short);
+        if taken.is_err() && is_short {
+            self.times_idle.set(times_idle);
+            let capacity = inner.admission.capacity();
+            self.full_queue.found_full(capacity, inner.idle.in_service());
         }
         taken
     }
@@ -351,8 +356,8 @@ impl<'p> Current<'p> {
     /// A scope has ended on this thread, and with it all jobs that filled the queue, maybe.
     #[inline]
     pub(crate) fn scope_ended(&self) {
-        if !self.looks.are_due() && self.slot.local.has_no_structured() {
-            self.looks.end();
+        if !self.full_queue.is_due() && self.slot.local.has_no_structured() {
+            self.full_queue.end();
         }
     }
 
