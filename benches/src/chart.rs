@@ -59,7 +59,7 @@ pub fn markdown(answer: &Recorded) -> String {
     let mut text = format!("### {name}\n\n{title}\n\n|  |");
     // Into memory: it cannot fail.
     for metric in metrics {
-        let _ = write!(text, " {metric} | ours/it |");
+        let _ = write!(text, " {metric} | ratio |");
     }
     text += "\n|---|";
     text += &"--:|--:|".repeat(metrics.len());
@@ -189,7 +189,7 @@ mod tests {
         assert!(text.contains("| adaptive-pool | 20.0 | 1.00 |"), "{text}");
         assert!(text.contains("| a & b | 80.0 | 0.50 |"), "{text}");
         assert!(text.contains("| none | – | – |"), "{text}");
-        assert!(text.contains(" in 125, 560, 130 ns."), "{text}");
+        assert!(text.contains(" per round: 125, 560, 130 ns."), "{text}");
     }
 
     #[test]

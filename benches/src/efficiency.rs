@@ -33,7 +33,7 @@ pub fn question(name: &'static str, jobs: u64) -> Question {
     });
     Question {
         name,
-        title: format!("{jobs} jobs of 20 us, the caller blocks (more is better)"),
+        title: format!("{jobs} jobs of 20 us, blocking producer (higher is better)"),
         metrics: &[Metric {
             name: "% useful",
             decimals: 1,

@@ -78,7 +78,7 @@ pub(crate) fn question(
         .map(|way| Entrant::new(way.name, move || measure(way, n, times)));
     Question {
         name,
-        title: format!("fib({n}) by {by}, a call of it and its time over that of the serial one"),
+        title: format!("fib({n}) by {by}: time per call, and relative to serial"),
         metrics: &[
             Metric {
                 name: "ns/node",

@@ -104,7 +104,7 @@ pub fn question(name: &'static str, jobs: u64) -> Question {
         .map(|Contender { name, build }| Entrant::new(name, move || measure(&*build(), waits)));
     Question {
         name,
-        title: format!("{jobs} jobs, one every 2 ms: submit to start, and CPU a job"),
+        title: format!("{jobs} jobs, one every 2 ms: submit-to-start latency, and CPU per job"),
         metrics: &[
             Metric {
                 name: "p50 us",

@@ -80,7 +80,7 @@ pub fn question(name: &'static str, tasks: u64) -> Question {
         .map(|way| Entrant::new(way.name, move || measure(name, way, tasks)));
     Question {
         name,
-        title: format!("{tasks} empty tasks in one scope, and the memory above an idle pool's"),
+        title: format!("{tasks} empty tasks in one scope: time, and peak memory above an idle pool"),
         metrics: &[
             Metric {
                 name: "ns/task",

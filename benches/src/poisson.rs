@@ -114,7 +114,7 @@ pub fn question(name: &'static str, load: u32, jobs: u64) -> Question {
     });
     Question {
         name,
-        title: format!("{jobs} jobs of 50 us at random, {load} % of the workers' time: the wait"),
+        title: format!("{jobs} jobs of 50 us, Poisson arrivals at {load} % load: queue wait"),
         metrics: &METRICS,
         entrants: entrants.collect(),
     }

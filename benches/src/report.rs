@@ -106,7 +106,7 @@ impl fmt::Display for Answer {
         writeln!(f, "{}: {}", question.name, question.title)?;
         write!(f, "{:28}", "")?;
         for metric in question.metrics {
-            write!(f, "{:>12}{:>10}", metric.name, "ours/it")?;
+            write!(f, "{:>12}{:>10}", metric.name, "ratio")?;
         }
         writeln!(f)?;
         for (entrant, theirs) in question.entrants.iter().zip(samples) {
@@ -128,7 +128,7 @@ impl fmt::Display for Answer {
 pub(crate) fn apart(distances: &[f64]) -> String {
     let rounded: Vec<String> = distances.iter().map(|ns| format!("{ns:.0}")).collect();
     format!(
-        "A word went from core to core and back, round by round, in {} ns.",
+        "Cache-line round trip between the cores, per round: {} ns.",
         rounded.join(", ")
     )
 }
@@ -223,7 +223,7 @@ mod tests {
         let row = table.lines().find(|line| line.starts_with("theirs"));
         let row: Vec<&str> = row.into_iter().flat_map(str::split_whitespace).collect();
         assert_eq!(row, ["theirs", "4.0", "0.25"]);
-        assert!(table.contains("core to core"), "{table}");
+        assert!(table.contains("round trip between the cores"), "{table}");
     }
 
     #[test]

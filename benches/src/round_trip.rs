@@ -73,7 +73,7 @@ pub fn question(name: &'static str, jobs: u64) -> Question {
     });
     Question {
         name,
-        title: format!("{trips} round trips, one after another"),
+        title: format!("{trips} sequential round trips"),
         metrics: &[Metric {
             name: "ns/trip",
             decimals: 0,

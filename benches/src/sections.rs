@@ -101,7 +101,7 @@ pub fn question(name: &'static str, jobs: u64) -> Question {
         .map(|(name, build)| Entrant::new(name, move || measure(sections, &build())));
     Question {
         name,
-        title: format!("{sections} sections of four tasks (or one closure), one after another"),
+        title: format!("{sections} sequential sections of four tasks (or one installed closure)"),
         metrics: &METRICS,
         entrants: entrants.collect(),
     }

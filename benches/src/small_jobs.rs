@@ -31,7 +31,7 @@ pub fn question(name: &'static str, jobs: u64) -> Question {
     });
     Question {
         name,
-        title: format!("{jobs} jobs of 200 ns (more is better)"),
+        title: format!("{jobs} jobs of 200 ns (higher is better)"),
         metrics: &[Metric {
             name: "% useful",
             decimals: 1,

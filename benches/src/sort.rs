@@ -201,7 +201,7 @@ pub fn question(name: &'static str, jobs: u64) -> Question {
         .map(|way| Entrant::new(way.name, move || measure(way, jobs)));
     Question {
         name,
-        title: format!("quicksort of {jobs} numbers in pieces of {PIECE}"),
+        title: format!("quicksort of {jobs} numbers, cutoff {PIECE}"),
         metrics: &[
             Metric {
                 name: "ms",
