@@ -1,11 +1,13 @@
-//! A pool in a process from which a filter of system calls takes `membarrier`: the fences of `fence.rs` do
-//! without it, from the start or from then on.
+//! Pools with and without asymmetric fences, and filters of system calls that take `membarrier` away: before a pool
+//! is built it does without; after that, the process aborts with a message, unless the pool's option forbade the call.
 #![cfg(all(target_os = "linux", not(miri)))]
 mod support;
 
 use std::{
     io,
+    os::unix::process::ExitStatusExt,
     sync::atomic::{AtomicU64, Ordering},
+    thread,
 };
 
 use adaptive_pool::Pool;
@@ -16,20 +18,23 @@ const fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
     libc::sock_filter { code, jt, jf, k }
 }
 
-/// Makes `membarrier` fail, in the calling thread and those that it starts, or in all. False if the
-/// system does not let us.
-fn forbid(error: i32, all_threads: bool) -> bool {
+/// What a filter does with `membarrier`: `linux/seccomp.h`.
+const FAIL: u32 = 0x0005_0000;
+const KILL: u32 = 0x8000_0000;
+
+/// Filters `membarrier`, in the calling thread and those that it starts, or in all. False if the system does
+/// not permit that.
+fn forbid(action: u32, all_threads: bool) -> bool {
     const LOAD_NUMBER: u16 = 0x20;
     const JUMP_IF_EQUAL: u16 = 0x15;
     const RETURN: u16 = 0x06;
-    const FAIL: u32 = 0x0005_0000;
     const ALLOW: u32 = 0x7fff_0000;
     const SET_MODE_FILTER: libc::c_uint = 1;
     const ALL_THREADS: libc::c_uint = 1;
     let mut filter = [
         instruction(LOAD_NUMBER, 0, 0, 0),
         instruction(JUMP_IF_EQUAL, 0, 1, libc::SYS_membarrier as u32),
-        instruction(RETURN, 0, 0, FAIL | error as u32),
+        instruction(RETURN, 0, 0, action),
         instruction(RETURN, 0, 0, ALLOW),
     ];
     let program = libc::sock_fprog {
@@ -68,7 +73,8 @@ fn sum(pool: &Pool, from: u64, to: u64) -> u64 {
     left + right
 }
 
-/// Joins and scopes whose jobs are stolen, and workers that lie down in between.
+/// Every way to work that has asymmetric fences: joins and scopes whose jobs are stolen, workers that park in
+/// between, batches, and blocked submitters.
 fn work(pool: &Pool) {
     for _ in 0..50 {
         assert_eq!(pool.install(|| sum(pool, 0, 2000)), 1999 * 1000);
@@ -84,12 +90,20 @@ fn work(pool: &Pool) {
             }
         });
         assert_eq!(total.into_inner(), 199 * 100);
-        pool.submit(|| ()).unwrap().join().unwrap();
+        assert_eq!(pool.map(0..500, |n| 2 * n).sum::<u64>(), 499 * 500);
+        assert_eq!(pool.map_unordered(0..500, |n| n).sum::<u64>(), 499 * 250);
+        let handles: Vec<_> = (0..200).map(|n| pool.submit(move || n).unwrap()).collect();
+        let results = handles.into_iter().map(|handle| handle.join().unwrap());
+        assert_eq!(results.sum::<u64>(), 199 * 100);
     }
 }
 
-fn pool() -> Pool {
-    Pool::builder().workers(3).capacity(64).build().unwrap()
+fn pool(asymmetric_fences: bool) -> Pool {
+    let builder = Pool::builder().workers(3).capacity(64);
+    builder
+        .asymmetric_fences(asymmetric_fences)
+        .build()
+        .unwrap()
 }
 
 fn end(pool: &Pool) {
@@ -97,84 +111,119 @@ fn end(pool: &Pool) {
     assert_conserved(pool);
 }
 
+/// Works in a child process, as the test of this name, until the library aborts that.
+fn aborts_in_child(name: &str, body: impl FnOnce(Pool) + Send + 'static) {
+    let Some(output) = in_child(name, || watched(move || body(pool(true)))) else {
+        return;
+    };
+    if String::from_utf8_lossy(&output.stdout).contains(NO_FILTER) {
+        return;
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{text}");
+    for part in ["adaptive-pool", "membarrier", "asymmetric_fences(false)"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+const NO_FILTER: &str = "no filter to be had";
+
 #[test]
 fn r1_a_process_that_never_had_membarrier() {
     survives_in_child("r1_a_process_that_never_had_membarrier", || {
-        if !forbid(libc::ENOSYS, true) {
-            return println!("no filter to be had");
+        if !forbid(FAIL | libc::ENOSYS as u32, true) {
+            return println!("{NO_FILTER}");
         }
         assert_eq!(failure(), Some(libc::ENOSYS));
         watched(|| {
-            let pool = pool();
+            let pool = pool(true);
             work(&pool);
             end(&pool);
         });
     });
+}
+
+#[test]
+fn r1_a_pool_built_after_membarrier_was_lost_does_without() {
+    survives_in_child(
+        "r1_a_pool_built_after_membarrier_was_lost_does_without",
+        || {
+            watched(|| {
+                let first = pool(true);
+                work(&first);
+                end(&first);
+                if !forbid(FAIL | libc::EPERM as u32, true) {
+                    return println!("{NO_FILTER}");
+                }
+                let second = pool(true);
+                work(&second);
+                end(&second);
+            });
+        },
+    );
 }
 
 /// The filter comes while the workers steal from each other.
 #[test]
-fn r1_a_process_that_loses_membarrier() {
-    survives_in_child("r1_a_process_that_loses_membarrier", || {
-        watched(|| {
-            let pool = pool();
+fn r1_a_process_that_loses_membarrier_aborts() {
+    aborts_in_child("r1_a_process_that_loses_membarrier_aborts", |pool| {
+        work(&pool);
+        let is_forbidden = pool.in_place_scope(|s| {
+            s.spawn(|_| work(&pool));
+            forbid(FAIL | libc::EPERM as u32, true)
+        });
+        if !is_forbidden {
+            return println!("{NO_FILTER}");
+        }
+        loop {
             work(&pool);
-            let is_forbidden = pool.in_place_scope(|s| {
-                s.spawn(|_| work(&pool));
-                forbid(libc::EPERM, true)
-            });
-            if !is_forbidden {
-                return println!("no filter to be had");
-            }
-            assert_eq!(failure(), Some(libc::EPERM));
+        }
+    });
+}
+
+/// One worker alone loses the call.
+#[test]
+fn r1_a_worker_that_loses_membarrier_aborts() {
+    aborts_in_child("r1_a_worker_that_loses_membarrier_aborts", |pool| {
+        let filter = || forbid(FAIL | libc::EPERM as u32, false) && failure().is_some();
+        if !pool.install(filter) {
+            return println!("{NO_FILTER}");
+        }
+        assert_eq!(failure(), None);
+        loop {
+            work(&pool);
+        }
+    });
+}
+
+/// The filter would kill the process.
+#[test]
+fn r1_a_pool_without_asymmetric_fences_never_calls_membarrier() {
+    let name = "r1_a_pool_without_asymmetric_fences_never_calls_membarrier";
+    survives_in_child(name, || {
+        if !forbid(KILL, true) {
+            return println!("{NO_FILTER}");
+        }
+        watched(|| {
+            let pool = pool(false);
             work(&pool);
             end(&pool);
         });
     });
 }
 
-/// The filter comes in the middle of a recursion, which goes on with fences of which it did not know.
+/// Each pool's threads work for the other, too.
 #[test]
-fn r1_a_recursion_that_loses_membarrier() {
-    survives_in_child("r1_a_recursion_that_loses_membarrier", || {
-        watched(|| {
-            let pool = pool();
-            let is_forbidden = pool.install(|| {
-                let parts = || {
-                    // Whoever joins has pledged by now, and does not ask for each fence.
-                    let (_, is_forbidden) = pool.join(
-                        || sum(&pool, 0, 20_000),
-                        || forbid(libc::EPERM, true) && failure().is_some(),
-                    );
-                    for to in 1..200 {
-                        assert_eq!(sum(&pool, 0, 100 * to), 100 * to * (100 * to - 1) / 2);
-                    }
-                    is_forbidden
-                };
-                pool.join(parts, || sum(&pool, 0, 20_000)).0
-            });
-            if !is_forbidden {
-                return println!("no filter to be had");
+fn r1_pools_with_and_without_asymmetric_fences_work_side_by_side() {
+    watched(|| {
+        let pools = [true, false].map(pool);
+        thread::scope(|s| {
+            for (here, there) in [(0, 1), (1, 0)] {
+                let [here, there] = [here, there].map(|at| &pools[at]);
+                s.spawn(|| work(here));
+                s.spawn(|| here.install(|| work(there)));
             }
-            work(&pool);
-            end(&pool);
         });
-    });
-}
-
-/// One worker alone takes the call away from itself.
-#[test]
-fn r1_a_worker_that_loses_membarrier() {
-    survives_in_child("r1_a_worker_that_loses_membarrier", || {
-        watched(|| {
-            let pool = pool();
-            let is_forbidden = pool.install(|| forbid(libc::EPERM, false) && failure().is_some());
-            if !is_forbidden {
-                return println!("no filter to be had");
-            }
-            assert_eq!(failure(), None);
-            work(&pool);
-            end(&pool);
-        });
+        pools.iter().for_each(end);
     });
 }

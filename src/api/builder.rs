@@ -177,6 +177,7 @@ pub struct PoolBuilder {
     max_threads: Option<usize>,
     scaling: Scaling,
     latency_tracking: bool,
+    asymmetric_fences: bool,
     name: String,
     stack_size: Option<usize>,
     hooks: Hooks,
@@ -194,6 +195,7 @@ impl Default for PoolBuilder {
                 idle_timeout: Duration::from_secs(10),
             },
             latency_tracking: true,
+            asymmetric_fences: true,
             name: String::from("adaptive"),
             stack_size: None,
             hooks: Hooks::default(),
@@ -270,6 +272,22 @@ impl PoolBuilder {
     /// longer to build, to calibrate that clock; seldom, 200.
     pub fn latency_tracking(mut self, on: bool) -> Self {
         self.latency_tracking = on;
+        self
+    }
+
+    /// Whether the pool may use the kernel's `membarrier`, which spares its fast paths their memory fences. Default: true,
+    /// which has an effect where the call exists, on Linux.
+    ///
+    /// With it, a thread that steals a task of a scope, stops to search for work or waits for a batch interrupts the cores
+    /// that run threads of this process, for some microseconds. Without it, each spawn in a scope, each join and each
+    /// start of a job takes a fence of its own, some nanoseconds. Turn it off where such interrupts disturb other threads
+    /// of the process, or where a filter of system calls (seccomp) may forbid `membarrier` after the pool was built.
+    /// Everything else is the same, and pools of both kinds may live in one process.
+    ///
+    /// If the kernel refuses `membarrier` when the pool is built, the pool does without. If it refuses later, no fence can
+    /// take its place: the process aborts, with a message on standard error.
+    pub fn asymmetric_fences(mut self, on: bool) -> Self {
+        self.asymmetric_fences = on;
         self
     }
 
@@ -368,6 +386,7 @@ impl PoolBuilder {
             stack_size: self.stack_size,
             scaling: self.scaling,
             latency_tracking: self.latency_tracking,
+            asymmetric_fences: self.asymmetric_fences,
         };
         Inner::start(settings, self.hooks).map(Pool::from_inner)
     }
@@ -381,6 +400,7 @@ impl fmt::Debug for PoolBuilder {
             .field("max_threads", &self.max_threads)
             .field("scaling", &self.scaling)
             .field("latency_tracking", &self.latency_tracking)
+            .field("asymmetric_fences", &self.asymmetric_fences)
             .field("name", &self.name)
             .field("stack_size", &self.stack_size)
             .finish_non_exhaustive()

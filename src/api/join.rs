@@ -220,11 +220,11 @@ impl Inner {
     }
 }
 
-/// A join on the thread of `current`, which has deques; `QUICK` if it is pledged. Always inlined, with all of it that is
+/// A join on the thread of `current`, which has deques and is counted as offering. Always inlined, with all of it that is
 /// done each time: called, it would be told of the halves by addresses of what they borrow, which costs a recursion an
 /// eighth more instructions. What is seldom done is not, so that it takes no registers from the rest.
 #[inline(always)]
-fn join_on<const QUICK: bool, A, B, RA, RB>(current: &Current, a: A, b: B) -> (RA, RB)
+fn join_on<A, B, RA, RB>(current: &Current, a: A, b: B) -> (RA, RB)
 where
     A: FnOnce() -> RA,
     B: FnOnce() -> RB + Send,
@@ -232,7 +232,7 @@ where
 {
     let local = current.deques();
     let Some(mark) = local.room() else {
-        return join_in_full_deque::<QUICK, _, _, _, _>(current, a, b);
+        return join_in_full_deque(current, a, b);
     };
     let half = Half::new(OfWorker::new(), span::carried(b));
     let job = GuestJob(ptr::from_ref(&half), PartOfAnother);
@@ -243,17 +243,28 @@ where
         current,
         half: &half,
     };
-    if !QUICK || !current.inner().idle.takes_no_offer() {
+    if !current.inner().idle.takes_no_offer() {
         offer(current);
     }
     let ours = a();
     mem::forget(abandoned);
     debug_assert_eq!(watermark_of_last(current), mark);
     let mark = watermark_of_last(current);
-    if !QUICK || !local.retract_structured_at_once(mark) {
+    if !local.retract_structured_at_once(mark) {
         return await_second(current, &half, mark, ours);
     }
     run_second(&half, ours)
+}
+
+/// A join on the thread of `current`, which has deques, and may not have offered anything yet.
+fn join_anew<A, B, RA, RB>(current: &Current, a: A, b: B) -> (RA, RB)
+where
+    A: FnOnce() -> RA,
+    B: FnOnce() -> RB + Send,
+    RB: Send,
+{
+    current.begin_to_offer();
+    join_on(current, a, b)
 }
 
 /// The mark at which a half lies whose first half has ended: what that pushed is not there any more. It is asked for again,
@@ -265,14 +276,14 @@ fn watermark_of_last(current: &Current) -> usize {
 
 #[cold]
 #[inline(never)]
-fn join_in_full_deque<const QUICK: bool, A, B, RA, RB>(current: &Current, a: A, b: B) -> (RA, RB)
+fn join_in_full_deque<A, B, RA, RB>(current: &Current, a: A, b: B) -> (RA, RB)
 where
     A: FnOnce() -> RA,
     B: FnOnce() -> RB + Send,
     RB: Send,
 {
     current.deques().make_room();
-    join_on::<QUICK, _, _, _, _>(current, a, b)
+    join_on(current, a, b)
 }
 
 /// Wakes somebody for a second half, if need be. Not cold: it is called as long as not all workers run.
@@ -423,13 +434,13 @@ impl Pool {
         RA: Send,
         RB: Send,
     {
-        match worker::current_pledged_to(&self.inner) {
-            Some(current) => join_on::<true, _, _, _, _>(current, a, b),
+        match worker::current_offering_to(&self.inner) {
+            Some(current) => join_on(current, a, b),
             None => self.join_elsewhere(a, b),
         }
     }
 
-    /// The first of a recursion, or any where no fence is free.
+    /// The first of a recursion.
     #[inline(never)]
     fn join_elsewhere<A, B, RA, RB>(&self, a: A, b: B) -> (RA, RB)
     where
@@ -439,7 +450,7 @@ impl Pool {
         RB: Send,
     {
         match worker::current_of(&**self.inner) {
-            Some(current) if current.has_deques() => join_on::<false, _, _, _, _>(current, a, b),
+            Some(current) if current.has_deques() => join_anew(current, a, b),
             // In a piece of rayon's work there is nobody to come back to this deque.
             Some(_) => (a(), b()),
             None => self.inner.install_from_outside(|| self.join_here(a, b)),
@@ -454,7 +465,7 @@ impl Pool {
         RB: Send,
     {
         match worker::current_with_deques_of(&self.inner) {
-            Some(current) => join_on::<false, _, _, _, _>(current, a, b),
+            Some(current) => join_anew(current, a, b),
             None => (a(), b()),
         }
     }

@@ -403,7 +403,7 @@ impl<'scope> Scope<'scope> {
         let (inner, local) = (self.inner(), current.deques());
         // SAFETY: as in `push_aside`.
         unsafe { local.push_structured(job) };
-        if current.is_pledged() && inner.idle.takes_no_offer() {
+        if current.is_offering() && inner.idle.takes_no_offer() {
             // Nobody searches, either.
             return inner.place_taken();
         }

@@ -32,8 +32,8 @@ use std::{
 use crate::{
     protocol::completion::event::{self, Mark},
     sync::{
-        AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering, UnsafeCell, fence, lock,
-        unwind::quietly,
+        AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering, UnsafeCell,
+        asymmetric::Fences, lock, unwind::quietly,
     },
 };
 
@@ -82,6 +82,7 @@ pub(crate) struct Chunk<T, R> {
     /// Those that the consumer has taken, as he leaves it: a bit for each slot.
     taken: AtomicU64,
     slots: Box<[Cell<T, R>]>,
+    fences: Fences,
 }
 
 // SAFETY: items and results go from thread to thread, each owned by one at a time: see above.
@@ -91,7 +92,7 @@ unsafe impl<T: Send, R: Send> Sync for Chunk<T, R> {}
 
 impl<T, R> Chunk<T, R> {
     /// With room for so many items: at most [`MOST`].
-    pub(crate) fn new(room: usize) -> Self {
+    pub(crate) fn new(room: usize, fences: Fences) -> Self {
         debug_assert!((1..=MOST).contains(&room));
         Self {
             put: AtomicUsize::new(0),
@@ -102,12 +103,13 @@ impl<T, R> Chunk<T, R> {
             ended: std::array::from_fn(|_| AtomicU8::new(0)),
             taken: AtomicU64::new(0),
             slots: (0..room).map(|_| UnsafeCell::new(vacant())).collect(),
+            fences,
         }
     }
 
     /// With one slot, whose item has ended with this result, without ever having been put in.
-    pub(crate) fn ended(result: R) -> Self {
-        let chunk = Self::new(1);
+    pub(crate) fn ended(result: R, fences: Fences) -> Self {
+        let chunk = Self::new(1, fences);
         chunk.put.store(1 | CLOSED, Ordering::Relaxed);
         chunk.near.store(1, Ordering::Relaxed);
         chunk.far.store(1, Ordering::Relaxed);
@@ -227,7 +229,7 @@ impl<T, R> Chunk<T, R> {
         self.near.store(number + 1, Ordering::Release);
         // Pairs with the heavy fences in `claim` and `claim_rest`: we see their claim, or they see ours.
         if cfg!(not(mutant = "chunk_no_fence_begin")) {
-            fence::light();
+            self.fences.light();
         }
         // Acquire: of what somebody gave back, he has taken his eyes off.
         if number < self.far.load(Ordering::Acquire) || self.prevails(number) {
@@ -275,7 +277,7 @@ impl<T, R> Chunk<T, R> {
         self.far.store(from, Ordering::Relaxed);
         // Pairs with the light fence in `begin`.
         if cfg!(not(mutant = "chunk_no_fence_claim")) {
-            fence::heavy();
+            self.fences.heavy();
         }
         let begun = self.near.load(Ordering::Acquire);
         let first = if cfg!(mutant = "chunk_keep_claim") {

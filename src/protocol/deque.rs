@@ -21,7 +21,7 @@
 //!
 //! So each of the two announces before it looks, with a fence between: one of them, at least, sees
 //! the other. If the owner sees the thief, it waits for the lock. If only the thief sees the owner, it
-//! keeps its hands off that value. The owner's is the light fence of [`crate::sync::fence`], the thief's the heavy one.
+//! keeps its hands off that value. The owner's is the light fence of [`crate::sync::asymmetric`], the thief's the heavy one.
 //! This is Cilk's THE protocol (Frigo, Leiserson, Randall, 1998), with a fence for the thief alone. Where that costs
 //! too much, both have a plain one for a while: see `deque/fencing.rs`.
 //!
@@ -49,7 +49,12 @@ use crossbeam_utils::CachePadded;
 
 use self::fencing::{Fencing, Top};
 use crate::sync::{
+<<<<<<< HEAD
     self, AtomicUsize, Mutex, MutexGuard, Ordering, UnsafeCell, fence, lock, try_lock,
+=======
+    AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, UnsafeCell, asymmetric::Fences, fence,
+    lock, try_lock,
+>>>>>>> 8b1da4f (asymmetric: decide a pool's fences when it is built, and abort if membarrier is lost)
 };
 
 /// The most that a thief takes at once. A theft costs a heavy fence, some microseconds, so it should be worth it with
@@ -105,9 +110,21 @@ struct Shared<T> {
     top: CachePadded<AtomicUsize>,
     /// Its length is a power of two.
     ring: CachePadded<Mutex<Arc<[Slot<T>]>>>,
+<<<<<<< HEAD
     /// What those values were for that the owner has stolen last, as long as it runs nothing else from its loop: an
     /// address, or 0. It orders nothing.
     purpose: CachePadded<AtomicUsize>,
+=======
+    says: CachePadded<Says>,
+    fences: Fences,
+}
+
+/// What the owner says of the values, before it pushes them. It orders nothing.
+struct Says {
+    is_brief: AtomicBool,
+    /// What those were for that it has stolen last, as long as it runs nothing else from its loop: an address, or 0.
+    purpose: AtomicUsize,
+>>>>>>> 8b1da4f (asymmetric: decide a pool's fences when it is built, and abort if membarrier is lost)
 }
 
 // SAFETY: a value is handed from one thread to another by the protocol above, and never shared.
@@ -124,6 +141,7 @@ pub(crate) struct Owner<T> {
     /// The slots of the numbers below are free to be written.
     limit: Cell<usize>,
     fencing: Fencing,
+    fences: Fences,
 }
 
 // SAFETY: the pointer is into what `shared` holds; the owner is one thread at a time.
@@ -153,18 +171,27 @@ impl<T> Theft<T> {
 }
 
 /// A new deque.
-pub(crate) fn new<T: Send>() -> (Owner<T>, Thief<T>) {
+pub(crate) fn new<T: Send>(fences: Fences) -> (Owner<T>, Thief<T>) {
     let ring = ring(LENGTH);
     let owner = Owner {
         slots: Cell::new(ptr::null()),
         mask: Cell::new(0),
         limit: Cell::new(0),
         fencing: Fencing::default(),
+        fences,
         shared: Arc::new(Shared {
             bottom: CachePadded::new(AtomicUsize::new(0)),
             top: CachePadded::new(AtomicUsize::new(0)),
             ring: CachePadded::new(Mutex::new(Arc::clone(&ring))),
+<<<<<<< HEAD
             purpose: CachePadded::new(AtomicUsize::new(0)),
+=======
+            says: CachePadded::new(Says {
+                is_brief: AtomicBool::new(false),
+                purpose: AtomicUsize::new(0),
+            }),
+            fences,
+>>>>>>> 8b1da4f (asymmetric: decide a pool's fences when it is built, and abort if membarrier is lost)
         }),
     };
     owner.note(&ring, 0);
@@ -356,15 +383,14 @@ impl<T> Owner<T> {
         self.claim_number(number, number)
     }
 
-    /// As `retract`, for a thread that has pledged to `fence.rs`, if it can be told at once. If not, false, and
-    /// `retract` is to be called.
+    /// As `retract`, if that can be told at once. If not, false, and `retract` is to be called.
     #[inline]
     pub(crate) fn retract_at_once(&self, number: usize) -> bool {
         debug_assert_eq!(self.mark(), number + 1);
         let shared = &*self.shared;
         shared.bottom.store(number, Ordering::Release);
         // All as in `claim_number`.
-        fence::free();
+        self.fences.light();
         shared.top.load(Ordering::Acquire) <= number
     }
 
@@ -390,7 +416,7 @@ impl<T> Owner<T> {
         }
         // Pairs with the heavy fence in `steal_alike`: we see the thief's claim, or it sees ours.
         if cfg!(not(mutant = "deque_no_fence_pop")) {
-            fence::light();
+            self.fences.light();
         }
         // Acquire: of what a thief gave back, it has taken its eyes off. One who asks for fences has claimed
         // all, as it looks.
@@ -403,7 +429,7 @@ impl<T> Owner<T> {
     fn claim_fenced(&self, wanted: usize, mark: usize) -> bool {
         // Pairs with the plain fence in `steal_alike`, as the light one with the heavy one.
         if cfg!(not(mutant = "deque_no_fence_fenced")) {
-            sync::fence(Ordering::SeqCst);
+            fence(Ordering::SeqCst);
         }
         let top = Top(self.shared.top.load(Ordering::Acquire));
         let goes_on = self.fencing.goes_on(top);
@@ -506,10 +532,11 @@ impl<T> Thief<T> {
         let claim = found.at(top + wanted);
         self.0.top.store(claim.0, Ordering::Relaxed);
         // Pairs with the light fence in `claim_number`, or with the plain one in `claim_fenced`.
-        let is_expensive =
-            cfg!(not(mutant = "deque_no_fence_steal")) && !found.is_fenced() && fence::heavy();
+        let is_expensive = cfg!(not(mutant = "deque_no_fence_steal"))
+            && !found.is_fenced()
+            && self.0.fences.heavy();
         if found.is_fenced() && cfg!(not(mutant = "deque_no_fence_steal_fenced")) {
-            sync::fence(Ordering::SeqCst);
+            fence(Ordering::SeqCst);
         }
         // Acquire: we see the values.
         let bottom = self.0.bottom.load(Ordering::Acquire);

@@ -12,7 +12,7 @@ mod model;
 
 use crate::{
     protocol::{admission::Admission, idle::Idle},
-    sync::{self, AtomicU8, Ordering, fence},
+    sync::{AtomicU8, Ordering, asymmetric::Fences, fence},
 };
 
 const DRAINING: u8 = 1;
@@ -23,12 +23,14 @@ const STOPPED: u8 = 4;
 #[derive(Debug)]
 pub(crate) struct Drain {
     flags: AtomicU8,
+    fences: Fences,
 }
 
 impl Drain {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(fences: Fences) -> Self {
         Self {
             flags: AtomicU8::new(0),
+            fences,
         }
     }
 
@@ -42,7 +44,7 @@ impl Drain {
         self.flags.fetch_or(DRAINING, Ordering::AcqRel);
         // Pairs with the fence in `is_awaited`: they see that we wait, or we see the end.
         if cfg!(not(mutant = "drain_no_fence_begin")) {
-            fence::heavy();
+            self.fences.heavy();
         }
     }
 
@@ -51,7 +53,7 @@ impl Drain {
     pub(crate) fn is_awaited(&self) -> bool {
         // Pairs with the fence in `begin`: they see the end, or we see that they wait for it.
         if cfg!(not(mutant = "drain_no_fence_look")) {
-            fence::light();
+            self.fences.light();
         }
         if !self.is(DRAINING) {
             return false;
@@ -59,7 +61,7 @@ impl Drain {
         // Pairs with itself, and so cannot be light: of two ends that may each have been the last, one
         // at least sees the other.
         if cfg!(not(mutant = "drain_no_fence_look")) {
-            sync::fence(Ordering::SeqCst);
+            fence(Ordering::SeqCst);
         }
         true
     }

@@ -84,8 +84,8 @@ pub(crate) use self::frozen::Frozen;
 use crate::{
     protocol::idle::searcher_deadline::SearcherDeadline,
     sync::{
-        self, AtomicBool, AtomicU64, AtomicUsize, Instant, Mutex, Ordering, fence, lock,
-        slots::Slots, thread,
+        AtomicBool, AtomicU64, AtomicUsize, Instant, Mutex, Ordering, asymmetric::Fences, fence,
+        lock, slots::Slots, thread,
     },
 };
 
@@ -202,6 +202,7 @@ pub(crate) struct Idle {
     in_service: AtomicUsize,
     /// Workers that have said that they offer jobs, and so may do it with a light fence.
     offering: CachePadded<AtomicUsize>,
+    fences: CachePadded<Fences>,
     searcher_deadline: SearcherDeadline,
     /// How often a worker has run dry: see `Current::take_place`.
     times_idle: CachePadded<AtomicU64>,
@@ -212,12 +213,13 @@ pub(crate) struct Idle {
 
 impl Idle {
     /// All `workers` in service are in_rayon at first; threads below the index `first_spare` are not spare.
-    pub(crate) fn new(workers: usize, first_spare: usize) -> Self {
+    pub(crate) fn new(workers: usize, first_spare: usize, fences: Fences) -> Self {
         Self {
             counts: CachePadded::new(AtomicU64::new(workers as u64 * IN_RAYON)),
             excess: CachePadded::new(AtomicUsize::new(0)),
             in_service: AtomicUsize::new(workers),
             offering: CachePadded::new(AtomicUsize::new(0)),
+            fences: CachePadded::new(fences),
             searcher_deadline: SearcherDeadline::new(),
             times_idle: CachePadded::new(AtomicU64::new(0)),
             #[cfg(test)]
@@ -230,7 +232,7 @@ impl Idle {
     /// One whose threads have entered. In a model they have to: it cannot see what makes a slot on demand.
     #[cfg(test)]
     pub(crate) fn for_threads(workers: usize, threads: usize) -> Self {
-        let idle = Self::new(workers, threads);
+        let idle = Self::new(workers, threads, Fences::PLAIN);
         for index in 0..threads {
             idle.parkers.enter(index);
         }
@@ -320,7 +322,7 @@ impl Idle {
         // Pairs with the fences in `stop_searching`, `announce_idle`, `leave_service` and
         // `begin_discarding`: we see what they have written, or they see our job.
         if cfg!(not(mutant = "sleep_no_fence_push")) {
-            sync::fence(Ordering::SeqCst);
+            fence(Ordering::SeqCst);
         }
         let counts = self.load();
         if counts.discarding() {
@@ -332,12 +334,11 @@ impl Idle {
         self.wake_one()
     }
 
-    /// Whether `after_offer` would do nothing, for a thread that has activating it before, and has pledged to
-    /// `fence.rs`.
+    /// Whether `after_offer` would do nothing, for a thread that is counted as offering.
     #[inline]
     pub(crate) fn takes_no_offer(&self) -> bool {
         // As in `after_offer`.
-        fence::free();
+        self.fences.light();
         self.load() == Counts(0)
     }
 
@@ -347,7 +348,7 @@ impl Idle {
     pub(crate) fn after_offer(&self) -> WakeUp {
         // Pairs as in `after_push`, with those that are heavy.
         if cfg!(not(mutant = "sleep_no_fence_offer")) {
-            fence::light();
+            self.fences.light();
         }
         let counts = self.load();
         if counts == Counts(0) {
@@ -547,10 +548,10 @@ impl Idle {
     /// The fence of one who does not search any more, or has changed the counts otherwise.
     fn fence(&self) {
         // Pairs with the fences in `after_push` and `begin_to_offer`.
-        sync::fence(Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         if self.offering.load(Ordering::Relaxed) > 0 {
             // With the one in `after_offer`.
-            fence::heavy();
+            self.fences.heavy();
         }
     }
 
@@ -560,7 +561,7 @@ impl Idle {
         self.offering.fetch_add(1, Ordering::Relaxed);
         // Pairs with the plain one in `fence`: they see that we offer, or we see what they have changed.
         if cfg!(not(mutant = "sleep_no_fence_begin")) {
-            sync::fence(Ordering::SeqCst);
+            fence(Ordering::SeqCst);
         }
     }
 
@@ -792,7 +793,7 @@ impl Idle {
         // Pairs with the fence in `after_push`: they see the flag, or who empties the queues sees
         // their job.
         if cfg!(not(mutant = "sleep_no_fence_discard")) {
-            sync::fence(Ordering::SeqCst);
+            fence(Ordering::SeqCst);
         }
     }
 

@@ -23,7 +23,9 @@ use crate::{
         worker,
     },
     sync::{
-        AtomicUsize, fence, process,
+        AtomicUsize,
+        asymmetric::Fences,
+        process,
         unwind::{drop_payload, quietly},
     },
 };
@@ -57,6 +59,7 @@ pub(crate) struct Settings {
     pub(crate) stack_size: Option<usize>,
     pub(crate) scaling: Scaling,
     pub(crate) latency_tracking: bool,
+    pub(crate) asymmetric_fences: bool,
 }
 
 impl Settings {
@@ -99,6 +102,7 @@ pub(crate) struct Inner {
     pub(crate) timing: Timing,
     pub(crate) threads: Threads,
     pub(crate) life: Life,
+    pub(crate) fences: Fences,
     pub(crate) post: Inboxes,
     pub(crate) settings: Settings,
     pub(crate) hooks: Arc<Hooks>,
@@ -115,7 +119,6 @@ impl Inner {
     /// Builds a pool and starts its first threads.
     pub(crate) fn start(settings: Settings, hooks: Hooks) -> Result<Arc<Self>, BuildError> {
         process::watch(metrics::settle_clock);
-        fence::prepare();
         let latency_tracking = settings.latency_tracking;
         let inner = Self::new(settings, Arc::new(hooks), latency_tracking);
         inner.threads.build(&inner, inner.settings.workers_min)?;
@@ -141,10 +144,11 @@ impl Inner {
     /// A pool that has no thread yet.
     fn new(settings: Settings, hooks: Arc<Hooks>, latency_tracking: bool) -> Arc<Self> {
         let first_spare = settings.workers_max;
+        let fences = Fences::new(settings.asymmetric_fences);
         Arc::new_cyclic(|me| Self {
-            admission: Admission::new(settings.capacity, first_spare),
-            queue: Queue::new(first_spare),
-            idle: Idle::new(settings.workers_min, first_spare),
+            admission: Admission::new(settings.capacity, first_spare, fences),
+            queue: Queue::new(first_spare, fences),
+            idle: Idle::new(settings.workers_min, first_spare, fences),
             scaler: Scaler::new(
                 settings.workers_min..=settings.workers_max,
                 settings.scaling,
@@ -152,7 +156,8 @@ impl Inner {
             recorder: Recorder::new(first_spare),
             timing: Timing::new(first_spare, latency_tracking),
             threads: Threads::new(),
-            life: Life::new(),
+            life: Life::new(fences),
+            fences,
             post: Inboxes::new(first_spare),
             settings,
             hooks,

@@ -26,7 +26,7 @@ use crate::{
     error::{ShutdownError, ShutdownReport},
     protocol::drain::Drain,
     runtime::{context::JobContext, inner::Inner, job::Place, worker, worker::foreign_stack},
-    sync::{Condvar, Instant, Mutex, MutexGuard, lock, wait_timeout},
+    sync::{Condvar, Instant, Mutex, MutexGuard, asymmetric::Fences, lock, wait_timeout},
 };
 
 /// How far a pool has come.
@@ -45,9 +45,9 @@ struct State {
 }
 
 impl Life {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(fences: Fences) -> Self {
         Self {
-            drain: Drain::new(),
+            drain: Drain::new(fences),
             state: Mutex::new(State::default()),
             changed: Condvar::new(),
         }

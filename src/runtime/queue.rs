@@ -26,6 +26,7 @@ use crate::{
     },
     sync::{
         AtomicI64, AtomicUsize, Mutex, Ordering,
+        asymmetric::Fences,
         crossbeam_deque::{Injector, Steal, Stealer, Worker},
         lock,
         slots::Slots,
@@ -50,6 +51,7 @@ pub(crate) struct Queue {
     /// Structured jobs in the queues that were kept over the bound.
     overdrawn: CachePadded<AtomicI64>,
     sweeping: Mutex<()>,
+    fences: Fences,
 }
 
 /// A structured job in the list of side_list.
@@ -94,7 +96,7 @@ pub(crate) struct Found {
 
 impl Queue {
     /// For a pool whose threads below this index are not spare.
-    pub(crate) fn new(first_spare: usize) -> Self {
+    pub(crate) fn new(first_spare: usize, fences: Fences) -> Self {
         Self {
             submitted: Injector::new(),
             structured: Injector::new(),
@@ -105,13 +107,14 @@ impl Queue {
             placeless: CachePadded::new(AtomicI64::new(0)),
             overdrawn: CachePadded::new(AtomicI64::new(0)),
             sweeping: Mutex::new(()),
+            fences,
         }
     }
 
     /// The deques of the thread of this index, which has none yet.
     pub(crate) fn enroll(&self, index: usize) -> Local {
         let submitted = Worker::new_fifo();
-        let (structured, thief) = deque::new();
+        let (structured, thief) = deque::new(self.fences);
         let stealers = Stealers {
             submitted: submitted.stealer(),
             structured: thief,
@@ -541,8 +544,7 @@ impl Local {
         self.structured.retract(mark)
     }
 
-    /// As `retract_structured`, for a thread that has pledged to `fence.rs`, if it can be told at once. If not, false,
-    /// and `retract_structured` is to be called.
+    /// As `retract_structured`, if it can be told at once. If not, false, and `retract_structured` is to be called.
     #[inline]
     pub(crate) fn retract_structured_at_once(&self, mark: usize) -> bool {
         self.structured.retract_at_once(mark)
@@ -615,7 +617,7 @@ mod tests {
 
     /// A queue of this many threads, and the part of each.
     fn queue(threads: usize) -> (Queue, Vec<Local>) {
-        let queue = Queue::new(threads);
+        let queue = Queue::new(threads, Fences::new(true));
         let locals = (0..threads).map(|index| queue.enroll(index)).collect();
         (queue, locals)
     }

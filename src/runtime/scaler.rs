@@ -49,7 +49,7 @@ use crate::{
         rayon_host::threads::ACTIVATION_PATIENCE,
     },
     scaling::{Decision, Measured, Past, Policy},
-    sync::{AtomicBool, AtomicU64, Instant, Mutex, Ordering, fence, lock, thread},
+    sync::{AtomicBool, AtomicU64, Instant, Mutex, Ordering, lock, thread},
 };
 
 /// How long jobs wait, while all workers run and none starts, until rayon is asked for help; and the longest pause between
@@ -231,7 +231,7 @@ impl Scaler {
             if inner.queue.is_empty() {
                 self.marks.is_watched.store(false, Ordering::Relaxed);
                 // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see that nobody watches.
-                fence::heavy();
+                inner.fences.heavy();
             }
             if inner.queue.is_empty() || inner.life.is_stopped() {
                 return false;

@@ -34,7 +34,7 @@ mod thefts;
 use std::{sync::Arc, time::Duration};
 
 pub(crate) use self::current::{
-    Current, blocking, current, current_of, current_pledged_to, current_with_deques_of, index_in,
+    Current, blocking, current, current_of, current_offering_to, current_with_deques_of, index_in,
     is_home, is_of_another, is_worker, with_slot,
 };
 use crate::{

@@ -5,8 +5,8 @@
 //! one that does not is left out of loom builds. shuttle runs the whole pool, on one thread of the
 //! system, so that nothing in it may block, look at the time, or keep thread-local values but through here.
 
+pub(crate) mod asymmetric;
 pub(crate) mod backoff;
-pub(crate) mod fence;
 #[cfg(all(test, not(loom)))]
 mod poison;
 pub(crate) mod process;

@@ -29,8 +29,6 @@ mod unix {
         },
     };
 
-    use crate::sync::fence;
-
     type Handler = Option<unsafe extern "C" fn()>;
 
     unsafe extern "C" {
@@ -44,7 +42,6 @@ mod unix {
     /// In the parent, on the thread that forks. What a thread may just be initializing, once for the process, is
     /// through: in the child nobody would go on with it.
     unsafe extern "C" fn before() {
-        fence::prepare();
         if let Some(settle) = SETTLE.get() {
             settle();
         }

@@ -346,7 +346,7 @@ where
     /// Keeps what has come of an item until it is due.
     pub(super) fn keep(&mut self, outcome: Outcome<R>) {
         self.producer.end_chunk();
-        self.leapfrog(Arc::new(Chunk::ended(outcome)));
+        self.leapfrog(Arc::new(Chunk::ended(outcome, self.producer.inner.fences)));
     }
 
     /// The next result; waits for it. Not to be called without an item that is `due`.

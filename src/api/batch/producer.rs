@@ -93,7 +93,7 @@ impl<'p, H, T, F, R> Producer<'p, H, T, F, R> {
         F: Fn(T) -> R + Send + Sync + 'a,
         R: Send + 'a,
     {
-        let chunk = Arc::new(Chunk::new(self.room));
+        let chunk = Arc::new(Chunk::new(self.room, self.inner.fences));
         // SAFETY: there is one producer.
         let put = unsafe { chunk.put(item) };
         debug_assert!(put.is_ok(), "a new chunk is open and has room");

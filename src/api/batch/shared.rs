@@ -221,7 +221,7 @@ impl<T, F, R> Shared<T, F, R> {
                 is_closure_taken: false,
             }),
             is_left: AtomicBool::new(false),
-            event: Event::new(),
+            event: Event::new(inner.fences),
             places: inner.recorder.open_batch(),
             are_short: AtomicBool::new(false),
             yielders: Yielders::default(),

@@ -24,7 +24,10 @@ use self::{
 use crate::{
     error::AdmissionError,
     protocol::admission::yielders::Yielders,
-    sync::{self, AtomicU64, AtomicUsize, Mutex, Ordering, bump, fence, lock, slots::Slots},
+    sync::{
+        AtomicU64, AtomicUsize, Mutex, Ordering, asymmetric::Fences, bump, fence, lock,
+        slots::Slots,
+    },
 };
 
 /// The thread that keeps a job over the bound.
@@ -100,6 +103,7 @@ pub(crate) struct Admission {
     reclaimed: AtomicU64,
     /// Threads that wait for a place, and are not in the line.
     yielders: Yielders,
+    fences: CachePadded<Fences>,
 }
 
 /// What the lock protects.
@@ -121,7 +125,7 @@ struct SlowPath {
 
 impl Admission {
     /// A semaphore of `capacity` places for a pool whose threads below the index `first_spare` are not spare.
-    pub(crate) fn new(capacity: usize, first_spare: usize) -> Self {
+    pub(crate) fn new(capacity: usize, first_spare: usize, fences: Fences) -> Self {
         Self {
             acquired: CachePadded::new(AcquiredCount {
                 word: AtomicU64::new(0),
@@ -143,6 +147,7 @@ impl Admission {
             elsewhere: CachePadded::new(AtomicU64::new(0)),
             reclaimed: AtomicU64::new(0),
             yielders: Yielders::default(),
+            fences: CachePadded::new(fences),
             slots: Slots::new(first_spare),
         }
     }
@@ -150,7 +155,7 @@ impl Admission {
     /// The same, all of whose threads have entered.
     #[cfg(test)]
     pub(crate) fn with_slots(capacity: usize, slots: usize) -> Self {
-        let admission = Self::new(capacity, slots);
+        let admission = Self::new(capacity, slots, Fences::PLAIN);
         for index in 0..slots {
             admission.slots.enter(index);
         }
@@ -341,7 +346,7 @@ impl Admission {
         bump(&slot.released);
         // Pairs with the fences in `join_line`, `insist` and `watch`: we see the wake_mode, or they
         // see the place.
-        fence::light();
+        self.fences.light();
         self.wake_mode.level.load(Ordering::Relaxed) == NOBODY
     }
 
@@ -383,7 +388,7 @@ impl Admission {
         self.set_wake_mode(&slow_path);
         // Pairs with the fence in `release_unattended`: they see the wake_mode, or we see the place.
         if cfg!(not(mutant = "admission_no_fence_watch")) {
-            fence::heavy();
+            self.fences.heavy();
         }
     }
 
@@ -391,7 +396,7 @@ impl Admission {
     pub(crate) fn release(&self) {
         self.elsewhere.fetch_add(1, Ordering::Release);
         // Pairs with the fences in `join_line` and `insist`, as in `release_unattended`.
-        sync::fence(Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         self.grant_waiters_if_any();
     }
 

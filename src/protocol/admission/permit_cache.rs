@@ -30,7 +30,11 @@
 mod model;
 
 use super::{Admission, PLACE, PlaceSlot, Refusal, SlowPath};
+<<<<<<< HEAD
 use crate::sync::{AtomicU64, Ordering, backoff::FullQueue, fence};
+=======
+use crate::sync::{AtomicU64, Ordering, asymmetric::Fences};
+>>>>>>> 8b1da4f (asymmetric: decide a pool's fences when it is built, and abort if membarrier is lost)
 
 /// The most places in the cache of one thread: with so many, the lock that filling it takes is nothing.
 const CACHE: u64 = 32;
@@ -64,7 +68,7 @@ fn above(one: u64, other: u64) -> bool {
 impl PermitCache {
     /// By the owner.
     #[inline]
-    pub(super) fn spend(&self) -> Spending {
+    pub(super) fn spend(&self, fences: Fences) -> Spending {
         let spent = self.spent.load(Ordering::Relaxed);
         if self.ceiling.load(Ordering::Relaxed) == spent {
             return Spending::Empty;
@@ -73,7 +77,7 @@ impl PermitCache {
         self.spent.store(spent, Ordering::Relaxed);
         // Pairs with the heavy fence between the two halves of a reclaim.
         if cfg!(not(mutant = "stock_no_fence_spend")) {
-            fence::light();
+            fences.light();
         }
         // Acquire: who spends sees what was done before the place was given back.
         let ceiling = self.ceiling.load(Ordering::Acquire);
@@ -168,7 +172,7 @@ impl Admission {
     #[inline]
     pub(crate) fn try_acquire_cached(&self, slot: &PlaceSlot) -> bool {
         let cache = &slot.cache;
-        match cache.spend() {
+        match cache.spend(*self.fences) {
             Spending::Done => true,
             Spending::Empty => false,
             Spending::Announced => self.prevails(cache),
@@ -253,7 +257,7 @@ impl Admission {
         }
         // Pairs with the light fence of `PermitCache::spend`: we see what was spent, or they see the ceiling.
         if cfg!(not(mutant = "stock_no_fence_recall")) {
-            fence::heavy();
+            self.fences.heavy();
         }
         let mut reclaimed = self.reclaimed.load(Ordering::Relaxed);
         for cache in caches() {

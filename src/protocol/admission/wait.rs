@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::AdmissionError,
     protocol::{admission::yielders::Yielders, completion::latch::Wake},
-    sync::{self, Instant, Ordering, backoff::Yields, fence, lock, thread, unwind::quietly},
+    sync::{Instant, Ordering, backoff::Yields, fence, lock, thread, unwind::quietly},
 };
 
 /// How long a blocked thread waits for a batch before it insists on the first place. It bounds both
@@ -210,10 +210,10 @@ impl Admission {
                     // fence stops other cores, and costs more than a batch of tiny jobs.
                     self.set_wake_mode(slow_path);
                     if prompt && cfg!(not(mutant = "admission_no_fence")) {
-                        fence::heavy();
+                        self.fences.heavy();
                     } else if cfg!(not(loom)) {
                         // In a model it would be as good as a heavy one, and hide that that of `insist` is missing.
-                        sync::fence(Ordering::SeqCst);
+                        fence(Ordering::SeqCst);
                     }
                     self.grant_waiters(slow_path, wakes, true);
                     Ok(Some(id))
@@ -291,7 +291,7 @@ impl Admission {
             self.set_wake_mode(slow_path);
             // Pairs with the fence in `release_unattended`, as in `join_line`.
             if cfg!(not(mutant = "admission_no_fence")) {
-                fence::heavy();
+                self.fences.heavy();
             }
             self.grant_waiters(slow_path, wakes, true);
         });

@@ -8,6 +8,7 @@ use crate::{
     protocol::model::explore,
     sync::{
         AtomicBool, Ordering,
+        asymmetric::Fences,
         thread::{spawn, yield_now},
     },
 };
@@ -16,7 +17,7 @@ type Numbers = Chunk<Box<usize>, Box<usize>>;
 
 /// A closed chunk with the items 1 to `count`.
 fn closed(count: usize) -> Arc<Numbers> {
-    let chunk = Numbers::new(count);
+    let chunk = Numbers::new(count, Fences::PLAIN);
     for number in 1..=count {
         // SAFETY: there is one producer.
         unsafe { chunk.put(Box::new(number)) }.unwrap();
@@ -37,7 +38,7 @@ fn begin_all(chunk: &Numbers) -> usize {
 #[test]
 fn r1_an_item_that_meets_the_closing_is_begun_or_given_back() {
     explore(|| {
-        let chunk = Arc::new(Numbers::new(3));
+        let chunk = Arc::new(Numbers::new(3, Fences::PLAIN));
         // SAFETY: no other thread puts anything in.
         unsafe { chunk.put(Box::new(1)) }.unwrap();
         let own = Arc::clone(&chunk);

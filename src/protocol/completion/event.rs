@@ -14,7 +14,9 @@
 mod model;
 
 use crate::sync::{
-    AtomicUsize, Mutex, Ordering, fence, lock,
+    AtomicUsize, Mutex, Ordering,
+    asymmetric::Fences,
+    lock,
     thread::{self, Thread},
 };
 
@@ -35,13 +37,15 @@ pub(crate) struct Event {
     awaited: AtomicUsize,
     /// Who waits, or was the last who did.
     waiter: Mutex<Option<Thread>>,
+    fences: Fences,
 }
 
 impl Event {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(fences: Fences) -> Self {
         Self {
             awaited: AtomicUsize::new(NONE),
             waiter: Mutex::new(None),
+            fences,
         }
     }
 
@@ -51,7 +55,7 @@ impl Event {
     pub(crate) fn notify(&self, mark: Mark) -> bool {
         // Pairs with the heavy fences in `say` and `leave`: we see what the consumer says, or it sees the result.
         if cfg!(not(mutant = "bell_no_fence_ring")) {
-            fence::light();
+            self.fences.light();
         }
         let awaited = self.awaited.load(Ordering::Relaxed);
         if awaited == mark || awaited == ANY {
@@ -65,7 +69,7 @@ impl Event {
         self.awaited.store(LEFT, Ordering::Relaxed);
         // Pairs with the light fence in `notify`.
         if cfg!(not(mutant = "bell_no_fence_leave")) {
-            fence::heavy();
+            self.fences.heavy();
         }
     }
 
@@ -110,7 +114,7 @@ impl Event {
         }
         // Pairs with the light fence in `notify`.
         if cfg!(not(mutant = "bell_no_fence_wait")) {
-            fence::heavy();
+            self.fences.heavy();
         }
     }
 }

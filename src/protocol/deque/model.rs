@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use super::{Owner, Theft, Thief, fencing::POPS, new};
-use crate::{protocol::model::explore, sync::thread::spawn};
+use crate::{
+    protocol::model::explore,
+    sync::{asymmetric::Fences, thread::spawn},
+};
 
 /// A value that loom sees being touched: two who have it would race.
 struct Token(usize, loom::cell::UnsafeCell<bool>);
@@ -30,7 +33,7 @@ impl Token {
 #[test]
 fn r1_a_pop_and_a_theft_share_out_what_was_pushed() {
     explore(|| {
-        let (owner, thief) = new();
+        let (owner, thief) = new(Fences::PLAIN);
         owner.push(Token::new(1));
         owner.push(Token::new(2));
         let stealing = spawn(move || match thief.steal() {
@@ -80,7 +83,7 @@ fn share_out_fenced(left: u32, thefts: usize) {
 
 /// An empty deque whose owner was asked for fences, and has them.
 fn fenced() -> (Owner<Token>, Thief<Token>) {
-    let (owner, thief) = new();
+    let (owner, thief) = new(Fences::PLAIN);
     owner.push(Token::new(0));
     assert!(thief.steal().success().is_some());
     assert!(owner.pop(0).is_none());
@@ -92,7 +95,7 @@ fn fenced() -> (Owner<Token>, Thief<Token>) {
 #[test]
 fn r1_an_owner_is_asked_for_fences_between_two_thefts() {
     explore(|| {
-        let (owner, thief) = new();
+        let (owner, thief) = new(Fences::PLAIN);
         (1..=3).for_each(|number| owner.push(Token::new(number)));
         let stealing = spawn(move || {
             let steal = || thief.steal().success().map_or(0, Token::spend);
@@ -117,7 +120,7 @@ fn r1_what_a_thief_gives_back_is_there_again() {
             owner.push(Token::new(number));
         }
         let stealing = spawn(move || {
-            let (own, _) = new();
+            let (own, _) = new(Fences::PLAIN);
             let alike = |first: &Token, other: &Token| first.0 == 1 && other.0 < 2;
             match thief.steal_batch(&own, alike) {
                 Theft::Success(token) => {
@@ -140,7 +143,7 @@ fn r1_what_a_thief_gives_back_is_there_again() {
 #[test]
 fn r1_what_a_thief_does_not_want_is_there_again() {
     explore(|| {
-        let (owner, thief) = new();
+        let (owner, thief) = new(Fences::PLAIN);
         owner.push(Token::new(1));
         owner.push(Token::new(2));
         let stealing = spawn(move || {
@@ -161,7 +164,7 @@ fn r1_what_a_thief_does_not_want_is_there_again() {
 #[test]
 fn r1_the_owner_goes_round_the_ring_under_a_thief() {
     explore(|| {
-        let (owner, thief) = new();
+        let (owner, thief) = new(Fences::PLAIN);
         owner.push(Token::new(1));
         owner.push(Token::new(2));
         let stealing = spawn(move || {
@@ -187,7 +190,7 @@ fn r1_the_owner_goes_round_the_ring_under_a_thief() {
 #[test]
 fn r3_a_pop_stops_at_its_mark() {
     explore(|| {
-        let (owner, thief) = new();
+        let (owner, thief) = new(Fences::PLAIN);
         owner.push(Token::new(1));
         let mark = owner.mark();
         owner.push(Token::new(2));
@@ -214,7 +217,7 @@ fn r3_a_pop_stops_at_its_mark() {
 #[test]
 fn r3_what_was_pushed_last_is_seen_while_it_is_stolen() {
     explore(|| {
-        let (owner, thief) = new();
+        let (owner, thief) = new(Fences::PLAIN);
         owner.push(Token::new(1));
         let mark = owner.mark();
         owner.push(Token::new(2));

@@ -11,7 +11,7 @@ use super::*;
 #[test]
 fn r1_the_numbers_go_back_to_the_mark() {
     for below in [0, 1, 200] {
-        let (owner, thief) = new();
+        let (owner, thief) = new(Fences::PLAIN);
         for value in 0..below {
             owner.push(value);
         }
@@ -36,11 +36,9 @@ fn r1_the_numbers_go_back_to_the_mark() {
 /// What lies above a number is gone: popped, or stolen, and then cleared foreign_stack.
 #[test]
 fn r1_what_is_taken_back_is_there_or_all_above_was_stolen() {
-    // So that it can be told at once.
-    fence::prepare();
     for above in 0..3 {
         for stolen in 0..=above + 1 {
-            let (owner, thief) = new();
+            let (owner, thief) = new(Fences::PLAIN);
             let mark = owner.mark();
             (0..=above).for_each(|value| owner.push(value));
             (0..stolen).for_each(|value| assert_eq!(thief.steal(), Theft::Success(value)));
@@ -61,8 +59,8 @@ fn r1_what_is_taken_back_is_there_or_all_above_was_stolen() {
 fn r1_what_is_stolen_into_a_full_deque_is_dropped_with_it() {
     let value = Arc::new(());
     for own in [0, 1, LENGTH - BATCH, LENGTH - 1, LENGTH] {
-        let (owner, thief) = new();
-        let (into, _) = new();
+        let (owner, thief) = new(Fences::PLAIN);
+        let (into, _) = new(Fences::PLAIN);
         (0..3 * LENGTH).for_each(|_| owner.push(Arc::clone(&value)));
         (0..own).for_each(|_| into.push(Arc::clone(&value)));
         let first = thief.steal_batch(&into, |_, _| true).success();
@@ -79,16 +77,16 @@ fn r1_what_is_stolen_into_a_full_deque_is_dropped_with_it() {
 /// while, if this machine does not bring that about.
 #[test]
 fn r1_each_value_is_taken_once_while_fences_come_and_go() {
+    let fences = Fences::new(true);
     const CHANGES: u32 = if cfg!(miri) { 2 } else { 2000 };
     const ROUNDS: usize = if cfg!(miri) { 100 } else { 1_000_000 };
     const MOST: usize = 12;
-    fence::prepare();
     let takes: Vec<AtomicU8> = (0..ROUNDS * MOST).map(|_| AtomicU8::new(0)).collect();
     let take = |value: usize| takes[value].fetch_add(1, Ordering::Relaxed);
-    let (owner, thief) = new::<usize>();
+    let (owner, thief) = new::<usize>(fences);
     let is_over = AtomicBool::new(false);
     let steal = || {
-        let (into, _) = new();
+        let (into, _) = new(fences);
         let mut pause = 0;
         while !is_over.load(Ordering::Relaxed) {
             let theft = if pause % 2 == 0 {

@@ -15,7 +15,7 @@ use crate::{
         idle::{Idle, IdleEnd, WakeUp},
         model::{Slots, explore, explore_to},
     },
-    sync::{AtomicU64, Ordering, bump, thread::spawn},
+    sync::{AtomicU64, Ordering, asymmetric::Fences, bump, thread::spawn},
 };
 
 /// One worker, which is running.
@@ -42,7 +42,7 @@ impl<const JOBS: usize> Pool<JOBS> {
         Arc::new(Self {
             admission: Admission::with_slots(capacity, 1),
             idle,
-            drain: Drain::new(),
+            drain: Drain::new(Fences::PLAIN),
             queue: Slots::new(),
             ended: AtomicU64::new(0),
             ended_elsewhere: AtomicU64::new(0),

@@ -11,7 +11,7 @@ pub(crate) fn census(idle: &Idle) -> [u64; 4] {
 #[test]
 fn s1_no_count_runs_into_the_next() {
     const MOST: u64 = MAX_WORKERS as u64;
-    let idle = Idle::new(MAX_WORKERS, 1);
+    let idle = Idle::new(MAX_WORKERS, 1, Fences::PLAIN);
     let every_worker = |step: &dyn Fn()| (0..MAX_WORKERS).for_each(|_| step());
     assert_eq!(census(&idle), [0, 0, MOST, 0]);
     every_worker(&|| assert_eq!(idle.activate_another(), WakeUp::Activate));

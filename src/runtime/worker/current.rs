@@ -17,7 +17,11 @@ use crate::{
             stack::{Stack, stack_pointer},
         },
     },
+<<<<<<< HEAD
     sync::{Instant, Ordering, backoff::FullQueue, fence, rayon_core, thread_local},
+=======
+    sync::{Instant, Ordering, rayon_core, thread_local},
+>>>>>>> 8b1da4f (asymmetric: decide a pool's fences when it is built, and abort if membarrier is lost)
 };
 
 /// How much two depths of the stack may differ and be the same, in bytes: alignment. A wait inside of
@@ -69,8 +73,6 @@ pub(crate) struct Current<'p> {
     pub(super) thefts: Thefts,
     /// Whether it is counted as offering.
     offers: Cell<bool>,
-    /// Whether it has pledged to `fence.rs` until it offers no more.
-    has_pledged: Cell<bool>,
 }
 
 /// What is asked of the calling thread most often, by one comparison.
@@ -83,8 +85,8 @@ struct Here {
     pool: *const Inner,
     /// The same while the thread has deques.
     deques_of: *const Inner,
-    /// The same while it has, is counted as offering, and has pledged to `fence.rs`.
-    pledged_to: *const Inner,
+    /// The same while it has, and is counted as offering.
+    offers_to: *const Inner,
 }
 
 impl Here {
@@ -92,7 +94,7 @@ impl Here {
         current: ptr::null(),
         pool: NO_POOL,
         deques_of: NO_POOL,
-        pledged_to: NO_POOL,
+        offers_to: NO_POOL,
     };
 }
 
@@ -139,14 +141,13 @@ pub(crate) fn with_slot(inner: &Arc<Inner>, index: usize, f: impl FnOnce()) {
         searches: Cell::new(SEARCHES),
         thefts: Thefts::default(),
         offers: Cell::new(false),
-        has_pledged: Cell::new(false),
     };
     HOME.set(Arc::as_ptr(inner));
     HERE.set(Here {
         current: ptr::from_ref(&current).cast(),
         pool: Arc::as_ptr(inner),
         deques_of: NO_POOL,
-        pledged_to: NO_POOL,
+        offers_to: NO_POOL,
     });
     f();
     HERE.set(Here::NOWHERE);
@@ -168,12 +169,12 @@ pub(crate) fn current_with_deques_of<'a>(inner: &Inner) -> Option<&'a Current<'a
     ptr::eq(here.deques_of, inner).then(|| unsafe { &*here.current })
 }
 
-/// The same, if it also is counted as offering, and has pledged to `fence.rs`.
+/// The same, if it also is counted as offering.
 #[inline]
-pub(crate) fn current_pledged_to<'a>(inner: &Inner) -> Option<&'a Current<'a>> {
+pub(crate) fn current_offering_to<'a>(inner: &Inner) -> Option<&'a Current<'a>> {
     let here = HERE.get();
     // SAFETY: as in `current_of`.
-    ptr::eq(here.pledged_to, inner).then(|| unsafe { &*here.current })
+    ptr::eq(here.offers_to, inner).then(|| unsafe { &*here.current })
 }
 
 /// The calling thread's slot, if it is a thread of any pool.
@@ -249,15 +250,15 @@ impl<'p> Current<'p> {
         let has_deques = self.has_deques.get();
         HERE.set(Here {
             deques_of: pool_if(has_deques),
-            pledged_to: pool_if(has_deques && self.has_pledged.get()),
+            offers_to: pool_if(has_deques && self.offers.get()),
             ..HERE.get()
         });
     }
 
-    /// Whether a thread that has deques is counted as offering, and has pledged to `fence.rs`.
+    /// Whether the thread is counted as offering.
     #[inline]
-    pub(crate) fn is_pledged(&self) -> bool {
-        self.has_pledged.get()
+    pub(crate) fn is_offering(&self) -> bool {
+        self.offers.get()
     }
 
     /// The deques of a thread that has them.
@@ -298,23 +299,23 @@ impl<'p> Current<'p> {
             .unwrap_or(Entry::InPlace)
     }
 
-    /// To be called after the push of a job on the thread's own deque, unless `takes_no_offer`.
+    /// To be called after the push of a job on the thread's own deque, unless it is offering, and `takes_no_offer`.
     pub(crate) fn offer(&self) -> WakeUp {
-        let idle = &self.inner().idle;
+        self.begin_to_offer();
+        self.inner().idle.after_offer()
+    }
+
+    /// Has the thread counted as offering from now on, until `end_offers`.
+    pub(crate) fn begin_to_offer(&self) {
         if !self.offers.replace(true) {
-            idle.begin_to_offer();
-            self.has_pledged.set(fence::pledge());
+            self.inner().idle.begin_to_offer();
             self.note_here();
         }
-        idle.after_offer()
     }
 
     /// The thread offers no more, until it does it again.
     pub(super) fn end_offers(&self) {
         if self.offers.replace(false) {
-            if self.has_pledged.replace(false) {
-                fence::end_pledge();
-            }
             self.note_here();
             self.inner.idle.end_offers();
         }

@@ -7,6 +7,7 @@ use crate::{
     protocol::model::explore,
     sync::{
         AtomicBool, Ordering,
+        asymmetric::Fences,
         thread::{park, spawn},
     },
 };
@@ -28,7 +29,7 @@ fn park_until(is_there: &AtomicBool, say: &dyn Fn()) {
 #[test]
 fn r2_who_waits_for_a_result_is_told_of_it() {
     explore(|| {
-        let shared = Arc::new((Event::new(), AtomicBool::new(false)));
+        let shared = Arc::new((Event::new(Fences::PLAIN), AtomicBool::new(false)));
         let own = Arc::clone(&shared);
         let leaves = spawn(move || {
             let (event, is_there) = &*own;
@@ -46,7 +47,10 @@ fn r2_who_waits_for_a_result_is_told_of_it() {
 #[test]
 fn r2_who_waits_again_is_told_again() {
     explore(|| {
-        let shared = Arc::new((Event::new(), [(); 2].map(|()| AtomicBool::new(false))));
+        let shared = Arc::new((
+            Event::new(Fences::PLAIN),
+            [(); 2].map(|()| AtomicBool::new(false)),
+        ));
         let leaves = [0, 1].map(|number| {
             let own = Arc::clone(&shared);
             spawn(move || {
@@ -69,7 +73,7 @@ fn r2_who_waits_again_is_told_again() {
 #[test]
 fn r6_a_result_that_meets_a_consumer_that_leaves_is_seen_by_one_of_the_two() {
     explore(|| {
-        let shared = Arc::new((Event::new(), AtomicBool::new(false)));
+        let shared = Arc::new((Event::new(Fences::PLAIN), AtomicBool::new(false)));
         let own = Arc::clone(&shared);
         let leaves = spawn(move || {
             let (event, is_there) = &*own;
