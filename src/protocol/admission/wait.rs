@@ -1,14 +1,13 @@
 //! Waiting for a place: in the line, as a thread or as a task, and how a wait ends.
 
 use std::{
-    hint, mem,
-    ops::ControlFlow,
+    mem,
     task::{Context, Poll},
     time::Duration,
 };
 
 use super::{
-    Admission, PLACE, PROMPT, Refusal, WaiterId,
+    Admission, PROMPT, Refusal, WaiterId,
     waiters::{Joining, Standing},
 };
 use crate::{
@@ -22,16 +21,6 @@ use crate::{
 /// jobs are long: about 1 % of a core at the worst.
 const PATIENCE: Duration = Duration::from_millis(1);
 
-/// A submitter that finds no room watches for so long how much of it comes, before it yields.
-const MOMENT: Duration = Duration::from_micros(1);
-
-/// With as many places in each moment, to yield would give its core to a worker that the others do without, which leaves
-/// it when the queue has run dry. With fewer they are slower than the submitter, and want that worker.
-const LIVELY: u64 = 12;
-
-/// The most moments that it watches, until a batch is free. None in models, and where a clock says little.
-const MOMENTS: u32 = if cfg!(any(loom, shuttle, miri)) { 0 } else { 8 };
-
 /// How often a submitter yields before it joins the line. `benches/submit.rs` is what it is for: tiny
 /// jobs come free while it yields.
 const YIELDS: u32 = if cfg!(loom) {
@@ -41,19 +30,6 @@ const YIELDS: u32 = if cfg!(loom) {
 } else {
     8
 };
-
-/// Whether to go on watching after so many moments, which have left so much free, and if not, whether it was a fast
-/// drain. Both in the acquired's units.
-fn judge(moment: u32, free: u64, batch: u64) -> ControlFlow<bool> {
-    if free < u64::from(moment) * LIVELY * PLACE {
-        // It was fast until now.
-        ControlFlow::Break(moment > 1)
-    } else if free >= batch {
-        ControlFlow::Break(true)
-    } else {
-        ControlFlow::Continue(())
-    }
-}
 
 /// The place in the line of a thread that waits for something else as well, whichever comes first.
 #[derive(Debug)]
@@ -150,15 +126,11 @@ impl Admission {
                 Err(Refusal::Closed) => return Err(AdmissionError::Closed),
                 Err(Refusal::Full) => {}
             }
-            let is_first = mem::take(&mut is_first);
-            if is_first && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            if mem::take(&mut is_first) && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return Err(AdmissionError::TimedOut);
             }
             if self.wake_mode.level.load(Ordering::Relaxed) == PROMPT {
                 break;
-            }
-            if is_first && self.watch_it_drain() {
-                continue;
             }
             if !yielders.yield_next(&mut yields) {
                 break;
@@ -173,22 +145,6 @@ impl Admission {
             Some(id) => self.wait_in_line(id, deadline, is_futile),
             None => Ok(()),
         }
-    }
-
-    /// Watches a full queue, without yielding, for as long as it drains fast. Returns whether it does.
-    fn watch_it_drain(&self) -> bool {
-        let start = Instant::now();
-        for moment in 1..=MOMENTS {
-            let end = start + moment * MOMENT;
-            while Instant::now() < end {
-                hint::spin_loop();
-            }
-            let free = self.free_beside(self.acquired.word.load(Ordering::Acquire));
-            if let ControlFlow::Break(is_fast) = judge(moment, free, self.batch()) {
-                return is_fast;
-            }
-        }
-        MOMENTS > 0
     }
 
     /// Takes a place (`None`), or joins the line.
@@ -372,36 +328,5 @@ impl Admission {
         if self.give_up(id).is_ok() && cfg!(not(mutant = "admission_forsake_keeps")) {
             self.release_held();
         }
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    const BATCH: u64 = 256 * PLACE;
-
-    #[test]
-    fn a_queue_that_drains_slowly_is_watched_for_a_moment() {
-        for free in [0, 1, LIVELY - 1] {
-            assert_eq!(judge(1, free * PLACE, BATCH), ControlFlow::Break(false));
-            // Even if that is a batch: who spins whenever a few places are missing keeps a worker from its core.
-            let batch = PLACE;
-            assert_eq!(judge(1, free * PLACE, batch), ControlFlow::Break(false));
-        }
-    }
-
-    #[test]
-    fn a_queue_that_drains_fast_is_watched_until_a_batch_is_free() {
-        assert_eq!(judge(1, LIVELY * PLACE, BATCH), ControlFlow::Continue(()));
-        assert_eq!(judge(3, BATCH - PLACE, BATCH), ControlFlow::Continue(()));
-        assert_eq!(judge(3, BATCH, BATCH), ControlFlow::Break(true));
-        assert_eq!(judge(1, BATCH, BATCH), ControlFlow::Break(true));
-    }
-
-    #[test]
-    fn a_queue_that_drains_no_longer_is_left_to_be_filled() {
-        let free = LIVELY * PLACE;
-        assert_eq!(judge(2, free, BATCH), ControlFlow::Break(true));
     }
 }
