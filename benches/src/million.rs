@@ -80,7 +80,9 @@ pub fn question(name: &'static str, tasks: u64) -> Question {
         .map(|way| Entrant::new(way.name, move || measure(name, way, tasks)));
     Question {
         name,
-        title: format!("{tasks} empty tasks in one scope: time, and peak memory above an idle pool"),
+        title: format!(
+            "{tasks} empty tasks in one scope: time, and peak memory above an idle pool"
+        ),
         metrics: &[
             Metric {
                 name: "ns/task",

@@ -85,7 +85,9 @@ fn parked(since: Duration) -> Vec<f64> {
 pub fn question(name: &'static str, _: u64) -> Question {
     Question {
         name,
-        title: String::from("one more worker: duration of `resize`, and time until the worker runs a job"),
+        title: String::from(
+            "one more worker: duration of `resize`, and time until the worker runs a job",
+        ),
         metrics: &[
             Metric {
                 name: "call us",

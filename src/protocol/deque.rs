@@ -49,12 +49,7 @@ use crossbeam_utils::CachePadded;
 
 use self::fencing::{Fencing, Top};
 use crate::sync::{
-<<<<<<< HEAD
-    self, AtomicUsize, Mutex, MutexGuard, Ordering, UnsafeCell, fence, lock, try_lock,
-=======
-    AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering, UnsafeCell, asymmetric::Fences, fence,
-    lock, try_lock,
->>>>>>> 8b1da4f (asymmetric: decide a pool's fences when it is built, and abort if membarrier is lost)
+    AtomicUsize, Mutex, MutexGuard, Ordering, UnsafeCell, asymmetric::Fences, fence, lock, try_lock,
 };
 
 /// The most that a thief takes at once. A theft costs a heavy fence, some microseconds, so it should be worth it with
@@ -110,21 +105,10 @@ struct Shared<T> {
     top: CachePadded<AtomicUsize>,
     /// Its length is a power of two.
     ring: CachePadded<Mutex<Arc<[Slot<T>]>>>,
-<<<<<<< HEAD
     /// What those values were for that the owner has stolen last, as long as it runs nothing else from its loop: an
     /// address, or 0. It orders nothing.
     purpose: CachePadded<AtomicUsize>,
-=======
-    says: CachePadded<Says>,
     fences: Fences,
-}
-
-/// What the owner says of the values, before it pushes them. It orders nothing.
-struct Says {
-    is_brief: AtomicBool,
-    /// What those were for that it has stolen last, as long as it runs nothing else from its loop: an address, or 0.
-    purpose: AtomicUsize,
->>>>>>> 8b1da4f (asymmetric: decide a pool's fences when it is built, and abort if membarrier is lost)
 }
 
 // SAFETY: a value is handed from one thread to another by the protocol above, and never shared.
@@ -183,15 +167,8 @@ pub(crate) fn new<T: Send>(fences: Fences) -> (Owner<T>, Thief<T>) {
             bottom: CachePadded::new(AtomicUsize::new(0)),
             top: CachePadded::new(AtomicUsize::new(0)),
             ring: CachePadded::new(Mutex::new(Arc::clone(&ring))),
-<<<<<<< HEAD
             purpose: CachePadded::new(AtomicUsize::new(0)),
-=======
-            says: CachePadded::new(Says {
-                is_brief: AtomicBool::new(false),
-                purpose: AtomicUsize::new(0),
-            }),
             fences,
->>>>>>> 8b1da4f (asymmetric: decide a pool's fences when it is built, and abort if membarrier is lost)
         }),
     };
     owner.note(&ring, 0);
@@ -226,9 +203,7 @@ impl<T> Owner<T> {
     /// What the owner runs from now on, and what its values are for: those that it has just stolen. The address of
     /// what waits for them, or null.
     pub(crate) fn set_purpose(&self, purpose: *const ()) {
-        self.shared
-            .purpose
-            .store(purpose.addr(), Ordering::Relaxed);
+        self.shared.purpose.store(purpose.addr(), Ordering::Relaxed);
     }
 
     pub(crate) fn purpose(&self) -> usize {

@@ -30,11 +30,7 @@
 mod model;
 
 use super::{Admission, PLACE, PlaceSlot, Refusal, SlowPath};
-<<<<<<< HEAD
-use crate::sync::{AtomicU64, Ordering, backoff::FullQueue, fence};
-=======
-use crate::sync::{AtomicU64, Ordering, asymmetric::Fences};
->>>>>>> 8b1da4f (asymmetric: decide a pool's fences when it is built, and abort if membarrier is lost)
+use crate::sync::{AtomicU64, Ordering, asymmetric::Fences, backoff::FullQueue};
 
 /// The most places in the cache of one thread: with so many, the lock that filling it takes is nothing.
 const CACHE: u64 = 32;

@@ -126,7 +126,9 @@ impl Admission {
                 Err(Refusal::Closed) => return Err(AdmissionError::Closed),
                 Err(Refusal::Full) => {}
             }
-            if mem::take(&mut is_first) && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            if mem::take(&mut is_first)
+                && deadline.is_some_and(|deadline| deadline <= Instant::now())
+            {
                 return Err(AdmissionError::TimedOut);
             }
             if self.wake_mode.level.load(Ordering::Relaxed) == PROMPT {

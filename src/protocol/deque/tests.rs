@@ -5,6 +5,7 @@ use std::{
 };
 
 use super::*;
+use crate::sync::AtomicBool;
 
 /// Failure 29: the numbers do not grow for ever. Whatever was stolen, when nothing is left they are what they
 /// were at the mark.

@@ -17,11 +17,7 @@ use crate::{
             stack::{Stack, stack_pointer},
         },
     },
-<<<<<<< HEAD
-    sync::{Instant, Ordering, backoff::FullQueue, fence, rayon_core, thread_local},
-=======
-    sync::{Instant, Ordering, rayon_core, thread_local},
->>>>>>> 8b1da4f (asymmetric: decide a pool's fences when it is built, and abort if membarrier is lost)
+    sync::{Instant, Ordering, backoff::FullQueue, rayon_core, thread_local},
 };
 
 /// How much two depths of the stack may differ and be the same, in bytes: alignment. A wait inside of
@@ -349,7 +345,8 @@ impl<'p> Current<'p> {
         if taken.is_err() && is_short {
             self.times_idle.set(times_idle);
             let capacity = inner.admission.capacity();
-            self.full_queue.found_full(capacity, inner.idle.in_service());
+            self.full_queue
+                .found_full(capacity, inner.idle.in_service());
         }
         taken
     }

@@ -37,7 +37,8 @@ impl FullQueue {
     /// A check has found a queue of this capacity full.
     #[inline]
     pub(crate) fn found_full(&self, capacity: u64, workers: usize) {
-        self.skips.store(skips(capacity, workers), Ordering::Relaxed);
+        self.skips
+            .store(skips(capacity, workers), Ordering::Relaxed);
     }
 
     /// The next job is checked for.
