@@ -9,7 +9,7 @@ use crate::{
         pool::Pool,
     },
     error::{AdmissionError, SubmitError},
-    protocol::admission::{Refusal, yielders::Yielders},
+    protocol::admission::Refusal,
     runtime::{
         context::JobContext,
         inner::Inner,
@@ -21,7 +21,7 @@ use crate::{
             inline::{self, Advice},
         },
     },
-    sync::Instant,
+    sync::{Instant, backoff::YieldHint},
 };
 
 /// How long a submitter waits for a place.
@@ -90,8 +90,8 @@ impl Inner {
     }
 
     /// How an item of a batch gets in that waits for nothing else: as a structured job that does not run
-    /// inline off the pool, where it can wait. `yielders` are those of the batch.
-    pub(crate) fn admit_item(&self, yielders: &Yielders) -> Entry {
+    /// inline off the pool, where it can wait. `hint` is the batch's.
+    pub(crate) fn admit_item(&self, hint: &YieldHint) -> Entry {
         let current = worker::current_of(self);
         let taken = match current {
             Some(current) => current.take_place(),
@@ -101,8 +101,7 @@ impl Inner {
             Ok(()) => Entry::Queued,
             Err(Refusal::Full) if current.is_none() => {
                 let acquire = |deadline, is_futile: &dyn Fn() -> bool| {
-                    self.admission
-                        .acquire_for_batch(deadline, is_futile, yielders)
+                    self.admission.acquire_for_batch(deadline, is_futile, hint)
                 };
                 self.wait_for_place(None, acquire).unwrap_or(Entry::InPlace)
             }

@@ -327,6 +327,7 @@ impl Queue {
     }
 
     /// How many submitted jobs and tombstones lie in the injector.
+    #[cfg(test)]
     pub(crate) fn injected(&self) -> usize {
         self.submitted.len()
     }

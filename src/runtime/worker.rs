@@ -394,7 +394,6 @@ fn run_submitted(current: &Current) -> bool {
 fn run_injected(current: &Current) -> bool {
     let inner = current.inner();
     let local = &current.slot.local;
-    inner.admission.give_way(|| inner.queue.injected());
     if local.turn.is_alone() {
         local.keep_pace();
     }

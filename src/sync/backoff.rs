@@ -25,10 +25,11 @@ mod full_queue;
 #[cfg(all(test, not(any(loom, shuttle))))]
 pub(crate) mod simulation;
 mod verdict;
+mod yield_hint;
 
 use std::{hint::spin_loop, time::Duration};
 
-pub(crate) use self::{clocks::Clock, full_queue::FullQueue};
+pub(crate) use self::{clocks::Clock, full_queue::FullQueue, yield_hint::YieldHint};
 use crate::sync::{Instant, thread};
 
 /// How long one wait yields. A yield on a core that no other thread wants takes a hundredth of that.

@@ -317,7 +317,7 @@ where
     /// will; what comes of it, then.
     pub(super) fn insist(&mut self, item: T) -> Option<Outcome<R>> {
         let inner = self.inner();
-        if let Entry::Queued = inner.admit_item(&self.producer.shared.yielders) {
+        if let Entry::Queued = inner.admit_item(&self.producer.shared.yield_hint) {
             self.put(item);
             return None;
         }
@@ -395,7 +395,7 @@ where
     /// One place to wait at for both: see the event, and "A place or something else" in the README of admission.
     fn wait(&mut self, due: usize, wants_place: bool) -> Awaited {
         let mut yields = Yields::new(if due < MANY { 0 } else { YIELDS });
-        while self.producer.shared.yielders.yield_next(&mut yields) {
+        while self.producer.shared.yield_hint.yield_next(&mut yields) {
             if self.is_ready() {
                 return Awaited::Result;
             }

@@ -65,7 +65,7 @@ fn feed<'scope, T, F>(
 {
     let inner = producer.inner;
     let origin = Origin::here();
-    match inner.admit_item(&producer.shared.yielders) {
+    match inner.admit_item(&producer.shared.yield_hint) {
         Entry::Queued => drop(producer.put(origin, item)),
         _ => scope.enter_refused(inner, worker::current_of(inner), origin, move |_| f(item)),
     }

@@ -48,7 +48,6 @@ use std::{
 use crate::{
     metrics::{BatchPlaces, Stamp},
     protocol::{
-        admission::yielders::Yielders,
         chunk::{Chunk, Claimed},
         completion::event::Event,
     },
@@ -60,7 +59,10 @@ use crate::{
         turn::{LIMIT_JOBS, LIMIT_TIME},
         worker,
     },
-    sync::{AtomicBool, Instant, Mutex, Ordering, UnsafeCell, lock, unwind::quietly},
+    sync::{
+        AtomicBool, Instant, Mutex, Ordering, UnsafeCell, backoff::YieldHint, lock,
+        unwind::quietly,
+    },
 };
 
 /// With so many chunks that nobody serves, the consumer is to bring others soon.
@@ -183,8 +185,8 @@ pub(super) struct Shared<T, F, R> {
     pub(super) places: BatchPlaces,
     /// Whether the last item that was timed was short.
     are_short: AtomicBool,
-    /// The consumer, while he waits for results without blocking for one.
-    pub(super) yielders: Yielders,
+    /// Raised while its feeder or consumer yields.
+    pub(super) yield_hint: YieldHint,
 }
 
 struct State<T, R> {
@@ -224,7 +226,7 @@ impl<T, F, R> Shared<T, F, R> {
             event: Event::new(inner.fences),
             places: inner.recorder.open_batch(),
             are_short: AtomicBool::new(false),
-            yielders: Yielders::default(),
+            yield_hint: YieldHint::default(),
         })
     }
 
@@ -640,7 +642,7 @@ fn serve<'a, H, T, F, R>(
     if let Some(current) = worker::current_of(context.inner) {
         current.count_items(served);
     }
-    shared.yielders.give_way(|| shared.are_few_left());
+    shared.yield_hint.heed(|| shared.are_few_left());
     // If it is the last of the batch, this is the end of what nobody has taken, and of the closure.
     quietly(move || drop(chunk));
     quietly(move || drop(shared));

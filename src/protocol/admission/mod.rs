@@ -11,7 +11,6 @@ mod tests;
 mod wait;
 mod waiters;
 mod wakes;
-pub(crate) mod yielders;
 
 use crossbeam_utils::CachePadded;
 
@@ -23,7 +22,6 @@ use self::{
 };
 use crate::{
     error::AdmissionError,
-    protocol::admission::yielders::Yielders,
     sync::{
         AtomicU64, AtomicUsize, Mutex, Ordering, asymmetric::Fences, bump, fence, lock,
         slots::Slots,
@@ -101,8 +99,6 @@ pub(crate) struct Admission {
     elsewhere: CachePadded<AtomicU64>,
     /// Places that were put into caches, and reclaimed. Written under the lock.
     reclaimed: AtomicU64,
-    /// Threads that wait for a place, and are not in the line.
-    yielders: Yielders,
     fences: CachePadded<Fences>,
 }
 
@@ -146,7 +142,6 @@ impl Admission {
             })),
             elsewhere: CachePadded::new(AtomicU64::new(0)),
             reclaimed: AtomicU64::new(0),
-            yielders: Yielders::default(),
             fences: CachePadded::new(fences),
             slots: Slots::new(first_spare),
         }
@@ -411,14 +406,6 @@ impl Admission {
     #[cold]
     fn flush(&self) {
         self.on_slow_path(|slow_path, wakes| self.grant_waiters(slow_path, wakes, true));
-    }
-
-    /// By a worker that takes its next jobs from the queue, of which so many wait there: if a thread that wants to bring
-    /// more has yielded its core, it may get this one.
-    #[inline]
-    pub(crate) fn give_way(&self, waiting: impl FnOnce() -> usize) {
-        let is_little = || waiting() as u64 * PLACE <= self.batch();
-        self.yielders.give_way(is_little);
     }
 
     /// What `limit` is, if everything that was given back is collected.

@@ -12,8 +12,13 @@ use super::{
 };
 use crate::{
     error::AdmissionError,
-    protocol::{admission::yielders::Yielders, completion::latch::Wake},
-    sync::{Instant, Ordering, backoff::Yields, fence, lock, thread, unwind::quietly},
+    protocol::completion::latch::Wake,
+    sync::{
+        Instant, Ordering,
+        backoff::{YieldHint, Yields},
+        fence, lock, thread,
+        unwind::quietly,
+    },
 };
 
 /// How long a blocked thread waits for a batch before it insists on the first place. It bounds both
@@ -84,17 +89,17 @@ impl Admission {
         deadline: Option<Instant>,
         is_futile: &dyn Fn() -> bool,
     ) -> Result<(), AdmissionError> {
-        self.acquire_as(deadline, is_futile, false, &self.yielders)
+        self.acquire_as(deadline, is_futile, false, None)
     }
 
-    /// As `acquire`, for a thread that yields for the workers that work on its own batch.
+    /// As `acquire`, for the feeder of a batch: it raises the `hint` while it yields.
     pub(crate) fn acquire_for_batch(
         &self,
         deadline: Option<Instant>,
         is_futile: &dyn Fn() -> bool,
-        yielders: &Yielders,
+        hint: &YieldHint,
     ) -> Result<(), AdmissionError> {
-        self.acquire_as(deadline, is_futile, false, yielders)
+        self.acquire_as(deadline, is_futile, false, Some(hint))
     }
 
     /// As `acquire`, for a place that is to be held.
@@ -103,7 +108,7 @@ impl Admission {
         deadline: Option<Instant>,
         is_futile: &dyn Fn() -> bool,
     ) -> Result<(), AdmissionError> {
-        self.acquire_as(deadline, is_futile, true, &self.yielders)
+        self.acquire_as(deadline, is_futile, true, None)
     }
 
     fn acquire_as(
@@ -111,7 +116,7 @@ impl Admission {
         deadline: Option<Instant>,
         is_futile: &dyn Fn() -> bool,
         held: bool,
-        yielders: &Yielders,
+        hint: Option<&YieldHint>,
     ) -> Result<(), AdmissionError> {
         let mut yields = Yields::new(YIELDS);
         let mut is_first = true;
@@ -134,7 +139,11 @@ impl Admission {
             if self.wake_mode.level.load(Ordering::Relaxed) == PROMPT {
                 break;
             }
-            if !yielders.yield_next(&mut yields) {
+            let has_yielded = match hint {
+                Some(hint) => hint.yield_next(&mut yields),
+                None => yields.next(),
+            };
+            if !has_yielded {
                 break;
             }
         }

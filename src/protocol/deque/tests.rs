@@ -1,5 +1,5 @@
 use std::{
-    sync::atomic::AtomicU8,
+    sync::atomic::{AtomicBool, AtomicU8},
     thread,
     time::{Duration, Instant},
 };
