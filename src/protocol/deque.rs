@@ -43,13 +43,13 @@ mod model;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-use std::{cell::Cell, hint, mem::MaybeUninit, ptr, sync::Arc};
+use std::{cell::Cell, mem::MaybeUninit, ptr, sync::Arc};
 
 use crossbeam_utils::CachePadded;
 
 use self::fencing::{Fencing, Top};
 use crate::sync::{
-    AtomicUsize, Mutex, MutexGuard, Ordering, UnsafeCell, asymmetric::Fences, fence, lock, try_lock,
+    AtomicUsize, Mutex, Ordering, UnsafeCell, asymmetric::Fences, fence, lock, try_lock,
 };
 
 /// The most that a thief takes at once. A theft costs a heavy fence, some microseconds, so it should be worth it with
@@ -62,19 +62,6 @@ const LENGTH: usize = if cfg!(any(loom, shuttle)) {
 } else {
     2 * BATCH
 };
-
-/// How often the owner looks whether a thief is through, before it blocks until that is so: for about as long as the
-/// thief's fence takes.
-const LOOKS: u32 = if cfg!(loom) {
-    0
-} else if cfg!(shuttle) {
-    1
-} else {
-    32
-};
-
-/// How long it spins in between.
-const SPINS: u32 = 20;
 
 const GIVE_BACK: Ordering = if cfg!(mutant = "deque_relaxed") {
     Ordering::Relaxed
@@ -185,17 +172,6 @@ fn ring<T>(length: usize) -> Arc<[Slot<T>]> {
 impl<T> Shared<T> {
     fn top(&self) -> Top {
         Top(self.top.load(Ordering::Relaxed))
-    }
-
-    /// Takes the lock, which a thief may be about to leave.
-    fn lock(&self) -> MutexGuard<'_, Arc<[Slot<T>]>> {
-        for _ in 0..LOOKS {
-            if let Some(ring) = try_lock(&self.ring) {
-                return ring;
-            }
-            (0..SPINS).for_each(|_| hint::spin_loop());
-        }
-        lock(&self.ring)
     }
 }
 
@@ -414,7 +390,7 @@ impl<T> Owner<T> {
     /// Whether the value is still there when no thief is under way. If not, nothing is.
     #[cold]
     fn prevails(&self, wanted: usize, mark: usize) -> bool {
-        let ring = self.shared.lock();
+        let ring = lock(&self.shared.ring);
         let top = self.shared.top();
         let is_there = top.number() <= wanted;
         let number = if is_there { top.number() } else { mark };
