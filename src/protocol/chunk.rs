@@ -40,9 +40,6 @@ use crate::{
 /// The most items of a chunk: one bit for each in a word.
 pub(crate) const MOST: usize = 64;
 
-/// The bytes of a cache line, on most machines.
-const LINE: usize = 64;
-
 /// In `put`: nothing more is put in.
 const CLOSED: usize = 1 << 16;
 
@@ -56,16 +53,6 @@ union Slot<T, R> {
 }
 
 type Cell<T, R> = UnsafeCell<MaybeUninit<Slot<T, R>>>;
-
-/// A slot without an item. If it is small it is written, so that the lines of all slots come over at once from the
-/// thread that has freed them; and not one by one, each while the locked instruction in `put` waits for it.
-fn vacant<T>() -> MaybeUninit<T> {
-    if size_of::<T>() <= LINE {
-        MaybeUninit::zeroed()
-    } else {
-        MaybeUninit::uninit()
-    }
-}
 
 pub(crate) struct Chunk<T, R> {
     /// How many items were put in, and the bit.
@@ -102,7 +89,7 @@ impl<T, R> Chunk<T, R> {
             is_offered: AtomicBool::new(false),
             ended: std::array::from_fn(|_| AtomicU8::new(0)),
             taken: AtomicU64::new(0),
-            slots: (0..room).map(|_| UnsafeCell::new(vacant())).collect(),
+            slots: (0..room).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect(),
             fences,
         }
     }
