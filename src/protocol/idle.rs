@@ -204,8 +204,6 @@ pub(crate) struct Idle {
     offering: CachePadded<AtomicUsize>,
     fences: CachePadded<Fences>,
     searcher_deadline: SearcherDeadline,
-    /// How often a worker has run dry: see `Current::take_place`.
-    times_idle: CachePadded<AtomicU64>,
     /// How often one was woken for a job. Not loom's: it orders nothing.
     #[cfg(test)]
     wake_ups: std::sync::atomic::AtomicU64,
@@ -221,7 +219,6 @@ impl Idle {
             offering: CachePadded::new(AtomicUsize::new(0)),
             fences: CachePadded::new(fences),
             searcher_deadline: SearcherDeadline::new(),
-            times_idle: CachePadded::new(AtomicU64::new(0)),
             #[cfg(test)]
             wake_ups: std::sync::atomic::AtomicU64::new(0),
             idle_workers: Mutex::new(Vec::new()),
@@ -369,17 +366,6 @@ impl Idle {
     /// A worker that searches is about to look.
     pub(crate) fn looks(&self) {
         self.searcher_deadline.set();
-    }
-
-    /// A worker has run dry.
-    pub(crate) fn became_idle(&self) {
-        self.times_idle.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How often one has.
-    #[inline]
-    pub(crate) fn times_idle(&self) -> u64 {
-        self.times_idle.load(Ordering::Relaxed)
     }
 
     /// To be activating by a submitter with its wake_up: if it has woken nobody since others search, and none of them

@@ -429,7 +429,6 @@ fn run_of_rayon(current: &Current) -> bool {
 fn idle(current: &Current) -> Next {
     let inner = current.inner();
     inner.timing.next_does_not_follow(current.slots().times);
-    inner.idle.became_idle();
     inner.scaler.became_idle(inner);
     inner.admission.grant_waiters_if_any();
     inner.check_drained();

@@ -62,8 +62,6 @@ pub(crate) struct Current<'p> {
     last_half: Cell<usize>,
     inline: Inline,
     full_queue: FullQueue,
-    /// How often workers had become idle before the queue was last found full.
-    times_idle: Cell<u64>,
     /// How often it looks for a job before it lies down.
     pub(super) searches: Cell<u32>,
     pub(super) thefts: Thefts,
@@ -133,7 +131,6 @@ pub(crate) fn with_slot(inner: &Arc<Inner>, index: usize, f: impl FnOnce()) {
         last_half: Cell::new(0),
         inline: Inline::new(Stack::of_new_thread(inner.settings.stack_bytes())),
         full_queue: FullQueue::default(),
-        times_idle: Cell::new(0),
         searches: Cell::new(SEARCHES),
         thefts: Thefts::default(),
         offers: Cell::new(false),
@@ -327,23 +324,15 @@ impl<'p> Current<'p> {
         self.take_uncached_place()
     }
 
-    /// It checks at once if a worker has become idle since the last check, and finds none of this thread's jobs to steal.
     #[inline(never)]
     fn take_uncached_place(&self) -> Result<(), Refusal> {
         let (inner, slots) = (self.inner(), &self.slots);
-        // In this order: workers that become idle write that count often.
-        let has_no_jobs = self.slot.local.has_no_structured();
-        if has_no_jobs && self.times_idle.get() != inner.idle.times_idle() {
-            self.full_queue.end();
-        }
         let is_short = inner.timing.is_short(slots.times) == Some(true);
         if self.full_queue.skips() && is_short {
             return inner.admission.try_acquire_unsummed();
         }
-        let times_idle = inner.idle.times_idle();
         let taken = inner.admission.try_acquire_from(slots.places);
         if taken.is_err() && is_short {
-            self.times_idle.set(times_idle);
             let capacity = inner.admission.capacity();
             self.full_queue
                 .found_full(capacity, inner.idle.in_service());
