@@ -10,8 +10,6 @@
 //! The queue is unbounded by itself. What bounds it is the admission in front of it, and for the
 //! tombstones of cancelled jobs, [`Queue::sweep`].
 
-mod pace;
-
 use std::{cell::Cell, collections::VecDeque, iter, ptr, sync::OnceLock};
 
 use crossbeam_utils::CachePadded;
@@ -21,7 +19,6 @@ use crate::{
     runtime::{
         context::JobContext,
         job::{Job, Place, Runnable},
-        queue::pace::Pace,
         turn::Turn,
     },
     sync::{
@@ -80,7 +77,6 @@ pub(crate) struct Local {
     structured: Owner<Job>,
     /// How many of the submitted jobs came from the injector in one batch, at most: they lie in front.
     batch: Cell<usize>,
-    pace: Pace,
     pub(crate) turn: Turn,
     random: Cell<u32>,
 }
@@ -126,7 +122,6 @@ impl Queue {
             submitted,
             structured,
             batch: Cell::new(0),
-            pace: Pace::default(),
             turn: Turn::new(),
             random: Cell::new(0x9e37_79b9 ^ (index as u32 + 1)),
         }
@@ -228,13 +223,11 @@ impl Queue {
         // What the worker has kept so far lies in front of the batch, and counts as part of it.
         let batch = local.submitted.len();
         local.batch.set(batch);
-        local.pace.found(1 + batch);
         Some(job)
     }
 
-    /// A job that was left for all, and maybe a batch of others for the own deque. Waits until it is time to look.
+    /// A job that was left for all, and maybe a batch of others for the own deque.
     fn take_injected(&self, local: &Local) -> Option<Job> {
-        local.pace.keep();
         self.take_structured(local)
             .or_else(|| self.take_from_side_for(local))
             .or_else(|| self.take_submitted_for(local, true))
@@ -467,11 +460,6 @@ impl Local {
     /// Whether submitted jobs wait here behind those of a batch.
     pub(crate) fn has_kept(&self) -> bool {
         self.submitted.len() > self.batch.get()
-    }
-
-    /// Waits until it is time to look at the injector.
-    pub(crate) fn keep_pace(&self) {
-        self.pace.keep();
     }
 
     /// Whether no structured jobs wait here.

@@ -114,11 +114,6 @@ impl Turn {
         Source::ALL[self.at.get()]
     }
 
-    /// Whether at most one source had work in the last circle.
-    pub(crate) fn is_alone(&self) -> bool {
-        self.before.get().0.count_ones() <= 1
-    }
-
     /// Whether the last jobs were short.
     pub(crate) fn are_short(&self) -> bool {
         self.stride.get() == STRIDE

@@ -394,9 +394,6 @@ fn run_submitted(current: &Current) -> bool {
 fn run_injected(current: &Current) -> bool {
     let inner = current.inner();
     let local = &current.slot.local;
-    if local.turn.is_alone() {
-        local.keep_pace();
-    }
     // What is long is left to all, and kept in its order.
     let takes_batch = local.turn.are_short();
     let Some(job) = inner.queue.take_submitted_for(local, takes_batch) else {
