@@ -89,7 +89,9 @@ impl<T, R> Chunk<T, R> {
             is_offered: AtomicBool::new(false),
             ended: std::array::from_fn(|_| AtomicU8::new(0)),
             taken: AtomicU64::new(0),
-            slots: (0..room).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect(),
+            slots: (0..room)
+                .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
+                .collect(),
             fences,
         }
     }

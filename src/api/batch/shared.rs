@@ -60,8 +60,7 @@ use crate::{
         worker,
     },
     sync::{
-        AtomicBool, Instant, Mutex, Ordering, UnsafeCell, backoff::YieldHint, lock,
-        unwind::quietly,
+        AtomicBool, Instant, Mutex, Ordering, UnsafeCell, backoff::YieldHint, lock, unwind::quietly,
     },
 };
 

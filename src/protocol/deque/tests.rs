@@ -1,11 +1,11 @@
 use std::{
+    hint,
     sync::atomic::{AtomicBool, AtomicU8},
     thread,
     time::{Duration, Instant},
 };
 
 use super::*;
-use crate::sync::AtomicBool;
 
 /// Failure 29: the numbers do not grow for ever. Whatever was stolen, when nothing is left they are what they
 /// were at the mark.
