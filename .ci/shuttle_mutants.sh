@@ -11,22 +11,22 @@ admission_drop_grant      jobs::a5_a_future_that_is_dropped_passes_its_place_on
 admission_drop_grant      waits::a11_a_consumer_waits_for_a_place_or_a_result
 admission_forsake_keeps   jobs::a5_a_future_that_is_dropped_passes_its_place_on
 admission_no_hold         ends::a2_a_permit_that_outlives_the_pool_runs_or_drops_its_job
-admission_resize_silent   sizes::a5_a_raised_capacity_lets_those_in_who_wait
+admission_resize_silent   sizes::a5_a_raised_capacity_admits_the_waiters
 admission_stop_blind      ends::a2_a_permit_that_outlives_the_pool_runs_or_drops_its_job
-admission_torn_take       ends::a6_strangers_at_a_full_queue_that_closes_are_admitted_or_told
+admission_torn_take       ends::a6_submitters_at_a_full_queue_that_closes_are_admitted_or_refused
 batch_deaf_to_places      waits::a1_a_queue_of_one_place_keeps_two_workers_busy
 countdown_keep_near       waits::r3_a_scope_waits_for_what_its_jobs_spawn
-countdown_silent          waits::r3_a_stranger_waits_in_place_for_a_scope
-deque_keep_stolen         waits::r3_what_is_spawned_within_a_join_is_run
+countdown_silent          waits::r3_an_outside_thread_waits_in_place_for_a_scope
+deque_keep_stolen         waits::r3_a_job_spawned_within_a_join_runs
 drain_stop_late           waits::r3_a_scope_waits_for_what_its_jobs_spawn
 ending_deaf               ends::d6_a_scope_that_is_open_when_the_pool_closes_is_finished
-join_unseen               waits::r3_what_is_spawned_within_a_join_is_run
+join_unseen               waits::r3_a_job_spawned_within_a_join_runs
 latch_deaf                jobs::a5_a_future_that_is_dropped_passes_its_place_on
 latch_mute                ends::r4_a_panic_stays_in_its_job
-latch_torn_claim          jobs::d2_every_handle_ends_whoever_cancels
+latch_torn_claim          jobs::d2_every_handle_ends_under_concurrent_cancels
 sleep_stop_rings_one      waits::r3_joins_within_joins_end
 sleep_torn_fall           jobs::r2_a_job_that_comes_to_an_idle_pool_is_run
-sleep_torn_surplus        waits::r3_a_pool_whose_threads_are_all_blocked_is_worked_for
+sleep_torn_surplus        waits::r3_a_waiting_thread_works_for_a_pool_whose_threads_are_all_blocked
 '
 
 export RUSTFLAGS="--cfg shuttle"

@@ -1,4 +1,4 @@
-//! Rules A1 to A4, A6 and A7: what a bounded door promises to those who stand in front of it.
+//! Rules A1 to A4, A6 and A7: bounded admission.
 mod support;
 
 use std::{
@@ -46,7 +46,7 @@ fn a1_capacity_jobs_wait_while_each_worker_runs_one() {
     });
 }
 
-/// Counted from outside, from the admission to the first line of the job.
+/// Counted from outside the pool, from the admission to the first line of the job.
 #[test]
 fn a1_the_bound_holds_at_every_instant() {
     watched(|| {
@@ -78,7 +78,7 @@ fn a1_the_bound_holds_at_every_instant() {
             submitter.join().unwrap();
         }
         pool.shutdown();
-        // Each worker may be between giving its place back and the job's first line.
+        // Each worker may be between the release of its place and the first line of the job.
         let worst = worst.load(Ordering::SeqCst);
         assert!(worst <= CAPACITY + WORKERS, "{worst} waited");
         assert_conserved(&pool);
@@ -117,7 +117,7 @@ fn a2_a_place_is_free_once_its_job_has_started() {
     });
 }
 
-/// A waiter that is owed the place gets it, and without any worker's help.
+/// A waiter to which the next place is owed gets it without the help of a worker.
 #[test]
 fn a2_a_cancelled_job_frees_its_place_and_its_closure_at_once() {
     watched(|| {
@@ -205,10 +205,10 @@ fn a3_with_room_free_every_form_is_admitted_at_once() {
     });
 }
 
-/// What a worker has taken ahead for its own jobs is no job's, and others have it when they need it: by every
-/// form, and by those who wait.
+/// A place that a worker reserved for its own future jobs is still available to others, by every
+/// form and for waiters.
 #[test]
-fn a3_places_that_a_worker_keeps_for_its_jobs_are_there_for_others() {
+fn a3_places_in_a_permit_cache_are_available_to_others() {
     watched(|| {
         const CAPACITY: u64 = 256;
         let pool = Arc::new(pool(1, CAPACITY as usize));
@@ -234,7 +234,7 @@ fn a3_places_that_a_worker_keeps_for_its_jobs_are_there_for_others() {
         }
         assert!(pool.try_spawn(|| ()).unwrap_err().is_full());
         assert_eq!(pool.metrics().inlined, 0);
-        // What the worker spawns now finds no place either.
+        // The next job of the worker finds no place either.
         go.send(()).unwrap();
         wait.recv().unwrap();
         let seen = pool.metrics();
@@ -333,13 +333,13 @@ fn a6_closing_wakes_every_blocked_submitter() {
         }
         assert_eq!(woken.load(Ordering::SeqCst), 1);
         let Poll::Ready(Err(reason)) = poll_once(&mut task) else {
-            panic!("the task was not told");
+            panic!("the task was not woken");
         };
         assert_eq!(reason, AdmissionError::Closed);
         assert!(pool.is_closed());
         assert_eq!(pool.metrics().rejected_closed, 7);
         drop(held);
-        // What was queued still runs.
+        // The queued jobs still run.
         assert_eq!(pool.shutdown().completed, 2);
     });
 }
@@ -418,7 +418,7 @@ fn no_duration_overflows() {
 }
 
 #[test]
-fn a_larger_capacity_lets_those_in_who_fit() {
+fn a_larger_capacity_admits_waiters_that_fit() {
     watched(|| {
         let pool = Arc::new(pool(1, 1));
         let held = fill(&pool, 1);
@@ -444,7 +444,7 @@ fn a_larger_capacity_lets_those_in_who_fit() {
 }
 
 #[test]
-fn a_smaller_capacity_admits_nobody_until_the_queue_has_drained() {
+fn a_smaller_capacity_admits_no_job_until_the_queue_has_drained() {
     watched(|| {
         let pool = Arc::new(pool(1, 4));
         let held = occupy(&pool);

@@ -1,5 +1,5 @@
-//! Rule R5 and failure 38: what a job costs in heap allocations, and that memory stays flat.
-//! The allocator counts for the whole process, so the tests take turns.
+//! Rule R5 and failure 38: the heap allocations of a job, and flat memory. The allocator counts for
+//! the whole process, so the tests run one at a time.
 mod support;
 
 use std::{
@@ -19,18 +19,18 @@ struct Counting;
 static COUNT: AtomicU64 = AtomicU64::new(0);
 static LIVE: AtomicI64 = AtomicI64::new(0);
 
-// SAFETY: everything is passed on to the system's allocator.
+// SAFETY: every call is forwarded to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.fetch_add(1, Ordering::Relaxed);
         LIVE.fetch_add(layout.size() as i64, Ordering::Relaxed);
-        // SAFETY: passed on to the caller.
+        // SAFETY: the caller's obligations are forwarded.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         LIVE.fetch_sub(layout.size() as i64, Ordering::Relaxed);
-        // SAFETY: passed on to the caller.
+        // SAFETY: the caller's obligations are forwarded.
         unsafe { System.dealloc(at, layout) }
     }
 }
@@ -51,7 +51,7 @@ fn pool(workers: usize, capacity: usize) -> Pool {
 
 const JOBS: u64 = if cfg!(miri) { 200 } else { 10_000 };
 
-/// How many allocations `f` makes, once all is warm.
+/// The number of allocations of `f`, after warm-up.
 fn allocations(mut f: impl FnMut()) -> u64 {
     f();
     f();
@@ -79,7 +79,7 @@ fn spawn_all(pool: &Pool) {
         assert_eq!(size_of_val(&job), 4 * size_of::<usize>());
         pool.spawn(job).unwrap();
     }
-    // Metrics would allocate.
+    // Reading metrics would allocate.
     wait_until(|| Arc::strong_count(&sum) == 1);
     assert_eq!(sum.load(Ordering::SeqCst), 3 * JOBS * (JOBS + 1) / 2);
 }
@@ -88,17 +88,17 @@ fn spawn_all(pool: &Pool) {
 fn r5_a_detached_job_costs_no_allocation() {
     let _turn = turn();
     watched(|| {
-        // Never full, so nobody blocks.
+        // Never full, so that no submitter blocks.
         let pool = pool(2, JOBS as usize);
         let made = least_allocations(|| spawn_all(&pool));
-        // The queue's own blocks hold 63 jobs.
+        // The blocks of the queue hold 63 jobs.
         println!("{made} for {JOBS} jobs");
         assert!(made < JOBS / 50, "{made} for {JOBS} jobs");
     });
 }
 
 #[test]
-fn r5_nor_when_its_submitter_has_to_wait() {
+fn r5_a_detached_job_of_a_blocked_submitter_costs_no_allocation() {
     let _turn = turn();
     watched(|| {
         let pool = pool(1, 4);
@@ -109,7 +109,7 @@ fn r5_nor_when_its_submitter_has_to_wait() {
 }
 
 #[test]
-fn r5_nor_does_a_job_that_spawns() {
+fn r5_a_job_that_spawns_costs_no_allocation() {
     let _turn = turn();
     fn chain(pool: Arc<Pool>, left: u64) {
         if left > 0 {
@@ -132,7 +132,7 @@ fn r5_nor_does_a_job_that_spawns() {
 fn r5_a_handle_costs_one_allocation() {
     let _turn = turn();
     watched(|| {
-        // Nobody is to be called: how often that takes an allocation depends on when the worker runs dry.
+        // No thread is activated: how often that allocates depends on when the worker becomes idle.
         let pool = pool(1, JOBS as usize);
         let mut handles = Vec::with_capacity(JOBS as usize);
         let made = allocations(|| {
@@ -147,14 +147,14 @@ fn r5_a_handle_costs_one_allocation() {
         });
         println!("{made} for {JOBS} jobs");
         assert!(
-            // And the blocks of the injector.
+            // Also the blocks of the injector.
             (JOBS..JOBS + JOBS / 50).contains(&made),
             "{made} for {JOBS}"
         );
     });
 }
 
-/// Memory that is live after `f`, more than before it; `f` has warmed everything up before.
+/// The increase of live memory by `f`, after warm-up.
 fn growth(mut f: impl FnMut()) -> i64 {
     f();
     let before = LIVE.load(Ordering::SeqCst);
@@ -186,15 +186,15 @@ fn memory_stays_flat_over_a_million_jobs() {
     });
 }
 
-/// The worker is busy, so nobody takes the shells of the cancelled jobs out but the sweep.
+/// The worker is busy, so only the sweep removes the tombstones of the cancelled jobs.
 #[test]
-fn a2_the_shells_of_cancelled_jobs_are_bounded() {
+fn a2_the_tombstones_of_cancelled_jobs_are_bounded() {
     let _turn = turn();
     watched(|| {
         let rounds = if cfg!(miri) { 600 } else { 300_000 };
         let pool = pool(1, 4);
         let held = occupy(&pool);
-        // One that is alive, in the midst of the shells.
+        // One live job among the tombstones.
         let alive = pool.submit(|| 7).unwrap();
         let before = LIVE.load(Ordering::SeqCst);
         let mut worst = 0;
@@ -206,7 +206,7 @@ fn a2_the_shells_of_cancelled_jobs_are_bounded() {
             }
             worst = worst.max(LIVE.load(Ordering::SeqCst) - before);
         }
-        // 256 shells of some 600 bytes, and the queue's blocks.
+        // 256 tombstones of about 600 bytes, and the blocks of the queue.
         assert!(worst < 512 << 10, "{worst} bytes");
         assert_eq!(pool.metrics().cancelled, rounds as u64);
         held.release();
@@ -216,8 +216,8 @@ fn a2_the_shells_of_cancelled_jobs_are_bounded() {
     });
 }
 
-/// Threads that may come and have not been started cost no memory, whatever the pool does. The times beside it are
-/// those of `max-threads` in the benches.
+/// Threads that are allowed but never started cost no memory. `max-threads` in the benches measures
+/// their cost in time.
 #[test]
 fn s4_threads_that_were_never_started_cost_nothing() {
     let _turn = turn();
@@ -226,7 +226,7 @@ fn s4_threads_that_were_never_started_cost_nothing() {
             let (count, live) = (COUNT.load(Ordering::SeqCst), LIVE.load(Ordering::SeqCst));
             let builder = Pool::builder().workers(2).capacity(64);
             let pool = builder.max_threads(max_threads).build().unwrap();
-            // Both threads are there.
+            // Both threads have started.
             assert_eq!(pool.broadcast(|context| context.index()), [0, 1]);
             let bytes = LIVE.load(Ordering::SeqCst) - live;
             let count = COUNT.load(Ordering::SeqCst) - count;
@@ -239,7 +239,8 @@ fn s4_threads_that_were_never_started_cost_nothing() {
             let shown = allocations(|| drop(pool.metrics()));
             (bytes, count, shown)
         };
-        // The median of several: the threads of the pool before end just then, and free and allocate.
+        // The median of several runs: the threads of the previous pool may still be ending, and
+        // allocate and free.
         let median = |max_threads| {
             let costs = [(); 5].map(|()| cost(max_threads));
             let middle = |mut of: [i64; 5]| {
@@ -271,7 +272,7 @@ fn s4_threads_that_were_never_started_cost_nothing() {
 #[test]
 fn a_pool_leaves_nothing_behind() {
     let _turn = turn();
-    // A backtrace, if one is wanted, caches megabytes of symbols.
+    // A backtrace, if enabled, caches megabytes of symbols.
     std::panic::set_hook(Box::new(|_| ()));
     watched(|| {
         let grown = growth(|| {
@@ -296,8 +297,8 @@ fn a_pool_leaves_nothing_behind() {
                 drop(jobs);
             }
         });
-        // A pool that is left behind has 40 KiB. crossbeam keeps 2 KiB for each thread that has ended,
-        // until other threads have stolen often enough; the leak sanitizer tells the two apart.
+        // A leaked pool would have 40 KiB. crossbeam keeps 2 KiB for each ended thread until other
+        // threads have stolen often enough; the leak sanitizer distinguishes the two.
         assert!(grown < 50 * (16 << 10), "{grown} bytes");
     });
 }

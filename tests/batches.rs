@@ -1,5 +1,4 @@
-//! Batches: order, how much is pulled ahead, panics (R4), leaving half way, and the end of the pool
-//! (D2, D6).
+//! Batches: order, look-ahead, panics (R4), early drops, and the end of the pool (D2, D6).
 mod support;
 
 use std::{
@@ -36,7 +35,7 @@ fn text(payload: Box<dyn Any + Send>) -> &'static str {
     *payload.downcast::<&str>().unwrap()
 }
 
-/// What is left of an iterator, with the panics in it.
+/// The rest of an iterator, with its panics.
 fn with_panics<T>(mut items: impl Iterator<Item = T>) -> Vec<Result<T, &'static str>> {
     let mut seen = Vec::new();
     loop {
@@ -94,7 +93,7 @@ fn map_unordered_does_not_wait_for_a_slow_first_item() {
             }
             n
         });
-        // With one that stands still, five more are ahead at the most.
+        // While one item is blocked, at most five more are pulled ahead.
         let early: Vec<u32> = items.by_ref().take(19).collect();
         assert!(!early.contains(&0));
         gate.open();
@@ -102,7 +101,7 @@ fn map_unordered_does_not_wait_for_a_slow_first_item() {
     });
 }
 
-/// Counts what was pulled and not yielded.
+/// Counts the items that are pulled and not yielded.
 fn assert_bounded<I: Iterator<Item = usize>>(
     bound: usize,
     make: impl FnOnce(Box<dyn Iterator<Item = usize> + Send>) -> I,
@@ -110,7 +109,7 @@ fn assert_bounded<I: Iterator<Item = usize>>(
     let items = if cfg!(miri) { 30 } else { 2_000 };
     let ahead = Arc::new(AtomicUsize::new(0));
     let pulls = Arc::clone(&ahead);
-    // Without an end: nothing may want to see it.
+    // Infinite: nothing may depend on the end.
     let mut results = make(Box::new((0..).inspect(move |_| {
         assert!(pulls.fetch_add(1, Ordering::SeqCst) < bound);
     })));
@@ -122,7 +121,7 @@ fn assert_bounded<I: Iterator<Item = usize>>(
 }
 
 #[test]
-fn no_more_is_pulled_ahead_than_capacity_and_workers() {
+fn the_look_ahead_is_bounded_by_capacity_and_workers() {
     watched(|| {
         for (workers, capacity) in SIZES {
             let pool = pool(workers, capacity);
@@ -140,7 +139,7 @@ fn no_more_is_pulled_ahead_than_capacity_and_workers() {
     });
 }
 
-/// Takes results slowly until as many are ahead as may be. Then the bound is lowered, and raised again.
+/// Takes results slowly until the look-ahead is full. Then the bound is lowered, and raised again.
 fn assert_bound_follows(pool: &Pool, [high, low]: [usize; 2], set: [&dyn Fn(); 2]) {
     for ordered in [true, false] {
         let (ahead, bound) = (AtomicUsize::new(0), AtomicUsize::new(high));
@@ -154,7 +153,7 @@ fn assert_bound_follows(pool: &Pool, [high, low]: [usize; 2], set: [&dyn Fn(); 2
         } else {
             Box::new(pool.map_unordered(items, |n| n))
         };
-        // With all results there, more than one is pulled for each that is taken.
+        // All results are ready: more than one item is pulled for each result.
         let mut take = || {
             results.next().unwrap();
             wait_until(|| pool.metrics().depth == 0 && pool.metrics().workers_busy == 0);
@@ -172,7 +171,7 @@ fn assert_bound_follows(pool: &Pool, [high, low]: [usize; 2], set: [&dyn Fn(); 2
 }
 
 #[test]
-fn the_bound_on_what_is_pulled_ahead_follows_the_capacity() {
+fn the_bound_of_the_look_ahead_follows_the_capacity() {
     watched(|| {
         let capacity = if cfg!(miri) { 8 } else { 64 };
         let pool = pool(2, capacity);
@@ -185,7 +184,7 @@ fn the_bound_on_what_is_pulled_ahead_follows_the_capacity() {
 }
 
 #[test]
-fn the_bound_on_what_is_pulled_ahead_follows_the_workers() {
+fn the_bound_of_the_look_ahead_follows_the_workers() {
     watched(|| {
         let pool = pool(4, 2);
         let resize = |workers| {
@@ -199,9 +198,9 @@ fn the_bound_on_what_is_pulled_ahead_follows_the_workers() {
     });
 }
 
-/// A slow consumer: the workers have ended all that was pulled, and nothing more comes.
+/// A slow consumer: the workers have finished all pulled items, and no more are pulled.
 #[test]
-fn results_that_nobody_takes_hold_the_batch_back() {
+fn unread_results_hold_the_batch_back() {
     watched(|| {
         let pool = pool(2, 3);
         let pulled = Arc::new(AtomicUsize::new(0));
@@ -236,7 +235,7 @@ fn r4_a_panic_comes_in_the_place_of_its_result() {
             pool.shutdown();
             assert_eq!(pool.metrics().panicked as usize, 2 * panics);
             assert_conserved(&pool);
-            // On the caller's thread it is no different.
+            // The same on the caller's thread.
             let seen = with_panics(pool.map(0..100, f));
             assert!(seen.into_iter().eq((0..100).map(expected)));
             assert_eq!(with_panics(pool.map_unordered(0..100, f)).len(), 100);
@@ -244,9 +243,9 @@ fn r4_a_panic_comes_in_the_place_of_its_result() {
     });
 }
 
-/// The second item stands still; what comes after it is in the queue.
+/// The second item is blocked; the following ones are queued.
 #[test]
-fn dropping_half_way_cancels_the_rest_and_waits_for_nothing() {
+fn an_early_drop_cancels_the_rest_and_waits_for_nothing() {
     watched(|| {
         for ordered in [true, false] {
             let pool = pool(1, 4);
@@ -286,7 +285,7 @@ fn dropping_half_way_cancels_the_rest_and_waits_for_nothing() {
             } else {
                 left(Box::new(pool.map_unordered(items, f)))
             };
-            // All that was pulled, but the one that runs; and maybe one more, which had no place.
+            // All pulled items except the running one, and maybe one that had no place.
             let expected = if pulled >= 2 { pulled - 1 } else { 1 };
             assert!((expected..=expected + 1).contains(&drops.count()));
             assert_eq!(pool.metrics().depth, 0);
@@ -340,7 +339,7 @@ fn d6_on_a_closed_pool_a_batch_is_done_on_the_consumers_thread() {
     });
 }
 
-/// What is queued when the pool is emptied still runs, and what was not pulled yet runs here.
+/// Items queued at the shutdown still run; items not pulled yet run here.
 #[test]
 fn d6_shutting_down_now_half_way_loses_no_result() {
     watched(|| {
@@ -401,7 +400,7 @@ fn a8_a_batch_inside_a_job_of_its_own_pool() {
     });
 }
 
-/// The items of one batch come from another, and from a pool that others fill.
+/// The items of one batch come from another batch, in a pool that others fill.
 #[test]
 fn batches_are_chained_and_share_the_pool() {
     watched(|| {
@@ -423,7 +422,8 @@ fn batches_are_chained_and_share_the_pool() {
     });
 }
 
-/// The only worker of one pool consumes a batch of another, whose item waits for a job of the first.
+/// The only worker of one pool consumes a batch of another pool, whose item waits for a job of the
+/// first.
 #[test]
 fn r3_a_worker_that_waits_for_another_pools_batch_is_replaced() {
     watched(|| {
@@ -447,7 +447,7 @@ fn r3_a_worker_that_waits_for_another_pools_batch_is_replaced() {
     });
 }
 
-/// As methods: in a chain, with an error that ends it, and on an iterator that is not Send.
+/// As methods: in a chain, with an error that ends it, and on an iterator that is not `Send`.
 #[test]
 fn batches_are_methods_of_every_iterator() {
     watched(|| {
@@ -474,9 +474,9 @@ fn batches_are_methods_of_every_iterator() {
     });
 }
 
-/// The consumer rests at times, if he has a core to himself, and does not wait for more than his next result.
+/// A consumer with a core of its own may block, but only until its next result.
 #[test]
-fn items_may_wait_for_what_the_consumer_does_between_results() {
+fn items_may_wait_for_the_consumer_between_results() {
     const BEHIND: usize = 192;
     watched(|| {
         let pool = pool(2, 1024);
@@ -520,7 +520,7 @@ fn for_each_borrows_its_items_and_its_closure() {
 }
 
 #[test]
-fn a3_who_found_the_queue_full_in_for_each_finds_the_room_that_came() {
+fn a3_a_for_each_that_found_the_queue_full_finds_room_later() {
     watched(|| {
         let (items, rounds) = if cfg!(miri) { (50, 1) } else { (20_000, 20) };
         let pool = pool(2, 1024);
@@ -544,7 +544,7 @@ fn r4_for_each_raises_the_first_panic_and_pulls_no_further() {
     watched(|| {
         let pool = pool(2, 4);
         let (begun, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        // Without an end: it returns only if it stops pulling.
+        // Infinite: it returns only if it stops pulling.
         let for_each = || {
             pool.for_each(0.., |n| {
                 begun.fetch_add(1, Ordering::SeqCst);
@@ -564,7 +564,7 @@ fn r4_for_each_raises_the_first_panic_and_pulls_no_further() {
 }
 
 #[test]
-fn the_size_hint_counts_what_was_pulled() {
+fn the_size_hint_counts_pulled_items() {
     watched(|| {
         for closed in [false, true] {
             let pool = pool(2, 4);

@@ -1,5 +1,5 @@
-//! Rules R3 and A8 between pools: whatever waits for another pool is done in the end, if need be by the
-//! one who waits for it. (Failure 12, and what lies beyond it.)
+//! Rules R3 and A8 between pools: work that another pool waits for is done, if need be by the
+//! waiting thread. (Failure 12 and beyond.)
 mod support;
 
 use std::{
@@ -54,7 +54,7 @@ const KINDS: [Kind; 9] = [
     Kind::MapUnordered,
 ];
 
-/// Has the pool of this index do the rest of the way, and each pool the next one, `left` times in all.
+/// Runs the rest of the path in this pool, and each hop in the next pool, `left` hops in all.
 fn hop(
     pools: &Pools,
     at: usize,
@@ -116,7 +116,7 @@ fn r3_more_hops_than_there_are_threads() {
 }
 
 #[test]
-fn r3_many_hop_at_once_in_every_way() {
+fn r3_many_threads_hop_at_once_in_every_way() {
     watched(|| {
         let seed = seed();
         let rounds = if cfg!(miri) { 1 } else { 10 };
@@ -141,12 +141,14 @@ fn r3_many_hop_at_once_in_every_way() {
     });
 }
 
-/// A8, R3: those who were in the line for a place before the last thread of the pool blocked are let go.
+/// A8, R3: submitters that queued for a place before the last thread of the pool blocked are
+/// released.
 #[test]
-fn a8_a_worker_in_another_pools_line_goes_on_when_that_pool_is_stuck() {
+fn a8_a_worker_that_waits_for_a_place_goes_on_when_that_pool_starves() {
     watched(|| {
         let (front, back) = (Arc::new(pool_of(8)), Arc::new(pool_of(1)));
-        // All threads of the back pool wait for jobs of the front one, which stand at the gate.
+        // All threads of the back pool wait for jobs of the front pool, which are blocked at the
+        // gate.
         let gates: Vec<Gate> = (0..5).map(|_| Gate::new()).collect();
         let held: Vec<_> = gates
             .iter()
@@ -189,7 +191,7 @@ fn pool_of(workers: usize) -> Pool {
     builder.max_threads(workers).build().unwrap()
 }
 
-/// A timeout is kept while the pool is not stuck, and what was waited for comes back.
+/// A timeout is honoured while the pool does not starve, and the awaited job comes back.
 #[test]
 fn a4_a_worker_that_waits_for_a_busy_pool_is_refused_in_time() {
     watched(|| {
@@ -208,7 +210,7 @@ fn a4_a_worker_that_waits_for_a_busy_pool_is_refused_in_time() {
     });
 }
 
-/// D1: the last job of a pool is run by another pool's worker, when its own have run dry already.
+/// D1: a worker of another pool runs the last job of a pool whose own workers are already idle.
 #[test]
 fn d1_a_pool_ends_whose_last_job_ran_in_another() {
     for kind in [Kind::Install, Kind::InPlaceScope] {
@@ -233,7 +235,7 @@ fn d1_a_pool_ends_whose_last_job_ran_in_another() {
                         let back = Arc::clone(&own);
                         let closer = thread::spawn(move || back.shutdown());
                         wait_until(|| own.is_closed());
-                        // Whoever is between two jobs has looked for more before the second one.
+                        // A worker between two jobs has polled for more before the second one.
                         (0..2).for_each(|_| drop(own.broadcast(|_| ())));
                         closer
                     };
@@ -254,7 +256,7 @@ fn d1_a_pool_ends_whose_last_job_ran_in_another() {
     }
 }
 
-/// Failure 12: a worker that shuts another pool down waits for jobs which may need its place.
+/// Failure 12: a worker that shuts another pool down waits for jobs that may need its place.
 #[test]
 fn r3_a_worker_that_shuts_another_pool_down_is_replaced() {
     watched(|| {

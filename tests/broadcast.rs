@@ -1,4 +1,4 @@
-//! `Pool::broadcast`: every thread once, at the base of its loop, and no deadlock.
+//! `Pool::broadcast`: once on every thread, at the base of its loop, without deadlocks.
 mod support;
 
 use std::{
@@ -21,8 +21,8 @@ fn pool(workers: usize, capacity: usize) -> Arc<Pool> {
     Arc::new(builder.build().unwrap())
 }
 
-/// Long enough for idle workers to go from their doze to rayon's sleep.
-fn let_them_fall_asleep() {
+/// Long enough for idle workers to move from their parker to rayon's sleep.
+fn let_them_go_to_sleep() {
     pass(Duration::from_millis(15));
 }
 
@@ -48,7 +48,7 @@ fn inside<R: Send + 'static>(
     pool.submit(move || f(&own)).unwrap().join().unwrap()
 }
 
-/// Asleep, dozing, and on their way from one to the other.
+/// Threads asleep, idle, and in between.
 #[test]
 fn every_thread_runs_its_part_once_and_the_results_are_in_order() {
     watched(|| {
@@ -95,7 +95,7 @@ fn every_thread_is_reached_from_inside_when_none_waits() {
     });
 }
 
-/// Every job brings the next, so that no worker ever runs dry.
+/// Every job submits the next, so that no worker becomes idle.
 #[test]
 fn a_busy_thread_comes_to_its_part_between_two_jobs() {
     fn go_on(pool: &Arc<Pool>, stop: &Arc<AtomicBool>) {
@@ -122,16 +122,16 @@ fn a_busy_thread_comes_to_its_part_between_two_jobs() {
     });
 }
 
-/// A doze lasts 5 ms; a part does not wait for its end.
+/// An idle worker parks for 5 ms; a part does not wait for that timeout.
 #[test]
-fn r2_a_dozing_worker_is_woken_for_its_part() {
+fn r2_an_idle_worker_is_woken_for_its_part() {
     watched(|| {
         let pool = pool(2, 4);
         let rounds = if cfg!(miri) { 2 } else { 100 };
         let mut took: Vec<_> = (0..rounds)
             .map(|_| {
                 drop([occupy(&pool), occupy(&pool)]);
-                // Both have run a job just now, and lie down.
+                // Both have just run a job and go idle.
                 pass(Duration::from_millis(1));
                 let start = Instant::now();
                 assert_eq!(pool.broadcast(index), [0, 1]);
@@ -139,14 +139,14 @@ fn r2_a_dozing_worker_is_woken_for_its_part() {
             })
             .collect();
         took.sort();
-        // On a machine that is busy with something else most take longer.
+        // On a busy machine most take longer.
         let fast = took[rounds / 10];
         println!("a tenth within {fast:?}");
         assert!(fast < Duration::from_millis(2) || cfg!(miri));
     });
 }
 
-/// From a piece of rayon's work too.
+/// Also from rayon's work.
 #[test]
 fn every_thread_is_reached_from_rayons_work() {
     watched(|| {
@@ -162,18 +162,18 @@ fn every_thread_is_reached_from_rayons_work() {
     });
 }
 
-/// Section 4, trap 2.
+/// Threads that were never started get no part.
 #[test]
 fn s4_threads_that_were_not_started_get_no_part() {
     watched(|| {
         for asleep in [false, true] {
             let pool = Pool::builder().workers(1..=4).build().unwrap();
             if asleep {
-                let_them_fall_asleep();
+                let_them_go_to_sleep();
             }
             let threads = pool.broadcast(|context| (context.index(), context.num_threads()));
             assert_eq!(threads, [(0, 1)]);
-            // Those that were started to reach the first are reached by the next.
+            // The threads started for the first broadcast are reached by the next.
             let started = (pool.metrics().threads - KEEPER) as usize;
             assert_eq!(pool.broadcast(index), all(started));
             pool.shutdown();
@@ -196,18 +196,18 @@ fn s4_from_inside_threads_that_were_not_started_get_no_part() {
     });
 }
 
-/// The only thread is asleep, and the system has no room for the others.
+/// The only thread is asleep, and no other thread can be started.
 #[test]
 #[cfg(not(miri))]
-fn a_sleeping_thread_is_reached_though_no_other_can_be_started() {
+fn a_sleeping_thread_is_reached_when_no_other_can_be_started() {
     const STACK: usize = 1 << 28;
 
-    let name = "a_sleeping_thread_is_reached_though_no_other_can_be_started";
+    let name = "a_sleeping_thread_is_reached_when_no_other_can_be_started";
     survives_in_child(name, || {
         watched(|| {
             let builder = Pool::builder().workers(1..=3).stack_size(STACK);
             let pool = Arc::new(builder.build().unwrap());
-            let_them_fall_asleep();
+            let_them_go_to_sleep();
             limit_memory(STACK / 2);
             assert_eq!(pool.broadcast(index), [0]);
             assert_eq!(inside(&pool, |pool| pool.broadcast(index)), [0]);
@@ -248,7 +248,7 @@ const KINDS: [Kind; 6] = [
     Kind::RayonScope,
 ];
 
-/// Waits in this way for `part`, which most likely begins on another thread, if one is free for it.
+/// Waits in this way for `part`, which probably starts on another thread if one is free.
 fn wait_for(pool: &Arc<Pool>, kind: Kind, part: impl FnOnce() + Send + 'static) {
     let (begin, begun) = mpsc::channel();
     let body = move || {
@@ -282,9 +282,9 @@ fn wait_for(pool: &Arc<Pool>, kind: Kind, part: impl FnOnce() + Send + 'static) 
     }
 }
 
-/// The thread that the broadcaster works for waits; it may begin to wait before or after it was sent to.
+/// The thread that the broadcaster works for waits, from before or after the message is sent.
 #[test]
-fn r3_an_inside_broadcast_waits_for_nobody_who_waits_for_it() {
+fn r3_a_broadcast_from_inside_skips_threads_that_wait_for_it() {
     for (workers, kind) in KINDS.iter().flat_map(|&kind| [(2, kind), (3, kind)]) {
         watched(move || {
             let rounds = if cfg!(miri) { 2 } else { 100 };
@@ -311,7 +311,7 @@ fn r3_an_inside_broadcast_waits_for_nobody_who_waits_for_it() {
     }
 }
 
-/// A part takes a lock that a job holds while it waits: on top of it, it would never get it.
+/// A part takes a lock that a job holds while it waits. On top of that job it would deadlock.
 #[test]
 fn r3_a_part_runs_on_top_of_no_job() {
     for kind in KINDS {
@@ -344,9 +344,9 @@ fn r3_a_part_runs_on_top_of_no_job() {
     }
 }
 
-/// As above, with a piece that waits on a thread that helps rayon, asleep or between two jobs.
+/// The same for rayon's work that waits on a thread which helps rayon, asleep or between two jobs.
 #[test]
-fn r3_an_inside_broadcast_waits_for_nobody_who_waits_in_rayons_work() {
+fn r3_a_broadcast_from_inside_skips_threads_that_wait_in_rayons_work() {
     watched(|| {
         let rounds = if cfg!(miri) { 2 } else { 200 };
         let mut random = Random(seed());
@@ -355,7 +355,7 @@ fn r3_an_inside_broadcast_waits_for_nobody_who_waits_in_rayons_work() {
             for _ in 0..rounds {
                 let asleep = random.below(8) == 0;
                 if asleep {
-                    let_them_fall_asleep();
+                    let_them_go_to_sleep();
                 }
                 let own = Arc::clone(&pool);
                 let job = pool.submit(move || {
@@ -367,7 +367,7 @@ fn r3_an_inside_broadcast_waits_for_nobody_who_waits_in_rayons_work() {
                         });
                     });
                 });
-                // The other runs dry when there is something for rayon's helpers.
+                // The other worker becomes idle while rayon has work for it.
                 for _ in 0..random.below(40) {
                     pool.spawn(|| ()).unwrap();
                 }
@@ -416,21 +416,22 @@ fn r3_a_broadcast_from_outside_waits_for_blocked_threads() {
     });
 }
 
-/// A thread is in a wait of rayon's, in a piece that it took from rayon's own loop: nothing tells us when
-/// that ends.
+/// A thread is in one of rayon's waits, in work taken from rayon's own loop: the pool is not told
+/// when that ends.
 #[test]
-fn r3_a_thread_that_waits_inside_of_rayon_comes_to_its_part_later() {
+fn r3_a_thread_that_waits_inside_rayon_runs_its_part_later() {
     watched(|| {
         let pool = pool(2, 16);
         let rounds = if cfg!(miri) { 2 } else { 20 };
         for _ in 0..rounds {
-            let_them_fall_asleep();
+            let_them_go_to_sleep();
             let (gate, both) = (Gate::new(), Arc::new(Barrier::new(2)));
             let (waits, stops) = (gate.clone(), gate.clone());
             let job = pool.submit(move || {
                 let piece = || {
                     both.wait();
-                    // The other thread has ended its half, and takes the second half of this.
+                    // The other thread has finished its half, and takes the second half of this
+                    // one.
                     let (begin, begun) = mpsc::channel();
                     let other = || {
                         begin.send(()).unwrap();
@@ -523,14 +524,14 @@ fn broadcasts_nest() {
     });
 }
 
-/// What a part may do: all that a job may.
+/// A part may do everything that a job may.
 #[test]
 fn a_part_may_use_the_pool() {
     watched(|| {
         let pool = pool(2, 1);
         for round in 0..50 {
             if round % 5 == 0 {
-                let_them_fall_asleep();
+                let_them_go_to_sleep();
             }
             let sums = pool.broadcast(|_| {
                 let mut sum = 0;
@@ -576,7 +577,7 @@ fn a_broadcast_within_scopes_and_joins_ends() {
     });
 }
 
-/// The only worker is blocked, and a spare thread broadcasts: there is nobody to run it.
+/// The only worker is blocked, and a spare thread broadcasts: no thread is left to run a part.
 #[test]
 fn a_broadcast_from_a_spare_thread_leaves_it_out() {
     watched(|| {
@@ -592,12 +593,12 @@ fn a_broadcast_from_a_spare_thread_leaves_it_out() {
     });
 }
 
-/// One thread runs a part while it is with rayon, the other is blocked: a spare one is needed.
+/// One thread runs a part while it is in rayon, the other is blocked: a spare thread is needed.
 #[test]
 fn r2_a_thread_that_runs_a_part_is_not_taken_for_idle() {
     watched(|| {
         let (pool, other) = (pool(2, 4), pool(1, 4));
-        let_them_fall_asleep();
+        let_them_go_to_sleep();
         let (begun, gate) = (Gate::new(), Gate::new());
         let (own, begins, held) = (Arc::clone(&pool), begun.clone(), gate.clone());
         let caller = thread::spawn(move || {
@@ -612,7 +613,7 @@ fn r2_a_thread_that_runs_a_part_is_not_taken_for_idle() {
         let own = Arc::clone(&pool);
         let job = pool.submit(move || {
             other.install(|| {
-                // The worker that waits for this has blocked.
+                // The worker that waits for this job has blocked.
                 pass(Duration::from_millis(10));
                 own.submit(|| 7).unwrap().join()
             })
@@ -662,7 +663,7 @@ fn r4_the_first_panic_is_raised_when_all_parts_have_ended() {
             assert_eq!(*raised.unwrap_err().downcast::<usize>().unwrap(), 1);
             assert_eq!(ended.load(Ordering::SeqCst), 4);
             assert_eq!(drops.count(), 2);
-            // The threads have survived it.
+            // The threads have survived.
             assert_eq!(pool.broadcast(index), all(4));
             pool.shutdown();
         }
@@ -711,7 +712,7 @@ fn d1_a_broadcast_that_meets_a_shutdown_ends() {
         for round in 0..rounds {
             let pool = pool(1 + round % 3, 4);
             if random.below(10) == 0 {
-                let_them_fall_asleep();
+                let_them_go_to_sleep();
             }
             let down = AtomicBool::new(false);
             let workers = 1 + round % 3;
@@ -746,7 +747,7 @@ fn d5_a_part_may_shut_the_pool_down() {
         for asleep in [false, true] {
             let pool = pool(2, 4);
             if asleep {
-                let_them_fall_asleep();
+                let_them_go_to_sleep();
             }
             let parts = pool.broadcast(|_| pool.shutdown().total());
             assert!((1..=2).contains(&parts.len()));
@@ -755,15 +756,16 @@ fn d5_a_part_may_shut_the_pool_down() {
     });
 }
 
-/// Nudges lie in a worker's own queue of rayon. It takes them out when it reads, out of service, and so calls
-/// for another thread if a job waits: but that call comes to lie on top of them.
+/// Probes lie in a worker's own rayon queue. The worker takes them out while it reads its inbox,
+/// out of service, and activates another thread if a job waits. But that activation ends up on top
+/// of the probes.
 #[test]
-fn r2_a_worker_that_takes_nudges_out_comes_to_the_jobs_that_wait() {
+fn r2_a_worker_that_removes_probes_finds_the_waiting_jobs() {
     watched(|| {
         let pool = pool(2, 8);
         let held = occupy(&pool);
-        let_them_fall_asleep();
-        // Each nudges the other thread, and with it this one.
+        let_them_go_to_sleep();
+        // Each probes the other thread, and thereby this one.
         let parts = Arc::new(AtomicUsize::new(0));
         let broadcasts: Vec<_> = (1..=24)
             .map(|nth| {
@@ -775,15 +777,15 @@ fn r2_a_worker_that_takes_nudges_out_comes_to_the_jobs_that_wait() {
                 broadcast
             })
             .collect();
-        // Now the other one waits for a job that only this one can run.
-        let (tell, told) = mpsc::channel();
+        // The other thread now waits for a job that only this one can run.
+        let (sender, receiver) = mpsc::channel();
         let (begun, begins) = mpsc::channel();
         let waits = pool.submit(move || {
             begun.send(()).unwrap();
-            told.recv().unwrap();
+            receiver.recv().unwrap();
         });
         begins.recv().unwrap();
-        pool.spawn(move || tell.send(()).unwrap()).unwrap();
+        pool.spawn(move || sender.send(()).unwrap()).unwrap();
         held.release();
         waits.unwrap().join().unwrap();
         for broadcast in broadcasts {
@@ -793,7 +795,7 @@ fn r2_a_worker_that_takes_nudges_out_comes_to_the_jobs_that_wait() {
     });
 }
 
-/// More broadcasts than nudges may lie about in the queue of the thread that is blocked all the time.
+/// More broadcasts than probes may accumulate in the queue of a thread that stays blocked.
 #[test]
 fn broadcasts_beside_a_blocked_thread_pile_up_nothing() {
     watched(|| {
@@ -808,17 +810,17 @@ fn broadcasts_beside_a_blocked_thread_pile_up_nothing() {
                 }
             });
         });
-        // Once it is back, all is as before.
+        // Once the thread is back, the state is as before.
         for _ in 0..20 {
             assert_eq!(pool.broadcast(index), [0, 1, 2]);
-            let_them_fall_asleep();
+            let_them_go_to_sleep();
         }
     });
 }
 
-/// A worker that waits for another pool's job, which broadcasts in the first, is left out.
+/// A worker that waits for a job of another pool, which broadcasts in the first pool, is skipped.
 #[test]
-fn r3_a_broadcast_from_another_pool_waits_for_nobody_who_waits_for_it() {
+fn r3_a_broadcast_from_another_pool_skips_threads_that_wait_for_it() {
     watched(|| {
         let [own, other] = [1, 1].map(|workers| {
             let builder = Pool::builder().workers(workers);

@@ -1,4 +1,4 @@
-//! Validation: each message names the field, the value and the rule that it breaks.
+//! Validation: each message names the option, its value and the violated rule.
 mod support;
 
 use std::time::Duration;
@@ -39,7 +39,7 @@ fn workers() {
 }
 
 #[test]
-fn workers_as_they_may_be_written() {
+fn workers_accepts_numbers_and_ranges() {
     let cores = std::thread::available_parallelism().unwrap().get();
     for (workers, least, most) in [
         (Workers::from(2), 2, 2),
@@ -122,7 +122,7 @@ fn name() {
     let of = |name: &str| message(Pool::builder().name(name));
     assert_eq!(of(""), format!("name = \"\": {rule}"));
     assert_eq!(of("a\0b"), format!("name = \"a\\0b\": {rule}"));
-    // Longer than the system keeps, and not ASCII.
+    // Longer than the system's limit, and not ASCII.
     let pool = Pool::builder()
         .workers(1)
         .name("größer-als-fünfzehn-bytes-ist-der-name");
@@ -137,7 +137,7 @@ fn stack_size() {
     assert_eq!(of(65_535), format!("stack_size = 65535: {rule}"));
 }
 
-/// Failure 23, the first half: a stack that no system gives.
+/// Failure 23, first half: a stack size that no system provides.
 #[test]
 fn a_thread_that_cannot_be_started_is_an_error_of_build() {
     watched(|| {

@@ -1,5 +1,6 @@
-//! What a thread of the pool, or of a closed pool's caller, runs itself is counted (M1), and a worker that
-//! does so looks at the queue again (R2, A3). A caller of an open pool runs nothing (A11): see `live_batches.rs`.
+//! Jobs that a thread of the pool, or a caller of a closed pool, runs inline are counted (M1). A
+//! worker that runs jobs inline checks the queue again (R2, A3). A caller of an open pool runs
+//! nothing (A11): see `live_batches.rs`.
 mod support;
 
 use std::{
@@ -20,7 +21,7 @@ fn pool(capacity: usize) -> Pool {
 }
 
 #[test]
-fn m1_what_a_caller_of_a_closed_pool_runs_itself_is_counted_at_once() {
+fn m1_jobs_that_a_caller_of_a_closed_pool_runs_are_counted_at_once() {
     watched(|| {
         let pool = pool(2);
         pool.close();
@@ -43,7 +44,7 @@ fn m1_what_a_caller_of_a_closed_pool_runs_itself_is_counted_at_once() {
     });
 }
 
-/// Others look meanwhile, while callers come and go.
+/// Readers take snapshots while callers come and go.
 #[test]
 fn m1_the_counters_do_not_go_backwards_when_a_caller_leaves() {
     watched(|| {
@@ -60,7 +61,7 @@ fn m1_the_counters_do_not_go_backwards_when_a_caller_leaves() {
                         (before.inlined, seen.inlined),
                         (before.started, seen.started),
                         (before.run_time.count, seen.run_time.count),
-                        // Who finds it counted finds it timed; and what has ended was begun.
+                        // A counted job is timed, and an ended job was started.
                         (seen.completed, seen.run_time.count),
                         (seen.completed, seen.started),
                     ];
@@ -80,10 +81,10 @@ fn m1_the_counters_do_not_go_backwards_when_a_caller_leaves() {
     });
 }
 
-/// Who has found the queue full, and whose jobs are short, does not look again for a hundred of them. If they turn out to be
-/// long meanwhile, he does; it takes eight to know that.
+/// A worker that found the queue full, and whose jobs are short, does not check again for a hundred
+/// of them. If they become long, it does; it needs eight to find out.
 #[test]
-fn r2_a_worker_whose_jobs_become_long_looks_at_the_queue_again() {
+fn r2_a_worker_whose_jobs_become_long_checks_the_queue_again() {
     const CAPACITY: u64 = 1024;
     watched(|| {
         let builder = Pool::builder().workers(2).capacity(CAPACITY as usize);
@@ -108,9 +109,9 @@ fn r2_a_worker_whose_jobs_become_long_looks_at_the_queue_again() {
     });
 }
 
-/// If no times are tracked it knows nothing of its jobs.
+/// Without latency tracking the worker does not know how long its jobs take.
 #[test]
-fn a3_a_worker_that_does_not_know_its_jobs_looks_at_the_queue_each_time() {
+fn a3_a_worker_without_latency_tracking_checks_the_queue_each_time() {
     watched(|| {
         let builder = Pool::builder().workers(2).capacity(16);
         let pool = builder.latency_tracking(false).build().unwrap();

@@ -1,6 +1,6 @@
-//! The items of a batch lie in the queue in chunks. What a user must not see of that: that an item waits for
-//! those before it in its chunk (R2), or for its chunk to be full, or that a shutdown takes a chunk for one job
-//! (D4).
+//! The items of a batch are queued in chunks. Users must not notice: no item waits for the items
+//! before it in its chunk (R2), or for the chunk to fill up. A shutdown does not count a chunk as
+//! one job (D4).
 mod support;
 
 use std::{
@@ -24,7 +24,7 @@ fn pool(workers: usize, capacity: usize) -> Arc<Pool> {
 
 const ITEMS: usize = if cfg!(miri) { 12 } else { 200 };
 
-/// Counts, and wakes who waits for a count.
+/// Increments a count, and wakes its waiters.
 #[derive(Default)]
 struct Count(Mutex<usize>, Condvar);
 
@@ -42,7 +42,7 @@ impl Count {
 
 type Batch = fn(&Pool, usize, &(dyn Fn(usize) + Sync));
 
-/// Every kind, run to its end by a thread that is not the pool's.
+/// Every kind of batch, run to its end by a thread outside the pool.
 const BATCHES: [(&str, Batch); 3] = [
     ("for_each", |pool, items, f| pool.for_each(0..items, f)),
     ("scoped map", |pool, items, f| {
@@ -53,9 +53,10 @@ const BATCHES: [(&str, Batch); 3] = [
     }),
 ];
 
-/// One of the items ends only when all others have. With the workers busy at first, they lie in large chunks.
+/// One item ends only after all others. With the workers busy at first, the items lie in large
+/// chunks.
 #[test]
-fn r2_the_items_behind_one_that_stands_still_are_begun_by_others() {
+fn r2_the_items_behind_a_blocked_one_are_started_by_other_workers() {
     watched(|| {
         for (name, batch) in BATCHES {
             for stands in [0, 1, ITEMS / 2, ITEMS - 1] {
@@ -83,7 +84,7 @@ fn r2_the_items_behind_one_that_stands_still_are_begun_by_others() {
     });
 }
 
-/// The same for as many as there are workers: each takes up one of a chunk.
+/// The same for as many items as workers: each takes one of a chunk.
 #[test]
 fn r2_as_many_items_of_a_chunk_run_at_once_as_there_are_workers() {
     watched(|| {
@@ -97,7 +98,7 @@ fn r2_as_many_items_of_a_chunk_run_at_once_as_there_are_workers() {
                     batch(&pool, ITEMS, &|n| {
                         together.add();
                         if n < workers {
-                            // All of the first are in the first chunks.
+                            // All blocking items are in the first chunks.
                             together.wait_for(workers);
                         }
                     });
@@ -112,9 +113,9 @@ fn r2_as_many_items_of_a_chunk_run_at_once_as_there_are_workers() {
     });
 }
 
-/// The iterator gives the next item only when the one before has run.
+/// The iterator yields the next item only after the previous one has run.
 #[test]
-fn an_item_is_begun_while_the_iterator_makes_the_next() {
+fn an_item_starts_while_the_iterator_makes_the_next() {
     watched(|| {
         let pool = pool(1, 64);
         for kind in 0..3 {
@@ -133,8 +134,8 @@ fn an_item_is_begun_while_the_iterator_makes_the_next() {
     });
 }
 
-/// The only worker is busy for longer than the time that the shutdown has, and a hundred items wait in a few
-/// jobs. What is submitted beside them is dropped, and they are run.
+/// The only worker is busy beyond the shutdown's timeout, while a hundred items wait in a few chunk
+/// tasks. Jobs submitted beside them are dropped; the items run.
 #[test]
 fn d4_a_shutdown_in_time_counts_the_items_and_not_their_jobs() {
     watched(|| {
@@ -158,7 +159,7 @@ fn d4_a_shutdown_in_time_counts_the_items_and_not_their_jobs() {
                 let Err(ShutdownError::TimedOut { report, running }) = result else {
                     panic!("{name}: {result:?}");
                 };
-                // One that runs, and all items.
+                // The running one and all items.
                 assert_eq!((report.dropped, running), (10, 101), "{name}");
                 assert_eq!(ran.load(Ordering::SeqCst), 0);
                 held.release();
@@ -172,7 +173,7 @@ fn d4_a_shutdown_in_time_counts_the_items_and_not_their_jobs() {
     });
 }
 
-/// The same for a batch whose items own what they need: its jobs are among those that are dropped otherwise.
+/// The same for a batch with owned items, whose chunk tasks are otherwise among the dropped jobs.
 #[test]
 fn d4_a_shutdown_in_time_leaves_the_items_of_a_map() {
     watched(|| {

@@ -1,4 +1,5 @@
-//! Rule D5 on a thread that is ending: its thread-local values use pools while they are dropped, in any order.
+//! Rule D5 on an ending thread: its thread-local values use pools while they are dropped, in any
+//! order.
 mod support;
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
 use adaptive_pool::{Pool, ShutdownError};
 use support::*;
 
-/// Runs what it holds when the thread ends.
+/// Runs its closure when the thread ends.
 struct AtEnd(Option<Box<dyn FnOnce()>>);
 
 impl Drop for AtEnd {
@@ -27,7 +28,7 @@ thread_local! {
     static LAST: RefCell<AtEnd> = const { RefCell::new(AtEnd(None)) };
 }
 
-/// Uses the pool, so that all is made that it needs on this thread.
+/// Uses the pool, so that everything it needs on this thread exists.
 fn use_it(pool: &Pool) {
     let mut ran = false;
     pool.in_place_scope(|s| s.spawn(|_| ran = true));
@@ -35,8 +36,8 @@ fn use_it(pool: &Pool) {
     pool.for_each(0..3, |_| ());
 }
 
-/// Runs `end` within a thread's end: in a value that was made before the thread used a pool, and in one that was made
-/// after it.
+/// Runs `end` while a thread ends: in a value created before the thread used a pool, and in one
+/// created after it.
 fn at_the_end(pool: &Arc<Pool>, end: fn(Arc<Pool>)) {
     for is_before in [true, false] {
         let (done, ended) = mpsc::channel();
@@ -104,7 +105,7 @@ fn d5_the_last_owner_may_go_in_a_job_of_an_ending_thread() {
                 let last = Arc::clone(&pool);
                 let value = AtEnd(Some(Box::new(move || {
                     last.close();
-                    // The job, on this thread, is what owns the pool last.
+                    // The job on this thread is the last owner of the pool.
                     let (inner, own) = (Arc::clone(&last), last);
                     inner.in_place_scope(move |s| s.spawn(move |_| drop(own)));
                     drop(inner);
@@ -123,7 +124,7 @@ fn d5_the_last_owner_may_go_in_a_job_of_an_ending_thread() {
     });
 }
 
-/// A pool's own exit handler runs on a thread that is about to end, and so do the values of that thread.
+/// A pool's own exit handler runs on a thread that is about to end, and so do that thread's values.
 #[test]
 fn d5_another_pool_may_be_shut_down_in_a_job_of_an_exit_handler() {
     watched(|| {

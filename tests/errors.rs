@@ -1,4 +1,5 @@
-//! What the errors are as types: they go where programs collect errors, and a panic's payload comes back out of them.
+//! The errors as types: they convert into the usual error containers, and a panic payload can be
+//! recovered from them.
 mod support;
 
 use std::{
@@ -55,7 +56,7 @@ fn r4_a_jobs_error_goes_into_a_boxed_one() {
 #[test]
 fn r4_a_jobs_error_goes_into_anyhow() {
     fn run(pool: &Pool) -> anyhow::Result<u32> {
-        let handle = pool.submit(|| 6 * 7)?; // the job that is handed back is `Sync`, so this goes too
+        let handle = pool.submit(|| 6 * 7)?; // the returned job is `Sync`, so this converts too
         assert_eq!(handle.join()?, 42);
         Ok(panics(pool).join()?)
     }
@@ -116,9 +117,9 @@ fn d2_a_cancelled_jobs_error_has_no_panic() {
         assert!(error.is_cancelled() && !error.is_panic() && !error.is_expired());
         assert_eq!(error.to_string(), "the job was cancelled before it started");
         assert_eq!(format!("{error:?}"), "Cancelled");
-        // It comes back.
+        // The payload is recovered.
         let error = error.try_into_panic().unwrap_err();
-        // And asked for what it has not, it says why.
+        // Taking a payload that does not exist panics with the reason.
         let panicked = catch_unwind(AssertUnwindSafe(|| error.into_panic())).unwrap_err();
         let text = panicked.downcast_ref::<String>().unwrap();
         assert!(

@@ -1,5 +1,6 @@
-//! Rule R8: what a job brings does not shut out what others bring. Each kind of work that never ends beside each kind that
-//! waits, with one worker and with two, on a queue with room and on a full one. And the order of jobs with one worker.
+//! Rule R8: the jobs of one source do not starve those of another. Each kind of endless work runs
+//! beside each kind that waits, with one worker and with two, on a queue with room and on a full
+//! one. Also the order of jobs with one worker.
 mod support;
 
 use std::{
@@ -19,7 +20,7 @@ use support::*;
 struct Endless {
     pool: Arc<Pool>,
     is_over: AtomicBool,
-    /// Jobs and items of it that have begun.
+    /// The number of its jobs and items that have started.
     begun: AtomicU64,
 }
 
@@ -70,7 +71,7 @@ fn again_by_rayon(work: Arc<Endless>) {
 
 type Kind = (&'static str, fn(&Arc<Endless>));
 
-/// Each returns when the work is over. Called on threads of their own, one for each worker.
+/// Each returns when the work is over. Called on one thread per worker.
 const ENDLESS: [Kind; 10] = [
     ("spawn", |work| {
         let own = Arc::clone(work);
@@ -132,9 +133,9 @@ type Waiting = (&'static str, fn(&Arc<Pool>));
 const WAITING: [Waiting; 10] = [
     ("submit", |pool| pool.submit(|| ()).unwrap().join().unwrap()),
     ("spawn", |pool| {
-        let (tell, told) = mpsc::channel();
-        pool.spawn(move || tell.send(()).unwrap()).unwrap();
-        told.recv().unwrap();
+        let (sender, receiver) = mpsc::channel();
+        pool.spawn(move || sender.send(()).unwrap()).unwrap();
+        receiver.recv().unwrap();
     }),
     ("deferred", |pool| {
         pool.admit()
@@ -153,14 +154,15 @@ const WAITING: [Waiting; 10] = [
     ("for_each", |pool| pool.for_each(0..3, |_| ())),
     ("map", |pool| pool.map(0..3, |n| n).for_each(drop)),
     ("rayon", |pool| {
-        let (tell, told) = mpsc::channel();
-        let job = move || rayon_core::spawn(move || tell.send(()).unwrap());
+        let (sender, receiver) = mpsc::channel();
+        let job = move || rayon_core::spawn(move || sender.send(()).unwrap());
         pool.spawn(job).unwrap();
-        told.recv().unwrap();
+        receiver.recv().unwrap();
     }),
 ];
 
-/// Far more than 64 jobs for each of the places that are ahead in the queue, and far fewer than go by while one starves.
+/// Far more than 64 jobs for each place ahead in the queue, and far fewer than pass while one
+/// starves.
 const MANY: u64 = 1_000_000;
 
 fn each_is_served_beside(name: &'static str, start: fn(&Arc<Endless>)) {
@@ -261,7 +263,7 @@ fn r8_with_one_worker_the_jobs_of_a_thread_start_in_their_order() {
     });
 }
 
-/// Jobs of one thread beside those that jobs bring.
+/// Jobs of one thread beside those that jobs submit.
 #[test]
 fn r8_with_one_worker_the_jobs_of_a_job_start_in_their_order() {
     watched(|| {

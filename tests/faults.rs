@@ -1,5 +1,5 @@
-//! Faults put in on purpose: threads that the system refuses from the n-th on, wake-ups that nobody meant, hooks
-//! that always panic, payloads that find no memory. Failures 19, 23, 25, 26 and 38.
+//! Injected faults: threads that fail to start from the n-th on, spurious wake-ups, hooks that
+//! always panic, payloads that find no memory. Failures 19, 23, 25, 26 and 38.
 #![cfg(all(target_os = "linux", not(miri)))]
 mod support;
 
@@ -19,16 +19,16 @@ use std::{
 use adaptive_pool::{AdmissionError, BuildError, Pool, PoolBuilder};
 use support::*;
 
-/// Far more than anything else here takes, so that the room for stacks is what counts.
+/// Far more than anything else here takes, so that room for stacks is the limit.
 const STACK: usize = 1 << 30;
 
-/// For pools that call a worker in for each job that waits.
-fn eager() -> PoolBuilder {
+/// For pools that add a worker for each waiting job.
+fn scales_at_once() -> PoolBuilder {
     let builder = Pool::builder().scale_up_threshold(0.0);
     builder.scale_cooldown(Duration::ZERO)
 }
 
-/// The limit of the process's memory; the hard one stays, so that this one can be lifted again.
+/// The limit of the process's memory. The hard limit stays, so that this one can be lifted again.
 fn set_limit(bytes: Option<usize>) {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
@@ -43,14 +43,14 @@ fn set_limit(bytes: Option<usize>) {
     assert_eq!(failed, 0, "{}", io::Error::last_os_error());
 }
 
-/// From now on there is room for the stacks of so many more threads: the next start after these fails.
+/// From now on there is room for the stacks of `threads` more threads: the next start fails.
 fn room_for_threads(threads: usize) {
     let pages = fs::read_to_string("/proc/self/statm").unwrap();
     let pages: usize = pages.split(' ').next().unwrap().parse().unwrap();
     set_limit(Some(pages * 4096 + threads * STACK + STACK / 2));
 }
 
-/// Whether so many jobs soon run at once. Then it lets them end, and the workers fall asleep.
+/// Whether `count` jobs soon run at once. Then lets them end, and the workers go to sleep.
 fn are_all_busy(pool: &Pool, jobs: u64) -> bool {
     let gate = Gate::new();
     for _ in 0..jobs {
@@ -66,7 +66,7 @@ fn are_all_busy(pool: &Pool, jobs: u64) -> bool {
     so
 }
 
-/// S4, failure 23: of a build that wants four threads, the n-th start fails.
+/// S4, failure 23: of a build that needs four threads, the n-th start fails.
 #[test]
 fn s4_a_start_that_fails_at_build_leaves_a_pool_or_nothing() {
     let name = "s4_a_start_that_fails_at_build_leaves_a_pool_or_nothing";
@@ -91,7 +91,7 @@ fn s4_a_start_that_fails_at_build_leaves_a_pool_or_nothing() {
                 for (n, job) in jobs.into_iter().enumerate() {
                     assert_eq!(job.join().unwrap(), n);
                 }
-                // What was refused is tried again when it is needed, once a thread has been asleep.
+                // A failed start is retried when needed, once a thread has been asleep.
                 set_limit(None);
                 wait_until(|| are_all_busy(&pool, 4));
                 assert_eq!(pool.metrics().threads, KEEPER + 4);
@@ -109,12 +109,15 @@ fn s4_a_refused_start_is_tried_again_while_all_others_are_busy() {
     let name = "s4_a_refused_start_is_tried_again_while_all_others_are_busy";
     survives_in_child(name, || {
         watched(|| {
-            let builder = eager().workers(1..=2).max_threads(2).stack_size(STACK);
+            let builder = scales_at_once()
+                .workers(1..=2)
+                .max_threads(2)
+                .stack_size(STACK);
             let pool = builder.build().unwrap();
             room_for_threads(0);
             let held = occupy(&pool);
             let job = pool.submit(|| 7).unwrap();
-            // More than once, and less and less often.
+            // More than once, at growing intervals.
             wait_until(|| pool.metrics().thread_start_failures > 2);
             set_limit(None);
             assert_eq!(job.join().unwrap(), 7);
@@ -123,19 +126,19 @@ fn s4_a_refused_start_is_tried_again_while_all_others_are_busy() {
     });
 }
 
-/// S4, failure 23: of the threads that are called in later, the n-th start fails.
+/// S4, failure 23: of the threads that are added later, the n-th start fails.
 #[test]
-fn s4_a_start_that_fails_later_keeps_nobody_from_work() {
-    let name = "s4_a_start_that_fails_later_keeps_nobody_from_work";
+fn s4_a_start_that_fails_later_stops_no_other_thread() {
+    let name = "s4_a_start_that_fails_later_stops_no_other_thread";
     survives_in_child(name, || {
         watched(|| {
             for room in 0..=3 {
-                let builder = eager().workers(1..=4).max_threads(4).capacity(4);
+                let builder = scales_at_once().workers(1..=4).max_threads(4).capacity(4);
                 let pool = builder.stack_size(STACK).build().unwrap();
                 room_for_threads(room);
                 let held: Vec<_> = (0..=room).map(|_| occupy(&pool)).collect();
                 assert_eq!(pool.metrics().threads, KEEPER + 1 + room as u64);
-                // These want a thread that there is not, while all others are busy.
+                // These need a thread that does not exist, while all others are busy.
                 let jobs: Vec<_> = (0..4).map(|n| pool.submit(move || n).unwrap()).collect();
                 wait_until(|| pool.metrics().thread_start_failures > 0 || room == 3);
                 assert_eq!(pool.metrics().threads, KEEPER + 1 + room as u64);
@@ -151,8 +154,8 @@ fn s4_a_start_that_fails_later_keeps_nobody_from_work() {
     });
 }
 
-/// S4, failure 23: a machine that has no thread to spare for the one that starts the others says so at build, and none is
-/// left.
+/// S4, failure 23: if the timer thread cannot be started, the build fails and leaves no thread
+/// behind.
 #[test]
 fn s4_a_refused_timer_thread_is_an_error_of_the_build() {
     let name = "s4_a_refused_timer_thread_is_an_error_of_the_build";
@@ -167,8 +170,7 @@ fn s4_a_refused_timer_thread_is_an_error_of_the_build() {
                 let failed = unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit) };
                 assert_eq!(failed, 0, "{}", io::Error::last_os_error());
             };
-            // A user that has no other processes; it counts for those without privileges alone.
-            // SAFETY: always.
+            // A user without other processes. The limit applies only without privileges.
             if unsafe { libc::setresuid(65_123, 65_123, 65_123) } != 0 {
                 return;
             }
@@ -186,7 +188,7 @@ fn s4_a_refused_timer_thread_is_an_error_of_the_build() {
     });
 }
 
-/// A8, failures 12 and 23: pools that wait for each other, and no spare thread is to be had, or only some.
+/// A8, failures 12 and 23: pools that wait for each other, with no spare thread or only some.
 #[test]
 fn a8_pools_that_wait_for_each_other_do_without_spare_threads() {
     fn bounce(pools: &Arc<[Pool; 2]>, left: u64) -> u64 {
@@ -221,10 +223,10 @@ fn a8_pools_that_wait_for_each_other_do_without_spare_threads() {
     });
 }
 
-/// R4, failure 38: a job that finds no memory for its payload says so, and the next one runs.
+/// R4, failure 38: a job that finds no memory for its payload reports that, and the next one runs.
 #[test]
-fn r4_a_payload_that_finds_no_memory_is_the_jobs_own_affair() {
-    let name = "r4_a_payload_that_finds_no_memory_is_the_jobs_own_affair";
+fn r4_a_payload_that_finds_no_memory_fails_only_its_job() {
+    let name = "r4_a_payload_that_finds_no_memory_fails_only_its_job";
     survives_in_child(name, || {
         watched(|| {
             let pool = Pool::builder().workers(2).capacity(4).build().unwrap();
@@ -234,7 +236,7 @@ fn r4_a_payload_that_finds_no_memory_is_the_jobs_own_affair() {
                     let bytes = if n % 2 == 0 { STACK } else { 1000 };
                     let job = move || {
                         let mut payload: Vec<u8> = Vec::new();
-                        // Half of these panic with what the allocation said.
+                        // Half of these panic with the failed allocation's message.
                         let got = payload.try_reserve_exact(bytes);
                         if n % 4 == 0 {
                             got.map_err(panic::panic_any).unwrap();
@@ -257,15 +259,15 @@ fn r4_a_payload_that_finds_no_memory_is_the_jobs_own_affair() {
     });
 }
 
-/// Failure 19: every hook panics on every thread, with a payload whose own drop panics; also on those that are
-/// called in, and on spare threads.
+/// Failure 19: every hook panics on every thread, with a payload whose drop panics. Also on threads
+/// that are added later, and on spare threads.
 #[test]
 fn r4_hooks_that_always_panic_change_no_count() {
     watched(|| {
         let bomb = || panic::panic_any(on_drop(|| panic!("the payload")));
         let threads = Arc::new(AtomicU64::new(0));
         let (starts, exits) = (Arc::clone(&threads), Arc::clone(&threads));
-        let pool = eager()
+        let pool = scales_at_once()
             .workers(1..=3)
             .max_threads(3)
             .idle_timeout(Duration::ZERO)
@@ -278,7 +280,7 @@ fn r4_hooks_that_always_panic_change_no_count() {
                 bomb();
             })
             .panic_handler(move |payload| {
-                // In the middle of the next panic, that of its drop would be one too many.
+                // During another panic, that of its drop, this would abort.
                 let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)));
                 bomb();
             })
@@ -286,9 +288,9 @@ fn r4_hooks_that_always_panic_change_no_count() {
             .unwrap();
         let pool = Arc::new(pool);
         for _ in 0..20 {
-            // All three, and then again, when they were parked.
+            // All three, and again after they were parked.
             drop([occupy(&pool), occupy(&pool), occupy(&pool)]);
-            // While it waits, another thread may take its place.
+            // While it waits, another thread may replace it.
             let own = Arc::clone(&pool);
             let job = pool.submit(move || {
                 own.in_place_scope(|s| (0..5).for_each(|_| s.spawn(|_| ())));
@@ -304,7 +306,7 @@ fn r4_hooks_that_always_panic_change_no_count() {
     });
 }
 
-/// Unparks all these threads again and again, as if for nothing.
+/// Unparks all these threads repeatedly.
 fn with_chaos<R>(threads: &Mutex<Vec<Thread>>, f: impl FnOnce() -> R) -> R {
     let done = AtomicBool::new(false);
     let rounds = AtomicU64::new(0);
@@ -317,14 +319,14 @@ fn with_chaos<R>(threads: &Mutex<Vec<Thread>>, f: impl FnOnce() -> R) -> R {
                 thread::yield_now();
             }
         });
-        // Also when it panics, so that this ends.
+        // Also on a panic, so that this ends.
         let _done = on_drop(|| done.store(true, Ordering::Release));
         wait_until(|| rounds.load(Ordering::Relaxed) > 0);
         f()
     })
 }
 
-/// A pool whose threads, and this one, are in a list.
+/// A pool whose threads are in a list, together with this one.
 fn listed(builder: PoolBuilder) -> (Pool, Arc<Mutex<Vec<Thread>>>) {
     let threads = Arc::new(Mutex::new(vec![thread::current()]));
     let list = Arc::clone(&threads);
@@ -332,9 +334,9 @@ fn listed(builder: PoolBuilder) -> (Pool, Arc<Mutex<Vec<Thread>>>) {
     (builder.build().unwrap(), threads)
 }
 
-/// A3, failure 25: who waits for a place goes on waiting when he is woken for nothing.
+/// A3, failure 25: a submitter that waits for a place keeps waiting after a spurious wake-up.
 #[test]
-fn a3_a_wake_up_for_nothing_gives_no_place_and_ends_no_timeout() {
+fn a3_a_spurious_wake_up_grants_no_place_and_ends_no_timeout() {
     watched(|| {
         let (pool, threads) = listed(Pool::builder().workers(1).capacity(1));
         let held = fill(&pool, 1);
@@ -363,9 +365,10 @@ fn a3_a_wake_up_for_nothing_gives_no_place_and_ends_no_timeout() {
     });
 }
 
-/// R3, failure 25: a wait for a job, a scope or a broadcast ends when that has ended, and not before.
+/// R3, failure 25: a wait for a job, a scope or a broadcast ends when that has ended, and not
+/// before.
 #[test]
-fn r3_a_wake_up_for_nothing_ends_no_wait() {
+fn r3_a_spurious_wake_up_ends_no_wait() {
     watched(|| {
         let (pool, threads) = listed(Pool::builder().workers(2).capacity(4));
         with_chaos(&threads, || {
@@ -400,7 +403,7 @@ fn r3_a_wake_up_for_nothing_ends_no_wait() {
                 assert_eq!(ran.load(Ordering::Relaxed), 15);
             }
             for _ in 0..30 {
-                // Long enough for the broadcast to block until they are let go.
+                // Long enough for the broadcast to block until the jobs are released.
                 let held = [occupy(&pool), occupy(&pool)];
                 let released = AtomicBool::new(false);
                 let released = &released;
@@ -420,12 +423,12 @@ fn r3_a_wake_up_for_nothing_ends_no_wait() {
     });
 }
 
-/// R1, failure 25: workers that are woken for nothing lose no job, take none twice, and are still woken for the
-/// next; with scaling and resizes on top.
+/// R1, failure 25: workers that wake spuriously lose no job, take none twice, and are still woken
+/// for the next, with scaling and resizes on top.
 #[test]
-fn r1_r2_workers_that_are_woken_for_nothing_lose_no_job() {
+fn r1_r2_workers_that_wake_spuriously_lose_no_job() {
     watched(|| {
-        let builder = eager().workers(1..=3).max_threads(4).capacity(3);
+        let builder = scales_at_once().workers(1..=3).max_threads(4).capacity(3);
         let (pool, threads) = listed(builder.idle_timeout(Duration::from_millis(1)));
         let ran = Arc::new(AtomicU64::new(0));
         let mut submitted = 0;
@@ -456,7 +459,7 @@ fn r1_r2_workers_that_are_woken_for_nothing_lose_no_job() {
     });
 }
 
-/// How often each thread of this name has begun to wait, or was made to, by the system's count.
+/// The number of context switches, voluntary and involuntary, of each thread of this name.
 fn switches(name: &str) -> BTreeMap<PathBuf, u64> {
     let tasks = fs::read_dir("/proc/self/task").unwrap();
     let of = |path: PathBuf| {
@@ -469,7 +472,7 @@ fn switches(name: &str) -> BTreeMap<PathBuf, u64> {
     tasks.filter_map(|task| of(task.unwrap().path())).collect()
 }
 
-/// The same, when for a while none of them has done anything.
+/// The same, once none of them has run for a while.
 fn switches_at_rest(name: &str) -> BTreeMap<PathBuf, u64> {
     loop {
         let before = switches(name);
@@ -480,9 +483,9 @@ fn switches_at_rest(name: &str) -> BTreeMap<PathBuf, u64> {
     }
 }
 
-/// R2, failure 26. They sleep in rayon, which wakes up to two more than the one that it is told to.
+/// R2, failure 26. The threads sleep in rayon, which wakes up to two more than requested.
 #[test]
-fn r2_one_job_wakes_few_of_many_who_sleep() {
+fn r2_one_job_wakes_few_of_many_sleepers() {
     watched(|| {
         let builder = Pool::builder().workers(16).capacity(16).name("herd");
         let pool = builder.idle_timeout(Duration::MAX).build().unwrap();
@@ -490,7 +493,11 @@ fn r2_one_job_wakes_few_of_many_who_sleep() {
             let before = switches_at_rest("herd");
             drop((0..jobs).map(|_| occupy(&pool)).collect::<Vec<_>>());
             let after = switches_at_rest("herd");
-            assert_eq!((before.len(), after.len()), (17, 17), "with the keeper");
+            assert_eq!(
+                (before.len(), after.len()),
+                (17, 17),
+                "with the timer thread"
+            );
             let is_woken = |thread: &&PathBuf| before[*thread] != after[*thread];
             after.keys().filter(is_woken).count()
         };

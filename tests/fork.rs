@@ -1,4 +1,5 @@
-//! `install` and `join`: results and panics (R4), borrows, where they run, and a closed pool (D6).
+//! `install` and `join`: results and panics (R4), borrows, the threads they run on, and a closed
+//! pool (D6).
 mod support;
 
 use std::{
@@ -32,7 +33,7 @@ fn assert_on_a_worker() {
     assert!(name.starts_with("fork-"), "{name}");
 }
 
-/// What the closure panics with.
+/// The payload with which the closure panics.
 fn panic_of<R>(f: impl FnOnce() -> R) -> &'static str {
     let text = |payload: Box<dyn Any + Send>| *payload.downcast::<&str>().unwrap();
     catch_unwind(AssertUnwindSafe(f))
@@ -49,8 +50,8 @@ fn fib(pool: &Pool, n: u32) -> u64 {
     a + b
 }
 
-/// Joins, once from outside and once within a job; the second half begins on another worker before
-/// the first goes on, if `stolen`.
+/// Joins, once from outside and once in a job. If `stolen`, the second half starts on another
+/// worker before the first continues.
 fn join_both_ways<R: Send>(
     pool: &Pool,
     stolen: bool,
@@ -144,7 +145,7 @@ fn the_halves_may_run_at_once() {
 }
 
 #[test]
-fn r6_both_borrow_and_what_they_did_is_seen() {
+fn r6_both_borrow_and_their_effects_are_visible() {
     fn sort(pool: &Pool, numbers: &mut [u64]) {
         if numbers.len() > 1 {
             let pivot = numbers[numbers.len() / 2];
@@ -171,7 +172,7 @@ fn r6_both_borrow_and_what_they_did_is_seen() {
         for (workers, capacity) in SIZES {
             let pool = pool(workers, capacity);
             let mut random = Random(seed());
-            // All different: the bound leaves the low bits to the place.
+            // All different: the bound reserves the low bits for the index.
             let mut numbers: Vec<_> = (0..length)
                 .map(|n| random.below(1000) * length + n)
                 .collect();
@@ -218,7 +219,7 @@ fn r4_join_raises_the_panic_of_either_half_and_of_a_first() {
 }
 
 #[test]
-fn r4_a_half_that_was_not_begun_is_dropped_when_the_first_panics() {
+fn r4_a_half_that_has_not_started_is_dropped_when_the_first_panics() {
     watched(|| {
         let pool = pool(1, 1);
         let (drops, ran) = (Drops::default(), AtomicBool::new(false));
@@ -236,10 +237,10 @@ fn r4_a_half_that_was_not_begun_is_dropped_when_the_first_panics() {
     });
 }
 
-/// Failure 20. The second half begins, the first panics, and only its unwinding lets the second
-/// go on.
+/// Failure 20. The second half starts, the first panics, and only its unwinding lets the second
+/// continue.
 #[test]
-fn what_a_half_borrows_lives_on_when_the_other_panics() {
+fn borrows_of_a_half_outlive_a_panic_of_the_other() {
     watched(|| {
         let rounds = if cfg!(miri) { 3 } else { 200 };
         let pool = pool(2, 4);
@@ -298,7 +299,7 @@ fn d6_on_a_closed_pool_both_run_on_the_caller() {
 }
 
 #[test]
-fn d6_those_who_wait_to_install_when_the_pool_closes_do_it_themselves() {
+fn d6_closures_that_wait_for_a_place_when_the_pool_closes_run_on_their_caller() {
     watched(|| {
         let pool = pool(1, 1);
         let held = fill(&pool, 1);
@@ -319,7 +320,7 @@ fn d6_those_who_wait_to_install_when_the_pool_closes_do_it_themselves() {
     });
 }
 
-/// Queued when the pool is emptied: their callers wait in a frame.
+/// Queued at the shutdown; their callers wait in a frame.
 #[test]
 fn d4_no_shutdown_drops_an_installed_closure() {
     watched(|| {
@@ -340,7 +341,7 @@ fn d4_no_shutdown_drops_an_installed_closure() {
     });
 }
 
-/// Callers from outside, and jobs with handles between them.
+/// Callers from outside, with jobs with handles in between.
 #[test]
 fn many_threads_call_into_one_pool() {
     watched(|| {
@@ -348,22 +349,22 @@ fn many_threads_call_into_one_pool() {
         for (workers, capacity) in SIZES {
             let pool = pool(workers, capacity);
             let sum = Mutex::new(0);
-            let strangers = AtomicUsize::new(0);
+            let others = AtomicUsize::new(0);
             thread::scope(|threads| {
                 for caller in 0..3 {
-                    let (pool, sum, strangers) = (&pool, &sum, &strangers);
+                    let (pool, sum, others) = (&pool, &sum, &others);
                     threads.spawn(move || {
                         for round in 0..rounds {
                             let n = 5 + (caller + round) % 4;
                             *sum.lock().unwrap() += fib(pool, n);
-                            let stranger = pool.submit(move || n).unwrap();
-                            assert_eq!(stranger.join().unwrap(), n);
-                            strangers.fetch_add(1, Ordering::Relaxed);
+                            let unrelated = pool.submit(move || n).unwrap();
+                            assert_eq!(unrelated.join().unwrap(), n);
+                            others.fetch_add(1, Ordering::Relaxed);
                         }
                     });
                 }
             });
-            assert_eq!(strangers.into_inner(), 3 * rounds as usize);
+            assert_eq!(others.into_inner(), 3 * rounds as usize);
             assert!(*sum.lock().unwrap() >= 15 * u64::from(rounds));
             pool.shutdown();
             assert_conserved(&pool);

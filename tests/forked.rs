@@ -1,5 +1,5 @@
-//! Failure 36: what a forked child may do with pools, its parent's and its own, whatever the parent's threads were just
-//! doing.
+//! Failure 36: the use of pools in a forked child, its parent's and its own, whatever the parent's
+//! threads were doing.
 #![cfg(all(target_os = "linux", not(miri)))]
 mod support;
 
@@ -23,15 +23,16 @@ fn pool(workers: usize) -> Pool {
     builder.build().unwrap()
 }
 
-/// Runs `child` in a forked child, which has to end well in some seconds.
+/// Runs `child` in a forked child, which has to end normally within seconds.
 fn fork(child: impl FnOnce()) {
-    // SAFETY: the child uses what this test is about, and the allocator, which sees to itself.
+    // SAFETY: the child uses what this test is about, and the allocator, which handles forks
+    // itself.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
-        // SAFETY: always. It ends the child if that hangs.
+        // SAFETY: no preconditions. The alarm ends a child that hangs.
         unsafe { libc::alarm(20) };
         let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
-        // SAFETY: always. Without a leak checker's look for the parent's threads.
+        // SAFETY: no preconditions. It skips the leak checker's search for the parent's threads.
         unsafe { libc::_exit(i32::from(ran.is_err())) };
     }
     assert!(pid > 0, "{}", io::Error::last_os_error());
@@ -41,7 +42,7 @@ fn fork(child: impl FnOnce()) {
     assert_eq!((ended, status), (pid, 0), "14: the child hangs");
 }
 
-/// A pool of the child's own does all that it can do.
+/// Uses every feature of a pool of the child's own.
 fn uses_its_own() {
     let pool = Pool::builder().workers(1..=2).capacity(2).build().unwrap();
     assert_eq!(pool.submit(|| 7).unwrap().join().unwrap(), 7);
@@ -51,7 +52,7 @@ fn uses_its_own() {
     assert_eq!(pool.metrics().threads, 0);
 }
 
-/// Two pools of the child's own that wait for each other, and are stuck.
+/// Two pools of the child's own that wait for each other and starve.
 fn waits_between_its_own() {
     let (a, b) = (pool(1), pool(1));
     let bounced = a.install(|| b.install(|| a.install(|| b.submit(|| 7).unwrap().join())));
@@ -103,9 +104,10 @@ fn leaves_alone(pool: &Pool) {
     pool.shutdown();
 }
 
-/// Forks again and again, while the parent's threads do `busy` in all of their pools.
+/// Forks repeatedly, while the parent's threads do `busy` in all of their pools.
 fn while_it_is_busy(name: &str, busy: impl Fn(&[Pool; 2]) + Sync, child: impl Fn([Pool; 2])) {
-    // Not `watched`: what is forked is this thread, with what it borrows. A child that hangs is ended by its alarm.
+    // Not `watched`: the fork copies this thread, with its borrows. The alarm ends a child that
+    // hangs.
     survives_in_child(name, || {
         let pools = [pool(2), pool(2)];
         let is_over = AtomicBool::new(false);
@@ -119,7 +121,8 @@ fn while_it_is_busy(name: &str, busy: impl Fn(&[Pool; 2]) + Sync, child: impl Fn
             }
             for _ in 0..100 {
                 fork(|| {
-                    // SAFETY: the child does not come to the end of this scope, where they would be dropped again.
+                    // SAFETY: the child does not reach the end of this scope, where they would be
+                    // dropped again.
                     let own = unsafe { std::ptr::read(&raw const pools) };
                     child(own);
                 });
@@ -146,8 +149,8 @@ fn a_forked_childs_own_pools_work_while_the_parents_wait_for_each_other() {
 }
 
 #[test]
-fn a_forked_childs_inherited_pools_are_closed_whoever_had_their_locks() {
-    let name = "a_forked_childs_inherited_pools_are_closed_whoever_had_their_locks";
+fn a_forked_childs_inherited_pools_are_closed_whatever_locks_were_held() {
+    let name = "a_forked_childs_inherited_pools_are_closed_whatever_locks_were_held";
     let use_all = |[a, b]: &[Pool; 2]| {
         a.metrics();
         a.submit(|| ()).unwrap().join().unwrap();
@@ -161,7 +164,7 @@ fn a_forked_childs_inherited_pools_are_closed_whoever_had_their_locks() {
     while_it_is_busy(name, use_all, |pools| {
         leaves_alone(&pools[0]);
         waits_between_its_own();
-        // Without a word.
+        // Silently.
         drop(pools);
     });
 }

@@ -18,7 +18,7 @@ fn pool(workers: usize, capacity: usize) -> Arc<Pool> {
     Arc::new(builder.build().unwrap())
 }
 
-/// There: it panics, always.
+/// There: it always panics.
 #[test]
 fn go_fault_1_a_submitter_blocked_on_a_full_queue_survives_the_shutdown() {
     watched(|| {
@@ -89,7 +89,7 @@ fn go_fault_4_a_job_may_submit_to_its_full_pool_and_shut_it_down() {
 
 /// There: 21 were done when it returned, and 41 a second later.
 #[test]
-fn go_fault_5_a_forced_shutdown_counts_those_who_run() {
+fn go_fault_5_a_forced_shutdown_counts_the_running_jobs() {
     watched(|| {
         let pool = pool(2, 16);
         let ended = Arc::new(AtomicUsize::new(0));
@@ -109,7 +109,7 @@ fn go_fault_5_a_forced_shutdown_counts_those_who_run() {
         };
         assert_eq!((report.total(), report.dropped, running), (8, 8, 2));
         assert_eq!(ended.load(Ordering::SeqCst), 0);
-        // The second one does not say that all is well, either.
+        // The second call does not claim success either.
         let again = pool.shutdown_timeout(Duration::ZERO).unwrap_err();
         assert!(matches!(again, ShutdownError::TimedOut { running: 2, .. }));
         gate.open();

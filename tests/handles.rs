@@ -1,4 +1,4 @@
-//! Handles: forgotten, joined late, from elsewhere and in odd places; and odd closures.
+//! Handles: forgotten, joined late, joined from elsewhere; and unusual closures.
 mod support;
 
 use std::{
@@ -18,31 +18,31 @@ fn pool(workers: usize, capacity: usize) -> Arc<Pool> {
     Arc::new(builder.build().unwrap())
 }
 
-/// A2: the queue is swept of cancelled jobs several times, and keeps the others, in their order.
+/// A2: the queue is swept of cancelled jobs several times, and keeps the others in order.
 #[test]
 fn a2_a_sweep_keeps_what_is_alive() {
     watched(|| {
         let pool = pool(1, 64);
         let held = occupy(&pool);
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let mut handles = Vec::new();
         for n in 0..2000 {
             assert!(pool.submit(|| unreachable!()).unwrap().cancel());
             if n % 100 == 0 {
-                let (tell, large) = (tell.clone(), [n; 100]);
+                let (sender, large) = (sender.clone(), [n; 100]);
                 match n / 100 % 3 {
-                    0 => pool.spawn(move || tell.send(n).unwrap()).unwrap(),
-                    1 => pool.spawn(move || tell.send(large[99]).unwrap()).unwrap(),
+                    0 => pool.spawn(move || sender.send(n).unwrap()).unwrap(),
+                    1 => pool.spawn(move || sender.send(large[99]).unwrap()).unwrap(),
                     _ => {
-                        let job = pool.submit(move || tell.send(large[99]).unwrap());
+                        let job = pool.submit(move || sender.send(large[99]).unwrap());
                         handles.push(job.unwrap());
                     }
                 }
             }
         }
         held.release();
-        drop(tell);
-        assert!(told.into_iter().eq((0..20).map(|n| n * 100)));
+        drop(sender);
+        assert!(receiver.into_iter().eq((0..20).map(|n| n * 100)));
         handles.into_iter().for_each(|job| job.join().unwrap());
         pool.shutdown();
         assert_eq!(pool.metrics().completed, 21);
@@ -50,9 +50,9 @@ fn a2_a_sweep_keeps_what_is_alive() {
     });
 }
 
-/// What handles, permits and errors say of themselves wants nothing of the user's types.
+/// `Debug` of handles, permits and errors requires nothing of the user's types.
 #[test]
-fn what_is_printed_of_handles_and_errors() {
+fn handles_and_errors_format_without_bounds() {
     struct Mute;
     watched(|| {
         let pool = pool(1, 1);
@@ -98,7 +98,7 @@ fn what_is_printed_of_handles_and_errors() {
 
 /// Failure 22.
 #[test]
-fn what_may_change_threads() {
+fn send_and_sync_of_the_public_types() {
     fn send_sync<T: Send + Sync>() {}
     fn send<T: Send>(_: &T) {}
     send_sync::<Pool>();
@@ -160,7 +160,7 @@ fn a_handle_is_joined_on_a_worker_of_another_pool() {
         let held = occupy(&a);
         let job = a.submit(|| 7).unwrap();
         let joined = b.submit(move || job.join().unwrap()).unwrap();
-        // It is not run there: it is not that pool's.
+        // It is not run there: it belongs to another pool.
         wait_until(|| b.metrics().workers_busy == 1);
         assert_eq!(a.metrics().depth, 1);
         held.release();
@@ -189,7 +189,7 @@ fn a_forgotten_handle_or_future_holds_nothing_up() {
         assert!(poll_once(&mut behind).is_pending());
         held.release();
         assert_eq!(block_on(block_on(behind).unwrap()).unwrap(), 8);
-        // The place that was granted to the forgotten future is lost, and keeps nobody.
+        // The place granted to the forgotten future is lost, but blocks no submitter.
         let report = pool.shutdown();
         assert_eq!(report.completed, 6);
         assert_eq!(pool.metrics().depth, 1);
@@ -197,7 +197,7 @@ fn a_forgotten_handle_or_future_holds_nothing_up() {
 }
 
 #[test]
-fn a_handle_polled_after_its_end_says_cancelled() {
+fn a_handle_polled_after_its_end_returns_cancelled() {
     watched(|| {
         let pool = pool(1, 4);
         let mut handle = Box::pin(pool.submit(|| 7).unwrap());
@@ -228,7 +228,7 @@ fn only_the_last_waker_is_called() {
     });
 }
 
-/// The grant is gone when the job's state goes: in the drop of a capture, and in a waker.
+/// The grant is lost when the job's state is dropped: in the drop of a capture, and in a waker.
 #[test]
 fn user_code_may_use_the_pool_from_drops_and_wakers() {
     watched(|| {
@@ -237,7 +237,7 @@ fn user_code_may_use_the_pool_from_drops_and_wakers() {
         let (send, seen) = mpsc::channel();
         let (own, sends) = (Arc::clone(&pool), send.clone());
         let capture = on_drop(move || {
-            // The place of the cancelled job may be free already; there is one anyway.
+            // The place of the cancelled job may be free already; one is free in any case.
             own.try_spawn(move || sends.send("from a drop").unwrap())
                 .unwrap();
         });
@@ -297,7 +297,7 @@ fn cancel_races_with_the_start_and_one_of_them_wins() {
 }
 
 #[test]
-fn join_timeout_gives_the_handle_back() {
+fn join_timeout_returns_the_handle() {
     watched(|| {
         let pool = pool(1, 4);
         let held = occupy(&pool);
@@ -370,7 +370,7 @@ fn a_job_may_close_its_pool() {
 }
 
 #[test]
-fn set_capacity_with_many_who_wait() {
+fn set_capacity_with_many_waiters() {
     watched(|| {
         let pool = pool(1, 64);
         let held = fill(&pool, 1);

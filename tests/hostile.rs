@@ -1,5 +1,5 @@
-//! A hostile user: closures, wakers and thread-locals that call back into the pool from where nobody
-//! expects it.
+//! A hostile user: closures, wakers and thread-locals that call back into the pool from unexpected
+//! places.
 mod support;
 
 use std::{
@@ -50,7 +50,7 @@ fn cancelling_a_closure_that_owns_the_pool_shuts_it_down() {
     });
 }
 
-/// Failure 34. As above, by an explicit call.
+/// Failure 34. The same, by an explicit call.
 #[test]
 fn a_cancelled_capture_may_shut_the_pool_down() {
     watched(|| {
@@ -94,9 +94,9 @@ fn a_discarded_capture_may_shut_the_pool_down() {
     });
 }
 
-/// The shell of a job that its waiter runs is found by the other worker meanwhile.
+/// The other worker finds the tombstone of a job that its waiter runs.
 #[test]
-fn a_joined_job_whose_shell_is_found_first() {
+fn a_joined_job_whose_tombstone_is_found_first() {
     watched(|| {
         let pool = Arc::new(pool(2, 4));
         let held = occupy(&pool);
@@ -106,7 +106,7 @@ fn a_joined_job_whose_shell_is_found_first() {
                 let here = Arc::clone(&inside);
                 let job = inside
                     .submit(move || {
-                        // The other worker has run what was queued behind this job's shell.
+                        // The other worker has run the jobs behind this job's tombstone.
                         let (done, wait) = mpsc::channel();
                         here.spawn(move || done.send(()).unwrap()).unwrap();
                         held.release();
@@ -122,7 +122,7 @@ fn a_joined_job_whose_shell_is_found_first() {
     });
 }
 
-/// A waker that panics when it is called by a worker that finishes a job.
+/// A waker that panics when a worker that finishes a job calls it.
 #[test]
 fn a_waker_that_panics_does_not_end_the_worker() {
     let name = "a_waker_that_panics_does_not_end_the_worker";
@@ -175,7 +175,7 @@ thread_local! {
     static LAST_WORDS: RefCell<Option<Box<dyn std::any::Any>>> = const { RefCell::new(None) };
 }
 
-/// Failure 37, further: the thread-local destructor of a worker owns the last reference.
+/// Failure 37, further: a worker's thread-local destructor owns the last reference.
 #[test]
 fn a_pool_that_is_dropped_by_a_workers_thread_local() {
     let name = "a_pool_that_is_dropped_by_a_workers_thread_local";
@@ -206,8 +206,8 @@ fn a_pool_that_is_dropped_by_a_workers_thread_local() {
     });
 }
 
-/// Failure 37, further: a worker's thread-local destructor shuts its pool down while another
-/// thread waits for the end of that very worker.
+/// Failure 37, further: a worker's thread-local destructor shuts its pool down while another thread
+/// waits for that worker to end.
 #[test]
 fn a_workers_thread_local_may_shut_the_pool_down() {
     watched(|| {
@@ -230,7 +230,7 @@ fn thread_local_destructors_may_submit() {
     watched(|| {
         let pool = Arc::new(pool(1, 1));
         let ran = Arc::new(AtomicUsize::new(0));
-        // A stranger's thread: admitted, and waited for.
+        // An outside thread: admitted, and waited for.
         let (own, counts) = (Arc::clone(&pool), Arc::clone(&ran));
         thread::spawn(move || {
             LAST_WORDS.set(Some(Box::new(on_drop(move || {
@@ -263,7 +263,7 @@ fn thread_local_destructors_may_submit() {
     });
 }
 
-/// One thread helps rayon, one runs a job, and a third has never been started: it has to be.
+/// One thread helps rayon, one runs a job, and a third was never started: it has to be.
 #[test]
 fn r2_a_thread_that_helps_rayon_is_not_taken_for_idle() {
     watched(|| {
@@ -278,7 +278,7 @@ fn r2_a_thread_that_helps_rayon_is_not_taken_for_idle() {
         let held = [occupy(&pool), occupy(&pool)];
         drop(held);
         assert_eq!(pool.metrics().threads, KEEPER + 2);
-        // They have gone back to rayon, most likely. If not, the test shows nothing.
+        // They have probably gone back to rayon. If not, the test shows nothing.
         let end = Instant::now() + Duration::from_millis(20);
         wait_until(|| Instant::now() >= end);
         let gate = Gate::new();
@@ -305,7 +305,7 @@ fn r2_a_thread_that_helps_rayon_is_not_taken_for_idle() {
     });
 }
 
-/// A panic in rayon's own detached spawn, inside a job, stays in the process.
+/// A panic in rayon's own detached spawn, inside a job, does not abort the process.
 #[test]
 fn r4_a_panic_in_rayons_spawn_goes_to_the_panic_handler() {
     let name = "r4_a_panic_in_rayons_spawn_goes_to_the_panic_handler";
@@ -324,7 +324,7 @@ fn r4_a_panic_in_rayons_spawn_goes_to_the_panic_handler() {
     });
 }
 
-/// A8. The job that is awaited is in the queue of the thread that blocks on it.
+/// A8. The awaited job is in the queue of the thread that blocks on it.
 #[test]
 fn a8_a_handle_may_be_blocked_on_as_a_future_inside_a_job() {
     watched(|| {
@@ -348,7 +348,7 @@ static UNCLONABLE: RawWakerVTable =
 
 fn unclonable() -> Waker {
     let raw = RawWaker::new(ptr::null(), &UNCLONABLE);
-    // SAFETY: what is in the table looks at nothing.
+    // SAFETY: the functions of the table do not read the pointer.
     unsafe { Waker::from_raw(raw) }
 }
 
@@ -376,7 +376,8 @@ fn a2_a_waker_whose_clone_or_drop_panics_costs_no_place_and_no_count() {
             };
             assert!(catch_unwind(AssertUnwindSafe(poll)).is_err());
         }
-        // The line has it alone, and drops it: for another one, and because nobody waits any more.
+        // Only the wait queue holds it now, and drops it: for another waker, and because the wait
+        // ends.
         let waker = undroppable();
         let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
         assert!(polled.is_pending());

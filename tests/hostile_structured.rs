@@ -1,5 +1,5 @@
-//! Hostile uses of scopes, joins, batches and calls: everything in everything with one worker and one place,
-//! drops that panic, recursion without end, and a shutdown in the middle.
+//! Hostile uses of scopes, joins, batches and installed closures: nested in each other with one
+//! worker and one place, drops that panic, endless recursion, and a shutdown in the middle.
 mod support;
 
 use std::{
@@ -21,7 +21,7 @@ fn pool(workers: usize, capacity: usize) -> Arc<Pool> {
     Arc::new(builder.build().unwrap())
 }
 
-/// Runs something twice in its way, and waits for it.
+/// Runs a closure twice in its way, and waits for it.
 type Way = fn(&Arc<Pool>, &Arc<dyn Fn() + Send + Sync>);
 
 const WAYS: [(&str, Way); 12] = [
@@ -75,7 +75,7 @@ const WAYS: [(&str, Way); 12] = [
     }),
 ];
 
-/// A8: each way to wait inside of each other one inside of each third one.
+/// A8: each way to wait, inside each other one, inside each third one.
 #[test]
 fn a8_everything_in_everything_with_one_worker_and_one_place() {
     watched(|| {
@@ -105,7 +105,7 @@ fn a8_everything_in_everything_with_one_worker_and_one_place() {
     });
 }
 
-/// The result of a scope's body has nobody to go to when a job has panicked.
+/// The result of a scope's body has no receiver if a job has panicked.
 #[test]
 fn r4_a_scopes_result_that_panics_in_its_drop_while_a_job_panics() {
     survives_in_child(
@@ -135,8 +135,8 @@ fn r4_a_scopes_result_that_panics_in_its_drop_while_a_job_panics() {
     );
 }
 
-/// R4: the result of the first half is dropped while the panic of the second is on its way, and panics
-/// too. That must not end the process.
+/// R4: the result of the first half is dropped while the panic of the second propagates, and panics
+/// too. That must not abort the process.
 #[test]
 fn r4_a_result_that_panics_in_its_drop_while_the_other_half_panics() {
     fn panics_when_dropped() -> OnDrop<impl FnOnce()> {
@@ -167,11 +167,11 @@ fn r4_a_result_that_panics_in_its_drop_while_the_other_half_panics() {
                         }
                     }
                 };
-                // Where it is not stolen, the gate is open already.
+                // If it is not stolen, the gate is already open.
                 join(true);
                 pool.install(|| join(true));
                 pool.install(|| join(false));
-                // The other way round: it is the second half's result that has nobody to go to.
+                // The reverse: the second half's result has no receiver.
                 let gate = Gate::new();
                 let second = || {
                     gate.open();
@@ -191,7 +191,8 @@ fn r4_a_result_that_panics_in_its_drop_while_the_other_half_panics() {
     );
 }
 
-/// Failure 27. Each level leaves its other half in the deque, which grows while a thief is at its far end.
+/// Failure 27. Each level leaves its other half in the deque, which grows while a thief is at its
+/// far end.
 #[test]
 fn a_join_recursion_of_a_hundred_thousand_levels() {
     fn descend(pool: &Pool, left: usize, ran: &AtomicUsize) -> usize {
@@ -221,8 +222,8 @@ fn a_join_recursion_of_a_hundred_thousand_levels() {
     });
 }
 
-/// Failure 27. A short wait in each of a hundred thousand jobs, most of which wait while others are queued: a
-/// wait that ran those would need a stack for all of them.
+/// Failure 27. A hundred thousand jobs with a short wait each, most while others are queued. A wait
+/// that ran those would need a stack for all of them.
 #[test]
 fn a_hundred_thousand_short_waits_on_a_small_stack() {
     const JOBS: usize = 100_000;
@@ -279,8 +280,8 @@ fn d4_a_shutdown_leaves_the_jobs_of_a_batch_to_the_workers() {
     });
 }
 
-/// D4, R3: nor does another thread that happens to have a place when the pool is emptied: it may hold what
-/// the jobs of the batch want.
+/// D4, R3: nor does another thread that holds a place at the shutdown: it may hold a lock that the
+/// jobs of the batch need.
 #[test]
 fn r3_a_late_submitter_does_not_run_the_jobs_of_a_batch() {
     watched(|| {

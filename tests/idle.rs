@@ -1,5 +1,5 @@
-//! Rule S5 and failure 42: an idle pool uses no CPU time. In processes of their own, as the time
-//! is counted for a whole process.
+//! Rule S5 and failure 42: an idle pool uses no CPU time. In processes of their own, since CPU time
+//! is counted per process.
 mod support;
 
 use std::{
@@ -53,10 +53,10 @@ fn s5_nor_after_a_burst() {
     });
 }
 
-/// Those who wait burn nothing either: workers in a job, a blocked submitter, one who joins.
+/// Waiting threads use none either: workers in a job, a blocked submitter, a joining thread.
 #[test]
-fn s5_nor_while_everybody_waits() {
-    survives_in_child("s5_nor_while_everybody_waits", || {
+fn s5_nor_while_every_thread_waits() {
+    survives_in_child("s5_nor_while_every_thread_waits", || {
         let pool = Pool::builder().workers(2).capacity(1).build().unwrap();
         let held = fill(&pool, 2);
         let gate = Gate::new();

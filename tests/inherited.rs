@@ -1,4 +1,5 @@
-//! Rule S4: every thread of a pool is as the one that called `build`, whatever makes it start, and whenever.
+//! Rule S4: every thread of a pool inherits from the thread that called `build`, whatever makes it
+//! start, and whenever.
 #![cfg(all(target_os = "linux", not(miri)))]
 mod support;
 
@@ -12,7 +13,7 @@ use std::{
 use adaptive_pool::{Pool, PoolBuilder};
 use support::*;
 
-/// Of what a thread inherits from the one that starts it, what can be seen from inside.
+/// The inherited traits that are visible from inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Traits {
     cores: Vec<usize>,
@@ -22,13 +23,13 @@ struct Traits {
     policy: i32,
 }
 
-/// What the system said to a call that returns less than zero if it failed.
+/// Checks the result of a call that returns a negative number on failure.
 fn checked(result: i32) -> i32 {
     assert!(result >= 0, "{}", io::Error::last_os_error());
     result
 }
 
-/// Those of the calling thread.
+/// The traits of the calling thread.
 fn traits() -> Traits {
     // SAFETY: of zeros it is an empty set.
     let mut cores: libc::cpu_set_t = unsafe { mem::zeroed() };
@@ -39,23 +40,23 @@ fn traits() -> Traits {
     // SAFETY: the pointer is valid for a write of a set; nothing is changed.
     checked(unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut blocked) });
     Traits {
-        // SAFETY: always.
+        // SAFETY: no preconditions.
         cores: (0..1024)
             .filter(|&core| unsafe { libc::CPU_ISSET(core, &cores) })
             .collect(),
         // SAFETY: it is a set, and a signal.
         blocks_usr1: unsafe { libc::sigismember(&raw const blocked, libc::SIGUSR1) } == 1,
-        // SAFETY: always.
+        // SAFETY: no preconditions.
         nice: unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) },
-        // SAFETY: always.
+        // SAFETY: no preconditions.
         timer_slack: checked(unsafe { libc::prctl(libc::PR_GET_TIMERSLACK) }),
-        // SAFETY: always.
+        // SAFETY: no preconditions.
         policy: checked(unsafe { libc::sched_getscheduler(0) }),
     }
 }
 
-/// Makes the calling thread one that no pool's should be like: it has its core for itself, blocks a signal,
-/// and is in no hurry.
+/// Makes the calling thread unlike any pool's thread: pinned to one core, with a blocked signal and
+/// a low priority.
 fn become_odd() {
     let last = *traits().cores.last().unwrap();
     // SAFETY: of zeros it is an empty set.
@@ -71,9 +72,9 @@ fn become_odd() {
     let before = std::ptr::null_mut();
     // SAFETY: the pointer is valid for a read of a set.
     checked(unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const blocked, before) });
-    // SAFETY: always.
+    // SAFETY: no preconditions.
     checked(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 7) });
-    // SAFETY: always.
+    // SAFETY: no preconditions.
     checked(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 123_456u64) });
     let policy = libc::sched_param { sched_priority: 0 };
     // SAFETY: the pointer is valid for a read.
@@ -89,7 +90,8 @@ fn oddly<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     thread::scope(|s| s.spawn(run).join().unwrap())
 }
 
-/// Those of so many threads that are all in a job of this pool at once, brought by an odd one.
+/// The traits of `count` threads that are all in a job of this pool at once, submitted by an odd
+/// one.
 fn of_workers(pool: &Pool, workers: usize) -> Vec<Traits> {
     let barrier = Arc::new(Barrier::new(workers));
     let jobs: Vec<_> = (0..workers)
@@ -105,7 +107,7 @@ fn of_workers(pool: &Pool, workers: usize) -> Vec<Traits> {
     jobs.into_iter().map(|job| job.join().unwrap()).collect()
 }
 
-fn eager() -> PoolBuilder {
+fn scales_at_once() -> PoolBuilder {
     let builder = Pool::builder().scale_up_threshold(0.0);
     builder.scale_cooldown(Duration::ZERO)
 }
@@ -117,9 +119,9 @@ fn assert_all(found: &[Traits], expected: &Traits) {
 }
 
 #[test]
-fn s4_threads_that_are_called_in_are_as_their_builder() {
+fn s4_threads_that_are_added_inherit_from_the_builder() {
     watched(|| {
-        let pool = eager().workers(1..=4).capacity(8).build().unwrap();
+        let pool = scales_at_once().workers(1..=4).capacity(8).build().unwrap();
         let found = oddly(|| of_workers(&pool, 4));
         assert_all(&found, &traits());
     });
@@ -129,7 +131,7 @@ fn s4_threads_that_are_called_in_are_as_their_builder() {
 fn s4_threads_of_an_odd_builder_are_odd() {
     watched(|| {
         let (pool, odd) = oddly(|| {
-            let pool = eager().workers(1..=4).capacity(8).build().unwrap();
+            let pool = scales_at_once().workers(1..=4).capacity(8).build().unwrap();
             (pool, traits())
         });
         assert_ne!(odd, traits());
@@ -137,12 +139,15 @@ fn s4_threads_of_an_odd_builder_are_odd() {
     });
 }
 
-/// The second one is beyond the width of rayon's pool, and so a spare thread.
+/// The second one is beyond the width of rayon's pool, and therefore a spare thread.
 #[test]
-fn s4_threads_that_come_with_a_resize_are_as_their_builder() {
+fn s4_threads_of_a_resize_inherit_from_the_builder() {
     watched(|| {
         for width in [1, 3] {
-            let builder = eager().workers(1..=width).max_threads(4).capacity(8);
+            let builder = scales_at_once()
+                .workers(1..=width)
+                .max_threads(4)
+                .capacity(8);
             let pool = builder.build().unwrap();
             let found = oddly(|| {
                 pool.resize(4).unwrap();
@@ -153,10 +158,10 @@ fn s4_threads_that_come_with_a_resize_are_as_their_builder() {
     });
 }
 
-/// A spare thread takes the place of a worker that waits, also in a pool of fixed size. The thread for which that worker
-/// waits has made it start.
+/// A spare thread replaces a worker that waits, even in a pool of fixed size. The awaited thread
+/// starts it.
 #[test]
-fn s4_spare_threads_are_as_their_builder() {
+fn s4_spare_threads_inherit_from_the_builder() {
     watched(|| {
         let expected = traits();
         let build = || Pool::builder().workers(1).capacity(8).build().unwrap();
@@ -166,7 +171,7 @@ fn s4_spare_threads_are_as_their_builder() {
                 become_odd();
                 b.install(|| {
                     become_odd();
-                    // On a spare thread of the first, which is started here.
+                    // On a spare thread of the first pool, which is started here.
                     a.install(|| (traits(), b.install(traits)))
                 })
             })
@@ -176,10 +181,10 @@ fn s4_spare_threads_are_as_their_builder() {
 }
 
 #[test]
-fn s4_threads_that_are_started_for_a_broadcast_are_as_their_builder() {
+fn s4_threads_of_a_broadcast_inherit_from_the_builder() {
     watched(|| {
         let pool = Pool::builder().workers(1..=3).build().unwrap();
-        // So that it is asleep, and has to be nudged.
+        // So that it is asleep, and has to be probed.
         for_a_while(Duration::from_millis(30), thread::yield_now);
         oddly(|| pool.broadcast(|_| ()));
         wait_until(|| pool.broadcast(|_| ()).len() == 3);
@@ -188,11 +193,15 @@ fn s4_threads_that_are_started_for_a_broadcast_are_as_their_builder() {
     });
 }
 
-/// The keeper itself.
+/// The timer thread itself.
 #[test]
-fn s4_all_threads_of_the_system_are_as_their_builder() {
+fn s4_every_thread_of_the_process_inherits_from_the_builder() {
     watched(|| {
-        let pool = eager().workers(1..=2).name("s4-odd").build().unwrap();
+        let pool = scales_at_once()
+            .workers(1..=2)
+            .name("s4-odd")
+            .build()
+            .unwrap();
         let (done, ended) = mpsc::channel();
         oddly(|| {
             drop(of_workers(&pool, 2));

@@ -1,5 +1,5 @@
 //! Rule A8: on a worker of the same pool admission never blocks, and no nesting deadlocks on the
-//! capacity; and what a job may do with other pools.
+//! capacity. Also the use of other pools from a job.
 mod support;
 
 use std::{
@@ -182,8 +182,8 @@ fn a8_a_handle_is_joined_inside_a_job_of_a_pool_of_one() {
     });
 }
 
-/// Failure 28. The job that is waited for has not started, but a stranger that wants the lock is
-/// in front of it: it must not be run on top of the waiting frame.
+/// Failure 28. The awaited job has not started, and an unrelated job that takes the lock is in
+/// front of it. That job must not run on top of the waiting frame.
 #[test]
 fn r3_a_lock_may_be_held_across_the_join_of_a_handle() {
     for workers in [1, 2] {
@@ -212,10 +212,9 @@ fn r3_a_lock_may_be_held_across_the_join_of_a_handle() {
     }
 }
 
-/// Failure 28, the other half: the job that is waited for runs elsewhere, and a stranger waits in
-/// the queue.
+/// Failure 28, other half: the awaited job runs elsewhere, and an unrelated job is queued.
 #[test]
-fn r3_a_stranger_is_not_run_on_top_of_a_wait() {
+fn r3_an_unrelated_job_is_not_run_on_top_of_a_wait() {
     watched(|| {
         let pool = pool(2, 8);
         let mutex = Arc::new(std::sync::Mutex::new(()));
@@ -238,13 +237,13 @@ fn r3_a_stranger_is_not_run_on_top_of_a_wait() {
         });
         let outer = outer.unwrap();
         let locks = Arc::clone(&mutex);
-        let stranger = pool.submit(move || drop(locks.lock().unwrap())).unwrap();
+        let unrelated = pool.submit(move || drop(locks.lock().unwrap())).unwrap();
         wait.recv().unwrap();
         let soon = Duration::from_millis(20);
-        let stranger = stranger.join_timeout(soon).unwrap_err();
+        let unrelated = unrelated.join_timeout(soon).unwrap_err();
         gate.open();
         outer.join().unwrap();
-        stranger.join().unwrap();
+        unrelated.join().unwrap();
     });
 }
 
@@ -277,7 +276,7 @@ fn a8_no_nesting_deadlocks_on_the_capacity() {
     });
 }
 
-/// Many producers inside, and the queue full of strangers from outside.
+/// Many producers inside, while the queue is full of unrelated jobs from outside.
 #[test]
 fn a8_producers_inside_and_outside_share_one_place() {
     watched(|| {
@@ -307,7 +306,7 @@ fn a8_producers_inside_and_outside_share_one_place() {
         for thread in outside {
             thread.join().unwrap();
         }
-        // Those inside may still submit: nobody closes before they are done.
+        // Jobs inside may still submit: the pool is closed only after they are done.
         wait_until(|| ran.load(Ordering::SeqCst) == 6 * each);
         assert_eq!(pool.shutdown().completed as usize, 8 * each);
         assert_conserved(&pool);
@@ -344,7 +343,7 @@ fn jobs_bounce_between_two_pools_of_one() {
     });
 }
 
-/// Failure 12, nested: a worker that is blocked in another pool is still A's own.
+/// Failure 12, nested: a worker that is blocked in another pool still belongs to A.
 #[test]
 fn pools_a_to_b_to_a_with_joins() {
     watched(|| {

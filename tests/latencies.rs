@@ -1,4 +1,4 @@
-//! Rule M2: what is timed, and that the counts agree.
+//! Rule M2: what is timed, and consistent counts.
 mod support;
 
 use std::{
@@ -14,7 +14,7 @@ use std::{
 use adaptive_pool::{LatencySummary, Pool};
 use support::*;
 
-/// What a machine that stalls now and then may add.
+/// The tolerance for a machine that stalls now and then.
 const MUCH: Duration = Duration::from_millis(40);
 
 fn pool(workers: usize, capacity: usize) -> Arc<Pool> {
@@ -47,7 +47,7 @@ fn m2_a_job_is_timed_from_its_place_to_its_end() {
         let seen = pool.metrics();
         let (wait, run) = (seen.queue_wait, seen.run_time);
         assert_eq!((wait.count, run.count), (2, 2));
-        // One in a thousand for the clock.
+        // One in a thousand, for the clock.
         let least = |time: Duration| time * 999 / 1000;
         assert!(
             wait.max >= least(waited_at_least) && wait.max <= within,
@@ -77,7 +77,7 @@ fn m2_percentiles_are_of_the_jobs() {
 }
 
 #[test]
-fn m2_who_waits_for_a_place_is_timed_and_others_are_counted() {
+fn m2_a_wait_for_a_place_is_timed_and_others_are_counted() {
     watched(|| {
         let pool = pool(1, 1);
         let held = occupy(&pool);
@@ -97,7 +97,7 @@ fn m2_who_waits_for_a_place_is_timed_and_others_are_counted() {
         drop(block_on(polled).unwrap());
         pool.shutdown();
         let seen = pool.metrics();
-        // Four places, and the wait in vain.
+        // Four places, and the wait that timed out.
         let wait = seen.admission_wait;
         assert_eq!((wait.count, seen.rejected_timed_out), (5, 1));
         assert!(wait.max >= MUCH * 98 / 100, "{wait}");
@@ -139,7 +139,7 @@ fn m2_every_kind_of_job_is_timed_once() {
 }
 
 #[test]
-fn m2_inline_jobs_do_not_start_with_the_one_that_brings_them() {
+fn m2_inline_jobs_do_not_start_with_their_submitter() {
     watched(|| {
         let pool = pool(1, 2);
         let own = Arc::clone(&pool);
@@ -161,11 +161,11 @@ fn m2_inline_jobs_do_not_start_with_the_one_that_brings_them() {
 }
 
 #[test]
-fn m2_a_job_waits_while_its_thread_is_at_something_else() {
+fn m2_a_job_waits_while_its_thread_is_busy() {
     watched(|| {
         let pool = pool(1, 2);
         for _ in 0..5 {
-            // It falls idle before it.
+            // The thread becomes idle before it.
             spin(MUCH);
             pool.submit(|| ()).unwrap().join().unwrap();
         }
@@ -194,7 +194,7 @@ fn m2_a_job_waits_while_its_thread_is_at_something_else() {
 }
 
 #[test]
-fn m2_jobs_that_follow_each_other_are_as_long_as_they_are() {
+fn m2_consecutive_jobs_have_their_own_run_times() {
     watched(|| {
         let pool = pool(1, 64);
         let held = occupy(&pool);
@@ -220,7 +220,7 @@ fn m2_short_tasks_are_all_counted_and_longer_ones_are_seen() {
             pool.scope(|scope| (0..short).for_each(|_| scope.spawn(|_| ())));
             let run = pool.metrics().run_time;
             assert!(run.p90 < MUCH / 10, "{run}");
-            // As many as are recorded by one that is timed.
+            // As many as one timed job stands for.
             pool.scope(|scope| (0..8).for_each(|_| scope.spawn(|_| spin(MUCH))));
             pool.shutdown();
             assert_conserved(&pool);
@@ -231,7 +231,7 @@ fn m2_short_tasks_are_all_counted_and_longer_ones_are_seen() {
 }
 
 #[test]
-fn m2_who_comes_to_a_closed_pool_has_not_waited() {
+fn m2_a_job_of_a_closed_pool_has_not_waited() {
     watched(|| {
         let pool = pool(1, 1);
         pool.close();

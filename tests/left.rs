@@ -1,4 +1,4 @@
-//! What a pool that has ended keeps of the user's: nothing (D2).
+//! A pool that has ended keeps no value of the user (D2).
 mod support;
 
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use support::*;
 
 const ROUNDS: usize = if cfg!(miri) { 2 } else { 100 };
 
-/// What is left of a batch is a shell in the queue, and the worker that was woken for it may find that the pool has
-/// stopped.
+/// A dropped batch leaves a tombstone in the queue, and the worker that is woken for it may find
+/// the pool stopped.
 #[test]
-fn d2_the_closure_of_a_batch_that_is_left_does_not_outlive_the_shutdown() {
+fn d2_the_closure_of_a_dropped_batch_does_not_outlive_the_shutdown() {
     watched(|| {
         for _ in 0..ROUNDS {
             let pool = Pool::builder().workers(1).capacity(2).build().unwrap();
@@ -20,7 +20,7 @@ fn d2_the_closure_of_a_batch_that_is_left_does_not_outlive_the_shutdown() {
             let mut results = pool.map(0..20, move |item| (Arc::strong_count(&own), item).1);
             assert_eq!(results.next(), Some(0));
             wait_until(|| pool.metrics().workers_idle == 1);
-            // It brings one more, and takes what is there.
+            // It submits one more, and takes the results.
             assert_eq!(results.next(), Some(1));
             drop(results);
             pool.shutdown();

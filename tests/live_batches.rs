@@ -1,5 +1,5 @@
-//! Batches over live sources, with small queues and chosen windows (A1), from threads that run nothing themselves (A11),
-//! and what is left of one that is over (R6).
+//! Batches over live sources, with small queues and chosen windows (A1), from threads that run no
+//! items themselves (A11), and the state of a finished batch (R6).
 mod support;
 
 use std::{
@@ -45,7 +45,7 @@ const FORMS: [Form; 6] = [
     Form::ParMapUnordered,
 ];
 
-/// Has `consume` consume the batch of this form, with this window, if it is not 0.
+/// Consumes the batch of this form with `consume`, with this window unless it is 0.
 fn consume<T, R>(
     form: Form,
     pool: &Pool,
@@ -107,10 +107,10 @@ fn run_all_within(
 
 const WAYS: usize = 8;
 
-/// Each pull takes a moment, as that of a socket does, so that the result before is there by then; result k has been yielded
-/// when item k + 2 is asked for.
+/// Each pull takes a moment, as that of a socket does, so that the previous result is ready by
+/// then. Result k is yielded before item k + 2 is requested.
 #[test]
-fn a1_a_result_is_yielded_when_the_next_item_has_come() {
+fn a1_a_result_is_yielded_when_the_next_item_arrives() {
     watched(|| {
         for (workers, capacity) in [(1, 1), (2, 1), (2, 1024), (4, 16)] {
             for form in FORMS {
@@ -122,11 +122,11 @@ fn a1_a_result_is_yielded_when_the_next_item_has_come() {
                     now.completed == done && now.workers_busy == 0
                 };
                 let items = (0..ITEMS).inspect(|&n| {
-                    // What was pulled before is done, and all but one of it was yielded.
+                    // The items pulled before are done, and all but one are yielded.
                     wait_until(|| settled(n as u64));
                     let late = n - seen.load(Ordering::SeqCst);
                     assert!(late <= 1, "{form:?}: {late} results at item {n}");
-                    // A source that takes longer than a moment is not quick.
+                    // A slow source.
                     let began = Instant::now();
                     wait_until(|| began.elapsed() > Duration::from_micros(60));
                 });
@@ -150,9 +150,9 @@ fn a1_a_result_is_yielded_when_the_next_item_has_come() {
     });
 }
 
-/// Question and answer: the next item is made of the result of the one before, by its consumer.
+/// The consumer makes the next item from the result of the previous one.
 #[test]
-fn a1_a_window_of_one_is_question_and_answer() {
+fn a1_a_window_of_one_alternates_item_and_result() {
     watched(|| {
         for (workers, capacity) in [(1, 1), (2, 1), (2, 1024), (4, 16)] {
             for form in FORMS {
@@ -201,7 +201,7 @@ fn a1_a_window_of_none_counts_as_one() {
 }
 
 #[test]
-fn a1_no_more_is_pulled_and_not_yielded_than_the_window() {
+fn a1_the_look_ahead_is_bounded_by_the_window() {
     watched(|| {
         for (workers, capacity) in [(1, 1), (2, 4), (4, 16)] {
             for form in FORMS {
@@ -235,7 +235,7 @@ fn a1_no_more_is_pulled_and_not_yielded_than_the_window() {
     });
 }
 
-/// The first item does not end before others behind it have, far more than the queue holds.
+/// The first item ends only after others behind it, far more than the queue holds.
 #[test]
 fn a1_a_wide_window_gets_past_a_slow_item_and_the_queue_stays_bounded() {
     watched(|| {
@@ -259,7 +259,7 @@ fn a1_a_wide_window_gets_past_a_slow_item_and_the_queue_stays_bounded() {
     });
 }
 
-/// As many items as workers meet in a barrier, each time anew.
+/// As many items as workers meet at a barrier, repeatedly.
 #[test]
 fn a1_any_capacity_keeps_all_workers_busy() {
     watched(|| {
@@ -267,7 +267,8 @@ fn a1_any_capacity_keeps_all_workers_busy() {
             for way in 0..WAYS {
                 let pool = pool(workers, capacity);
                 let barrier = Barrier::new(workers);
-                // Items may begin out of order, and what is done stays in the window of an ordered batch.
+                // Items may start out of order, and finished items stay in the window of an ordered
+                // batch.
                 let items = 3 * workers;
                 run_all_within(items, &pool, way, 0..items, move |_| {
                     barrier.wait();
@@ -279,7 +280,8 @@ fn a1_any_capacity_keeps_all_workers_busy() {
     });
 }
 
-/// The caller is in a place of its own, holds a lock that no item can have, and the items find the pool's workers in rayon.
+/// The caller is a thread outside, holds a lock that items may not take, and the items find the
+/// pool's workers in rayon.
 #[test]
 fn a11_nothing_runs_on_a_caller_of_an_open_pool() {
     watched(|| {
@@ -304,9 +306,10 @@ fn a11_nothing_runs_on_a_caller_of_an_open_pool() {
     });
 }
 
-/// With all workers in long items and the queue full, the caller waits in the line; and goes on when one has ended.
+/// While all workers run long items and the queue is full, the caller waits for a place, and
+/// continues when one item has ended.
 #[test]
-fn a11_a_caller_waits_in_the_line_while_all_workers_are_busy() {
+fn a11_a_caller_waits_for_a_place_while_all_workers_are_busy() {
     watched(|| {
         for way in 0..WAYS {
             let pool = pool(1, 1);
@@ -331,7 +334,7 @@ fn a11_a_caller_waits_in_the_line_while_all_workers_are_busy() {
     });
 }
 
-/// One item stands still, for as long as all others run.
+/// One item is blocked for as long as all others run.
 #[test]
 fn a11_a_long_item_does_not_keep_the_feeder_from_feeding() {
     watched(|| {
@@ -350,7 +353,8 @@ fn a11_a_long_item_does_not_keep_the_feeder_from_feeding() {
     });
 }
 
-/// A6, D6: all workers are held when the pool closes, and the item that waits for its place runs on the caller.
+/// A6, D6: all workers are held when the pool closes, and the item that waits for its place runs on
+/// the caller.
 #[test]
 fn a6_an_item_that_waits_for_its_place_runs_on_the_caller_when_the_pool_closes() {
     watched(|| {
@@ -370,7 +374,7 @@ fn a6_an_item_that_waits_for_its_place_runs_on_the_caller_when_the_pool_closes()
                 });
                 wait_for_waiters(pool, 1);
                 pool.close();
-                // The one that has a place waits for the worker; the other does not.
+                // The item with a place waits for the worker; the other does not.
                 wait_until(|| ran.lock().unwrap().len() == 1);
                 assert!(!ended.load(Ordering::SeqCst));
                 drop(held.lock().unwrap().take());
@@ -384,9 +388,10 @@ fn a6_an_item_that_waits_for_its_place_runs_on_the_caller_when_the_pool_closes()
     });
 }
 
-/// Fault 14: who has all results, or has left, is alone with what the closure has captured.
+/// Fault 14: a consumer that has all results, or has dropped the batch, is the only owner of the
+/// closure's captures.
 #[test]
-fn r6_a_batch_that_is_over_holds_its_closure_no_more() {
+fn r6_a_finished_batch_has_dropped_its_closure() {
     watched(|| {
         let rounds = if cfg!(miri) { 3 } else { 1_000 };
         for (workers, capacity) in [(1, 1), (2, 8), (2, 1024), (4, 2)] {
@@ -401,7 +406,7 @@ fn r6_a_batch_that_is_over_holds_its_closure_no_more() {
                     consume(form, &pool, round % 3 * 4, 0..20, f, |results| {
                         assert_eq!(results.count(), 20);
                     });
-                    let sum = Arc::try_unwrap(own).expect("nobody has it");
+                    let sum = Arc::try_unwrap(own).expect("the only owner");
                     assert_eq!(sum.into_inner(), 190, "{form:?}");
                 }
             }
@@ -412,7 +417,7 @@ fn r6_a_batch_that_is_over_holds_its_closure_no_more() {
 }
 
 #[test]
-fn r6_a_batch_that_is_consumed_on_a_worker_holds_its_closure_no_more() {
+fn r6_a_batch_finished_on_a_worker_has_dropped_its_closure() {
     watched(|| {
         let rounds = if cfg!(miri) { 3 } else { 300 };
         for (workers, capacity) in [(1, 1), (2, 8), (2, 1024)] {
@@ -438,9 +443,10 @@ fn r6_a_batch_that_is_consumed_on_a_worker_holds_its_closure_no_more() {
     });
 }
 
-/// Dropped half way: as soon as what runs has ended. The last item holds its own token until the very end.
+/// Dropped early: as soon as the running items have ended. The last item holds its own token until
+/// the very end.
 #[test]
-fn r6_a_batch_that_is_dropped_half_way_holds_its_closure_until_what_runs_has_ended() {
+fn r6_a_batch_dropped_early_holds_its_closure_until_its_items_have_ended() {
     watched(|| {
         let rounds = if cfg!(miri) { 3 } else { 300 };
         for (workers, capacity) in [(1, 1), (2, 8), (2, 64), (4, 2)] {
@@ -459,7 +465,7 @@ fn r6_a_batch_that_is_dropped_half_way_holds_its_closure_until_what_runs_has_end
                     consume(form, &pool, 0, 0.., f, |results| {
                         results.take(round % 9).for_each(drop);
                     });
-                    // Results that nobody has taken hold it too, and the one that is on its way.
+                    // Results not taken hold it too, and so does the one in progress.
                     wait_until(|| Arc::strong_count(&token) == 1);
                 }
             }
@@ -469,22 +475,23 @@ fn r6_a_batch_that_is_dropped_half_way_holds_its_closure_until_what_runs_has_end
     });
 }
 
-/// The panic of an item that runs when the iterator is dropped is the handler's; in a scope, the scope's.
+/// The panic of an item that runs when the iterator is dropped goes to the handler; in a scope, to
+/// the scope.
 #[test]
 fn r4_the_panic_of_an_item_that_runs_on_after_the_drop_is_not_lost() {
     watched(|| {
         for form in FORMS {
-            let (tell, told) = mpsc::channel();
-            let tell = Mutex::new(tell);
+            let (sender, receiver) = mpsc::channel();
+            let sender = Mutex::new(sender);
             let handler = move |payload: Box<dyn Any + Send>| {
                 let text = *payload.downcast::<&str>().unwrap();
-                tell.lock().unwrap().send(text).unwrap();
+                sender.lock().unwrap().send(text).unwrap();
             };
             let builder = Pool::builder().workers(2).capacity(4);
             let pool = builder.panic_handler(handler).build().unwrap();
             let (gate, has_begun) = (Gate::new(), Gate::new());
             let (held, begun) = (gate.clone(), has_begun.clone());
-            // The first does not end before the second has begun, which stands at the gate.
+            // The first ends only after the second has started, which is blocked at the gate.
             let f = move |n: usize| {
                 if n == 0 {
                     return begun.pass();
@@ -493,7 +500,7 @@ fn r4_the_panic_of_an_item_that_runs_on_after_the_drop_is_not_lost() {
                 held.pass();
                 panic!("late");
             };
-            // What is pulled from is dropped after the batch was left.
+            // The source is dropped after the batch.
             let opens = on_drop(move || gate.open());
             let items = (0..9).inspect(move |_| {
                 let _ = &opens;
@@ -504,11 +511,11 @@ fn r4_the_panic_of_an_item_that_runs_on_after_the_drop_is_not_lost() {
                 Form::ScopedMap | Form::ScopedMapUnordered => {
                     let payload = outcome.expect_err("the scope has it");
                     assert_eq!(*payload.downcast::<&str>().unwrap(), "late");
-                    assert!(told.try_recv().is_err());
+                    assert!(receiver.try_recv().is_err());
                 }
                 _ => {
                     assert!(outcome.is_ok());
-                    assert_eq!(told.recv(), Ok("late"));
+                    assert_eq!(receiver.recv(), Ok("late"));
                 }
             }
             pool.shutdown();
@@ -517,7 +524,7 @@ fn r4_the_panic_of_an_item_that_runs_on_after_the_drop_is_not_lost() {
     });
 }
 
-/// A worker that serves a chunk lets a job that came after it have its turn.
+/// A worker that serves a chunk lets a later job have its turn.
 #[test]
 fn r8_a_job_does_not_wait_for_all_of_a_chunk_of_long_items() {
     // Chunks of 1, 2, 4, .. 64 items.
@@ -542,7 +549,7 @@ fn r8_a_job_does_not_wait_for_all_of_a_chunk_of_long_items() {
                 let job = pool.submit(move || begins.load(Ordering::SeqCst)).unwrap();
                 held.release();
                 let before = job.join().unwrap();
-                // Of each chunk a turn of the owner and one of a helper.
+                // Of each chunk, one turn of the owner and one of a split task.
                 assert!(before <= 90, "way {way}: {before} items were first");
             });
             pool.shutdown();

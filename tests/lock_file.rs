@@ -1,4 +1,5 @@
-//! What a fresh project locks that depends on the crate: what is built for it, and nothing that only checks us. Fault 19.
+//! The lock file of a fresh project that depends on the crate: everything that is built for it, and
+//! nothing that only checks the crate. Fault 19.
 #![cfg(not(miri))]
 
 use std::{
@@ -10,9 +11,9 @@ use std::{
 
 use serde_json::Value;
 
-/// All that may be locked with the default features, on whatever system.
+/// Everything that may be locked with the default features, on any system.
 const ALLOWED: &[&str] = &[
-    // What we use, and what that uses.
+    // Direct dependencies, and their own.
     "adaptive-pool",
     "cfg-if",
     "crossbeam-deque",
@@ -39,7 +40,7 @@ const ALLOWED: &[&str] = &[
     "scopeguard",
     "smallvec",
     "windows-link",
-    // quanta, which reads the clock; most of it for other systems.
+    // quanta, which reads the clock; mostly for other systems.
     "quanta",
     "once_cell",
     "raw-cpuid",
@@ -62,12 +63,12 @@ const ALLOWED: &[&str] = &[
     "slab",
 ];
 
-/// A project in a directory of its own, which is removed at the end.
+/// A project in its own directory, which is removed at the end.
 struct Fresh(PathBuf);
 
 impl Fresh {
-    /// It depends on the crate as `dependency` says, and begins with our own lock file, so that the versions are those
-    /// that are here.
+    /// Depends on the crate by `dependency`, and starts with the crate's own lock file, so that the
+    /// versions are the local ones.
     fn new(name: &str, dependency: &str) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let directory = env::temp_dir().join(format!("lock-file-{name}-{}", process::id()));
@@ -84,7 +85,7 @@ impl Fresh {
         Self(directory)
     }
 
-    /// What cargo prints, from what is on this machine; or why that is not enough.
+    /// The output of cargo, from local sources only; or why those do not suffice.
     fn cargo(&self, arguments: &[&str]) -> Result<String, String> {
         let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
         let output = Command::new(cargo)
@@ -100,7 +101,7 @@ impl Fresh {
         Err(format!("cargo {arguments:?}: {error}"))
     }
 
-    /// The names in the lock file, the project's own apart.
+    /// The names in the lock file, except the project's own.
     fn locked(&self) -> Result<BTreeSet<String>, String> {
         self.cargo(&["update", "--workspace"])?;
         let lock = fs::read_to_string(self.0.join("Cargo.lock")).unwrap();
@@ -112,7 +113,7 @@ impl Fresh {
     }
 }
 
-/// What was found out; nothing, said aloud, if it cannot be here.
+/// The result, or `None` with a message if it is unavailable here.
 fn or_skip<T>(found: Result<T, String>) -> Option<T> {
     found.inspect_err(|error| println!("SKIPPED: {error}")).ok()
 }
@@ -124,7 +125,7 @@ impl Drop for Fresh {
 }
 
 #[test]
-fn a_fresh_project_locks_what_is_built_and_no_more() {
+fn a_fresh_project_locks_only_what_is_built() {
     let Some(locked) = or_skip(Fresh::new("default", "").locked()) else {
         return;
     };
@@ -133,7 +134,7 @@ fn a_fresh_project_locks_what_is_built_and_no_more() {
         .filter(|name| !ALLOWED.contains(&name.as_str()))
         .collect();
     assert!(foreign.is_empty(), "{foreign:?}");
-    // That the list is one, and that what must be there is.
+    // The list is the expected kind of list, and contains what it must.
     assert!(locked.contains("adaptive-pool") && locked.contains("rayon-core"));
     assert!(locked.contains("prometheus"));
 }
@@ -155,9 +156,9 @@ fn version(text: &str) -> Vec<u32> {
 }
 
 #[test]
-fn what_is_locked_builds_with_the_oldest_compiler_that_we_declare() {
+fn locked_crates_build_with_the_declared_msrv() {
     let fresh = Fresh::new("oldest", "");
-    // What other systems need is not on every machine.
+    // Dependencies of other systems are not on every machine.
     let all = ["metadata", "--format-version", "1"];
     let here = [&all[..], &["--filter-platform", "x86_64-unknown-linux-gnu"]].concat();
     let Some(text) = or_skip(fresh.cargo(&all).or_else(|_| fresh.cargo(&here))) else {
@@ -170,7 +171,7 @@ fn what_is_locked_builds_with_the_oldest_compiler_that_we_declare() {
         .unwrap()
         .iter()
         .filter(|package| {
-            // What declares none is older than the field.
+            // A crate without the field is older than the field.
             package["rust_version"]
                 .as_str()
                 .is_some_and(|wanted| version(wanted) > ours)

@@ -19,7 +19,7 @@ fn pool(workers: usize, capacity: usize) -> Arc<Pool> {
 }
 
 #[test]
-fn m1_the_getters_say_what_a_snapshot_says() {
+fn m1_the_getters_agree_with_a_snapshot() {
     watched(|| {
         let builder = Pool::builder().workers(1..=3).capacity(8).max_threads(4);
         let pool = builder.name("getters").build().unwrap();
@@ -63,7 +63,7 @@ fn m1_every_counter_counts_its_own() {
         pool.spawn(move || {
             own.try_spawn(|| ()).unwrap();
             own.try_spawn(|| ()).unwrap();
-            // Full: inline.
+            // Full: the job runs inline.
             own.spawn(|| ()).unwrap();
             own.submit(|| panic!("in a job")).map(drop).unwrap();
         })

@@ -1,5 +1,5 @@
-//! Failure 5: random uses of the door, against a naive model of it. All on one thread: the worker
-//! is busy from the first to the last, and futures are polled by hand.
+//! Failure 5: random operations on admission, compared with a naive model. All on one thread: the
+//! worker is busy throughout, and futures are polled by hand.
 mod support;
 
 use std::{
@@ -62,13 +62,13 @@ enum Standing {
     Closed,
 }
 
-/// What the door should do, in the simplest words.
+/// A naive model of admission.
 #[derive(Default)]
 struct Model {
     capacity: usize,
     taken: usize,
     closed: bool,
-    /// Those who wait, by number.
+    /// The waiters, by number.
     line: VecDeque<usize>,
     standing: Vec<Standing>,
     queued: usize,
@@ -265,7 +265,7 @@ proptest! {
     })]
 
     #[test]
-    fn the_door_does_what_a_naive_model_does(ops in ops()) {
+    fn admission_agrees_with_a_naive_model(ops in ops()) {
         play(ops)?;
     }
 }

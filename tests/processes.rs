@@ -1,5 +1,5 @@
-//! Failures that would take the whole process along, each in one of its own: stacks that overflow
-//! (failure 27), and values of extreme sizes.
+//! Failures that would kill the process, each in a process of its own: stack overflows (failure
+//! 27), and values of extreme sizes.
 mod support;
 
 use std::sync::{Arc, mpsc};
@@ -37,8 +37,8 @@ fn chained_spawns_need_no_stack() {
     });
 }
 
-/// Failure 27, in the worst case: the only place is taken by a stranger, which cannot start
-/// before the chain ends, so every link of the chain runs inline.
+/// Failure 27, worst case: an unrelated job that cannot start before the chain ends takes the only
+/// place, so every link of the chain runs inline.
 #[test]
 fn chained_spawns_on_a_full_worker_need_no_stack() {
     survives_in_child("chained_spawns_on_a_full_worker_need_no_stack", || {
@@ -56,7 +56,7 @@ fn chained_spawns_on_a_full_worker_need_no_stack() {
     });
 }
 
-/// Failure 27. What the program nests itself takes stack in proportion, and no more.
+/// Failure 27. Nesting in the program takes stack in proportion, and no more.
 #[test]
 fn nested_waits_take_little_stack() {
     fn nest(pool: Arc<Pool>, left: u64) -> u64 {
@@ -81,8 +81,8 @@ fn nested_waits_take_little_stack() {
     });
 }
 
-/// A wide fan on one worker: the second half of each pair runs inline or by the join, never a
-/// stranger on top.
+/// A wide tree on one worker: the second half of each pair runs inline or by the join, never on top
+/// of an unrelated job.
 #[test]
 fn a_wide_tree_fits_on_a_small_stack() {
     fn tree(pool: Arc<Pool>, depth: u32) -> u64 {
@@ -109,7 +109,7 @@ fn a_wide_tree_fits_on_a_small_stack() {
     });
 }
 
-/// A closure is moved a few times on its way; a megabyte of it has to fit on the usual stacks of a
+/// A closure is moved a few times on its way. A megabyte of it has to fit on the usual stacks of a
 /// few megabytes.
 #[test]
 fn a_closure_may_own_a_megabyte() {

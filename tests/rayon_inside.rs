@@ -1,4 +1,5 @@
-//! Failure 40: rayon inside of jobs, on the pool's own threads, and jobs submitted inside of it.
+//! Failure 40: rayon inside jobs, on the pool's own threads, and jobs submitted from inside rayon's
+//! work.
 mod support;
 
 use std::{
@@ -77,7 +78,7 @@ fn scope_and_broadcast_inside_a_job_run_on_the_pools_threads() {
     });
 }
 
-/// One half blocks until the other has begun: a second thread has to come to help.
+/// One half blocks until the other has started: a second thread has to help.
 #[test]
 fn an_idle_worker_comes_to_help_rayon() {
     watched(|| {
@@ -91,7 +92,7 @@ fn an_idle_worker_comes_to_help_rayon() {
                 rayon_core::join(move || receive.recv().unwrap(), move || send.send(7)).0
             });
             assert_eq!(job.unwrap().join().unwrap(), 7);
-            // The doze of a worker takes 5 ms to end.
+            // An idle worker leaves its parker after 5 ms.
             if random.below(20) == 0 {
                 let end = Instant::now() + Duration::from_millis(random.below(8));
                 wait_until(|| Instant::now() >= end);
@@ -100,7 +101,7 @@ fn an_idle_worker_comes_to_help_rayon() {
     });
 }
 
-/// Both ways at once: jobs that use rayon, whose pieces submit jobs.
+/// Both directions at once: jobs that use rayon, whose pieces submit jobs.
 #[test]
 fn jobs_are_submitted_inside_of_rayons() {
     watched(|| {
@@ -132,8 +133,8 @@ fn jobs_are_submitted_inside_of_rayons() {
     });
 }
 
-/// A thread that waits in rayon may take a wake-up that was meant for a sleeper: the job has to run
-/// all the same, and the wait has to end.
+/// A thread that waits in rayon may consume a wake-up meant for a sleeper. The job has to run all
+/// the same, and the wait has to end.
 #[test]
 fn a_wake_up_that_a_waiting_thread_takes_is_not_lost() {
     watched(|| {
@@ -166,8 +167,8 @@ fn a_wake_up_that_a_waiting_thread_takes_is_not_lost() {
     });
 }
 
-/// A thread that is with rayon, not a worker, runs a piece that waits in a join of its own. A call
-/// that it takes up there must not make it a worker on top of that wait for as long as jobs come.
+/// A thread in rayon, not a worker, runs a piece that waits in a join of its own. An activation
+/// that it receives there must not make it a worker on top of that wait for as long as jobs arrive.
 #[test]
 fn a_stream_of_jobs_does_not_hold_up_a_wait_inside_rayon() {
     fn stream(pool: Arc<Pool>, begun: Gate, stop: Arc<AtomicBool>) {
@@ -211,8 +212,8 @@ fn a_stream_of_jobs_does_not_hold_up_a_wait_inside_rayon() {
     });
 }
 
-/// R2, with rayon's own sleep in the way: single jobs at random distances, so that the worker is
-/// met while it searches, dozes, falls asleep and sleeps.
+/// R2, with rayon's own sleep in between: single jobs at random distances meet the worker while it
+/// searches, is idle, goes to sleep or sleeps.
 #[test]
 fn r2_single_jobs_at_random_distances_all_start() {
     watched(|| {
@@ -259,9 +260,9 @@ fn r2_a_worker_that_blocks_leaves_its_queue_to_its_sibling() {
     });
 }
 
-/// What runs on rayon's side is no job of the books, and shutdown waits for it.
+/// Work on rayon's side is not a counted job, but shutdown waits for it.
 #[test]
-fn d1_shutdown_waits_for_what_rayon_still_runs() {
+fn d1_shutdown_waits_for_rayons_work() {
     watched(|| {
         let pool = pool(2, 4, "still-runs");
         let (begun, wait) = mpsc::channel();
@@ -292,13 +293,13 @@ fn there_and_back(front: &Pool, back: &Pool) {
     back.install(|| front.install(|| ()));
 }
 
-/// Both threads of the front pool wait for the back one, one of them in a piece of rayon's work; and
-/// what they wait for needs a thread of the front pool.
+/// Both threads of the front pool wait for the back pool, one of them in rayon's work; what they
+/// wait for needs a thread of the front pool.
 #[test]
 fn r2_a_thread_that_blocks_in_rayons_work_is_replaced() {
     watched(|| {
         for _ in 0..20 {
-            // Its second thread is with rayon: nothing has called it so far.
+            // Its second thread is in rayon: nothing has activated it so far.
             let (front, back) = (pool(2, 4, "front"), pool(2, 4, "back"));
             let begun = AtomicUsize::new(0);
             let half = || {
@@ -315,10 +316,11 @@ fn r2_a_thread_that_blocks_in_rayons_work_is_replaced() {
     });
 }
 
-/// The only thread waits inside rayon, and answers a call there. The job that it runs on top of that wait
-/// fills the only place; when it blocks, it has to leave that to another.
+/// The only thread waits inside rayon, and performs an activation there. The job that it runs on
+/// top of that wait fills the only worker slot. When it blocks, it has to hand the slot to another
+/// thread.
 #[test]
-fn r2_a_job_on_top_of_a_wait_in_rayon_leaves_its_place_when_it_blocks() {
+fn r2_a_job_on_top_of_a_wait_in_rayon_hands_its_slot_over_when_it_blocks() {
     watched(|| {
         let (front, back) = (pool(1, 4, "front"), pool(1, 4, "back"));
         let other = rayon_core::ThreadPoolBuilder::new().num_threads(1).build();
@@ -345,7 +347,7 @@ fn r2_a_job_on_top_of_a_wait_in_rayon_leaves_its_place_when_it_blocks() {
     });
 }
 
-/// The same in a part of a broadcast, which runs on rayon's side too.
+/// The same in a part of a broadcast, which also runs on rayon's side.
 #[test]
 fn r2_a_thread_that_blocks_in_a_broadcast_is_replaced() {
     watched(|| {

@@ -1,5 +1,6 @@
-//! Rule A8: jobs that find no place. On a thread of the pool they run in place while the stack has room, and are kept over the
-//! bound beyond that; off the pool they wait (A11); and a deferred job does neither.
+//! Rule A8: jobs without a place. On a thread of the pool they run in place while the stack has
+//! room, and are queued over the capacity beyond that. Outside the pool they block (A11). A
+//! deferred job does neither.
 mod support;
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
 use adaptive_pool::{Pool, PoolBuilder, Scope};
 use support::*;
 
-/// As small as a stack may be in a debug build, with room for the frames of a test's own jobs.
+/// The smallest stack for a debug build, with room for the frames of a test's own jobs.
 const SMALL_STACK: usize = 128 << 10;
 
 const SIDE: usize = if cfg!(miri) { 6 } else { 120 };
@@ -49,7 +50,7 @@ fn pools() -> impl Iterator<Item = Pool> {
     })
 }
 
-/// Each cell brings its neighbours: a graph, of which nobody knows the depth.
+/// Each cell spawns its neighbours: a graph of unknown depth.
 fn visit<'a>(s: &Scope<'a>, seen: &'a [AtomicBool], at: usize) {
     if seen[at].swap(true, Ordering::Relaxed) {
         return;
@@ -151,7 +152,7 @@ fn a8_a_flood_fill_ends_without_a_scope() {
             crawl(&pool, &seen, &left, 0);
             wait_until(|| left.load(Ordering::SeqCst) == 0);
             let pool = loop {
-                // The last jobs let go of it.
+                // The last jobs release it.
                 let seen = pool.metrics();
                 if seen.admitted == seen.completed {
                     break pool;
@@ -164,7 +165,7 @@ fn a8_a_flood_fill_ends_without_a_scope() {
     });
 }
 
-/// How the next link of a chain is brought.
+/// How the next link of a chain is submitted.
 const FORMS: usize = 8;
 
 fn link(pool: &Arc<Pool>, form: usize, left: usize, end: &mpsc::Sender<()>) {
@@ -220,7 +221,7 @@ fn a8_a_chain_of_any_form_ends_beside_producers() {
     });
 }
 
-/// The queue is full for good.
+/// The queue stays full.
 #[test]
 fn a8_a_chain_of_any_form_ends_on_a_full_queue() {
     survives_in_child("a8_a_chain_of_any_form_ends_on_a_full_queue", || {
@@ -240,9 +241,9 @@ fn a8_a_chain_of_any_form_ends_on_a_full_queue() {
     });
 }
 
-/// Each link of a chain brings many leaves.
+/// Each link of a chain submits many leaves.
 #[test]
-fn a8_a_tree_whose_leaves_are_many_ends() {
+fn a8_a_tree_with_many_leaves_ends() {
     fn tree<'a>(s: &Scope<'a>, ran: &'a AtomicUsize, links: usize) {
         ran.fetch_add(1, Ordering::Relaxed);
         if links == 0 {
@@ -257,7 +258,7 @@ fn a8_a_tree_whose_leaves_are_many_ends() {
             });
         }
     }
-    survives_in_child("a8_a_tree_whose_leaves_are_many_ends", || {
+    survives_in_child("a8_a_tree_with_many_leaves_ends", || {
         let links = LINKS / 20;
         for pool in pools() {
             let ran = AtomicUsize::new(0);
@@ -269,9 +270,9 @@ fn a8_a_tree_whose_leaves_are_many_ends() {
     });
 }
 
-/// The loop of leaves runs deep in the stack, where it has to be bounded too.
+/// The loop of leaves runs deep in the stack, and has to be bounded there too.
 #[test]
-fn a8_a_job_deep_in_a_chain_brings_many_leaves() {
+fn a8_a_job_deep_in_a_chain_submits_many_leaves() {
     fn dive<'a>(s: &Scope<'a>, ran: &'a AtomicUsize, depth: usize, leaves: usize) {
         if depth > 0 {
             return s.spawn(move |s| dive(s, ran, depth - 1, leaves));
@@ -282,7 +283,7 @@ fn a8_a_job_deep_in_a_chain_brings_many_leaves() {
             });
         }
     }
-    survives_in_child("a8_a_job_deep_in_a_chain_brings_many_leaves", || {
+    survives_in_child("a8_a_job_deep_in_a_chain_submits_many_leaves", || {
         let (depth, leaves) = (LINKS / 20, 10 * LINKS);
         for pool in pools() {
             let held = pool.metrics().capacity as usize;
@@ -297,7 +298,7 @@ fn a8_a_job_deep_in_a_chain_brings_many_leaves() {
     });
 }
 
-/// Makes jobs on top of each other keep what they bring: their turn is over.
+/// Makes nested jobs queue what they submit: their turn is over.
 fn in_place_beyond_the_turn(pool: &Arc<Pool>, job: impl FnOnce(&Arc<Pool>) + Send + 'static) {
     const TURN: usize = 64;
     let own = Arc::clone(pool);
@@ -316,7 +317,7 @@ fn in_place_beyond_the_turn(pool: &Arc<Pool>, job: impl FnOnce(&Arc<Pool>) + Sen
 }
 
 #[test]
-fn a8_a_kept_job_is_counted_and_is_no_part_of_the_depth() {
+fn a8_an_overdrawn_job_is_counted_and_is_no_part_of_the_depth() {
     watched(|| {
         let pool = Arc::new(pool(1, 4));
         let (send, seen) = mpsc::channel();
@@ -347,7 +348,7 @@ fn a8_a_kept_job_is_counted_and_is_no_part_of_the_depth() {
 }
 
 #[test]
-fn a8_a_thread_keeps_no_more_jobs_than_the_capacity() {
+fn a8_a_thread_overdraws_no_more_jobs_than_the_capacity() {
     watched(|| {
         for capacity in [1, 4, 100] {
             let pool = Arc::new(pool(1, capacity));
@@ -365,9 +366,9 @@ fn a8_a_thread_keeps_no_more_jobs_than_the_capacity() {
     });
 }
 
-/// By a channel another worker has to run it; by its handle the waiting one does.
+/// With a channel, another worker has to run it; with its handle, the waiting one does.
 #[test]
-fn a8_a_job_may_wait_for_one_that_it_brought_and_that_was_kept() {
+fn a8_a_job_may_wait_for_an_overdrawn_job_of_its_own() {
     watched(|| {
         for workers in [1, 2] {
             let pool = Arc::new(pool(workers, 4));
@@ -375,9 +376,9 @@ fn a8_a_job_may_wait_for_one_that_it_brought_and_that_was_kept() {
             in_place_beyond_the_turn(&pool, move |pool| {
                 assert_eq!(pool.submit(|| 7).unwrap().join().unwrap(), 7);
                 if workers > 1 {
-                    let (tell, told) = mpsc::channel();
-                    pool.spawn(move || tell.send(8).unwrap()).unwrap();
-                    assert_eq!(told.recv().unwrap(), 8);
+                    let (sender, receiver) = mpsc::channel();
+                    pool.spawn(move || sender.send(8).unwrap()).unwrap();
+                    assert_eq!(receiver.recv().unwrap(), 8);
                 }
                 assert_eq!(pool.metrics().overdrawn, workers as u64);
                 send.send(()).unwrap();
@@ -390,7 +391,7 @@ fn a8_a_job_may_wait_for_one_that_it_brought_and_that_was_kept() {
 }
 
 #[test]
-fn a8_a_kept_job_can_be_cancelled_and_dropped() {
+fn a8_an_overdrawn_job_can_be_cancelled_and_dropped() {
     watched(|| {
         let pool = Arc::new(pool(1, 4));
         let (send, handle) = mpsc::channel();
@@ -416,7 +417,7 @@ fn a8_a_kept_job_can_be_cancelled_and_dropped() {
     });
 }
 
-/// Holds a lock that the job wants, on the thread of the job.
+/// Holds a lock that the job takes, on the thread of the job.
 fn deferred_under_a_lock(bring: impl Fn(&Arc<Pool>, Box<dyn FnOnce() + Send>)) {
     let pool = Arc::new(pool(1, 1));
     let held = pool.reserve().unwrap();
@@ -435,7 +436,7 @@ fn deferred_under_a_lock(bring: impl Fn(&Arc<Pool>, Box<dyn FnOnce() + Send>)) {
 }
 
 #[test]
-fn a8_a_deferred_job_neither_runs_here_nor_waits() {
+fn a8_a_deferred_job_neither_runs_in_place_nor_blocks() {
     watched(|| {
         deferred_under_a_lock(|pool, job| pool.admit().deferred().spawn(job).unwrap());
         deferred_under_a_lock(|pool, job| drop(pool.admit().deferred().submit(job).unwrap()));
@@ -456,7 +457,7 @@ fn a8_a_deferred_job_neither_runs_here_nor_waits() {
 }
 
 #[test]
-fn a8_a_deferred_job_neither_runs_here_nor_waits_on_a_worker() {
+fn a8_a_deferred_job_neither_runs_in_place_nor_blocks_on_a_worker() {
     watched(|| {
         let pool = Arc::new(pool(1, 1));
         let held = pool.reserve().unwrap();
@@ -485,7 +486,7 @@ fn a8_a_deferred_job_neither_runs_here_nor_waits_on_a_worker() {
 }
 
 #[test]
-fn a8_a_deferred_job_of_a_scope_neither_runs_here_nor_waits() {
+fn a8_a_deferred_job_of_a_scope_neither_runs_in_place_nor_blocks() {
     fn bring<'a>(s: &Scope<'a>, pool: &Pool, lock: &'a Mutex<usize>) {
         let held = pool.try_reserve().unwrap();
         let guard = lock.lock().unwrap();
@@ -535,9 +536,9 @@ fn d6_deferred_jobs_of_a_closed_pool() {
     });
 }
 
-/// The permit was granted on a worker of a full pool, and so has no place.
+/// The permit was granted on a worker of a full pool, and therefore has no place.
 #[test]
-fn a8_a_permit_without_a_place_that_is_used_elsewhere_is_queued_over_the_bound() {
+fn a8_a_permit_without_a_place_that_is_used_elsewhere_overdraws() {
     watched(|| {
         let pool: &'static Pool = Box::leak(Box::new(pool(1, 1)));
         let held = pool.reserve().unwrap();
@@ -636,7 +637,7 @@ fn a8_permits_of_a_pool_that_has_ended_run_in_place_on_their_thread() {
     );
 }
 
-/// The permit has no place, and is used when the pool has ended and drops what has not started.
+/// The permit has no place, and is used after the pool has ended and dropped the queued jobs.
 #[test]
 fn d6_a_permit_without_a_place_of_a_discarded_pool_drops_its_job() {
     watched(|| {

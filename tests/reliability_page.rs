@@ -1,5 +1,5 @@
-//! docs/reliability.md names tests and mutants: each of them has to be there, and each failure that a test names has
-//! to be on the page.
+//! docs/reliability.md names tests and mutants, each of which must exist. Each failure that a test
+//! names must be on the page.
 #![cfg(not(miri))]
 
 use std::{
@@ -16,12 +16,12 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// What stands between backquotes, one after the other.
+/// The texts between backquotes.
 fn quoted(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }
 
-/// A file, what is said to be in it, and the mutants that this kills.
+/// A file, the tests that it should contain, and the mutants that they kill.
 #[derive(Debug)]
 struct Claim {
     file: String,
@@ -29,7 +29,7 @@ struct Claim {
     mutants: Vec<String>,
 }
 
-/// A claim is an item of a list that begins with a file; what is indented after it belongs to it.
+/// A claim is a list item that begins with a file, together with its indented lines.
 fn claims(page: &str) -> Vec<Claim> {
     let mut items: Vec<String> = Vec::new();
     let mut in_item = false;
@@ -56,7 +56,7 @@ fn claims(page: &str) -> Vec<Claim> {
     items.iter().map(claim).collect()
 }
 
-/// Whether the file has a test of this name; or a type of this name, whose doc tests are meant.
+/// Whether the file contains a test of this name, or a type of this name with doc tests.
 fn has_test(text: &str, name: &str) -> bool {
     if name.starts_with(|first: char| first.is_uppercase()) {
         return text.contains(&format!("\nstruct {name};"));
@@ -72,7 +72,7 @@ fn has_test(text: &str, name: &str) -> bool {
         .any(|line| *line == "#[test]")
 }
 
-/// What of the claims is not so. The table is that of `.ci/mutants.sh`, if it is there.
+/// The false claims. The table is that of `.ci/mutants.sh`, if it exists.
 fn wrong(claims: &[Claim], table: Option<&str>) -> Vec<String> {
     let mut wrong = Vec::new();
     for claim in claims {
@@ -108,43 +108,43 @@ fn has_examples() -> bool {
     root().join("examples/Cargo.toml").exists()
 }
 
-/// The published crate is without it.
+/// Absent from the published crate.
 fn table() -> Option<String> {
     fs::read_to_string(root().join(".ci/mutants.sh")).ok()
 }
 
 #[test]
-fn what_the_page_names_is_there() {
+fn everything_the_page_names_exists() {
     let mut claims = claims(&read("docs/reliability.md"));
     let tests: usize = claims.iter().map(|claim| claim.tests.len()).sum();
     let mutants: usize = claims.iter().map(|claim| claim.mutants.len()).sum();
     assert!(tests > 150 && mutants > 40, "{tests} {mutants}");
-    // The published crate is without the examples.
+    // The published crate does not contain the examples.
     claims.retain(|claim| has_examples() || !claim.file.starts_with("examples/"));
     let wrong = wrong(&claims, table().as_deref());
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// That the test above can fail.
+/// The test above can fail.
 #[test]
-fn what_is_not_there_is_found_wrong() {
+fn false_claims_are_found() {
     let page = "\
-- `tests/reliability_page.rs`: `what_the_page_names_is_there`, one that is there
+- `tests/reliability_page.rs`: `everything_the_page_names_exists`, one that is there
 - `tests/reliability_page.rs`: `what_the_page_does_not_name`
 - `tests/reliability_page.rs`: `has_test`, which is no test
-- `tests/no_such_file.rs`: `what_the_page_names_is_there`
-- `tests/reliability_page.rs`: `what_is_not_there_is_found_wrong`; mutants
+- `tests/no_such_file.rs`: `everything_the_page_names_exists`
+- `tests/reliability_page.rs`: `false_claims_are_found`; mutants
   `of_another`, `of_nobody`
 
 `no_claim_at_all`
 - `src/compile_fail.rs`: `JobIsSend`, `JobIsWell`
 ";
-    let table = "of_another a::model::b\nof_another_one what::what_is_not_there_is_found_wrong";
+    let table = "of_another a::model::b\nof_another_one what::false_claims_are_found";
     let wrong = wrong(&claims(page), Some(table));
     let expected = [
         "tests/reliability_page.rs: no test what_the_page_does_not_name",
         "tests/reliability_page.rs: no test has_test",
-        "tests/no_such_file.rs: no test what_the_page_names_is_there",
+        "tests/no_such_file.rs: no test everything_the_page_names_exists",
         "tests/reliability_page.rs: does not kill of_another",
         "tests/reliability_page.rs: does not kill of_nobody",
         "src/compile_fail.rs: no test JobIsWell",
@@ -152,7 +152,7 @@ fn what_is_not_there_is_found_wrong() {
     assert_eq!(wrong, expected);
 }
 
-/// The numbers of the failures that the page describes.
+/// The numbers of the failures on the page.
 fn described(page: &str) -> Vec<u32> {
     let number = |line: &str| line.strip_prefix("**")?.split_once(". ")?.0.parse().ok();
     page.lines().filter_map(number).collect()

@@ -1,4 +1,4 @@
-//! Rules R1, R2, R4 and R6: a job runs once, is never stranded, and keeps its panic to itself.
+//! Rules R1, R2, R4 and R6: a job runs once, is never stranded, and contains its panic.
 mod support;
 
 use std::{
@@ -111,7 +111,7 @@ fn r1_a_job_that_runs_cannot_be_cancelled() {
     });
 }
 
-/// Failure 1. Nobody else comes by: each job has only its own wake-up.
+/// Failure 1. No other traffic: each job has only its own wake-up.
 #[test]
 fn r2_no_wake_up_is_lost_between_single_jobs() {
     watched(|| {
@@ -189,7 +189,7 @@ fn r4_a_detached_jobs_panic_goes_to_the_handler() {
         pool.spawn(|| panic!("spawned")).unwrap();
         pool.try_spawn(|| panic!("tried")).unwrap();
         pool.reserve().unwrap().spawn(|| panic!("permitted"));
-        // With a handle it is the handle's, be it dropped.
+        // With a handle the panic belongs to the handle, even if that is dropped.
         drop(pool.submit(|| panic!("with a handle")).unwrap());
         assert_eq!(pool.shutdown().panicked, 4);
         let seen: Vec<_> = payloads.try_iter().collect();
@@ -198,7 +198,7 @@ fn r4_a_detached_jobs_panic_goes_to_the_handler() {
     });
 }
 
-/// A payload, or a value, that panics when it is dropped, with another of its kind.
+/// A payload or a value whose drop panics with another of its kind.
 struct Nasty(u32);
 
 impl Drop for Nasty {
@@ -209,7 +209,7 @@ impl Drop for Nasty {
     }
 }
 
-/// Failure 18, and what tokio does: all combinations of where it panics and what becomes of the
+/// Failure 18, as in tokio's tests: all combinations of the place of the panic and the fate of the
 /// handle.
 #[test]
 fn r4_worker_places_and_counters_survive_every_panic() {
@@ -330,20 +330,20 @@ fn r4_detached_panics_of_every_kind() {
 }
 
 #[test]
-fn r6_what_happened_before_is_visible_to_the_job_and_back() {
+fn r6_earlier_writes_are_visible_to_the_job_and_back() {
     watched(|| {
         let rounds = if cfg!(miri) { 10 } else { 2_000 };
         let pool = pool(2, 4);
-        // Plain memory, so that miri and ThreadSanitizer judge the order.
+        // Plain memory, so that miri and ThreadSanitizer check the ordering.
         struct Shared(std::cell::UnsafeCell<u64>);
         // SAFETY: each access below is ordered by a submit, or by the end of a job.
         unsafe impl Sync for Shared {}
         let shared = Arc::new(Shared(std::cell::UnsafeCell::new(0)));
         for round in 0..rounds {
-            // SAFETY: the job of the round before has ended.
+            // SAFETY: the job of the previous round has ended.
             unsafe { *shared.0.get() += 1 };
             let own = Arc::clone(&shared);
-            // SAFETY: the submitter does not touch it before the job has ended.
+            // SAFETY: the submitter accesses it only after the job has ended.
             let job = move || unsafe {
                 *own.0.get() += 1;
             };
@@ -364,7 +364,7 @@ fn r6_what_happened_before_is_visible_to_the_job_and_back() {
 
 /// Failure 33.
 #[test]
-fn work_from_outside_starts_though_a_job_respawns_itself_for_ever() {
+fn work_from_outside_starts_beside_a_job_that_respawns_itself() {
     fn forever(pool: Arc<Pool>, runs: Arc<AtomicUsize>, stop: Arc<AtomicUsize>) {
         runs.fetch_add(1, Ordering::SeqCst);
         if stop.load(Ordering::SeqCst) == 0 {

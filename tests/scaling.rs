@@ -1,5 +1,5 @@
-//! Rules S1 to S5 on real pools: workers are called in, parked and called in again. The policy by itself
-//! is tested in `src/scaling/`.
+//! Rules S1 to S5 on real pools: workers are added, parked and added again. `src/scaling/` tests
+//! the policy itself.
 mod support;
 
 use std::{
@@ -24,8 +24,8 @@ fn builder() -> PoolBuilder {
     builder.scale_cooldown(NEVER).idle_timeout(NEVER)
 }
 
-/// For pools that call a worker in for each job that waits.
-fn eager() -> PoolBuilder {
+/// For pools that add a worker for each waiting job.
+fn scales_at_once() -> PoolBuilder {
     builder()
         .scale_up_threshold(0.0)
         .scale_cooldown(Duration::ZERO)
@@ -42,7 +42,7 @@ fn held(pool: &Pool, gate: &Gate) {
 }
 
 #[test]
-fn s2_the_threshold_calls_a_worker_in_once_in_a_cooldown() {
+fn s2_the_threshold_adds_a_worker_once_per_cooldown() {
     watched(|| {
         let pool = builder().workers(1..=4).build().unwrap();
         let gate = Gate::new();
@@ -69,7 +69,7 @@ fn s2_the_threshold_calls_a_worker_in_once_in_a_cooldown() {
 
 /// go-adaptive-pool's fault 10: a few long jobs must not wait behind one worker.
 #[test]
-fn s2_a_backlog_that_lasts_for_a_cooldown_calls_workers_in() {
+fn s2_a_backlog_that_lasts_for_a_cooldown_adds_workers() {
     watched(|| {
         let cooldown = Duration::from_millis(20);
         let builder = builder().workers(1..=8).capacity(1000);
@@ -85,7 +85,7 @@ fn s2_a_backlog_that_lasts_for_a_cooldown_calls_workers_in() {
             };
             pool.spawn(job).unwrap();
         }
-        // All eight run at once, though nothing else happens.
+        // All eight run at once, without any other event.
         barrier.wait();
         assert!(start.elapsed() >= cooldown);
         assert_eq!(in_service(&pool), 8);
@@ -95,10 +95,10 @@ fn s2_a_backlog_that_lasts_for_a_cooldown_calls_workers_in() {
     });
 }
 
-/// The backlog lies in the deque of the worker whose job has brought it. The other one takes a part at a time, and runs dry
-/// in between.
+/// The backlog lies in the deque of the worker whose job submitted it. The other worker steals a
+/// part at a time, and becomes idle in between.
 #[test]
-fn s2_a_backlog_in_the_deque_of_one_worker_calls_others_in() {
+fn s2_a_backlog_in_the_deque_of_one_worker_adds_others() {
     const JOBS: u32 = 700;
     const JOB: Duration = Duration::from_millis(2);
     watched(|| {
@@ -133,11 +133,11 @@ fn s2_a_pool_that_keeps_up_stays_as_it_is() {
     });
 }
 
-/// And they are called in again without new threads (S4).
+/// They return to service without new threads (S4).
 #[test]
-fn s3_idle_workers_are_parked_and_called_in_again() {
+fn s3_idle_workers_are_parked_and_added_again() {
     watched(|| {
-        let pool = eager()
+        let pool = scales_at_once()
             .workers(1..=4)
             .idle_timeout(Duration::from_millis(20));
         let pool = pool.build().unwrap();
@@ -155,7 +155,7 @@ fn s3_idle_workers_are_parked_and_called_in_again() {
     });
 }
 
-/// Occupies so many workers, of which some have to be called in first.
+/// Occupies `workers` workers, some of which have to be added first.
 fn fill_up(pool: &Pool, workers: usize) -> Vec<Held> {
     (0..workers).map(|_| occupy(pool)).collect()
 }
@@ -164,7 +164,7 @@ fn fill_up(pool: &Pool, workers: usize) -> Vec<Held> {
 #[test]
 fn s3_a_worker_that_runs_a_job_is_not_idle() {
     watched(|| {
-        let pool = eager()
+        let pool = scales_at_once()
             .workers(1..=3)
             .idle_timeout(Duration::from_millis(5));
         let pool = pool.build().unwrap();
@@ -177,11 +177,11 @@ fn s3_a_worker_that_runs_a_job_is_not_idle() {
     });
 }
 
-/// A place that is held and has no job is nothing to stay awake for, and who gives it back tells nobody.
+/// A held place without a job keeps no worker awake, and its release notifies none.
 #[test]
-fn s3_idle_workers_are_parked_while_a_permit_is_kept() {
+fn s3_idle_workers_are_parked_while_a_permit_is_held() {
     watched(|| {
-        let pool = eager()
+        let pool = scales_at_once()
             .workers(1..=3)
             .idle_timeout(Duration::from_millis(20));
         let pool = pool.build().unwrap();
@@ -196,11 +196,11 @@ fn s3_idle_workers_are_parked_while_a_permit_is_kept() {
     });
 }
 
-/// The same of a place that was granted to a task which does not come for it.
+/// The same for a place granted to a task that does not take it up.
 #[test]
-fn s3_idle_workers_are_parked_beside_a_grant_that_nobody_takes_up() {
+fn s3_idle_workers_are_parked_beside_an_unclaimed_grant() {
     watched(|| {
-        let pool = eager()
+        let pool = scales_at_once()
             .workers(1..=2)
             .capacity(1)
             .idle_timeout(Duration::from_millis(50));
@@ -218,11 +218,11 @@ fn s3_idle_workers_are_parked_beside_a_grant_that_nobody_takes_up() {
     });
 }
 
-/// The moment is one that nothing else tells of: a quiet pool above its minimum.
+/// No other event marks the moment: a quiet pool above its minimum.
 #[test]
 fn s5_a_pool_that_has_parked_its_workers_uses_no_time() {
     watched(|| {
-        let pool = eager()
+        let pool = scales_at_once()
             .workers(1..=3)
             .idle_timeout(Duration::from_millis(10));
         let pool = pool.build().unwrap();
@@ -238,7 +238,7 @@ fn s1_the_workers_are_within_their_range_at_every_instant() {
     watched(|| {
         let mut random = Random(seed());
         let pool = Arc::new(
-            eager()
+            scales_at_once()
                 .workers(2..=5)
                 .idle_timeout(Duration::from_micros(200))
                 .build()
@@ -288,13 +288,13 @@ fn s1_resize_brings_the_workers_into_the_range() {
         pool.resize(4).unwrap();
         assert_eq!(in_service(&pool), 4);
         let held = fill_up(&pool, 4);
-        // Fewer than run: they end their jobs first.
+        // Fewer than run: they finish their jobs first.
         pool.resize(2).unwrap();
         assert_eq!(in_service(&pool), 2);
         assert_eq!(pool.metrics().workers_busy, 4);
         drop(held);
         wait_until(|| pool.metrics().workers_busy == 0);
-        // No more than two run now.
+        // Only two run now.
         let held = fill_up(&pool, 2);
         self::held(&pool, &gate);
         for_a_while(Duration::from_millis(20), || {
@@ -310,7 +310,7 @@ fn s1_resize_brings_the_workers_into_the_range() {
 }
 
 #[test]
-fn s1_a_range_that_cannot_be_is_refused_and_changes_nothing() {
+fn s1_an_invalid_range_is_refused_and_changes_nothing() {
     watched(|| {
         let pool = builder().workers(1..=2).max_threads(4).build().unwrap();
         let say = |error: adaptive_pool::BuildError| error.to_string();
@@ -324,9 +324,9 @@ fn s1_a_range_that_cannot_be_is_refused_and_changes_nothing() {
     });
 }
 
-/// Growing while every worker is blocked in a wait, and from inside of a job.
+/// Growing while every worker is blocked in a wait, and from inside a job.
 #[test]
-fn s1_resize_from_inside_of_a_job() {
+fn s1_resize_from_inside_a_job() {
     watched(|| {
         let pool = Arc::new(builder().workers(1).max_threads(4).build().unwrap());
         let own = Arc::clone(&pool);
@@ -349,7 +349,7 @@ fn s1_a_storm_of_resizes_loses_nothing() {
     watched(|| {
         let seed = seed();
         for round in 0..if cfg!(miri) { 1 } else { 4 } {
-            let builder = eager().workers(1..=2).max_threads(6).capacity(8);
+            let builder = scales_at_once().workers(1..=2).max_threads(6).capacity(8);
             let pool = builder.idle_timeout(Duration::ZERO).build().unwrap();
             let jobs = if cfg!(miri) { 20 } else { 500 };
             let done = AtomicBool::new(false);
@@ -389,10 +389,10 @@ fn s1_a_storm_of_resizes_loses_nothing() {
     });
 }
 
-/// R2: a call found no thread, since the only one is busy with what rayon gave it. After a resize there is
-/// another.
+/// R2: an activation found no thread, since the only one is busy with rayon's work. After a resize
+/// there is another.
 #[test]
-fn r2_a_call_that_found_no_thread_finds_one_after_a_resize() {
+fn r2_an_activation_that_found_no_thread_finds_one_after_a_resize() {
     watched(|| {
         let pool = Pool::builder().workers(1).max_threads(2).build().unwrap();
         let (begun, wait) = mpsc::channel();
@@ -415,7 +415,7 @@ fn r2_a_call_that_found_no_thread_finds_one_after_a_resize() {
     });
 }
 
-/// S4: a thread that cannot be started is counted, and the jobs run on those that there are.
+/// S4: a thread that fails to start is counted, and the jobs run on the existing threads.
 #[test]
 #[cfg(not(miri))]
 fn s4_a_thread_that_cannot_be_started_later_is_no_error() {
@@ -424,7 +424,7 @@ fn s4_a_thread_that_cannot_be_started_later_is_no_error() {
     let name = "s4_a_thread_that_cannot_be_started_later_is_no_error";
     survives_in_child(name, || {
         watched(|| {
-            let builder = eager().workers(1..=3).stack_size(STACK);
+            let builder = scales_at_once().workers(1..=3).stack_size(STACK);
             let pool = builder.build().unwrap();
             limit_memory(STACK / 2);
             let jobs: Vec<_> = (0..100).map(|n| pool.submit(move || n).unwrap()).collect();

@@ -1,5 +1,5 @@
-//! Batches of a scope: what they borrow, how much is pulled ahead (A1), panics (R4), and who runs what
-//! (R3, A8). How they are left is in `scoped_batches_left.rs`.
+//! Batches of a scope: what they borrow, the look-ahead (A1), panics (R4), and which thread runs
+//! what (R3, A8). `scoped_batches_left.rs` covers early drops.
 mod support;
 
 use std::{
@@ -27,7 +27,7 @@ fn text(payload: Box<dyn Any + Send>) -> &'static str {
     *payload.downcast::<&str>().unwrap()
 }
 
-/// So that a closure is one for a scope of some lifetime, not of any.
+/// Makes a closure generic over the scope's lifetime.
 fn body<'scope, R, F: FnOnce(&Scope<'scope>) -> R>(f: F) -> F {
     f
 }
@@ -61,7 +61,7 @@ fn items_results_and_the_closure_borrow_from_the_stack() {
             assert_eq!(ran.into_inner(), 2 * count as usize);
             drop((names, suffix));
             assert_conserved(&pool);
-            assert_eq!(pool.metrics().rejected_full, 0, "nobody was refused");
+            assert_eq!(pool.metrics().rejected_full, 0, "no submit was refused");
         }
     });
 }
@@ -85,7 +85,7 @@ fn items_may_be_borrowed_for_writing() {
 }
 
 #[test]
-fn a1_no_more_is_pulled_ahead_than_capacity_and_workers() {
+fn a1_the_look_ahead_is_bounded_by_capacity_and_workers() {
     watched(|| {
         let items = if cfg!(miri) { 30 } else { 2_000 };
         for (workers, capacity) in SIZES {
@@ -198,9 +198,9 @@ fn a8_a_batch_in_each_item_of_a_batch() {
     });
 }
 
-/// The only worker consumes, with a stranger in front of its own jobs.
+/// The only worker consumes, with an unrelated job in front of its own.
 #[test]
-fn r3_a_worker_runs_the_item_that_it_waits_for_and_no_stranger() {
+fn r3_a_worker_runs_the_item_that_it_waits_for_and_no_unrelated_job() {
     watched(|| {
         let pool = pool(1, 64);
         let gone = AtomicBool::new(false);
@@ -209,14 +209,14 @@ fn r3_a_worker_runs_the_item_that_it_waits_for_and_no_stranger() {
             thread::scope(|threads| {
                 let consumer = threads.spawn(|| {
                     pool.install(|| {
-                        let (send, strange) = mpsc::channel();
+                        let (send, unrelated) = mpsc::channel();
                         pool.spawn(move || send.send(()).unwrap()).unwrap();
                         let here = thread::current().id();
                         pool.in_place_scope(|s| {
                             let ran = batch(s, ordered, 0..200, |n| (n, thread::current().id()));
                             assert!(ran.eq((0..200).map(|n| (n, here))));
                         });
-                        assert!(strange.try_recv().is_err(), "a stranger ran");
+                        assert!(unrelated.try_recv().is_err(), "an unrelated job ran");
                         gone.store(true, Ordering::SeqCst);
                     });
                 });
@@ -228,7 +228,7 @@ fn r3_a_worker_runs_the_item_that_it_waits_for_and_no_stranger() {
     });
 }
 
-/// A worker that waits for an item which runs elsewhere leaves its place to another thread.
+/// A worker that waits for an item which runs elsewhere hands its slot to another thread.
 #[test]
 fn r3_a_worker_that_waits_for_a_running_item_is_replaced() {
     watched(|| {
@@ -241,18 +241,18 @@ fn r3_a_worker_that_waits_for_a_running_item_is_replaced() {
                 consumer.set(thread::current().id()).unwrap();
                 let mut results = batch(s, ordered, 0..2, |n| {
                     if consumer.get() == Some(&thread::current().id()) {
-                        // Not done before the other is on its way.
+                        // Not done before the other has started.
                         wait.lock().unwrap().recv().unwrap();
                         return n;
                     }
                     begun.send(()).unwrap();
-                    // The third thread may come to the other item before the stranger.
+                    // The third thread may reach the other item before the unrelated job.
                     if is_waited_for.swap(true, Ordering::SeqCst) {
                         return n;
                     }
-                    // With both workers here, it takes a third thread.
-                    let strange = pool.submit(|| ()).unwrap();
-                    wait_until(|| strange.is_finished());
+                    // With both workers here, this takes a third thread.
+                    let unrelated = pool.submit(|| ()).unwrap();
+                    wait_until(|| unrelated.is_finished());
                     n
                 });
                 assert!(results.next().is_some());
@@ -278,7 +278,7 @@ fn an_iterator_is_consumed_on_another_thread_and_in_a_job_of_a_nested_scope() {
                     assert!(sorted(numbers).into_iter().eq(1..201));
                 };
                 pool.in_place_scope(|inner| inner.spawn(move |_| all(&mut { unordered })));
-                // A worker that waits for another thread in its own way is not replaced.
+                // A worker that blocks on another thread by its own means is not replaced.
                 if thread::current()
                     .name()
                     .is_some_and(|name| name.starts_with("batch"))
@@ -293,7 +293,7 @@ fn an_iterator_is_consumed_on_another_thread_and_in_a_job_of_a_nested_scope() {
 }
 
 #[test]
-fn the_size_hint_counts_what_was_pulled() {
+fn the_size_hint_counts_pulled_items() {
     watched(|| {
         let pool = pool(2, 4);
         both(&pool, |s| {
@@ -314,7 +314,7 @@ fn the_size_hint_counts_what_was_pulled() {
     });
 }
 
-/// What a batch of the random test is left in.
+/// How the random test leaves a batch.
 fn random_batches(random: &mut Random, pool: &Pool) {
     let items = random.below(60) as usize;
     let numbers: Vec<usize> = (0..items).collect();
@@ -331,7 +331,7 @@ fn random_batches(random: &mut Random, pool: &Pool) {
             (n, drops.one())
         });
         let mut results = batch(s, ordered, source, |(n, _guard)| {
-            assert!(*n != panics_at, "told to");
+            assert!(*n != panics_at, "on purpose");
             (0..slow * (n % 3)).for_each(|_| thread::yield_now());
             if nested == 0 {
                 return pool.in_place_scope(|s| s.map(0..*n, |n| n).max().map_or(0, |n| n + 1));
@@ -372,7 +372,7 @@ fn random_batches(random: &mut Random, pool: &Pool) {
     if let Err(payload) = scope {
         // Of an item that ran when the iterator was dropped.
         let text = payload.downcast_ref::<&str>();
-        assert!(way == 0 && text == Some(&"told to"), "{text:?}");
+        assert!(way == 0 && text == Some(&"on purpose"), "{text:?}");
     }
     let leaked = usize::from(way == 2);
     let made = made.into_inner();

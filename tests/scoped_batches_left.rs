@@ -1,5 +1,5 @@
-//! Batches of a scope that are left half way: dropped (A2), forgotten, with panics in their drops (R4),
-//! and those of a pool that comes to its end (D6).
+//! Batches of a scope that end early: dropped (A2), forgotten, with panics in their drops (R4), and
+//! those of a pool that is shut down (D6).
 mod support;
 
 use std::{
@@ -22,7 +22,7 @@ fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
     items
 }
 
-/// So that a closure is one for a scope of some lifetime, not of any.
+/// Makes a closure generic over the scope's lifetime.
 fn body<'scope, R, F: FnOnce(&Scope<'scope>) -> R>(f: F) -> F {
     f
 }
@@ -42,7 +42,7 @@ impl Drop for Bomb {
     }
 }
 
-/// As `both`. The panic of an item that runs when its batch is dropped is the scope's.
+/// As `both`. The panic of an item that runs when its batch is dropped goes to the scope.
 fn survive_bombs<'scope>(pool: &Pool, body: impl Fn(&Scope<'scope>) + Send + Sync) {
     let survive = |scope: &dyn Fn()| {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(scope)) {
@@ -56,9 +56,9 @@ fn survive_bombs<'scope>(pool: &Pool, body: impl Fn(&Scope<'scope>) + Send + Syn
     survive(&|| pool.scope(&body));
 }
 
-/// Of items, results, payloads and the closure, nothing that panics in its drop harms anybody.
+/// Items, results, payloads and the closure may panic in their drops without harm.
 #[test]
-fn r4_what_nobody_takes_may_panic_when_it_is_dropped() {
+fn r4_unclaimed_values_may_panic_when_they_are_dropped() {
     fn bang(_: usize) -> Bomb {
         panic_any(Bomb)
     }
@@ -77,7 +77,7 @@ fn r4_what_nobody_takes_may_panic_when_it_is_dropped() {
                     let mut bombs = batch(s, ordered, (0..20).map(|_| Bomb), mem::forget);
                     bombs.next();
                     let left = catch_unwind(AssertUnwindSafe(|| drop(bombs)));
-                    // The one that had no place is the consumer's.
+                    // The one without a place belongs to the consumer.
                     assert!(left.is_ok() || capacity == 1);
                     mem::forget(left);
                 });
@@ -88,9 +88,9 @@ fn r4_what_nobody_takes_may_panic_when_it_is_dropped() {
     });
 }
 
-/// The second item stands still; what comes after it is in the queue.
+/// The second item is blocked; the following ones are queued.
 #[test]
-fn a2_dropping_half_way_drops_the_rest_at_once_and_waits_for_nothing() {
+fn a2_an_early_drop_drops_the_rest_at_once_and_waits_for_nothing() {
     watched(|| {
         for ordered in [true, false] {
             let pool = pool(1, 4);
@@ -127,7 +127,7 @@ fn a2_dropping_half_way_drops_the_rest_at_once_and_waits_for_nothing() {
             assert!([0, 1].starts_with(&ran.into_inner().unwrap()));
             assert_eq!(drops.count(), pulled.into_inner());
             assert_conserved(&pool);
-            // The places are there again.
+            // The places are free again.
             let permits: Vec<_> = (0..4).map(|_| pool.try_reserve().unwrap()).collect();
             assert!(pool.try_reserve().is_err());
             drop(permits);
@@ -161,9 +161,9 @@ fn dropping_at_any_point_leaves_the_scope_and_the_pool_as_they_were() {
     });
 }
 
-/// Batches that are left one after the other, while nobody comes to their tickets.
+/// Batches that are dropped one after another, while no worker reaches their chunk tasks.
 #[test]
-fn a1_what_is_left_in_the_queue_is_bounded_by_the_capacity() {
+fn a1_tombstones_in_the_queue_are_bounded_by_the_capacity() {
     watched(|| {
         let pool = pool(1, 8);
         pool.scope(|s| {
@@ -180,7 +180,7 @@ fn a1_what_is_left_in_the_queue_is_bounded_by_the_capacity() {
 }
 
 #[test]
-fn a_scope_waits_for_what_a_forgotten_iterator_has_begun() {
+fn a_scope_waits_for_the_started_items_of_a_forgotten_iterator() {
     watched(|| {
         for (workers, capacity) in SIZES {
             let pool = pool(workers, capacity);
@@ -202,7 +202,7 @@ fn a_scope_waits_for_what_a_forgotten_iterator_has_begun() {
                     results.next();
                     mem::forget(results);
                 });
-                // The one that had no place was pulled in vain.
+                // The one without a place was pulled in vain.
                 let (pulled, ran) = (pulled.into_inner(), ran.into_inner());
                 assert!((pulled - 2..=pulled).contains(&ran), "{ran} of {pulled}");
                 assert!(ran >= 2);
@@ -234,7 +234,7 @@ fn d6_on_a_closed_pool_a_batch_is_done_on_the_consumers_thread() {
 }
 
 #[test]
-fn d6_a_pool_that_another_thread_ends_half_way_loses_no_result() {
+fn d6_a_pool_that_another_thread_shuts_down_loses_no_result() {
     watched(|| {
         let rounds = if cfg!(miri) { 2 } else { 30 };
         for (workers, capacity) in SIZES {

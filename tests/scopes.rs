@@ -1,5 +1,5 @@
-//! Scopes: where their jobs run and how they get in (A8), what panics become (R4), that nothing is
-//! freed too early, and what a closed pool does with them (D6).
+//! Scopes: where their jobs run and how they are admitted (A8), panics (R4), lifetimes of borrows,
+//! and closed pools (D6).
 mod support;
 
 use std::{
@@ -34,7 +34,7 @@ fn on_a_worker() -> bool {
         .is_some_and(|name| name.starts_with("scopes-"))
 }
 
-/// What the closure panics with.
+/// The payload with which the closure panics.
 fn panic_of<R>(f: impl FnOnce() -> R) -> &'static str {
     let text = |payload: Box<dyn Any + Send>| *payload.downcast::<&str>().unwrap();
     catch_unwind(AssertUnwindSafe(f))
@@ -75,7 +75,7 @@ fn a_scope_runs_its_body_on_a_worker_and_an_in_place_scope_on_the_caller() {
 }
 
 #[test]
-fn r6_what_the_jobs_did_is_there_when_the_scope_ends() {
+fn r6_the_jobs_effects_are_visible_when_the_scope_ends() {
     watched(|| {
         let rounds = if cfg!(miri) { 3 } else { 300 };
         for (workers, capacity) in SIZES {
@@ -143,13 +143,13 @@ fn a8_a_spawn_on_a_full_worker_runs_before_it_returns() {
             let worker = thread::current().id();
             s.spawn(|_| ());
             assert_eq!(pool.metrics().depth, 1);
-            let (tell, told) = mpsc::channel();
-            let timed = tell.clone();
-            s.spawn(move |_| tell.send(thread::current().id()).unwrap());
-            assert_eq!(told.try_recv(), Ok(worker));
+            let (sender, receiver) = mpsc::channel();
+            let timed = sender.clone();
+            s.spawn(move |_| sender.send(thread::current().id()).unwrap());
+            assert_eq!(receiver.try_recv(), Ok(worker));
             let job = move |_: &Scope<'_>| timed.send(thread::current().id()).unwrap();
             s.spawn_timeout(Duration::ZERO, job).unwrap();
-            assert_eq!(told.try_recv(), Ok(worker));
+            assert_eq!(receiver.try_recv(), Ok(worker));
             assert_eq!(pool.metrics().inlined, 2);
         });
         assert_conserved(&pool);
@@ -157,7 +157,7 @@ fn a8_a_spawn_on_a_full_worker_runs_before_it_returns() {
 }
 
 #[test]
-fn a3_a_worker_that_found_the_queue_full_finds_the_room_that_came() {
+fn a3_a_worker_that_found_the_queue_full_finds_room_later() {
     watched(|| {
         let (tasks, rounds) = if cfg!(miri) { (50, 1) } else { (20_000, 20) };
         let pool = pool(2, 1024);
@@ -165,7 +165,7 @@ fn a3_a_worker_that_found_the_queue_full_finds_the_room_that_came() {
             pool.install(|| {
                 pool.scope(|s| {
                     (0..tasks).for_each(|_| s.spawn(|_| ()));
-                    // The other worker takes what waits, and runs dry.
+                    // The other worker takes the waiting jobs, and becomes idle.
                     let is_idle = |seen: Snapshot| seen.depth == 0 && seen.workers_busy == 1;
                     wait_until(|| is_idle(pool.metrics()));
                     let before = pool.metrics().inlined;
@@ -178,7 +178,7 @@ fn a3_a_worker_that_found_the_queue_full_finds_the_room_that_came() {
 }
 
 #[test]
-fn a4_try_spawn_hands_the_job_back() {
+fn a4_try_spawn_returns_the_job() {
     watched(|| {
         let pool = pool(1, 1);
         let ran = AtomicUsize::new(0);
@@ -236,8 +236,8 @@ fn a3_and_a4_spawn_timeout_from_outside_waits_for_room_and_no_longer() {
     });
 }
 
-/// A stray: spawned into the outer scope while an inner one is open on the same thread, under a lock
-/// that the stray wants. The inner wait, a join and a third scope must leave it alone.
+/// A job is spawned into the outer scope while an inner one is open on the same thread, under a
+/// lock that the job takes. The inner wait, a join and a third scope must not run it.
 #[test]
 fn r3_a_nested_wait_does_not_run_a_job_of_the_outer_scope() {
     watched(|| {
@@ -271,15 +271,15 @@ fn r3_a_nested_wait_does_not_run_a_job_of_the_outer_scope() {
     });
 }
 
-/// A stray comes while the thread that waits for it is blocked.
+/// A job of an outer scope arrives while the thread that waits for it is blocked.
 #[test]
-fn r2_a_worker_that_stole_in_vain_comes_back_for_a_long_job() {
+fn r2_a_worker_whose_steals_failed_returns_for_a_long_job() {
     watched(|| {
         let (tasks, rounds) = if cfg!(miri) { (50, 1) } else { (20_000, 20) };
         let pool = pool(2, 1024);
         for _ in 0..rounds {
             pool.install(|| {
-                // To steal these does not pay.
+                // Stealing these does not pay off.
                 pool.scope(|s| (0..tasks).for_each(|_| s.spawn(|_| ())));
                 // Each of these waits for the other.
                 let both = Barrier::new(2);
@@ -296,7 +296,7 @@ fn r2_a_worker_that_stole_in_vain_comes_back_for_a_long_job() {
 }
 
 #[test]
-fn r2_a_stray_finds_its_scope_when_the_owner_is_blocked() {
+fn r2_a_job_on_the_side_list_runs_while_the_owner_is_blocked() {
     watched(|| {
         let rounds = if cfg!(miri) { 3 } else { 300 };
         let pool = pool(2, 8);
@@ -321,7 +321,7 @@ fn r2_a_stray_finds_its_scope_when_the_owner_is_blocked() {
 }
 
 #[test]
-fn a_stray_may_open_scopes_and_spawn_strays_itself() {
+fn a_job_on_the_side_list_may_open_scopes_and_spawn_such_jobs() {
     fn deep(pool: &Pool, left: u32) -> usize {
         if left == 0 {
             return 0;
@@ -368,9 +368,9 @@ fn r4_a_scope_raises_the_panic_of_a_job_after_all_have_ended() {
 }
 
 #[test]
-fn r4_the_first_panic_is_the_one_that_a_scope_raises() {
+fn r4_a_scope_raises_the_first_panic() {
     watched(|| {
-        // The body's is first: on the one worker the job comes after it.
+        // The body's is first: on the one worker the job runs after it.
         let pool = pool(1, 4);
         let message = panic_of(|| {
             pool.scope(|s| {
@@ -379,7 +379,7 @@ fn r4_the_first_panic_is_the_one_that_a_scope_raises() {
             })
         });
         assert_eq!(message, "the body's");
-        // The job's is first: the one worker has ended it before it begins the next.
+        // The job's is first: the one worker has finished it before it starts the next.
         let message = panic_of(|| {
             pool.in_place_scope(|s| {
                 let (begun, wait) = mpsc::channel();
@@ -440,9 +440,9 @@ fn r4_a_panic_of_an_inline_job_comes_at_the_end_of_its_scope() {
     });
 }
 
-/// Failure 20. The job begins, the body panics, and only its unwinding lets the job go on.
+/// Failure 20. The job starts, the body panics, and only its unwinding lets the job continue.
 #[test]
-fn what_a_job_borrows_lives_on_when_the_body_panics() {
+fn borrows_of_a_job_outlive_a_panic_of_the_body() {
     watched(|| {
         let rounds = if cfg!(miri) { 3 } else { 100 };
         let pool = pool(2, 4);
@@ -573,7 +573,7 @@ fn d6_a_spawn_that_waits_for_a_place_when_the_pool_closes_runs_inline() {
     });
 }
 
-/// Jobs that wait in the queue when the pool is emptied.
+/// Jobs that are queued at the shutdown.
 #[test]
 fn d4_no_shutdown_drops_a_job_of_a_scope() {
     watched(|| {
@@ -587,8 +587,8 @@ fn d4_no_shutdown_drops_a_job_of_a_scope() {
                 });
             }
             let dropped = Drops::default();
-            let stranger = dropped.one();
-            pool.spawn(move || drop(stranger)).unwrap();
+            let unrelated = dropped.one();
+            pool.spawn(move || drop(unrelated)).unwrap();
             assert!(pool.shutdown_timeout(Duration::ZERO).is_err());
             wait_until(|| dropped.count() == 1);
             held.release();
@@ -687,7 +687,8 @@ fn a8_a_chain_of_spawns_does_not_grow_the_stack() {
     });
 }
 
-/// Failure 27, in a scope that a job opens which runs inline itself, and so waits for the chain.
+/// Failure 27, in a scope opened by a job that itself runs inline, and therefore waits for the
+/// chain.
 #[test]
 fn a8_a_chain_in_a_scope_of_an_inline_job_does_not_grow_the_stack() {
     watched(|| {
@@ -706,7 +707,7 @@ fn a8_a_chain_in_a_scope_of_an_inline_job_does_not_grow_the_stack() {
     });
 }
 
-/// Calls `f` beneath so many jobs that spawn each other.
+/// Calls `f` beneath `depth` nested jobs, each spawned by the previous one.
 fn nested<'a>(s: &Scope<'a>, depth: usize, f: &'a (impl Fn() + Sync)) {
     if depth == 0 {
         f();
@@ -715,7 +716,7 @@ fn nested<'a>(s: &Scope<'a>, depth: usize, f: &'a (impl Fn() + Sync)) {
     }
 }
 
-/// Failure 27, with the jobs of two pools on top of each other: each is counted by its own.
+/// Failure 27, with nested jobs of two pools: each pool counts its own.
 #[test]
 fn a8_a_chain_through_two_pools_does_not_grow_the_stack() {
     fn chain<'a, 'b: 'a>(s: &Scope<'a>, outer: &'a Scope<'b>, ran: &'b AtomicUsize, left: usize) {
@@ -748,7 +749,7 @@ fn a8_a_chain_through_two_pools_does_not_grow_the_stack() {
     });
 }
 
-/// Failure 27, on a thread that is not the pool's, when the pool is closed.
+/// Failure 27, on a thread outside a closed pool.
 #[test]
 fn a8_a_chain_of_spawns_outside_does_not_grow_the_stack() {
     watched(|| {

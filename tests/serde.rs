@@ -1,4 +1,4 @@
-//! A snapshot survives its way through JSON.
+//! A snapshot survives a round trip through JSON.
 mod support;
 
 use adaptive_pool::{Pool, Snapshot};

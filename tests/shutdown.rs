@@ -1,4 +1,4 @@
-//! Rules D1 to D5: every end of a pool, and what it owes.
+//! Rules D1 to D5: every form of shutdown, and its guarantees.
 mod support;
 
 use std::{
@@ -45,7 +45,7 @@ fn d1_after_shutdown_no_thread_exists() {
                 2 => drop(pool.shutdown_now().unwrap()),
                 _ => drop(pool),
             }
-            // The system forgets a thread a moment after it was joined.
+            // The kernel forgets a thread shortly after it was joined.
             let end = std::time::Instant::now() + Duration::from_millis(500);
             wait_until(|| threads_named(&name) == 0 || std::time::Instant::now() > end);
             assert_eq!(threads_named(&name), 0);
@@ -183,7 +183,7 @@ fn d4_a_timeout_drops_what_has_not_started_and_counts_what_runs() {
         assert_eq!((said, running), (report(0, 0, 0, 3), 2));
         assert_eq!(drops.count(), 3);
         assert!(handles.into_iter().all(|job| job.join().is_err()));
-        // What it says stays true: nothing else is dropped, and those who run end by themselves.
+        // The error stays true: nothing else is dropped, and the running jobs end by themselves.
         let again = pool.shutdown_timeout(Duration::ZERO).unwrap_err();
         assert_eq!(
             again,
@@ -210,9 +210,9 @@ fn d4_a_shutdown_within_its_time_drops_nothing() {
     });
 }
 
-/// The submitters win or lose against the door; nobody's job is lost.
+/// The submitters race with the close; no job is lost.
 #[test]
-fn d4_an_impatient_shutdown_against_submitters() {
+fn d4_a_short_shutdown_timeout_against_submitters() {
     watched(|| {
         let rounds = if cfg!(miri) { 3 } else { 300 };
         let mut random = Random(seed());
@@ -317,8 +317,8 @@ fn d5_a_shutdown_inside_a_job_does_not_hang() {
     });
 }
 
-/// Failure 15, where the job runs on the thread that brought it, which is not the pool's: since the queue is full, or
-/// the pool closed. Of a batch some run with books of that thread's own.
+/// Failure 15, where the job runs on the submitting thread outside the pool: the queue is full, or
+/// the pool is closed. Of a batch, some items run with counters of that thread's own.
 #[test]
 fn d5_a_shutdown_inside_a_job_on_its_callers_thread_does_not_hang() {
     watched(|| {
@@ -352,7 +352,7 @@ fn d5_a_shutdown_inside_a_job_on_its_callers_thread_does_not_hang() {
             }
             assert_eq!(ran.load(Ordering::Relaxed), if way == 1 { 20 } else { 1 });
             drop(held);
-            // Outside of the job it waits.
+            // Outside the job it waits.
             let ended = pool.shutdown().total();
             assert_eq!(ended, 2 + if way == 1 { 20 } else { 1 });
             assert_conserved(&pool);
@@ -360,7 +360,7 @@ fn d5_a_shutdown_inside_a_job_on_its_callers_thread_does_not_hang() {
     });
 }
 
-/// Failure 15. The threads end by themselves, and what is queued runs.
+/// Failure 15. The threads end by themselves, and the queued jobs run.
 #[test]
 fn d5_a_pool_that_is_dropped_in_its_own_job_ends_by_itself() {
     let name = "d5_a_pool_that_is_dropped_in_its_own_job_ends_by_itself";
@@ -384,7 +384,7 @@ fn d5_a_pool_that_is_dropped_in_its_own_job_ends_by_itself() {
     });
 }
 
-/// As before, in the places where a user's code runs on a worker, but not in a job.
+/// The same in the other places where user code runs on a worker, outside a job.
 #[test]
 fn d5_a_pool_that_is_dropped_by_a_result_a_payload_or_the_panic_handler() {
     let name = "d5_a_pool_that_is_dropped_by_a_result_a_payload_or_the_panic_handler";
@@ -519,7 +519,7 @@ fn a_permit_that_outlives_the_shutdown_is_harmless() {
 }
 
 #[test]
-fn close_lets_run_what_is_queued() {
+fn close_lets_queued_jobs_run() {
     watched(|| {
         let pool = pool(1, 8);
         let held = occupy(&pool);

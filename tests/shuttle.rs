@@ -1,4 +1,5 @@
-//! The whole pool under chosen schedules: built with `--cfg shuttle` alone, and run by `.ci/shuttle.sh`.
+//! The whole pool under chosen schedules: built only with `--cfg shuttle`, and run by
+//! `.ci/shuttle.sh`.
 #![cfg(shuttle)]
 
 #[path = "shuttle/ends.rs"]

@@ -1,4 +1,4 @@
-//! Failure 39: everything at once, from a seed. Each job's fate is counted exactly once.
+//! Failure 39: every feature at once, from a seed. Each job's fate is counted exactly once.
 mod support;
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
 use adaptive_pool::{JobError, Pool, ShutdownError};
 use support::*;
 
-/// What became of the jobs, as seen from the jobs themselves and from those who submitted them.
+/// The fates of the jobs, as observed by the jobs themselves and by their submitters.
 #[derive(Default)]
 struct Fates {
     begun: AtomicU64,
@@ -27,7 +27,7 @@ fn one(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::SeqCst);
 }
 
-/// A job that notices being run twice, and may panic, use rayon, or submit further jobs.
+/// A job that detects a second run, and may panic, use rayon, or submit further jobs.
 fn job(
     pool: &Arc<Pool>,
     fates: &Arc<Fates>,
@@ -75,7 +75,7 @@ fn check(expected: u64, result: Result<u64, JobError>) {
     }
 }
 
-/// Submits one job in one of all ways, and does one of all things with its handle.
+/// Submits one job in a random form, and handles its handle in a random way.
 fn submit(pool: &Arc<Pool>, fates: &Arc<Fates>, random: &mut Random, depth: u32) {
     let seed = random.below(1 << 40);
     let job = job(pool, fates, seed, depth);
@@ -167,7 +167,7 @@ fn round(seed: u64) {
         })
         .collect();
     barrier.wait();
-    // Either in their midst, or after them.
+    // While they submit, or afterwards.
     let mut submitters = Some(submitters);
     let mut finish = || {
         for submitter in submitters.take().into_iter().flatten() {

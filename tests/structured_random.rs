@@ -1,9 +1,9 @@
-//! Random programs of scopes, joins, batches and calls between pools, in every mixture: each node runs
-//! once, its result or its panic comes to where it was promised, and nothing is left over.
+//! Random programs of scopes, joins, batches and calls between pools, in every mixture. Each node
+//! runs once, its result or panic reaches its receiver, and nothing is left over.
 //!
-//! A program is a tree, made from a seed. What a node does with its children is an [`Op`]; which of them panic
-//! is known beforehand. `SEED` is the program of every round, `SECONDS` says for how long it goes on, and
-//! `DUMP` has it printed.
+//! A program is a tree, made from a seed. An [`Op`] says what a node does with its children; the
+//! panicking nodes are known beforehand. `SEED` is the program of every round, `SECONDS` sets the
+//! duration, and `DUMP` prints the program.
 
 use std::{
     any::Any,
@@ -25,7 +25,7 @@ use support::{
 
 mod support;
 
-/// How a child comes into the scope of its parent.
+/// How a child is spawned into the scope of its parent.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Spawn,
@@ -33,14 +33,14 @@ enum Way {
     Timeout(u64),
     /// By a job of the same scope.
     Job,
-    /// From inside of another wait, which makes it a stray.
+    /// From inside another wait, which puts it on the side list.
     NestedScope,
     Join,
     RayonJoin,
     Install(usize),
 }
 
-/// How a job with a handle comes into the pool.
+/// How a job with a handle is submitted.
 #[derive(Clone, Copy, Debug)]
 enum Submit {
     Wait,
@@ -53,7 +53,7 @@ enum Submit {
 enum Op {
     Leaf,
     Panic,
-    /// The last child is the body's.
+    /// The last child runs in the body.
     Scope {
         in_place: bool,
         ways: Vec<Way>,
@@ -73,7 +73,7 @@ enum Op {
     Broadcast,
     Rayon,
     RayonScope,
-    /// A job closes the pool under everybody.
+    /// A job closes the pool while it is in use.
     Close,
 }
 
@@ -88,14 +88,14 @@ struct Node {
     panics: bool,
 }
 
-/// The payload of all panics here: the node that began it.
+/// The payload of all panics here: the node that raised it first.
 struct Payload(usize);
 
 struct Program {
     random: Random,
     nodes: Vec<Node>,
     pools: usize,
-    /// Whether pools are closed by jobs.
+    /// Whether jobs close pools.
     closes: bool,
 }
 
@@ -190,7 +190,7 @@ struct World {
     nodes: Vec<Node>,
     begun: Vec<AtomicU64>,
     ended: Vec<AtomicU64>,
-    /// What a shutdown dropped, or a handle cancelled.
+    /// Jobs that a shutdown dropped, or a handle cancelled.
     lost: AtomicU64,
     cancelled: AtomicU64,
     /// Panics of detached jobs.
@@ -214,7 +214,7 @@ impl World {
         self.begun[id].fetch_add(1, Ordering::Relaxed);
         let ended = &self.ended[id];
         let _end = on_drop(|| {
-            // Relaxed: that it is seen is what the waits are to see to.
+            // Relaxed: the waits have to make it visible.
             ended.fetch_add(1, Ordering::Relaxed);
         });
         let node = &self.nodes[id];
@@ -231,7 +231,7 @@ impl World {
         value(id)
     }
 
-    /// Whether this is how the node should have ended; returns where the panic began.
+    /// Whether the node should have ended so; returns where the panic began.
     fn expect(&self, id: usize, outcome: &Outcome) -> Option<usize> {
         let node = &self.nodes[id];
         match outcome {
@@ -252,7 +252,7 @@ impl World {
         }
     }
 
-    /// At the end of a wait: what had to run did so, once, and nothing of it runs any more.
+    /// At the end of a wait: everything that had to run did, once, and nothing still runs.
     fn settled(&self, id: usize, must: bool) {
         let begun = self.begun[id].load(Ordering::Relaxed);
         let ended = self.ended[id].load(Ordering::Relaxed);
@@ -380,7 +380,7 @@ impl World {
         let node = &self.nodes[id];
         let pool = &self.pools[node.pool];
         let (&body, spawned) = node.children.split_last().unwrap();
-        // What the jobs write is on this stack.
+        // The jobs write to this stack frame.
         let results: Vec<AtomicU64> = spawned.iter().map(|_| AtomicU64::new(0)).collect();
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             if in_place {
@@ -450,7 +450,7 @@ impl World {
                 self.consume(id, false, take, items.par_map(pool, f));
             };
         }
-        // An item that runs when the iterator is dropped may panic after that: then the scope does.
+        // An item that runs when the iterator is dropped may panic later; then the scope does.
         let scope = catch_unwind(AssertUnwindSafe(|| {
             if id % 2 == 0 {
                 pool.scope(|s| self.map_in(s, id, unordered, take));
@@ -487,7 +487,7 @@ impl World {
         }
     }
 
-    /// Takes results, and compares them with what they should be.
+    /// Takes results, and compares them with the expected ones.
     fn consume(
         &self,
         id: usize,
@@ -527,7 +527,7 @@ impl World {
         }
     }
 
-    /// A job with a handle, unless it had to be run here.
+    /// A job with a handle, unless it had to run here.
     fn submit(self: &Arc<Self>, pool: &Pool, way: Submit, child: usize) -> Option<JobHandle<u64>> {
         let own = Arc::clone(self);
         let job = move || own.run(child);
@@ -607,7 +607,8 @@ impl World {
     fn check(&self) {
         let begun = |id: usize| self.begun[id].load(Ordering::Relaxed);
         let mut raised = 0;
-        // Panics of items that ran when their iterator was dropped go to the handler. Which they were is not known.
+        // Panics of items that ran when their iterator was dropped go to the handler. Which items
+        // those were is unknown.
         let mut late = 0;
         for (id, node) in self.nodes.iter().enumerate() {
             self.settled(id, false);
@@ -659,7 +660,7 @@ fn dump(nodes: &[Node]) {
     }
 }
 
-/// Ends a pool, in one of many ways, under those who use it.
+/// Ends a pool in a random way, while it is in use.
 fn end(pool: &Pool, how: u64) {
     match how {
         0 | 1 => pool.close(),
@@ -761,13 +762,13 @@ fn round(seed: u64) {
         done.store(true, Ordering::Release);
         assert!(ended.iter().all(Result::is_ok));
     });
-    // Nothing is left lying until a shutdown finds it.
+    // Nothing is left for a shutdown to find.
     wait_until(|| world.is_at_rest());
     for pool in &world.pools {
         pool.shutdown();
         assert_eq!(pool.metrics().threads, 0);
     }
-    // The system forgets a thread a moment after it was joined.
+    // The kernel forgets a thread shortly after it was joined.
     wait_until(|| threads_named("any-") == 0);
     world
         .raised
@@ -778,13 +779,13 @@ fn round(seed: u64) {
 }
 
 #[test]
-fn r1_r3_r4_and_d6_random_programs_do_what_they_say() {
+fn r1_r3_r4_and_d6_random_programs_behave_as_specified() {
     let mut random = Random(seed());
     let time = env::var("SECONDS").map_or(1, |text| text.parse().expect("SECONDS is a number"));
     let is_given = env::var("SEED").is_ok();
     let mut rounds = 0;
     for_a_while(Duration::from_secs(time), || {
-        // One that was given is repeated, since it is the interleaving that matters.
+        // A given seed is repeated, since the interleaving matters.
         let seed = if is_given {
             random.0
         } else {

@@ -1,4 +1,4 @@
-//! Rule S4, thread names, hooks and stacks; failure 19 and 35.
+//! Rule S4, thread names, hooks and stacks; failures 19 and 35.
 mod support;
 
 use std::{
@@ -16,8 +16,8 @@ use std::{
 use adaptive_pool::{Pool, PoolBuilder};
 use support::*;
 
-/// For pools that call a worker in for each job that waits.
-fn eager() -> PoolBuilder {
+/// For pools that add a worker for each waiting job.
+fn scales_at_once() -> PoolBuilder {
     let builder = Pool::builder().scale_up_threshold(0.0);
     builder.scale_cooldown(Duration::ZERO)
 }
@@ -25,7 +25,7 @@ fn eager() -> PoolBuilder {
 #[test]
 fn s4_the_minimum_is_started_at_build_and_the_others_when_needed() {
     watched(|| {
-        let builder = eager().workers(1..=3).max_threads(5).capacity(8);
+        let builder = scales_at_once().workers(1..=3).max_threads(5).capacity(8);
         let pool = builder.name("s4-first").build().unwrap();
         assert_eq!(pool.metrics().threads, KEEPER + 1);
         assert_eq!(pool.metrics().per_worker.len(), 3);
@@ -39,7 +39,7 @@ fn s4_the_minimum_is_started_at_build_and_the_others_when_needed() {
         held.push(occupy(&pool));
         assert_eq!(pool.metrics().threads, KEEPER + 3);
         assert_eq!(pool.metrics().workers_busy, 3);
-        // No more than the maximum, however much there is to do.
+        // Only the maximum, however many jobs there are.
         for _ in 0..8 {
             pool.try_spawn(|| ()).unwrap();
         }
@@ -50,13 +50,17 @@ fn s4_the_minimum_is_started_at_build_and_the_others_when_needed() {
 }
 
 #[test]
-fn s4_an_idle_thread_is_called_in_again() {
+fn s4_an_idle_thread_returns_to_service() {
     watched(|| {
-        let pool = eager().workers(1..=4).max_threads(6).build().unwrap();
+        let pool = scales_at_once()
+            .workers(1..=4)
+            .max_threads(6)
+            .build()
+            .unwrap();
         drop([occupy(&pool), occupy(&pool), occupy(&pool), occupy(&pool)]);
         let rounds = if cfg!(miri) { 3 } else { 30 };
         for _ in 0..rounds {
-            // From awake to asleep in rayon.
+            // From running to asleep in rayon.
             let end = std::time::Instant::now() + Duration::from_millis(15);
             wait_until(|| std::time::Instant::now() >= end);
             drop([occupy(&pool), occupy(&pool)]);
@@ -122,7 +126,7 @@ fn hooks_are_called_once_for_each_thread() {
     });
 }
 
-/// Failure 19 and 35.
+/// Failures 19 and 35.
 #[test]
 fn hooks_that_panic_end_nothing() {
     watched(|| {
@@ -153,7 +157,7 @@ fn hooks_that_panic_end_nothing() {
     });
 }
 
-/// Without a panic handler, the payload of a hook's panic is dropped, however it drops.
+/// Without a panic handler, the payload of a hook's panic is dropped, whatever its drop does.
 #[test]
 fn a_hooks_payload_may_panic_when_it_is_dropped() {
     watched(|| {
@@ -166,7 +170,7 @@ fn a_hooks_payload_may_panic_when_it_is_dropped() {
     });
 }
 
-/// A hook is the user's code on a worker: it may use the pool, and cannot deadlock on it.
+/// A hook is user code on a worker: it may use the pool, and cannot deadlock on it.
 #[test]
 fn hooks_may_use_the_pool() {
     watched(|| {
@@ -188,7 +192,7 @@ fn hooks_may_use_the_pool() {
             .max_threads(2)
             .capacity(1)
             .start_handler(move |index| {
-                // The first one starts before there is a pool.
+                // The first one starts before the pool exists.
                 if let Some(pool) = at_start().filter(|_| index == 1) {
                     for n in 0..3 {
                         let submits = submits.clone();
@@ -240,7 +244,7 @@ fn the_stack_is_as_large_as_asked_for() {
     });
 }
 
-/// The smallest that is accepted; `tests/builder.rs` holds that.
+/// The smallest accepted size; `tests/builder.rs` checks that.
 const SMALLEST: usize = 64 << 10;
 
 #[test]
@@ -260,7 +264,8 @@ fn the_smallest_stack_is_enough_for_a_small_job() {
     });
 }
 
-/// All that a job may call, in such numbers that deques grow, others steal, and crossbeam puts its garbage aside.
+/// Everything that a job may call, in such numbers that deques grow, others steal, and crossbeam
+/// defers garbage.
 fn call_all(pool: &'static Pool) {
     const MANY: usize = 3_000;
 
@@ -283,12 +288,12 @@ fn call_all(pool: &'static Pool) {
 
 #[test]
 #[cfg(not(miri))]
-fn the_smallest_stack_is_enough_for_all_that_a_job_calls() {
-    let name = "the_smallest_stack_is_enough_for_all_that_a_job_calls";
+fn the_smallest_stack_is_enough_for_everything_a_job_calls() {
+    let name = "the_smallest_stack_is_enough_for_everything_a_job_calls";
     survives_in_child(name, || {
         watched(|| {
             for (workers, capacity) in [(1, 1), (2, 4096), (3, 64)] {
-                let builder = eager().workers(1..=workers).capacity(capacity);
+                let builder = scales_at_once().workers(1..=workers).capacity(capacity);
                 let builder = builder.stack_size(SMALLEST);
                 let builder = builder.start_handler(|_| ()).exit_handler(|_| ());
                 let pool: &'static Pool = Box::leak(Box::new(builder.build().unwrap()));
@@ -306,7 +311,7 @@ fn the_smallest_stack_is_enough_for_all_that_a_job_calls() {
     });
 }
 
-/// The names of this process's threads that begin so, as the system keeps them.
+/// The names of this process's threads with this prefix, as the kernel keeps them.
 #[cfg(all(target_os = "linux", not(miri)))]
 fn names_in_the_system(prefix: &str) -> Vec<String> {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
@@ -316,19 +321,19 @@ fn names_in_the_system(prefix: &str) -> Vec<String> {
     names.filter(|name| name.starts_with(prefix)).collect()
 }
 
-/// The system keeps 15 bytes of a name.
+/// The kernel keeps 15 bytes of a name.
 #[test]
 #[cfg(all(target_os = "linux", not(miri)))]
-fn threads_can_be_told_apart_by_what_the_system_keeps_of_their_names() {
-    let name = "threads_can_be_told_apart_by_what_the_system_keeps_of_their_names";
-    // No other test's pools.
+fn truncated_thread_names_distinguish_threads() {
+    let name = "truncated_thread_names_distinguish_threads";
+    // No pool of another test.
     survives_in_child(name, || {
         watched(|| {
             for (given, kept) in [
                 (None, "adaptive"),
                 (Some("short"), "short"),
                 (Some("a name that is longer than that"), "a name t"),
-                // The cut would be within a character.
+                // The cut would fall within a character.
                 (
                     Some("ein l\u{e4}\u{e4}\u{e4}\u{e4}ngerer Name"),
                     "ein l\u{e4}",

@@ -1,4 +1,5 @@
-//! Rule R3 through other rayon pools: what comes back from there is served, while every worker waits inside of one.
+//! Rule R3 through other rayon pools: a job that returns from there is served while every worker
+//! waits inside one.
 mod support;
 
 use std::{
@@ -46,7 +47,7 @@ const WAYS: [Back; 12] = [
     Back::Many,
 ];
 
-/// Comes back to the pool, from a thread that is not its own, and has one seven made there.
+/// Returns to the pool from a foreign thread, and has a job there produce a seven.
 fn back(pool: &Pool, way: Back) -> u32 {
     let sum = AtomicU32::new(0);
     let add = || {
@@ -88,7 +89,7 @@ fn rayon(threads: usize) -> ThreadPool {
     builder.build().unwrap()
 }
 
-/// As many jobs as there are workers go into the other pool at once, and come back from there.
+/// As many jobs as workers enter the other pool at once, and return from there.
 fn all_go(pool: &Arc<Pool>, other: &Arc<ThreadPool>, jobs: usize, way: Back) {
     let handles: Vec<_> = (0..jobs)
         .map(|_| {
@@ -113,7 +114,7 @@ fn all_go(pool: &Arc<Pool>, other: &Arc<ThreadPool>, jobs: usize, way: Back) {
 
 #[test]
 #[cfg(not(miri))]
-fn r3_what_comes_back_through_another_rayon_pool_is_served() {
+fn r3_a_job_that_returns_through_another_rayon_pool_is_served() {
     watched(|| {
         for (workers, threads) in [(1, 1), (2, 2), (2, 4), (4, 4)] {
             let builder = Pool::builder().workers(workers).capacity(8);
@@ -128,10 +129,10 @@ fn r3_what_comes_back_through_another_rayon_pool_is_served() {
     });
 }
 
-/// What is in the queue already, when the last worker goes away, is served as well.
+/// Jobs that are already queued when the last worker leaves are served as well.
 #[test]
 #[cfg(not(miri))]
-fn r3_what_was_queued_before_the_last_worker_went_away_is_served() {
+fn r3_a_job_queued_before_the_last_worker_left_is_served() {
     watched(|| {
         let pool = Arc::new(Pool::builder().workers(1).capacity(8).build().unwrap());
         let other = Arc::new(rayon(1));
@@ -149,10 +150,10 @@ fn r3_what_was_queued_before_the_last_worker_went_away_is_served() {
     });
 }
 
-/// A worker's own, which nobody else comes to.
+/// The worker's own job, which no other worker reaches.
 #[test]
 #[cfg(not(miri))]
-fn r3_what_a_job_brought_before_it_went_away_is_served() {
+fn r3_a_job_submitted_before_its_worker_left_is_served() {
     watched(|| {
         let pool = Arc::new(Pool::builder().workers(1).capacity(8).build().unwrap());
         let other = Arc::new(rayon(1));
@@ -170,7 +171,7 @@ fn r3_what_a_job_brought_before_it_went_away_is_served() {
 /// On a spare thread.
 #[test]
 #[cfg(not(miri))]
-fn r3_a_spare_thread_that_went_away_is_found_too() {
+fn r3_a_spare_thread_that_left_is_found_too() {
     watched(|| {
         let build = || Arc::new(Pool::builder().workers(1).capacity(8).build().unwrap());
         let (a, b) = (build(), build());
@@ -182,7 +183,7 @@ fn r3_a_spare_thread_that_went_away_is_found_too() {
     });
 }
 
-/// S5: when what was watched is over, nothing ticks.
+/// S5: nothing ticks after the observed wait is over.
 #[test]
 #[cfg(all(target_os = "linux", not(miri)))]
 fn s5_nothing_ticks_when_the_queue_is_empty_again() {

@@ -1,4 +1,5 @@
-//! The feature `tracing`: every kind of job runs in the span that it was submitted in, on whatever thread.
+//! The feature `tracing`: every kind of job runs in the span in which it was submitted, on any
+//! thread.
 mod support;
 
 use std::sync::{
@@ -15,7 +16,7 @@ fn current() -> Option<&'static str> {
     Span::current().metadata().map(|metadata| metadata.name())
 }
 
-/// Counts the jobs that run in the span of this name, and fails in one that does not.
+/// Counts the jobs that run in the span of this name, and fails in a job outside it.
 #[derive(Clone)]
 struct Within(&'static str, Arc<AtomicUsize>);
 
@@ -36,7 +37,7 @@ fn within(name: &'static str) -> Within {
 
 #[test]
 fn every_kind_of_job_runs_in_the_span_that_it_was_submitted_in() {
-    // For the process: this is its one test.
+    // Process-wide: this is its only test.
     tracing::subscriber::set_global_default(tracing_subscriber::registry()).unwrap();
     watched(|| {
         let pool = Pool::builder().workers(2).capacity(4).build().unwrap();
@@ -52,10 +53,10 @@ fn every_kind_of_job_runs_in_the_span_that_it_was_submitted_in() {
         pool.spawn(move || {
             job.check();
             let span = info_span!("inner").entered();
-            let (told, nested) = (done.clone(), nested.clone());
+            let (receiver, nested) = (done.clone(), nested.clone());
             own.spawn(move || {
                 nested.check();
-                told.send(()).unwrap();
+                receiver.send(()).unwrap();
             })
             .unwrap();
             drop(span);
@@ -83,7 +84,8 @@ fn every_kind_of_job_runs_in_the_span_that_it_was_submitted_in() {
         assert_eq!(outer.count(), 3 + 2 + 40 + 2 + 20);
         assert_eq!(inner.count(), 1);
 
-        // And who was submitted in none runs in none, though the thread was in one before.
+        // A job submitted outside any span runs outside any span, although the thread was in one
+        // before.
         assert_eq!(current(), None);
         for _ in 0..10 {
             assert_eq!(pool.submit(current).unwrap().join().unwrap(), None);

@@ -1,4 +1,4 @@
-//! The feature `tracing`: a subscriber that panics costs the pool nothing.
+//! The feature `tracing`: a subscriber that panics does not harm the pool.
 mod support;
 
 use std::{
@@ -18,7 +18,7 @@ thread_local! {
     static FAILS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Panics on the threads that ask for it.
+/// Panics on the threads that request it.
 struct Moody;
 
 impl Subscriber for Moody {
@@ -51,7 +51,7 @@ fn fails<R>(f: impl FnOnce() -> R) {
 
 #[test]
 fn a2_a_subscriber_that_panics_keeps_no_place_and_no_scope_open() {
-    // For the process: this is its one test.
+    // Process-wide: this is its only test.
     tracing::subscriber::set_global_default(Moody).unwrap();
     watched(|| {
         let pool = Pool::builder().workers(1).capacity(1).build().unwrap();

@@ -1,4 +1,4 @@
-//! Rule A5: who waits for a place is served in turn, and who gives up strands nobody.
+//! Rule A5: waiting submitters are served in order, and one that gives up strands no other.
 mod support;
 
 use std::{
@@ -23,7 +23,7 @@ fn pool(workers: usize, capacity: usize) -> Pool {
         .unwrap()
 }
 
-/// Tasks are owed the first place there is, so their order is exact.
+/// Tasks are owed the first free place, so their order is exact.
 #[test]
 fn a5_waiting_tasks_are_served_in_order_of_arrival() {
     watched(|| {
@@ -35,7 +35,7 @@ fn a5_waiting_tasks_are_served_in_order_of_arrival() {
         let mut granted = permit;
         for _ in 0..5 {
             drop(granted);
-            // Nobody who comes by may take what is owed to the line.
+            // No newcomer may take a place that is owed to a waiter.
             assert_eq!(pool.try_reserve().unwrap_err(), AdmissionError::Full);
             for later in line.iter_mut().skip(1) {
                 assert!(poll_once(later).is_pending());
@@ -72,7 +72,7 @@ fn a5_blocked_threads_are_served_in_order_of_arrival() {
                 waiter.join().unwrap();
             }
             pool.shutdown();
-            // With capacity 1 whoever is let in is alone in the queue.
+            // With capacity 1 an admitted job is alone in the queue.
             assert_eq!(order.try_iter().collect::<Vec<_>>(), [0, 1, 2, 3]);
         }
     });
@@ -80,7 +80,7 @@ fn a5_blocked_threads_are_served_in_order_of_arrival() {
 
 /// Failure 10.
 #[test]
-fn a5_a_blocked_submitter_is_not_starved_by_those_who_never_block() {
+fn a5_a_blocked_submitter_is_not_starved_by_submitters_that_never_block() {
     watched(|| {
         let pool = Arc::new(pool(1, 4));
         let stop = Arc::new(AtomicBool::new(false));
@@ -135,9 +135,9 @@ fn a5_a_dropped_future_passes_its_place_on() {
     });
 }
 
-/// Failure 7, without a grant: who leaves from the front must not leave the door shut.
+/// Failure 7, without a grant: the first waiter leaves, and the waiters behind it are still served.
 #[test]
-fn a5_who_gives_up_in_front_strands_nobody() {
+fn a5_a_first_waiter_that_gives_up_strands_no_other() {
     watched(|| {
         let rounds = if cfg!(miri) { 2 } else { 50 };
         for _ in 0..rounds {
@@ -195,7 +195,7 @@ fn a5_a_timeout_that_meets_its_grant_loses_no_place() {
     });
 }
 
-/// One place is free, but it is not worth waking a patient waiter for; its timeout comes first, and
+/// One place is free, but is not worth waking a batched waiter for. Its timeout comes first, and
 /// finds the place.
 #[test]
 fn a5_a_timeout_that_finds_a_place_takes_it_or_leaves_it_free() {

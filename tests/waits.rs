@@ -1,5 +1,5 @@
-//! Rule R3: a worker that waits runs nothing that its wait is not for, and while it is blocked
-//! another thread takes its place.
+//! Rule R3: a worker that waits runs only jobs of its wait, and while it is blocked another thread
+//! replaces it.
 mod support;
 
 use std::{
@@ -68,7 +68,7 @@ fn wait_for(
     }
 }
 
-/// Failure 28. The strangers are in front of the part and behind it.
+/// Failure 28. The unrelated jobs are in front of the part and behind it.
 #[test]
 fn r3_a_lock_may_be_held_across_each_kind_of_wait() {
     for (workers, kind) in KINDS
@@ -84,14 +84,14 @@ fn r3_a_lock_may_be_held_across_each_kind_of_wait() {
                     .map(|_| {
                         let (own, mutex) = (Arc::clone(&pool), Arc::clone(&mutex));
                         let job = move || {
-                            let stranger = |mutex: &Arc<Mutex<i32>>| {
+                            let unrelated = |mutex: &Arc<Mutex<i32>>| {
                                 let mutex = Arc::clone(mutex);
                                 own.submit(move || *mutex.lock().unwrap() += 1).unwrap()
                             };
-                            let before = stranger(&mutex);
+                            let before = unrelated(&mutex);
                             let mut sum = mutex.lock().unwrap();
                             wait_for(&own, kind, thread::yield_now, thread::yield_now);
-                            let after = stranger(&mutex);
+                            let after = unrelated(&mutex);
                             wait_for(&own, kind, || (), || ());
                             *sum += 1;
                             drop(sum);
@@ -112,9 +112,9 @@ fn r3_a_lock_may_be_held_across_each_kind_of_wait() {
     }
 }
 
-/// On one worker: the stranger is in the queue, in front of what is waited for.
+/// On one worker: the unrelated job is queued in front of the awaited one.
 #[test]
-fn r3_a_short_wait_does_not_begin_a_long_stranger() {
+fn r3_a_short_wait_does_not_start_a_long_unrelated_job() {
     for kind in KINDS {
         watched(move || {
             let pool = pool(1, 8);
@@ -137,11 +137,11 @@ fn r3_a_short_wait_does_not_begin_a_long_stranger() {
     }
 }
 
-/// What is waited for runs on the other worker, so the waiting one has nothing to do but block. The
-/// stranger begins all the same, on a spare thread, and is no part of the wait.
+/// The awaited job runs on the other worker, so the waiting one can only block. The unrelated job
+/// starts all the same, on a spare thread, and is no part of the wait.
 #[test]
-fn r3_a_short_wait_returns_while_a_long_stranger_still_runs() {
-    // A map's jobs are begun by no body, so the last kind has no way to wait for their beginning.
+fn r3_a_short_wait_returns_while_a_long_unrelated_job_runs() {
+    // No body starts the jobs of a map, so the last kind has no way to wait for their start.
     for kind in KINDS.into_iter().filter(|kind| *kind != Kind::Map) {
         watched(move || {
             let pool = pool(2, 8);
@@ -161,24 +161,24 @@ fn r3_a_short_wait_returns_while_a_long_stranger_still_runs() {
             wait.recv().unwrap();
             let (begun, wait) = mpsc::channel();
             let held = long.clone();
-            let stranger = pool.submit(move || {
+            let unrelated = pool.submit(move || {
                 begun.send(()).unwrap();
                 held.pass();
             });
             wait.recv().unwrap();
             short.open();
             outer.unwrap().join().unwrap();
-            let stranger = stranger.unwrap();
-            assert!(!stranger.is_finished(), "{kind:?}");
+            let unrelated = unrelated.unwrap();
+            assert!(!unrelated.is_finished(), "{kind:?}");
             long.open();
-            stranger.join().unwrap();
+            unrelated.join().unwrap();
             pool.shutdown();
             assert_conserved(&pool);
         });
     }
 }
 
-/// Failure 27. A wait that ran strangers would run one on top of the other.
+/// Failure 27. A wait that ran unrelated jobs would nest them.
 #[test]
 fn r3_the_stack_follows_the_nesting_of_the_program() {
     for (workers, kind) in KINDS.iter().flat_map(|kind| [(1, *kind), (2, *kind)]) {
@@ -202,10 +202,10 @@ fn r3_the_stack_follows_the_nesting_of_the_program() {
     }
 }
 
-/// The second half of the outer join is stolen, and joins two of its own that wait for each other. Who waits for it
-/// runs one of them.
+/// The second half of the outer join is stolen, and joins two jobs that wait for each other. The
+/// worker that waits for it runs one of them.
 #[test]
-fn r3_a_worker_that_waits_for_a_stolen_half_runs_what_that_leaves_to_others() {
+fn r3_a_worker_that_waits_for_a_stolen_half_runs_jobs_of_that_half() {
     watched(|| {
         let pool = pool(2, 8);
         let [begun, ran] = [Gate::new(), Gate::new()];
@@ -234,9 +234,9 @@ fn r3_a_worker_that_waits_for_a_stolen_half_runs_what_that_leaves_to_others() {
     });
 }
 
-/// The other worker steals two of four jobs, and begins the first, which waits for the second.
+/// The other worker steals two of four jobs, and starts the first, which waits for the second.
 #[test]
-fn r3_a_worker_that_waits_in_a_scope_takes_back_what_was_stolen_and_not_begun() {
+fn r3_a_worker_that_waits_in_a_scope_takes_back_stolen_jobs_not_started() {
     watched(|| {
         let pool = pool(2, 8);
         let [busy, free, begun, ran] = [(); 4].map(|()| Gate::new());
@@ -300,12 +300,12 @@ fn r3_a_worker_that_waits_in_a_scope_runs_no_job_of_an_outer_one() {
     watched(|| {
         let pool = pool(2, 8);
         let [begun, ran] = [Gate::new(), Gate::new()];
-        let stranger = Mutex::new(None);
+        let unrelated = Mutex::new(None);
         let waiting = pool.scope(|outer| {
             pool.scope(|s| {
                 s.spawn(|_| {
                     outer.spawn(|_| {
-                        *stranger.lock().unwrap() = Some(thread::current().id());
+                        *unrelated.lock().unwrap() = Some(thread::current().id());
                         ran.open();
                     });
                     begun.open();
@@ -315,16 +315,17 @@ fn r3_a_worker_that_waits_in_a_scope_runs_no_job_of_an_outer_one() {
                 thread::current().id()
             })
         });
-        assert_ne!(stranger.into_inner().unwrap(), Some(waiting));
+        assert_ne!(unrelated.into_inner().unwrap(), Some(waiting));
         pool.shutdown();
         assert_conserved(&pool);
     });
 }
 
-/// Where a join is under way, the scope around it gets nothing on top of the second half: it would go with that. The
-/// scope's own body joins, and a job of it, on the owner's thread or on another.
+/// While a join is open, the scope around it pushes nothing on top of the second half, which would
+/// be stolen with it. The scope's own body joins, and so does a job of it, on the owner's thread or
+/// on another.
 #[test]
-fn r3_what_is_spawned_within_a_join_is_not_lost() {
+fn r3_a_job_spawned_within_a_join_is_not_lost() {
     for workers in [1, 2] {
         watched(move || {
             let pool = pool(workers, 64);
@@ -354,9 +355,10 @@ fn r3_what_is_spawned_within_a_join_is_not_lost() {
     }
 }
 
-/// The same after a scope within the first half whose job was stolen, and has ended before that was waited for.
+/// The same after a scope within the first half whose job was stolen, and ended before it was
+/// waited for.
 #[test]
-fn r3_what_is_spawned_within_a_join_after_a_scope_is_not_lost() {
+fn r3_a_job_spawned_within_a_join_after_a_scope_is_not_lost() {
     watched(|| {
         let pool = pool(2, 8);
         let [stolen, ran] = [Gate::new(), Gate::new()];
@@ -376,13 +378,13 @@ fn r3_what_is_spawned_within_a_join_after_a_scope_is_not_lost() {
     });
 }
 
-/// The second half of the join is stolen, and spawns into a scope farther out.
+/// The second half of the join is stolen, and spawns into an outer scope.
 #[test]
 fn r3_a_worker_that_waits_for_a_stolen_half_runs_no_job_of_an_outer_scope() {
     watched(|| {
         let pool = pool(2, 8);
         let [begun, ran] = [Gate::new(), Gate::new()];
-        let stranger = Mutex::new(None);
+        let unrelated = Mutex::new(None);
         let waiting = pool.scope(|s| {
             let (waiting, ()) = pool.join(
                 || {
@@ -391,7 +393,7 @@ fn r3_a_worker_that_waits_for_a_stolen_half_runs_no_job_of_an_outer_scope() {
                 },
                 || {
                     s.spawn(|_| {
-                        *stranger.lock().unwrap() = Some(thread::current().id());
+                        *unrelated.lock().unwrap() = Some(thread::current().id());
                         ran.open();
                     });
                     begun.open();
@@ -400,8 +402,8 @@ fn r3_a_worker_that_waits_for_a_stolen_half_runs_no_job_of_an_outer_scope() {
             );
             waiting
         });
-        // On a thread that has taken the place of the one that waits.
-        assert_ne!(stranger.into_inner().unwrap(), Some(waiting));
+        // On a thread that has replaced the waiting one.
+        assert_ne!(unrelated.into_inner().unwrap(), Some(waiting));
         pool.shutdown();
         assert_conserved(&pool);
     });
@@ -430,7 +432,7 @@ fn r3_a_spare_thread_takes_the_place_of_a_blocked_worker() {
         });
         let a = a.unwrap();
         assert_eq!(wait.recv().unwrap(), 'a');
-        // Both wait for the gate, which opens only when the third has run.
+        // Both wait for the gate, which opens only after the third has run.
         assert_eq!(pool.submit(|| 'c').unwrap().join().unwrap(), 'c');
         assert!(!a.is_finished());
         gate.open();
@@ -441,7 +443,7 @@ fn r3_a_spare_thread_takes_the_place_of_a_blocked_worker() {
 }
 
 #[test]
-fn r3_what_was_queued_before_the_worker_blocked_runs_too() {
+fn r3_jobs_queued_before_the_worker_blocked_run_too() {
     watched(|| {
         let (pool, other) = (pool(1, 8), pool(1, 8));
         let gate = Gate::new();

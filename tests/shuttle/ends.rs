@@ -1,4 +1,4 @@
-//! The end of a pool, in all its forms.
+//! Every form of shutdown.
 
 use std::{panic::resume_unwind, sync::Arc, time::Duration};
 
@@ -7,13 +7,13 @@ use adaptive_pool::{ShutdownError, SubmitError};
 use crate::explore::{Tally, check, check_books, explore, explore_in_time, small, together};
 
 #[test]
-fn a6_strangers_at_a_full_queue_that_closes_are_admitted_or_told() {
+fn a6_submitters_at_a_full_queue_that_closes_are_admitted_or_refused() {
     explore(
-        "a6_strangers_at_a_full_queue_that_closes_are_admitted_or_told",
+        "a6_submitters_at_a_full_queue_that_closes_are_admitted_or_refused",
         || {
             let pool = small(1, 1).build().unwrap();
             let (ran, refused) = (Tally::default(), Tally::default());
-            let stranger = || {
+            let outside = || {
                 for _ in 0..2 {
                     match pool.spawn(ran.job()) {
                         Ok(()) => {}
@@ -22,7 +22,7 @@ fn a6_strangers_at_a_full_queue_that_closes_are_admitted_or_told() {
                     }
                 }
             };
-            together(&[&stranger, &stranger, &|| _ = pool.shutdown()]);
+            together(&[&outside, &outside, &|| _ = pool.shutdown()]);
             let report = pool.shutdown();
             assert_eq!(ran.get() + refused.get(), 4);
             assert_eq!(report.completed as usize, ran.get());
@@ -47,13 +47,13 @@ fn d3_two_shutdowns_get_one_answer() {
 }
 
 #[test]
-fn d2_what_is_dropped_is_counted_and_told() {
-    explore("d2_what_is_dropped_is_counted_and_told", || {
+fn d2_dropped_jobs_are_counted_and_reported() {
+    explore("d2_dropped_jobs_are_counted_and_reported", || {
         let pool = small(1, 2).build().unwrap();
         let ran = Tally::default();
-        let stranger = || {
+        let outside = || {
             for _ in 0..2 {
-                // It ends, whichever way.
+                // It ends, in either way.
                 if let Ok(handle) = pool.submit(ran.job()) {
                     drop(handle.join());
                 }
@@ -64,7 +64,7 @@ fn d2_what_is_dropped_is_counted_and_told() {
             assert_eq!(report.completed as usize, ran.get());
             check(&pool, report);
         };
-        together(&[&stranger, &|| drop(pool.spawn(ran.job())), &shut_down]);
+        together(&[&outside, &|| drop(pool.spawn(ran.job())), &shut_down]);
     });
 }
 
@@ -75,7 +75,7 @@ fn d4_the_jobs_of_a_scope_are_run_when_the_rest_is_dropped() {
         || {
             let pool = small(2, 2).build().unwrap();
             let ran = Tally::default();
-            let stranger = || {
+            let outside = || {
                 pool.scope(|s| {
                     s.spawn(|s| s.spawn(|_| ran.add()));
                     s.spawn(|_| ran.add());
@@ -84,16 +84,16 @@ fn d4_the_jobs_of_a_scope_are_run_when_the_rest_is_dropped() {
                 let sum: u32 = pool.map(0..2, |n| n).sum();
                 assert_eq!(sum, 1);
             };
-            together(&[&stranger, &|| _ = pool.shutdown_now()]);
+            together(&[&outside, &|| _ = pool.shutdown_now()]);
             check_books(&pool);
         },
     );
 }
 
 #[test]
-fn d4_a_shutdown_that_times_out_says_what_remains_true() {
+fn d4_the_error_of_a_shutdown_that_times_out_stays_true() {
     explore_in_time(
-        "d4_a_shutdown_that_times_out_says_what_remains_true",
+        "d4_the_error_of_a_shutdown_that_times_out_stays_true",
         || {
             let pool = small(1, 2).build().unwrap();
             let ran = Tally::default();
@@ -133,7 +133,7 @@ fn d5_a_pool_that_its_own_job_drops_ends_and_is_not_waited_for() {
                 })
                 .unwrap();
             drop(pool);
-            // Whoever was the last to drop it, the job is run.
+            // Whichever owner was the last to drop it, the job is run.
             handle.join().unwrap();
             assert_eq!(ran.get(), 1);
         },
@@ -147,7 +147,7 @@ fn d6_a_scope_that_is_open_when_the_pool_closes_is_finished() {
         || {
             let pool = small(2, 1).build().unwrap();
             let ran = Tally::default();
-            let stranger = || {
+            let outside = || {
                 pool.scope(|s| {
                     for _ in 0..3 {
                         s.spawn(|_| ran.add());
@@ -155,7 +155,7 @@ fn d6_a_scope_that_is_open_when_the_pool_closes_is_finished() {
                 });
                 assert_eq!(ran.get(), 3);
             };
-            together(&[&stranger, &|| _ = pool.shutdown()]);
+            together(&[&outside, &|| _ = pool.shutdown()]);
             check_books(&pool);
         },
     );

@@ -1,4 +1,4 @@
-//! Runs a program under many schedules, each of which can be run again, and what all programs check.
+//! Runs a program under many reproducible schedules, and the checks common to all programs.
 
 use std::{
     env,
@@ -18,13 +18,14 @@ use shuttle::{
     thread,
 };
 
-/// How many schedules have one seed: the schedulers make them one from the other.
+/// How many schedules share a seed: the schedulers derive them from each other.
 const SERIES: usize = 50;
 
-/// The steps after which a schedule is one that never ends. The longest that did had a tenth of that.
+/// The number of steps after which a schedule counts as endless. The longest finite one had a tenth
+/// of that.
 const STEPS: usize = 400_000;
 
-/// How many changes of priority PCT makes, and one.
+/// The numbers of priority changes that PCT makes, plus one.
 const DEPTH: usize = 4;
 
 fn from_env<T: FromStr>(name: &str) -> Option<T> {
@@ -32,8 +33,8 @@ fn from_env<T: FromStr>(name: &str) -> Option<T> {
     text.parse().ok().or_else(|| panic!("{name} is a number"))
 }
 
-/// Runs the program under `SCHEDULES` schedules, or under those that `SEED` gives: at random and by
-/// PCT, with time that passes and time that stands still.
+/// Runs the program under `SCHEDULES` schedules, or those of `SEED`: at random and by PCT, with
+/// time that passes and time that stands still.
 pub fn explore(name: &str, program: fn()) {
     explore_some(name, program, &[false, true]);
 }
@@ -70,7 +71,7 @@ fn explore_some(name: &str, program: fn(), times: &[bool]) {
 fn run<S: Scheduler + 'static>(scheduler: S, name: &str, seed: u64, still: bool, program: fn()) {
     let mut config = Config::new();
     config.stack_size = 1 << 17;
-    // It can be run again from its seed; written out it is a hundred kilobytes.
+    // The seed reproduces it; written out it would take a hundred kilobytes.
     config.failure_persistence = FailurePersistence::None;
     config.max_steps = MaxSteps::FailAfter(STEPS);
     config.silence_warnings = true;
@@ -104,8 +105,8 @@ pub fn small(workers: usize, capacity: usize) -> PoolBuilder {
         .latency_tracking(false)
 }
 
-/// Runs these beside each other, and waits for all. (shuttle's scopes wake their owner from whatever it
-/// waits for when a thread ends. So the owner has to do nothing else.)
+/// Runs these concurrently, and waits for all. (shuttle's scopes wake their owner from any wait
+/// when a thread ends, so the owner has to do nothing else.)
 pub fn together(threads: &[&(dyn Fn() + Sync)]) {
     thread::scope(|s| {
         for &thread in threads {
@@ -114,7 +115,7 @@ pub fn together(threads: &[&(dyn Fn() + Sync)]) {
     });
 }
 
-/// Counts what ran, without being a step.
+/// Counts runs, without being a step of the schedule.
 #[derive(Clone, Default)]
 pub struct Tally(Arc<AtomicUsize>);
 
@@ -134,15 +135,15 @@ impl Tally {
     }
 }
 
-/// What the pool was given is what the report has to show.
+/// The report has to account for everything the pool was given.
 pub fn check(pool: &Pool, report: ShutdownReport) {
     let ended = report.completed + report.panicked + report.cancelled + report.dropped;
     assert_eq!(ended, pool.metrics().admitted, "{report:?}");
     check_books(pool);
 }
 
-/// The same for a pool to which more was brought after it had stopped: that ran inline, and is in the
-/// books, but not in the report.
+/// The same for a pool that got more jobs after it had stopped. Those ran inline, and are counted,
+/// but not in the report.
 pub fn check_books(pool: &Pool) {
     let metrics = pool.metrics();
     let ended = metrics.completed + metrics.panicked + metrics.cancelled + metrics.dropped;

@@ -1,4 +1,4 @@
-//! Submitted jobs, and those who bring them.
+//! Submitted jobs and their submitters.
 
 use std::{
     future::{Future, poll_fn},
@@ -32,7 +32,7 @@ fn r1_a_job_runs_once_and_the_pool_ends() {
 fn r2_a_job_that_comes_to_an_idle_pool_is_run() {
     explore("r2_a_job_that_comes_to_an_idle_pool_is_run", || {
         let pool = small(2, 2).build().unwrap();
-        // Each is waited for before the next comes, so that the workers lie down in between.
+        // Each is awaited before the next arrives, so that the workers go idle in between.
         for n in 0..3 {
             assert_eq!(pool.submit(move || n).unwrap().join().unwrap(), n);
         }
@@ -46,10 +46,10 @@ fn r2_a_job_that_waits_for_a_later_one_has_a_worker_beside_it() {
         "r2_a_job_that_waits_for_a_later_one_has_a_worker_beside_it",
         || {
             let pool = small(2, 2).build().unwrap();
-            let (tell, told) = shuttle::sync::mpsc::channel();
-            // A wait that the pool knows nothing of: the second job needs the second worker.
-            let first = pool.submit(move || told.recv().unwrap()).unwrap();
-            pool.spawn(move || tell.send(7).unwrap()).unwrap();
+            let (sender, receiver) = shuttle::sync::mpsc::channel();
+            // A wait unknown to the pool: the second job needs the second worker.
+            let first = pool.submit(move || receiver.recv().unwrap()).unwrap();
+            pool.spawn(move || sender.send(7).unwrap()).unwrap();
             assert_eq!(first.join().unwrap(), 7);
             check(&pool, pool.shutdown());
         },
@@ -57,16 +57,16 @@ fn r2_a_job_that_waits_for_a_later_one_has_a_worker_beside_it() {
 }
 
 #[test]
-fn a5_two_strangers_get_through_a_full_queue() {
-    explore("a5_two_strangers_get_through_a_full_queue", || {
+fn a5_two_outside_threads_get_through_a_full_queue() {
+    explore("a5_two_outside_threads_get_through_a_full_queue", || {
         let pool = small(1, 1).build().unwrap();
         let ran = Tally::default();
-        let stranger = || {
+        let outside = || {
             for _ in 0..3 {
                 pool.spawn(ran.job()).unwrap();
             }
         };
-        together(&[&stranger, &stranger]);
+        together(&[&outside, &outside]);
         let report = pool.shutdown();
         assert_eq!(ran.get(), 6);
         check(&pool, report);
@@ -74,36 +74,33 @@ fn a5_two_strangers_get_through_a_full_queue() {
 }
 
 #[test]
-fn a2_a_permit_that_meets_another_is_used_or_given_back() {
-    explore(
-        "a2_a_permit_that_meets_another_is_used_or_given_back",
-        || {
-            let pool = small(1, 1).build().unwrap();
-            let ran = Tally::default();
-            together(&[
-                &|| drop(pool.reserve()),
-                &|| pool.reserve().unwrap().spawn(ran.job()),
-                &|| pool.spawn(ran.job()).unwrap(),
-            ]);
-            let report = pool.shutdown();
-            assert_eq!(ran.get(), 2);
-            check(&pool, report);
-        },
-    );
+fn a2_a_permit_that_meets_another_is_used_or_returned() {
+    explore("a2_a_permit_that_meets_another_is_used_or_returned", || {
+        let pool = small(1, 1).build().unwrap();
+        let ran = Tally::default();
+        together(&[
+            &|| drop(pool.reserve()),
+            &|| pool.reserve().unwrap().spawn(ran.job()),
+            &|| pool.spawn(ran.job()).unwrap(),
+        ]);
+        let report = pool.shutdown();
+        assert_eq!(ran.get(), 2);
+        check(&pool, report);
+    });
 }
 
 #[test]
-fn a5_who_gives_up_strands_nobody() {
-    explore_in_time("a5_who_gives_up_strands_nobody", || {
+fn a5_a_waiter_that_gives_up_strands_no_other() {
+    explore_in_time("a5_a_waiter_that_gives_up_strands_no_other", || {
         let pool = small(1, 1).build().unwrap();
         let (ran, refused) = (Tally::default(), Tally::default());
-        let stranger = || pool.spawn(ran.job()).unwrap();
+        let outside = || pool.spawn(ran.job()).unwrap();
         let impatient = || match pool.spawn_timeout(Duration::from_millis(2), ran.job()) {
             Ok(()) => {}
             Err(SubmitError::TimedOut(_)) => refused.add(),
             Err(other) => panic!("{other:?}"),
         };
-        together(&[&impatient, &stranger, &stranger]);
+        together(&[&impatient, &outside, &outside]);
         let report = pool.shutdown();
         assert_eq!(ran.get() + refused.get(), 3);
         check(&pool, report);
@@ -115,7 +112,7 @@ fn a5_a_future_that_is_dropped_passes_its_place_on() {
     explore("a5_a_future_that_is_dropped_passes_its_place_on", || {
         let pool = small(1, 1).build().unwrap();
         let ran = Tally::default();
-        // Polled once or twice, and then left, granted or not.
+        // Polled once or twice, then dropped, granted or not.
         let fickle = || {
             future::block_on(async {
                 let mut place = pin!(pool.reserve_async());
@@ -145,8 +142,8 @@ fn a5_a_future_that_is_dropped_passes_its_place_on() {
 }
 
 #[test]
-fn d2_every_handle_ends_whoever_cancels() {
-    explore("d2_every_handle_ends_whoever_cancels", || {
+fn d2_every_handle_ends_under_concurrent_cancels() {
+    explore("d2_every_handle_ends_under_concurrent_cancels", || {
         let pool = small(2, 2).build().unwrap();
         let ran = Tally::default();
         let handles: Vec<_> = (0..3).map(|_| pool.submit(ran.job()).unwrap()).collect();
@@ -187,9 +184,10 @@ fn a8_jobs_that_submit_into_a_full_queue_run_inline() {
     });
 }
 
-/// A8: chains, whose links run in place, are kept, or are deferred, beside a thread that fills the queue.
+/// A8: chains whose links run in place, are queued over the capacity, or are deferred, beside a
+/// thread that fills the queue.
 #[test]
-fn a8_jobs_over_the_bound_are_run_once() {
+fn a8_overdrawn_jobs_run_once() {
     fn chain(pool: &Arc<Pool>, ran: &Tally, links: usize) {
         ran.add();
         if links == 0 {
@@ -210,7 +208,7 @@ fn a8_jobs_over_the_bound_are_run_once() {
         let deferred = pool.admit().deferred();
         deferred.spawn(move || tally.add()).unwrap();
     }
-    explore("a8_jobs_over_the_bound_are_run_once", || {
+    explore("a8_overdrawn_jobs_run_once", || {
         let pool = Arc::new(small(2, 1).build().unwrap());
         let ran = Tally::default();
         let filler = || {
@@ -226,12 +224,12 @@ fn a8_jobs_over_the_bound_are_run_once() {
                 .unwrap();
         };
         together(&[&filler, &bringer]);
-        // A link that is left waits for no handle of ours.
+        // A dropped link is waited for by no handle here.
         while pool.metrics().completed < pool.metrics().admitted {
             shuttle::thread::yield_now();
         }
         let report = pool.shutdown();
-        // 15 links, of which 7 have brought others, and one more job each; and the filler's.
+        // 15 links, of which 7 have submitted others, and one more job each; and the filler's.
         assert_eq!(ran.get(), 15 + 7 + 2);
         check(&pool, report);
         assert_eq!(pool.metrics().overdrawn_now, 0);

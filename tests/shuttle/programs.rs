@@ -1,4 +1,4 @@
-//! Random small programs: what several strangers do to one pool, and its jobs to each other.
+//! Random small programs: several outside threads use one pool, and its jobs use each other.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use shuttle::rand::{Rng, thread_rng};
 
 use crate::explore::{Tally, check_books, explore_in_time, together};
 
-/// What a program counts: jobs that were begun by somebody, and what became of them.
+/// Counts of a program: started jobs, and their fates.
 #[derive(Clone, Default)]
 struct Books {
     brought: Tally,
@@ -26,7 +26,7 @@ fn job(pool: &Arc<Pool>, books: &Books, depth: u32) -> impl FnOnce() + Send + us
     books.brought.add();
     move || {
         books.ran.add();
-        // The strangers hold it until all jobs have ended.
+        // The outside threads hold it until all jobs have ended.
         let pool = pool.upgrade().unwrap();
         if depth > 0 && choose(2) == 0 {
             act(&pool, &books, depth - 1);
@@ -42,7 +42,7 @@ fn scoped(s: &Scope<'_>, ran: &Tally, depth: u32) {
     }
 }
 
-/// One act of a stranger or a job.
+/// One action of an outside thread or a job.
 fn act(pool: &Arc<Pool>, books: &Books, depth: u32) {
     let refuse = || books.refused.add();
     match choose(12) {
@@ -128,7 +128,7 @@ fn program(workers: std::ops::RangeInclusive<usize>) {
         .unwrap();
     let pool = Arc::new(pool);
     let books = Books::default();
-    let stranger = || {
+    let outside = || {
         for _ in 0..1 + choose(3) {
             act(&pool, &books, 2);
         }
@@ -143,11 +143,11 @@ fn program(workers: std::ops::RangeInclusive<usize>) {
             act(&pool, &books, 1);
         }
     };
-    together(&[&stranger, &stranger, &last]);
+    together(&[&outside, &outside, &last]);
     let report = pool.shutdown();
     check_books(&pool);
     let gone = books.ran.get() + books.refused.get() + books.lost.get();
-    // What was dropped un-run without a handle is in the report alone.
+    // Jobs dropped un-run without a handle appear only in the report.
     assert!(gone <= books.brought.get());
     assert!(gone + report.dropped as usize >= books.brought.get());
 }

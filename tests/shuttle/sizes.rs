@@ -1,4 +1,4 @@
-//! Workers that come and go, and queues that grow and shrink.
+//! Workers that enter and leave service, and queues that grow and shrink.
 
 use std::time::Duration;
 
@@ -19,16 +19,16 @@ fn lively(least: usize, most: usize) -> PoolBuilder {
 }
 
 #[test]
-fn s2_jobs_call_workers_in_and_all_are_run() {
-    explore_in_time("s2_jobs_call_workers_in_and_all_are_run", || {
+fn s2_jobs_add_workers_and_all_are_run() {
+    explore_in_time("s2_jobs_add_workers_and_all_are_run", || {
         let pool = lively(1, 2).build().unwrap();
         let ran = Tally::default();
-        let stranger = || {
+        let outside = || {
             for _ in 0..2 {
                 pool.spawn(ran.job()).unwrap();
             }
         };
-        together(&[&stranger, &stranger]);
+        together(&[&outside, &outside]);
         let report = pool.shutdown();
         assert_eq!(ran.get(), 4);
         check(&pool, report);
@@ -36,8 +36,8 @@ fn s2_jobs_call_workers_in_and_all_are_run() {
 }
 
 #[test]
-fn s4_a_pool_that_was_idle_runs_what_comes() {
-    explore_in_time("s4_a_pool_that_was_idle_runs_what_comes", || {
+fn s4_a_pool_that_was_idle_runs_new_jobs() {
+    explore_in_time("s4_a_pool_that_was_idle_runs_new_jobs", || {
         let pool = lively(1, 3).build().unwrap();
         for n in 0..3 {
             let handles: Vec<_> = (0..2).map(|_| pool.submit(move || n).unwrap()).collect();
@@ -96,16 +96,16 @@ fn s1_a_resize_meets_the_end() {
 }
 
 #[test]
-fn a5_a_raised_capacity_lets_those_in_who_wait() {
-    explore("a5_a_raised_capacity_lets_those_in_who_wait", || {
+fn a5_a_raised_capacity_admits_the_waiters() {
+    explore("a5_a_raised_capacity_admits_the_waiters", || {
         let pool = lively(1, 1).capacity(1).build().unwrap();
-        let (tell, told) = shuttle::sync::mpsc::channel();
+        let (sender, receiver) = shuttle::sync::mpsc::channel();
         // The one worker is busy until both others were admitted.
-        pool.spawn(move || (0..2).for_each(|_| told.recv().unwrap()))
+        pool.spawn(move || (0..2).for_each(|_| receiver.recv().unwrap()))
             .unwrap();
-        let stranger = || {
+        let outside = || {
             pool.spawn(|| ()).unwrap();
-            tell.send(()).unwrap();
+            sender.send(()).unwrap();
         };
         let raise = || {
             while pool.metrics().waiting_submitters == 0 {
@@ -113,7 +113,7 @@ fn a5_a_raised_capacity_lets_those_in_who_wait() {
             }
             pool.set_capacity(3).unwrap();
         };
-        together(&[&stranger, &stranger, &raise]);
+        together(&[&outside, &outside, &raise]);
         check(&pool, pool.shutdown());
     });
 }

@@ -1,4 +1,5 @@
-//! Jobs that wait for others: scopes, joins, handles, batches, broadcasts, within one pool and between two.
+//! Jobs that wait for others: scopes, joins, handles, batches, broadcasts, within one pool and
+//! between two.
 
 use std::sync::Arc;
 
@@ -30,8 +31,8 @@ fn r3_a_scope_waits_for_what_its_jobs_spawn() {
 }
 
 #[test]
-fn r3_a_stranger_waits_in_place_for_a_scope() {
-    explore("r3_a_stranger_waits_in_place_for_a_scope", || {
+fn r3_an_outside_thread_waits_in_place_for_a_scope() {
+    explore("r3_an_outside_thread_waits_in_place_for_a_scope", || {
         let pool = small(2, 1).build().unwrap();
         let ran = Tally::default();
         pool.in_place_scope(|s| {
@@ -69,7 +70,7 @@ fn r3_an_outer_scopes_job_spawned_within_an_inner_one_is_run() {
             let ran = Tally::default();
             pool.scope(|outer| {
                 pool.scope(|inner| {
-                    // A stray: the nearest wait is the inner scope's.
+                    // Goes to the side list: the nearest wait is that of the inner scope.
                     inner.spawn(|_| outer.spawn(|_| ran.add()));
                     outer.spawn(|_| ran.add());
                 });
@@ -81,8 +82,8 @@ fn r3_an_outer_scopes_job_spawned_within_an_inner_one_is_run() {
 }
 
 #[test]
-fn r3_what_is_spawned_within_a_join_is_run() {
-    explore("r3_what_is_spawned_within_a_join_is_run", || {
+fn r3_a_job_spawned_within_a_join_runs() {
+    explore("r3_a_job_spawned_within_a_join_runs", || {
         let pool = small(2, 3).build().unwrap();
         let ran = Tally::default();
         pool.scope(|outer| {
@@ -99,15 +100,15 @@ fn r3_what_is_spawned_within_a_join_is_run() {
 }
 
 #[test]
-fn r2_a_worker_that_joins_a_handle_leaves_its_place_to_another() {
-    let name = "r2_a_worker_that_joins_a_handle_leaves_its_place_to_another";
+fn r2_a_worker_that_joins_a_handle_hands_its_slot_to_another() {
+    let name = "r2_a_worker_that_joins_a_handle_hands_its_slot_to_another";
     explore_in_time(name, || {
         let pool = small(2, 3).build().unwrap();
-        let (tell, told) = shuttle::sync::mpsc::channel();
-        // A wait that the pool knows nothing of, one that it knows, and a job for whom that leaves room.
-        let first = pool.submit(move || told.recv().unwrap()).unwrap();
+        let (sender, receiver) = shuttle::sync::mpsc::channel();
+        // A wait unknown to the pool, one known to it, and a job that the latter makes room for.
+        let first = pool.submit(move || receiver.recv().unwrap()).unwrap();
         let second = pool.submit(move || first.join().unwrap()).unwrap();
-        pool.spawn(move || tell.send(5).unwrap()).unwrap();
+        pool.spawn(move || sender.send(5).unwrap()).unwrap();
         assert_eq!(second.join().unwrap(), 5);
         check(&pool, pool.shutdown());
     });
@@ -118,13 +119,13 @@ fn r2_blocked_workers_are_replaced() {
     explore("r2_blocked_workers_are_replaced", || {
         let pool = small(2, 2).build().unwrap();
         let ran = Tally::default();
-        let stranger = || {
+        let outside = || {
             pool.scope(|s| {
                 s.spawn(|_| ran.add());
                 s.spawn(|_| ran.add());
             });
         };
-        together(&[&stranger, &stranger, &|| pool.spawn(ran.job()).unwrap()]);
+        together(&[&outside, &outside, &|| pool.spawn(ran.job()).unwrap()]);
         let report = pool.shutdown();
         assert_eq!(ran.get(), 5);
         check(&pool, report);
@@ -132,8 +133,8 @@ fn r2_blocked_workers_are_replaced() {
 }
 
 #[test]
-fn r2_a_call_that_a_thread_takes_which_waits_in_rayon_strands_nothing() {
-    let name = "r2_a_call_that_a_thread_takes_which_waits_in_rayon_strands_nothing";
+fn r2_an_activation_of_a_thread_that_waits_in_rayon_strands_no_job() {
+    let name = "r2_an_activation_of_a_thread_that_waits_in_rayon_strands_no_job";
     explore_in_time(name, || {
         let pool = Arc::new(small(2, 2).build().unwrap());
         let ran = Tally::default();
@@ -155,18 +156,18 @@ fn r2_a_call_that_a_thread_takes_which_waits_in_rayon_strands_nothing() {
 }
 
 #[test]
-fn r2_a_thread_that_blocks_within_rayons_work_keeps_no_call() {
-    let name = "r2_a_thread_that_blocks_within_rayons_work_keeps_no_call";
+fn r2_a_thread_that_blocks_within_rayons_work_keeps_no_activation() {
+    let name = "r2_a_thread_that_blocks_within_rayons_work_keeps_no_activation";
     explore_in_time(name, || {
         let workers = thread_rng().gen_range(2..=3);
         let pool = small(workers, 3).build().unwrap();
-        let (tell, told) = shuttle::sync::mpsc::channel();
-        // A wait that the pool knows nothing of; one that it knows, by whoever takes this half, on top of a job
-        // or not; and a job for which that has to leave a thread.
-        let first = pool.submit(move || told.recv().unwrap()).unwrap();
+        let (sender, receiver) = shuttle::sync::mpsc::channel();
+        // A wait unknown to the pool; one known to it, on the thread that takes this half, possibly
+        // on top of a job; and a job that needs a thread meanwhile.
+        let first = pool.submit(move || receiver.recv().unwrap()).unwrap();
         let second = move || rayon::join(|| (), move || assert_eq!(first.join().unwrap(), 5));
         let second = pool.submit(second).unwrap();
-        pool.spawn(move || tell.send(5).unwrap()).unwrap();
+        pool.spawn(move || sender.send(5).unwrap()).unwrap();
         second.join().unwrap();
         check(&pool, pool.shutdown());
     });
@@ -200,10 +201,10 @@ fn to_and_fro(here: &Pool, there: &Pool, depth: u32, ran: &Tally) {
     });
 }
 
-/// Deeper than there are threads: who waits does the work of the pool that has none left.
+/// Deeper than there are threads: a waiting thread does the work of the pool that has none left.
 #[test]
-fn r3_a_pool_whose_threads_are_all_blocked_is_worked_for() {
-    let name = "r3_a_pool_whose_threads_are_all_blocked_is_worked_for";
+fn r3_a_waiting_thread_works_for_a_pool_whose_threads_are_all_blocked() {
+    let name = "r3_a_waiting_thread_works_for_a_pool_whose_threads_are_all_blocked";
     explore(name, || {
         let one = small(1, 1).build().unwrap();
         let two = small(1, 2).build().unwrap();
@@ -228,8 +229,8 @@ fn r1_a_batch_in_order_yields_every_item() {
 }
 
 #[test]
-fn r1_a_batch_that_is_dropped_half_way_hangs_nothing() {
-    explore("r1_a_batch_that_is_dropped_half_way_hangs_nothing", || {
+fn r1_a_batch_that_is_dropped_early_blocks_no_thread() {
+    explore("r1_a_batch_that_is_dropped_early_blocks_no_thread", || {
         let pool = small(2, 2).build().unwrap();
         let some = pool.map_unordered(0..5, |n| n).take(2).count();
         assert_eq!(some, 2);
@@ -251,8 +252,8 @@ fn r1_a_scopes_batch_borrows_and_ends() {
     });
 }
 
-/// A11: a consumer that is no worker waits for a place or a result, whichever is first, while others want the places,
-/// it leaves half way, and the pool may close.
+/// A11: a consumer outside the pool waits for a place or a result, whichever is first. Others
+/// compete for the places, it drops the batch early, and the pool may close.
 #[test]
 fn a11_a_consumer_waits_for_a_place_or_a_result() {
     explore("a11_a_consumer_waits_for_a_place_or_a_result", || {
@@ -278,7 +279,7 @@ fn a11_a_consumer_waits_for_a_place_or_a_result() {
             }
             assert!(ran.get() >= taken);
         };
-        let stranger = || {
+        let outside = || {
             for _ in 0..2 {
                 if pool.spawn(others.job()).is_err() {
                     assert!(closes);
@@ -290,14 +291,15 @@ fn a11_a_consumer_waits_for_a_place_or_a_result() {
                 pool.close();
             }
         };
-        together(&[&consumer, &stranger, &closer]);
+        together(&[&consumer, &outside, &closer]);
         pool.shutdown();
         check_books(&pool);
         assert!(closes || others.get() == 2);
     });
 }
 
-/// A1: items that meet in pairs need both workers, and the queue has one place. Kills `batch_deaf_to_places`.
+/// A1: items that meet in pairs need both workers, and the queue has one place. Kills
+/// `batch_deaf_to_places`.
 #[test]
 fn a1_a_queue_of_one_place_keeps_two_workers_busy() {
     explore("a1_a_queue_of_one_place_keeps_two_workers_busy", || {
@@ -316,7 +318,8 @@ fn a1_a_queue_of_one_place_keeps_two_workers_busy() {
     });
 }
 
-/// A11's exception: the workers of two pools consume each other's batches, with one thread and one place each.
+/// A11's exception: the workers of two pools consume each other's batches, with one thread and one
+/// place each.
 #[test]
 fn a11_the_consumers_of_two_pools_that_wait_for_each_other_end() {
     let name = "a11_the_consumers_of_two_pools_that_wait_for_each_other_end";
@@ -341,10 +344,11 @@ fn a11_the_consumers_of_two_pools_that_wait_for_each_other_end() {
     });
 }
 
-/// Fault 14: who has left a batch is alone with its closure as soon as what it has begun has ended.
+/// Fault 14: a consumer that dropped its batch is the only owner of the closure as soon as the
+/// started items have ended.
 #[test]
-fn r6_a_batch_that_was_left_drops_its_closure_once() {
-    explore("r6_a_batch_that_was_left_drops_its_closure_once", || {
+fn r6_a_dropped_batch_drops_its_closure_once() {
+    explore("r6_a_dropped_batch_drops_its_closure_once", || {
         let pool = small(2, 3).build().unwrap();
         let token = Arc::new(());
         let captured = Arc::clone(&token);
@@ -364,13 +368,14 @@ fn r6_a_batch_that_was_left_drops_its_closure_once() {
         if taken >= 5 {
             assert_eq!(Arc::strong_count(&token), 1);
         }
-        // Whatever ran on has ended.
+        // Every item that still ran has ended.
         check(&pool, pool.shutdown());
         assert_eq!(Arc::strong_count(&token), 1);
     });
 }
 
-/// The items come in while the only worker may be busy, so that some lie in one chunk; and the pool ends meanwhile.
+/// Items arrive while the only worker may be busy, so that some share a chunk; meanwhile the pool
+/// ends.
 #[test]
 fn r1_the_items_of_chunks_are_run_once_while_the_pool_ends() {
     explore(
@@ -403,11 +408,11 @@ fn r1_the_items_of_chunks_are_run_once_while_the_pool_ends() {
     );
 }
 
-/// The first item of a chunk ends only when the others have: another worker has to come to them.
+/// The first item of a chunk ends only after the others: another worker has to reach them.
 #[test]
-fn r2_the_items_behind_one_that_waits_are_begun_by_another_worker() {
+fn r2_the_items_behind_a_waiting_one_are_started_by_another_worker() {
     explore(
-        "r2_the_items_behind_one_that_waits_are_begun_by_another_worker",
+        "r2_the_items_behind_a_waiting_one_are_started_by_another_worker",
         || {
             let pool = small(2, 5).build().unwrap();
             let others = (Mutex::new(0), Condvar::new());
@@ -427,10 +432,10 @@ fn r2_the_items_behind_one_that_waits_are_begun_by_another_worker() {
     );
 }
 
-/// A2: a batch is left while its items lie in chunks, are begun, or have results.
+/// A2: a batch is dropped while its items lie in chunks, are started, or have results.
 #[test]
-fn a2_a_batch_of_chunks_is_left_at_any_point() {
-    explore("a2_a_batch_of_chunks_is_left_at_any_point", || {
+fn a2_a_batch_of_chunks_is_dropped_at_any_point() {
+    explore("a2_a_batch_of_chunks_is_dropped_at_any_point", || {
         let pool = small(2, 4).build().unwrap();
         let taken = thread_rng().gen_range(0..6_usize);
         if thread_rng().gen_range(0..2_u32) == 0 {
@@ -463,18 +468,18 @@ fn a_broadcast_reaches_every_thread() {
 }
 
 #[test]
-fn r2_a_worker_that_takes_nudges_out_comes_to_the_jobs_that_wait() {
-    let name = "r2_a_worker_that_takes_nudges_out_comes_to_the_jobs_that_wait";
+fn r2_a_worker_that_removes_probes_finds_the_waiting_jobs() {
+    let name = "r2_a_worker_that_removes_probes_finds_the_waiting_jobs";
     explore_in_time(name, || {
         let pool = small(1, 2).build().unwrap();
         let ran = Tally::default();
         let caller = || assert_eq!(pool.broadcast(|context| context.index()), [0]);
-        let stranger = || {
+        let outside = || {
             for _ in 0..2 {
                 pool.spawn(ran.job()).unwrap();
             }
         };
-        together(&[&caller, &caller, &stranger]);
+        together(&[&caller, &caller, &outside]);
         let report = pool.shutdown();
         assert_eq!(ran.get(), 2);
         check(&pool, report);

@@ -1,4 +1,4 @@
-//! What the tests of batches in scopes share.
+//! Shared by the tests of scoped batches.
 
 use adaptive_pool::{Pool, Scope};
 

@@ -1,5 +1,4 @@
-//! What the tests share: a watchdog, seeds, gates, wakers, child processes, and jobs that stand still
-//! until they are told to go on.
+//! Shared by the tests: a watchdog, seeds, gates, wakers, child processes, and gated jobs.
 #![allow(dead_code)]
 
 pub mod batches;
@@ -21,11 +20,11 @@ use std::{
 
 use adaptive_pool::Pool;
 
-/// The thread of a pool that is not for workers: it starts the others.
+/// The pool's timer thread, which also starts the others.
 pub const KEEPER: u64 = 1;
 
-/// Runs `test` on its own thread, and fails if it does not end within a minute, or the seconds of
-/// the environment's `WATCHDOG`.
+/// Runs `test` on its own thread, and fails if it does not end within a minute, or within the
+/// seconds of the environment's `WATCHDOG`.
 pub fn watched(test: impl FnOnce() + Send + 'static) {
     let limit = env::var("WATCHDOG").map_or(60, |text| text.parse().expect("WATCHDOG is a number"));
     watched_for(Duration::from_secs(limit), test);
@@ -48,7 +47,7 @@ pub fn watched_for(limit: Duration, test: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// The seed of a random test: `SEED` from the environment, or a new one. It is printed.
+/// The seed of a random test: `SEED` from the environment, or a new one. Prints it.
 pub fn seed() -> u64 {
     let seed = std::env::var("SEED").map_or_else(
         |_| {
@@ -62,7 +61,7 @@ pub fn seed() -> u64 {
     seed
 }
 
-/// xorshift64*: small, seeded, the same everywhere.
+/// xorshift64*: small, seeded, portable.
 pub struct Random(pub u64);
 
 impl Random {
@@ -76,7 +75,7 @@ impl Random {
     }
 }
 
-/// A job that has begun, and does not end before it is let go (or this is dropped).
+/// A job that has started, and ends only when it is released (or this is dropped).
 pub struct Held {
     go: Sender<()>,
 }
@@ -87,7 +86,7 @@ impl Held {
     }
 }
 
-/// Occupies one worker: returns when the job has begun.
+/// Occupies one worker: returns after the job has started.
 pub fn occupy(pool: &Pool) -> Held {
     let (begun, wait) = mpsc::channel();
     let (go, stop): (_, Receiver<()>) = mpsc::channel();
@@ -107,19 +106,19 @@ pub fn fill(pool: &Pool, workers: usize) -> Vec<Held> {
     held
 }
 
-/// Yields until it is so. Whoever calls this is watched.
+/// Yields until the condition holds. Callers run under a watchdog.
 pub fn wait_until(mut so: impl FnMut() -> bool) {
     while !so() {
         thread::yield_now();
     }
 }
 
-/// Waits until this many submitters stand in the line.
+/// Waits until this many submitters wait for a place.
 pub fn wait_for_waiters(pool: &Pool, waiters: u64) {
     wait_until(|| pool.metrics().waiting_submitters == waiters);
 }
 
-/// A door that many jobs can wait at.
+/// A gate at which many jobs can wait.
 #[derive(Clone, Default)]
 pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
 
@@ -161,7 +160,7 @@ pub fn assert_conserved(pool: &Pool) {
     }
 }
 
-/// Counts how often it is dropped.
+/// Counts its drops.
 #[derive(Clone, Default)]
 pub struct Drops(pub Arc<AtomicUsize>);
 
@@ -201,7 +200,7 @@ impl Wake for Unpark {
     }
 }
 
-/// The smallest executor.
+/// A minimal executor.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
@@ -214,7 +213,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Polls once, with a waker that does nothing.
+/// Polls once, with a no-op waker.
 pub fn poll_once<F: Future>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
     future
         .as_mut()
@@ -246,13 +245,13 @@ pub fn counting_waker() -> (Waker, Arc<AtomicUsize>) {
 
 const CHILD: &str = "ADAPTIVE_POOL_TEST_CHILD";
 
-/// Runs `body` in a process of its own, which is this test once more. `None` in that process;
-/// otherwise what became of it. `name` is the test's own.
+/// Runs `body` in a process of its own, which is this test once more. Returns `None` in that
+/// process, and otherwise its outcome. `name` is the test's own name.
 pub fn in_child(name: &str, body: impl FnOnce()) -> Option<Output> {
     in_child_with(name, &[], body)
 }
 
-/// The same, with more in its environment.
+/// The same, with more environment variables.
 pub fn in_child_with(
     name: &str,
     environment: &[(&str, String)],
@@ -282,12 +281,12 @@ pub fn in_child_with(
     }
 }
 
-/// As [`in_child`], and the process has to end well.
+/// As [`in_child`], and the process has to succeed.
 pub fn survives_in_child(name: &str, body: impl FnOnce()) {
     survives_in_child_with(name, &[], body);
 }
 
-/// The same, with more in its environment.
+/// The same, with more environment variables.
 pub fn survives_in_child_with(name: &str, environment: &[(&str, String)], body: impl FnOnce()) {
     if let Some(output) = in_child_with(name, environment, body) {
         let text = String::from_utf8_lossy(&output.stderr);
@@ -299,7 +298,7 @@ pub fn survives_in_child_with(name: &str, environment: &[(&str, String)], body: 
     }
 }
 
-/// The threads of this process whose name begins so; the system keeps 15 bytes of a name.
+/// The threads of this process whose name has this prefix; the kernel keeps 15 bytes of a name.
 pub fn threads_named(prefix: &str) -> usize {
     std::fs::read_dir("/proc/self/task")
         .unwrap()
@@ -308,13 +307,13 @@ pub fn threads_named(prefix: &str) -> usize {
         .count()
 }
 
-/// The CPU time that this process has used.
+/// The CPU time of this process.
 pub fn cpu_time() -> Duration {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the pointer is valid for a write of an `rusage`.
     let failed = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
     assert_eq!(failed, 0);
-    // SAFETY: it was zeroed, and then filled in.
+    // SAFETY: it was zeroed, and then filled.
     let usage = unsafe { usage.assume_init() };
     let time = |time: libc::timeval| {
         Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
@@ -322,7 +321,7 @@ pub fn cpu_time() -> Duration {
     time(usage.ru_utime) + time(usage.ru_stime)
 }
 
-/// Runs `f` again and again for this long.
+/// Runs `f` repeatedly for this long.
 pub fn for_a_while(time: Duration, mut f: impl FnMut()) {
     let end = Instant::now() + time;
     while Instant::now() < end {
@@ -330,7 +329,7 @@ pub fn for_a_while(time: Duration, mut f: impl FnMut()) {
     }
 }
 
-/// No more memory than now, and so many bytes, for the process.
+/// Limits the memory of the process to its current size plus `bytes`.
 #[cfg(not(miri))]
 pub fn limit_memory(bytes: usize) {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();

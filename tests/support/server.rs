@@ -1,4 +1,4 @@
-//! The example `http_server` as a child process, and the smallest HTTP client.
+//! The example `http_server` as a child process, and a minimal HTTP client.
 #![allow(dead_code)]
 
 use std::{
@@ -10,8 +10,8 @@ use std::{
     thread,
 };
 
-/// The example, beside this test in target/<profile>. `cargo test` builds it; what asks for single
-/// targets does not, and leaves there what was before.
+/// The example, beside this test in target/<profile>. `cargo test` builds it; a build of single
+/// targets does not, and leaves an older one there.
 pub fn path() -> PathBuf {
     let mut path = env::current_exe().unwrap();
     path.pop();
@@ -26,7 +26,7 @@ pub fn path() -> PathBuf {
     path
 }
 
-/// A server at a port of its own. It is killed at the end, if it still runs.
+/// A server on a port of its own, killed at the end if it still runs.
 pub struct Server {
     child: Child,
     pub addr: SocketAddr,
@@ -56,7 +56,7 @@ impl Server {
         }
     }
 
-    /// The next line that it says to its user.
+    /// The next line of its output.
     pub fn said(&mut self) -> String {
         let mut line = String::new();
         self.stderr.read_line(&mut line).unwrap();
@@ -141,7 +141,7 @@ pub fn exchange(addr: SocketAddr, head: &str, body: &[u8]) -> io::Result<Respons
     receive(stream)
 }
 
-/// Reads an answer after which the connection is closed.
+/// Reads a response after which the connection is closed.
 pub fn receive(mut stream: TcpStream) -> io::Result<Response> {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
