@@ -5,14 +5,14 @@ use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 use clap::{Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
-The phases: quiet (1 SCALE), burst (1), flood (1), quiet again (2, and until all is done and the
-workers are parked). Quiet is a fifth of what MIN workers can do, the burst lies between MIN workers
-and all, the flood is one and a half times as much as MAX workers can do, or all cores if they are fewer.
+The phases: quiet (1 SCALE), burst (1), flood (1), quiet again (2, and until all jobs are done and the
+workers are parked). Quiet is a fifth of the capacity of MIN workers. The burst lies between MIN and
+MAX workers. The flood is 1.5 times the capacity of MAX workers, or of all cores if they are fewer.
 
 The cooldown is 0.15 SCALE, the idle timeout 0.75 SCALE.";
 
-/// Drive an adaptive pool, then a fixed one of MIN and one of MAX workers, with the same load, and
-/// write a CSV for each.
+/// Drive an adaptive pool, a fixed one of MIN and a fixed one of MAX workers with the same load,
+/// and write a CSV file for each.
 #[derive(Debug, Parser)]
 #[command(
     name = "adaptive",
@@ -24,19 +24,19 @@ pub struct Args {
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// Where the CSV files go: adaptive.csv, fixed-MIN.csv, fixed-MAX.csv.
+    /// The directory of the CSV files: adaptive.csv, fixed-MIN.csv, fixed-MAX.csv.
     #[arg(long, value_name = "DIR", default_value = "target/adaptive")]
     pub out: PathBuf,
 
-    /// The length of a phase. The whole takes some 15 times as long.
+    /// The length of a phase. The whole run takes about 15 times as long.
     #[arg(long, value_name = "SECONDS", default_value = "1.3", value_parser = seconds)]
     pub scale: Duration,
 
-    /// Workers in service: at least .. at most, as 1..4 or 1..=4 (both mean 1 to 4).
+    /// Workers in service, from minimum to maximum, as 1..4 or 1..=4 (both mean 1 to 4).
     #[arg(long, value_name = "MIN..MAX", default_value = "1..4", value_parser = workers)]
     pub workers: RangeInclusive<usize>,
 
-    /// How many jobs may wait for a worker.
+    /// How many jobs may be queued.
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub capacity: usize,
 }
@@ -45,9 +45,9 @@ pub struct Args {
 pub enum Command {
     /// Draw the CSV files of a directory.
     Plot {
-        /// Where the CSV files are.
+        /// The directory of the CSV files.
         dir: PathBuf,
-        /// The file that is written.
+        /// The output file.
         svg: PathBuf,
     },
 }

@@ -1,4 +1,4 @@
-//! What was seen of a pool, as a CSV file.
+//! The samples of a pool, as a CSV file.
 
 use std::{fmt::Write, fs, io, path::Path};
 
@@ -15,8 +15,8 @@ pub struct Sample {
     pub capacity: u64,
     pub workers_in_service: u64,
     pub workers_busy: u64,
-    /// The mean of the submits that ended since the last sample, as their producers saw it. `None`, and an empty
-    /// field, if none did: 0 would hide that one is waiting.
+    /// The mean of the submits that ended since the last sample, as observed by their producers.
+    /// `None`, an empty field, if none did: 0 would hide that one is blocked.
     pub admission_wait_us: Option<f64>,
     pub completed: u64,
 }
@@ -26,7 +26,7 @@ pub fn write(path: &Path, samples: &[Sample]) -> io::Result<()> {
     for sample in samples {
         let wait = sample.admission_wait_us;
         let wait = wait.map_or(String::new(), |wait| format!("{wait:.2}"));
-        // Into memory: it cannot fail.
+        // Writing to memory cannot fail.
         let _ = writeln!(
             text,
             "{:.4},{},{},{},{},{},{wait},{}",

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-/// What `parse` makes of each line after the first, which has to be `columns`.
+/// Parses each line after the first, which has to be `columns`.
 pub fn read<T>(
     path: &Path,
     columns: &str,

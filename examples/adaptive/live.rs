@@ -1,4 +1,4 @@
-//! The line that tells what the pool does now.
+//! The live status line.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -9,7 +9,7 @@ use adaptive_pool::Snapshot;
 
 use crate::csv::Sample;
 
-/// How often the line is written anew: on a terminal, and elsewhere, where each is a new one.
+/// How often the line is updated: on a terminal, and elsewhere, where each update is a new line.
 const SOON: Duration = Duration::from_millis(100);
 const SELDOM: Duration = Duration::from_secs(1);
 
@@ -68,7 +68,7 @@ impl<'a> Live<'a> {
     }
 }
 
-/// Writes a line to stderr. If nobody can read it any more, that is no reason to stop.
+/// Writes a line to stderr. Ignores errors: the run continues without a reader.
 pub fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! What the pools have to do: the job, and the schedule of its submits.
+//! The load: the job, and the schedule of submits.
 
 use std::{
     hint::black_box,
@@ -11,11 +11,11 @@ use std::{
 /// The CPU time of a job.
 pub const JOB: Duration = Duration::from_millis(2);
 
-/// How much is hashed at a time: small enough for every core's own cache.
+/// The size of the hashed buffer: fits the private cache of any core.
 const DATA: usize = 64 * 1024;
 
-/// The body of a job: a fixed amount of work, and not a fixed time. With a time, workers that share
-/// a core would each seem to get it whole.
+/// The body of a job: a fixed amount of work, not a fixed time. With a time, workers that share a
+/// core would each seem to have it alone.
 #[derive(Clone)]
 pub struct Work {
     data: Arc<[u8]>,
@@ -23,7 +23,7 @@ pub struct Work {
 }
 
 impl Work {
-    /// Finds out how much work takes [`JOB`], when nothing else is in the way.
+    /// Measures how much work takes [`JOB`] on an otherwise idle core.
     pub fn calibrate() -> Self {
         let mut work = Self {
             data: vec![7; DATA].into(),
@@ -56,7 +56,7 @@ struct Phase {
     jobs: usize,
 }
 
-/// When each job is due.
+/// The due times of the jobs.
 pub struct Load {
     scale: Duration,
     phases: Vec<Phase>,
@@ -65,7 +65,7 @@ pub struct Load {
 impl Load {
     pub fn new(scale: Duration, min: usize, max: usize) -> Self {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
-        // More workers than cores do not get more done.
+        // More workers than cores do not increase throughput.
         let (min, max) = (min.min(cores) as f64, max.min(cores) as f64);
         let quiet = 0.2 * min;
         let mut begin = Duration::ZERO;
@@ -106,7 +106,7 @@ impl Load {
         self.phases.iter().map(|phase| phase.length).sum()
     }
 
-    /// What the schedule says of this moment; at its end, the last.
+    /// The phase at this moment; the last one at the end.
     pub fn phase_at(&self, time: Duration) -> &'static str {
         self.phases
             .iter()
@@ -115,7 +115,7 @@ impl Load {
             .map_or("quiet", |phase| phase.name)
     }
 
-    /// When the jobs are due, counted from the start.
+    /// The due times of the jobs, counted from the start.
     pub fn schedule(&self) -> impl Iterator<Item = Duration> {
         self.phases.iter().flat_map(|phase| {
             (0..phase.jobs)

@@ -1,5 +1,5 @@
-//! Shows the scaling at work: the same load on an adaptive pool and on two fixed ones, with a line
-//! that tells what the pool does, a CSV of each run, and a plot of them. `--help` tells the rest.
+//! Demonstrates scaling: the same load on an adaptive pool and on two fixed ones, with a live
+//! status line, a CSV file of each run, and a plot. See `--help`.
 //!
 //! ```text
 //!  producers (2 threads)              pool                     main thread
@@ -7,9 +7,9 @@
 //!  ▲ a full queue delays them
 //! ```
 //!
-//! The load is an *open* one: when a job is due is written in a schedule, and does not depend on how
-//! fast the pool is. But a submit that has to wait delays those after it, which are then made up
-//! for as fast as they are let in. So what was too much for one phase reaches into the next.
+//! The load is *open*: a schedule sets the due time of each job, regardless of the pool's speed.
+//! But a submit that blocks delays those after it, which then follow as fast as they are admitted.
+//! So the excess of one phase reaches into the next.
 
 mod args;
 mod csv;

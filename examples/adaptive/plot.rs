@@ -1,4 +1,4 @@
-//! Three plots of the same runs over the same time, as one SVG.
+//! Three plots of the same runs over time, as one SVG.
 
 use std::{
     fmt::{self, Write},
@@ -18,7 +18,7 @@ const BOTTOM: f64 = 40.0;
 const ADAPTIVE: &str = "#0b62c4";
 const FIXED: [&str; 2] = ["#d9730d", "#7a8594"];
 
-/// What a file holds, in the order of the legend. The fixed ones go by their workers.
+/// The contents of a file, in the order of the legend. Fixed pools are identified by their workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Adaptive,
@@ -44,7 +44,7 @@ impl fmt::Display for Kind {
 
 type Runs = [(Kind, Vec<Sample>)];
 
-/// `None` if there is nothing to be drawn.
+/// Returns `None` if there is nothing to draw.
 pub fn draw(runs: &Runs) -> Option<String> {
     let samples = || runs.iter().flat_map(|(_, samples)| samples);
     let end = samples().map(|sample| sample.time_s).fold(0.0, f64::max);
@@ -61,7 +61,7 @@ pub fn draw(runs: &Runs) -> Option<String> {
     svg.line(format_args!(
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12" fill="{INK}">"#,
     ));
-    // A ground of its own, since the page behind it may be dark.
+    // A background of its own, since the page behind it may be dark.
     svg.line(format_args!(
         r##"<rect width="{WIDTH}" height="{height}" rx="6" fill="#ffffff"/>"##
     ));
@@ -69,12 +69,12 @@ pub fn draw(runs: &Runs) -> Option<String> {
     svg.phases(&runs[0].1);
 
     let depth = Axis::new(0, 0.0, capacity * 1.1);
-    svg.panel(&depth, "jobs that wait", &ticks(capacity));
+    svg.panel(&depth, "queued jobs", &ticks(capacity));
     svg.limit(&depth, capacity);
     let in_service = Axis::new(1, 0.0, most + 0.5);
     svg.panel(&in_service, "workers in service", &ticks(most));
-    // In powers of ten: to a pool that has room a submit takes some microseconds, to a full one
-    // a thousand times as long.
+    // Logarithmic: a submit takes some microseconds with room in the queue, and a thousand times as
+    // long when it is full.
     let wait = Axis::new(2, -1.0, 6.0);
     svg.panel(
         &wait,
@@ -121,14 +121,14 @@ fn named((value, name): (f64, &str)) -> (f64, String) {
     (value, name.into())
 }
 
-/// Nothing, half and all.
+/// Zero, half and full scale.
 fn ticks(most: f64) -> Vec<(f64, String)> {
     [0.0, (most / 2.0).round(), most]
         .map(|value| (value, value.to_string()))
         .into()
 }
 
-/// From values to heights, in the panel of this number.
+/// Maps values to heights, in the panel of this number.
 struct Axis {
     top: f64,
     low: f64,
@@ -156,13 +156,13 @@ impl Axis {
 
 struct Svg {
     text: String,
-    /// The last moment that is drawn, in seconds.
+    /// The last drawn moment, in seconds.
     end: f64,
 }
 
 impl Svg {
     fn line(&mut self, text: fmt::Arguments<'_>) {
-        // Into memory: it cannot fail.
+        // Writing to memory cannot fail.
         let _ = writeln!(self.text, "{text}");
     }
 
@@ -233,7 +233,7 @@ impl Svg {
 
     fn seconds(&mut self, axis: &Axis) {
         let y = axis.bottom();
-        // Some ten of them, however long it is.
+        // About ten, whatever the length.
         let step = (self.end / 10.0).max(0.1);
         let step = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 600.0]
             .into_iter()
@@ -263,7 +263,7 @@ impl Svg {
         self.path(axis, pen, points.collect());
     }
 
-    /// A number of workers does not glide from one to the next.
+    /// A step line: the number of workers changes at once.
     fn steps(&mut self, axis: &Axis, pen: &Pen, samples: &[Sample]) {
         let mut points: Vec<(f64, f64)> = Vec::new();
         for sample in samples {
@@ -275,7 +275,7 @@ impl Svg {
             }
             points.push((time, value));
         }
-        // Of a level stretch, both ends are enough.
+        // A level stretch needs only its two ends.
         let is_corner = |i: usize| {
             i == 0 || i + 1 == points.len() || {
                 let (before, here, after) = (points[i - 1].1, points[i].1, points[i + 1].1);

@@ -1,4 +1,4 @@
-//! One pool under the load: the producers, and whoever looks on.
+//! One pool under the load: the producers and the observer.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -14,12 +14,12 @@ use crate::{
     load::{Load, Work},
 };
 
-/// Two, so that one that waits for a place does not hold up all of the load.
+/// Two, so that a blocked producer does not hold up the whole load.
 const PRODUCERS: usize = 2;
 
 const EVERY: Duration = Duration::from_millis(20);
 
-/// How long the submits took since somebody last asked.
+/// The duration of the submits since the last sample.
 #[derive(Default)]
 struct Waits {
     nanos: AtomicU64,
@@ -33,8 +33,8 @@ impl Waits {
         self.submits.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Their mean, in microseconds, if there were any. A submit that ends between the two reads is
-    /// counted half now and half the next time; that is not worth a lock.
+    /// Their mean in microseconds, if there were any. A submit that ends between the two reads is
+    /// split between two samples, which is not worth a lock.
     fn take_mean(&self) -> Option<f64> {
         let nanos = self.nanos.swap(0, Ordering::Relaxed);
         let submits = self.submits.swap(0, Ordering::Relaxed);
@@ -42,7 +42,7 @@ impl Waits {
     }
 }
 
-/// Drives the pool through the load, and returns what was seen. Ends when all jobs are done and the
+/// Drives the pool through the load, and returns the samples. Ends when all jobs are done and the
 /// workers above `min` are parked.
 pub fn run(pool: &Pool, name: &str, min: usize, load: &Load, work: &Work) -> Vec<Sample> {
     let waits = Waits::default();
@@ -80,7 +80,7 @@ fn look_on(
     let mut due = start;
     loop {
         sleep_until(due);
-        // What was missed is not made up for: it would be the same sample again.
+        // Missed samples are skipped: they would repeat the next one.
         while due <= Instant::now() {
             due += EVERY;
         }
@@ -101,7 +101,7 @@ fn look_on(
         if seen.completed == load.jobs() as u64 {
             let rested = time - *done_at.get_or_insert(time);
             let is_parked = seen.workers_in_service == min as u64;
-            // On a machine that is busy enough, parking takes a while.
+            // On a busy machine, parking takes a while.
             let is_enough = is_parked || rested > load.idle_timeout() * 10;
             if time >= load.length() && is_enough {
                 break;

@@ -7,52 +7,52 @@ use clap::{Parser, value_parser};
 use crate::parse;
 
 const AFTER_HELP: &str = "\
-Memory: a file is read only after a place in the queue was won for it, and is then held whole until
-its job ends. So at most CAPACITY + WORKERS files are in memory, however many there are and however
-large: the size of the largest one is in the summary.
+Memory: a file is read only after its place in the queue is reserved, and is held whole until its job
+ends. So at most CAPACITY + WORKERS files are in memory, whatever their number and size. The summary
+states the size of the largest one.
 
-A file that cannot be read is named, counted and passed over. Whatever is not a regular file is
-counted and passed over. Symbolic links below a PATH are not followed.
+A file that cannot be read is named, counted and skipped. Anything but a regular file is counted and
+skipped. Symbolic links below a PATH are not followed.
 
-Ctrl-C stops reading, finishes what is in the queue, and reports what was done; a second one ends
-the program at once.
+Ctrl-C stops reading, finishes the queued files, and reports the result; a second one ends the program
+at once.
 
-Exit code: 0, also if files were unreadable or rejected; 1 if the output could not be written or a
-job failed; 2 for a wrong PATH or option; 130 after Ctrl-C.";
+Exit code: 0, even if files were unreadable or rejected; 1 if the output could not be written or a job
+failed; 2 for a wrong PATH or option; 130 after Ctrl-C.";
 
 /// Hash (BLAKE3) and compress (zstd) every file under the paths, on a pool with a bounded queue.
 #[derive(Debug, Parser)]
 #[command(name = "batch_processor", after_help = AFTER_HELP, max_term_width = 100)]
 pub struct Args {
-    /// Files and directories to read. Default: this repository's own directory, without the
-    /// directories `.git` and `target`; a PATH that is given is read entirely.
+    /// Files and directories to read. Default: this repository, without the directories `.git` and
+    /// `target`. A given PATH is read entirely.
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
 
-    /// Workers in service: a number, or at least .. at most, as 1..4 or 1..=4 (both mean 1 to 4).
-    /// Default: as many as there are cores.
+    /// Workers in service: a number or a range, as 1..4 or 1..=4 (both mean 1 to 4). Default: one
+    /// per core.
     #[arg(long, value_name = "N|MIN..MAX", value_parser = parse::workers)]
     pub workers: Option<RangeInclusive<usize>>,
 
-    /// How many files may wait for a worker.
+    /// How many files may be queued.
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub capacity: usize,
 
-    /// How long a file may wait for its place in the queue, as 50ms, 2s or 1m. A file that gets none
-    /// in that time is skipped, named, and counted as rejected. Default: it waits.
+    /// How long a file may wait for its place in the queue, as 50ms, 2s or 1m. After that the file
+    /// is skipped, named, and counted as rejected. Default: no limit.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub timeout: Option<Duration>,
 
-    /// zstd's compression level.
+    /// The compression level of zstd.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = value_parser!(i32).range(1..=22))]
     pub level: i32,
 
-    /// Print `hash  path` for each file as it is done, as b3sum does; the summary then goes to
-    /// stderr. With --json, the document holds them, and memory grows with their number.
+    /// Print `hash  path` for each finished file, as b3sum does; the summary then goes to stderr.
+    /// With --json, the document contains the hashes, and memory grows with their number.
     #[arg(long)]
     pub list: bool,
 
-    /// Print the summary as one JSON document, and nothing else, on stdout.
+    /// Print only the summary to stdout, as one JSON document.
     #[arg(long)]
     pub json: bool,
 }

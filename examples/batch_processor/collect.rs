@@ -1,4 +1,4 @@
-//! The collector: takes what the jobs and the producer tell, keeps totals, and shows them.
+//! The collector: receives the events of jobs and producer, keeps totals, and shows them.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -17,10 +17,10 @@ use crate::{
     work::Done,
 };
 
-/// How many of the files that went wrong are named.
+/// How many failed files are named.
 const NAMED: usize = 20;
 
-/// What becomes of the hashes.
+/// Where the hashes go.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum List {
     Forget,
@@ -28,7 +28,7 @@ pub enum List {
     Keep,
 }
 
-/// A file's line in the JSON document.
+/// The entry of a file in the JSON document.
 #[derive(Serialize)]
 pub struct Listed {
     hash: String,
@@ -37,7 +37,7 @@ pub struct Listed {
     compressed_bytes: u64,
 }
 
-/// Files that went wrong: all are counted, the first ones named.
+/// Failed files: all are counted, the first ones named.
 #[derive(Default, Serialize)]
 pub struct Wrong {
     pub count: u64,
@@ -51,7 +51,7 @@ pub struct WrongFile {
 }
 
 impl Wrong {
-    /// Counts it, and says whether it is one of those that are named.
+    /// Counts the file, and returns whether to name it.
     fn add(&mut self, path: &Path, reason: &str) -> bool {
         self.count += 1;
         let named = self.first.len() < NAMED;
@@ -69,7 +69,7 @@ impl Wrong {
     }
 }
 
-/// All that is known at the end.
+/// The final totals.
 #[derive(Default)]
 pub struct Totals {
     pub files: u64,
@@ -91,7 +91,7 @@ pub struct Collector<'a> {
     pool: &'a Pool,
     progress: Progress<'a>,
     list: List,
-    /// Whether what is printed on stdout and the progress bar share a terminal.
+    /// Whether stdout and the progress bar share a terminal.
     shares_terminal: bool,
     started: Instant,
     totals: Totals,
@@ -113,8 +113,7 @@ impl<'a> Collector<'a> {
 
     /// Collects until the producer and every job have ended.
     ///
-    /// # Errors
-    /// If the list could not be written. The pool was closed then, so that the work ends early.
+    /// If the list could not be written. The pool is then closed, so that the work ends early.
     pub fn run(mut self, events: Receiver<Event>) -> (Totals, io::Result<()>) {
         for event in events {
             self.take(event);
@@ -207,7 +206,7 @@ impl<'a> Collector<'a> {
     }
 }
 
-/// `hash  path`, escaped as b3sum does it, so that `b3sum --check` reads it.
+/// `hash  path`, escaped as by b3sum, so that `b3sum --check` reads it.
 fn list_line(done: Done) -> String {
     let path = done.path.to_string_lossy();
     if path.contains(['\\', '\n', '\r']) && !cfg!(windows) {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-/// 32 buckets to each power of two: what is read is too large by at most 1/32.
+/// 32 buckets per power of two: a reading is too large by at most 1/32.
 const SUB_BITS: u32 = 5;
 const SUB: usize = 1 << SUB_BITS;
 const BUCKETS: usize = (64 - SUB_BITS as usize + 1) * SUB;
 
-/// How often each duration occurred, in 15 KiB, however many there are.
+/// The frequency of each duration, in 15 KiB regardless of the number of records.
 pub struct Histogram {
     buckets: Box<[u64]>,
     count: u64,
@@ -33,7 +33,7 @@ fn bucket_of(value: u64) -> usize {
     shift as usize * SUB + (value >> shift) as usize
 }
 
-/// The largest value that falls in the bucket.
+/// The largest value in the bucket.
 fn top_of(bucket: usize) -> u64 {
     if bucket < SUB {
         return bucket as u64;
@@ -59,7 +59,7 @@ impl Histogram {
         Duration::from_nanos(self.max)
     }
 
-    /// The least time that at least this part of the recorded ones does not exceed.
+    /// The smallest time that at least this fraction of the records does not exceed.
     pub fn quantile(&self, part: f64) -> Duration {
         let rank = ((part * self.count as f64).ceil() as u64).max(1);
         let mut seen = 0;

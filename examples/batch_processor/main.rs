@@ -1,4 +1,4 @@
-//! Hashes and compresses every file of a tree, under bounded memory: `--help` tells the rest.
+//! Hashes and compresses every file of a tree, in bounded memory. See `--help`.
 //!
 //! ```text
 //!  producer (own thread)          pool                       collector (main thread)
@@ -6,7 +6,7 @@
 //!  ▲ waits while the queue is full                       ▲ waits while the channel is full
 //! ```
 //!
-//! Nothing in it grows with the number of files: the pool's queue and the channel are bounded, so a
+//! No memory grows with the number of files: the pool's queue and the channel are bounded, so a
 //! slow reader of the output slows down the reading of files.
 
 mod args;
@@ -49,8 +49,8 @@ const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
 const INTERRUPTED: u8 = 130;
 
-/// Events that may wait for the collector. They are small, and it is fast unless the output is slow;
-/// then the workers have to wait too. By feel.
+/// Events that may queue for the collector. They are small, and the collector is fast unless the
+/// output is slow; then the workers block too. By feel.
 const EVENTS: usize = 64;
 
 fn main() -> ExitCode {
@@ -130,7 +130,7 @@ fn run(mut args: Args) -> Result<(), u8> {
         })?;
     assert!(
         summary.memory_was_bounded(),
-        "more files were in memory than may wait and run"
+        "more files were in memory than CAPACITY + WORKERS"
     );
     if interrupted {
         Err(INTERRUPTED)
@@ -151,7 +151,7 @@ fn close_on_interrupt(pool: &Arc<Pool>) -> Arc<AtomicBool> {
                 process::exit(i32::from(INTERRUPTED));
             }
             pool.close();
-            note("interrupted: finishing what is in the queue; once more to end at once");
+            note("interrupted: finishing the queued files; interrupt again to end at once");
         }
     };
     if let Err(error) = ctrlc::set_handler(handler) {
@@ -162,7 +162,7 @@ fn close_on_interrupt(pool: &Arc<Pool>) -> Arc<AtomicBool> {
 
 fn print(summary: &Summary, args: &Args) -> io::Result<()> {
     if args.list && !args.json {
-        // Beside the list, it would not be one any more.
+        // In the list, the summary would break the format.
         let _ = write!(io::stderr(), "{summary}");
         return Ok(());
     }

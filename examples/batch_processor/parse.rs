@@ -1,4 +1,4 @@
-//! Values of options, as people write them.
+//! Parsers for option values.
 
 use std::ops::RangeInclusive;
 
@@ -14,7 +14,7 @@ pub fn workers(text: &str) -> Result<RangeInclusive<usize>, String> {
     }
 }
 
-/// The seconds of a number and one of these units, each with its length in seconds.
+/// The seconds of a number with one of these units, each given with its length in seconds.
 pub fn seconds(text: &str, units: &[(&str, f64)]) -> Option<f64> {
     let digits = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')

@@ -1,4 +1,4 @@
-//! The producer: wins a permit, reads a file, submits it, and so on to the end of the tree.
+//! The producer: acquires a permit, reads a file, submits it, until the end of the tree.
 
 use std::{
     io,
@@ -14,9 +14,9 @@ use crate::{
     work::{Done, Gauge, Loaded, Task},
 };
 
-/// What the collector is told.
+/// An event for the collector.
 pub enum Event {
-    /// How many files there are, if somebody wants to know before the work begins.
+    /// The number of files, if it is known before the work begins.
     Counted(u64),
     Done(Done),
     Unreadable(PathBuf, String),
@@ -30,17 +30,17 @@ pub struct Producer<'a> {
     pub gauge: &'a Arc<Gauge>,
     pub level: i32,
     pub timeout: Option<Duration>,
-    /// Whether the files are counted first, for a progress bar that knows its end.
+    /// Whether to count the files first, for a progress bar with a known end.
     pub count: bool,
 }
 
-/// Nobody wants to hear more of it: the pool was closed, or the collector is gone.
+/// The events have no receiver any more: the pool was closed, or the collector is gone.
 struct Stop;
 
 impl Producer<'_> {
-    /// Goes through the tree until its end, or until the pool is closed.
+    /// Walks the tree to its end, or until the pool is closed.
     pub fn run(self, events: SyncSender<Event>) {
-        // Both ways to its end are told by the pool: closed, or not.
+        // The pool's state says which of the two ended it.
         let (Ok(()) | Err(Stop)) = self.try_run(&events);
     }
 
@@ -62,7 +62,7 @@ impl Producer<'_> {
         Ok(())
     }
 
-    /// Brings one file to the pool, or says why not.
+    /// Submits one file to the pool, or reports why not.
     fn process(&self, path: PathBuf, events: &SyncSender<Event>) -> Result<Option<Event>, Stop> {
         let asked = Instant::now();
         let permit = match self.timeout {
@@ -78,7 +78,7 @@ impl Producer<'_> {
         };
         let admission_wait = asked.elapsed();
 
-        // Not before the permit: the files in memory are those that have a place, and those that run.
+        // After the permit: only files with a place, and running ones, are in memory.
         let file = match Loaded::read(&path, self.gauge) {
             Ok(file) => file,
             Err(error) => return Ok(Some(unreadable(path, &error))),

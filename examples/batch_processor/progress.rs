@@ -1,4 +1,4 @@
-//! What is seen while it works: a progress bar on a terminal, a plain line now and then elsewhere.
+//! Progress output: a bar on a terminal, an occasional plain line elsewhere.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -10,15 +10,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::units::Bytes;
 
-/// How often the pool is looked at, at most: often enough to look smooth.
+/// The maximum rate of samples of the pool: enough to look smooth.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How often a plain line is written, at most.
+/// The maximum rate of plain lines.
 const LINE: Duration = Duration::from_secs(2);
 
-/// How far the work is.
+/// The progress of the work.
 pub struct Status {
-    /// Files that are dealt with: done, unreadable or rejected.
+    /// Finished files: done, unreadable or rejected.
     pub files: u64,
     pub bytes: u64,
     pub elapsed: Duration,
@@ -58,7 +58,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Whether it can make use of the number of files.
+    /// Whether it uses the number of files.
     pub fn wants_count(&self) -> bool {
         self.bar.is_some()
     }
@@ -69,7 +69,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Shows how far it is, unless it did so a moment ago.
+    /// Shows the progress, unless it did so a moment ago.
     pub fn update(&mut self, status: impl FnOnce() -> Status) {
         if self.looked.is_some_and(|at| at.elapsed() < LOOK) {
             return;
@@ -102,12 +102,12 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// The most places of the queue that were seen taken.
+    /// The highest observed number of taken places.
     pub fn peak_depth(&self) -> u64 {
         self.peak_depth
     }
 
-    /// Does what writes to the terminal, with the bar out of its way.
+    /// Runs a closure that writes to the terminal, with the bar hidden.
     pub fn around<R>(&self, write: impl FnOnce() -> R) -> R {
         match &self.bar {
             Some(bar) => bar.suspend(write),
@@ -127,7 +127,7 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// Writes a line to stderr. If nobody can read it any more, that is no reason to stop.
+/// Writes a line to stderr. Ignores errors: the run continues without a reader.
 pub fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

@@ -10,7 +10,7 @@ use crate::{
     units::{Bytes, Time},
 };
 
-/// What a run was asked to do, and what is known of it beside the totals.
+/// The settings of a run, and its results beside the totals.
 pub struct Run {
     pub interrupted: bool,
     pub level: i32,
@@ -28,7 +28,7 @@ pub struct Summary {
     files: u64,
     bytes: u64,
     compressed_bytes: u64,
-    /// Bytes to compressed bytes; none if there was nothing to compress.
+    /// Bytes per compressed byte; `None` if there was nothing to compress.
     ratio: Option<f64>,
     seconds: f64,
     bytes_per_second: f64,
@@ -42,9 +42,9 @@ pub struct Summary {
     workers_min: usize,
     workers_max: usize,
     capacity: usize,
-    /// As seen by looking at most ten times a second.
+    /// Sampled at most ten times per second.
     peak_depth: u64,
-    /// Exact: from before a file is read to after its job freed it.
+    /// Exact: from before a file is read until its job has freed it.
     peak_files_in_memory: usize,
     max_files_in_memory: usize,
     peak_resident_bytes: Option<u64>,
@@ -112,13 +112,13 @@ impl Summary {
         }
     }
 
-    /// Whether no more files were in memory at once than there may be.
+    /// Whether the number of files in memory stayed within its limit.
     pub fn memory_was_bounded(&self) -> bool {
         self.peak_files_in_memory <= self.max_files_in_memory
     }
 }
 
-/// The most memory that the process had, where the system says so.
+/// The peak memory of the process, where the system reports it.
 fn peak_resident() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status
@@ -154,7 +154,7 @@ impl fmt::Display for Summary {
         row("unreadable", &self.unreadable.count, String::new())?;
         row("rejected", &self.rejected.count, String::new())?;
         if self.not_regular > 0 {
-            let note = String::from("not regular files, passed over");
+            let note = String::from("not regular files, skipped");
             row("other", &self.not_regular, note)?;
         }
         if self.panicked > 0 {

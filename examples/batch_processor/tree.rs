@@ -1,4 +1,4 @@
-//! Which files there are: the paths of the command line, walked as they are needed.
+//! The files: the paths of the command line, walked lazily.
 
 use std::{
     fs, io,
@@ -7,7 +7,7 @@ use std::{
 
 use walkdir::{DirEntry, WalkDir};
 
-/// What the build and git make, and nobody wants hashed.
+/// Directories of build artifacts and of git.
 const NOT_SOURCES: [&str; 2] = [".git", "target"];
 
 pub struct Tree {
@@ -15,7 +15,7 @@ pub struct Tree {
     sources_only: bool,
 }
 
-/// A regular file, or something else that is named.
+/// A regular file, or another kind of file that is reported.
 pub enum Found {
     File(PathBuf),
     Other,
@@ -23,7 +23,7 @@ pub enum Found {
 }
 
 impl Tree {
-    /// The given paths, or this repository's own sources if there are none.
+    /// The given paths, or this repository's own sources.
     pub fn new(paths: Vec<PathBuf>) -> Self {
         if paths.is_empty() {
             let examples = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -39,13 +39,13 @@ impl Tree {
         }
     }
 
-    /// The paths that do not exist or cannot be reached.
+    /// The paths that do not exist or are unreachable.
     pub fn wrong_paths(&self) -> impl Iterator<Item = (&Path, io::Error)> {
         let roots = self.roots.iter().map(PathBuf::as_path);
         roots.filter_map(|root| fs::metadata(root).err().map(|error| (root, error)))
     }
 
-    /// Everything under the paths but directories, in no particular order below each path.
+    /// Everything under the paths except directories, in no particular order below each path.
     pub fn walk(&self) -> impl Iterator<Item = Found> {
         self.roots
             .iter()

@@ -1,4 +1,4 @@
-//! One file's life: read when a permit was won, hashed and compressed by a job, freed.
+//! The life of a file: read once a permit is acquired, hashed and compressed by a job, freed.
 
 use std::{
     cell::RefCell,
@@ -14,11 +14,11 @@ use std::{
 use blake3::Hash;
 use zstd::{bulk::Compressor, zstd_safe::compress_bound};
 
-/// An output buffer that has grown beyond this is given back after the file that needed it. By feel:
-/// most files of a source tree fit.
+/// An output buffer that has grown beyond this size is freed after the file that needed it. By
+/// feel: most files of a source tree fit.
 const KEPT_BUFFER: usize = 1 << 20;
 
-/// How many files are in memory, and how many were at most.
+/// How many files are in memory, and the peak.
 #[derive(Default)]
 pub struct Gauge {
     now: AtomicUsize,
@@ -49,7 +49,7 @@ impl Drop for Counted {
 
 /// A file in memory.
 pub struct Loaded {
-    // Freed before it stops to count: fields are dropped in this order.
+    // Freed before the count is decremented: fields are dropped in this order.
     data: Vec<u8>,
     _counted: Counted,
 }
@@ -64,7 +64,7 @@ impl Loaded {
     }
 }
 
-/// A file that was read, and waits for its turn.
+/// A file that was read and is queued.
 pub struct Task {
     pub path: PathBuf,
     pub file: Loaded,
@@ -73,7 +73,7 @@ pub struct Task {
     pub submitted: Instant,
 }
 
-/// What is left of a file.
+/// The result of a file.
 pub struct Done {
     pub path: PathBuf,
     pub hash: Hash,
@@ -88,7 +88,7 @@ impl Task {
     /// Hashes and compresses the file, and frees it.
     ///
     /// # Errors
-    /// The path, and why zstd could not compress the file.
+    /// The path, and the error of zstd.
     pub fn run(self) -> Result<Done, (PathBuf, io::Error)> {
         let begun = Instant::now();
         let data = &self.file.data;
@@ -111,7 +111,7 @@ impl Task {
     }
 }
 
-/// What a worker keeps from one file to the next: zstd's tables and an output buffer.
+/// State of a worker that persists between files: zstd's tables and an output buffer.
 struct Encoder {
     compressor: Compressor<'static>,
     buffer: Vec<u8>,
@@ -121,7 +121,7 @@ thread_local! {
     static ENCODER: RefCell<Option<Encoder>> = const { RefCell::new(None) };
 }
 
-/// The level is that of the thread's first call: there is one for the whole program.
+/// The level is that of the thread's first call: the whole program uses one.
 fn compressed_size(data: &[u8], level: i32) -> io::Result<usize> {
     ENCODER.with_borrow_mut(|kept| {
         let encoder = match kept {

@@ -1,4 +1,4 @@
-//! What the handlers share, and the routes.
+//! The state shared by the handlers, and the routes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,12 +15,12 @@ use tokio::sync::Semaphore;
 
 use crate::{args::Args, history::History, jobs, stats};
 
-/// All of it is in the one file: no other origin is asked for anything.
+/// A single file: the page requests nothing from other origins.
 const PAGE: &str = include_str!("dashboard.html");
 const PAGE_POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; \
     script-src 'unsafe-inline'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
-/// How a POST may end, for the metrics: see `refusal.rs` for the most.
+/// The outcomes of a POST, for the metrics: `refusal.rs` has most of them.
 pub const ANSWERS: [&str; 9] = [
     "done",
     "overload",
@@ -37,7 +37,7 @@ pub struct App {
     pub pool: Pool,
     pub registry: Registry,
     pub history: History,
-    /// A permit for each body in memory, or for its answer.
+    /// A permit for each body in memory, or for its response.
     pub held: Arc<Semaphore>,
     pub admission_timeout: Duration,
     pub max_bytes: usize,
@@ -49,7 +49,10 @@ pub struct App {
 impl App {
     pub fn new(pool: Pool, args: &Args) -> prometheus::Result<Self> {
         let answers = IntCounterVec::new(
-            Opts::new("http_server_answers_total", "POSTs to /jobs, by their end."),
+            Opts::new(
+                "http_server_answers_total",
+                "POST requests to /jobs, by outcome.",
+            ),
             &["answer"],
         )?;
         for answer in ANSWERS {

@@ -8,42 +8,42 @@ use crate::parse;
 
 const AFTER_HELP: &str = "\
 POST /jobs?level=N   hashes (BLAKE3) and compresses (zstd, level 1 to 19, default 3) the bytes of the
-                     body. The answer is the compressed bytes; its headers tell the hash, and how
-                     long the job waited and ran.
-GET  /               a page that shows what the pool does
+                     body. Responds with the compressed bytes, and with the hash, the wait and
+                     the run time of the job in the headers.
+GET  /               a page with the state of the pool
 GET  /metrics        the same for Prometheus
 GET  /stats          the same for the page, as JSON
-GET  /healthz        200, or 503 once the server drains
+GET  /healthz        200, or 503 while the server drains
 
-A POST is answered with 400 if there is something wrong with it, 408 if its body does not come within
-10 seconds, 413 if that is too large, 500 if its job fails, and 503 with Retry-After if the server is
-overloaded or drains.
+A POST fails with 400 if it is invalid, 408 if its body does not arrive within 10 seconds, 413 if the
+body is too large, 500 if its job fails, and 503 with Retry-After if the server is overloaded or
+drains.
 
-Memory: a body is read only while fewer than MAX-REQUESTS others are held, and at most MAX-BYTES of
-it. It counts until its answer was sent, however long the client takes to read that. So at most
-MAX-REQUESTS times MAX-BYTES are in memory, and while they are compressed, as much again for the
-answers. Connections are not counted: their number is what the system allows.
+Memory: a body is read only while fewer than MAX-REQUESTS others are held, and only up to MAX-BYTES.
+It counts until its response was sent, however long the client takes to read it. So at most
+MAX-REQUESTS times MAX-BYTES are in memory, and during compression as much again for the responses.
+Connections are not counted: the system limits their number.
 
-SIGTERM or Ctrl-C: what was admitted is answered, everything else is refused, then the program ends;
-a second one ends it at once.
+SIGTERM or Ctrl-C: admitted requests are answered, all others are refused, then the program ends. A
+second signal ends it at once.
 
-Exit code: 0 if all that was admitted was answered; 1 if not within DRAIN-TIMEOUT, or if the server
+Exit code: 0 if every admitted request was answered; 1 if not within DRAIN-TIMEOUT, or if the server
 could not start; 2 for a wrong option; 130 after a second signal.";
 
-/// Serve CPU work over HTTP, on a pool with a bounded queue, and show what the pool does.
+/// Serve CPU work over HTTP, on a pool with a bounded queue, and show the pool's state.
 #[derive(Debug, Parser)]
 #[command(name = "http_server", after_help = AFTER_HELP, max_term_width = 100)]
 pub struct Args {
-    /// Where to listen. With port 0 the system chooses one; the address is printed.
+    /// The address to listen on. With port 0 the system chooses one; the address is printed.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8080")]
     pub addr: SocketAddr,
 
-    /// Workers in service: a number, or at least .. at most, as 1..4 or 1..=4 (both mean 1 to 4).
-    /// Default: from 1 to as many as there are cores.
+    /// Workers in service: a number or a range, as 1..4 or 1..=4 (both mean 1 to 4). Default: from
+    /// 1 to the number of cores.
     #[arg(long, value_name = "N|MIN..MAX", value_parser = parse::workers)]
     pub workers: Option<RangeInclusive<usize>>,
 
-    /// How many jobs may wait for a worker.
+    /// How many jobs may be queued.
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub capacity: usize,
 
@@ -59,14 +59,14 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value = "256", value_parser = value_parser!(u32).range(1..))]
     pub max_requests: u32,
 
-    /// How long the jobs that were admitted may take after a SIGTERM.
+    /// How long the admitted jobs may take after a SIGTERM.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub drain_timeout: Duration,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
     parse::seconds(text, &[("ms", 1e-3), ("s", 1.0), ("m", 60.0)])
-        // A day: the timers of the runtime end some time after it.
+        // A day: the runtime's timers end some time after it.
         .filter(|seconds| *seconds <= 86_400.0)
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .ok_or_else(|| {

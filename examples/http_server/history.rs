@@ -1,4 +1,4 @@
-//! What was seen in the last minutes, a sample each second: so a page that is opened now shows them.
+//! A sample for each second of the last minutes, shown by a newly opened page.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -17,10 +17,10 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Three minutes.
 const SAMPLES: usize = 180;
 
-/// Counters as they stand, and gauges.
+/// The current counters and gauges.
 #[derive(Serialize)]
 pub struct Sample {
-    /// Counted from the server's start: each sample has its own.
+    /// Counted from the server's start: a unique number for each sample.
     pub number: u64,
     pub time_ms: u64,
     pub depth: u64,
@@ -38,7 +38,8 @@ pub struct Sample {
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub answers: BTreeMap<&'static str, u64>,
-    /// How many records each histogram has up to each of its bounds; the last number is of all.
+    /// The number of records in each histogram up to each of its bounds; the last number is the
+    /// total.
     pub buckets: BTreeMap<String, Vec<u64>>,
 }
 
@@ -76,10 +77,10 @@ impl History {
     }
 }
 
-/// Takes a sample each second, as long as there is a server.
+/// Takes a sample each second while the server exists.
 ///
-/// On a thread of its own: the server's thread is woken by the end of a job. What it saw then would show
-/// workers idle far too often, each between two jobs.
+/// On a thread of its own: the end of a job wakes the server's thread. At that moment workers would
+/// appear idle far too often, each between two jobs.
 pub fn keep(app: &Arc<App>) -> io::Result<()> {
     let app = Arc::downgrade(app);
     let sampler = thread::Builder::new().name("history".into());
@@ -126,8 +127,8 @@ fn sample(app: &App) -> Sample {
     }
 }
 
-/// The pool's histograms. A snapshot has percentiles since the start; what happened lately can only be
-/// told from the difference of two histograms.
+/// The pool's histograms. A snapshot has percentiles since the start. Recent latencies are the
+/// difference of two histograms.
 pub fn histograms(app: &App) -> impl Iterator<Item = (String, Histogram)> {
     let families = app.pool.collector().collect().into_iter();
     families

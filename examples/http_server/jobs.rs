@@ -1,4 +1,4 @@
-//! POST /jobs: from the bytes of a request to those of its answer.
+//! POST /jobs: from the bytes of a request to those of its response.
 
 use std::{
     sync::Arc,
@@ -20,7 +20,7 @@ use crate::{
     work::{self, Done},
 };
 
-/// How long a body may take to come. By feel: it keeps a client that stands still from holding memory.
+/// How long a body may take to arrive. By feel: it keeps a stalled client from holding memory.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
@@ -34,7 +34,7 @@ fn default_level() -> i32 {
     3
 }
 
-/// Counts the answer. If the client goes away, this handler is dropped half way.
+/// Counts the response. If the client disconnects, this handler is dropped in between.
 struct Count<'a> {
     app: &'a App,
     answer: &'static str,
@@ -73,7 +73,7 @@ async fn answer(
     options: Result<Query<Options>, QueryRejection>,
     request: Request,
 ) -> Result<(Done, OwnedSemaphorePermit), Refusal> {
-    // What can be refused without the body is refused before it is read.
+    // Refusals that do not need the body precede reading it.
     let Query(Options { level }) = options.map_err(|error| Refusal::Bad(error.body_text()))?;
     if !(1..=19).contains(&level) {
         return Err(Refusal::Bad(format!("level = {level}: from 1 to 19")));
@@ -93,14 +93,14 @@ async fn answer(
 
     let asked = Instant::now();
     let job = move || work::run(data, level, asked);
-    // Not admitted in time, the future is dropped, which leaves the line, and the job with it.
+    // If the timeout expires, the future is dropped, which leaves the wait queue and drops the job.
     let handle = timeout(app.admission_timeout, app.pool.submit_async(job))
         .await
         .map_err(|_elapsed| Refusal::Overload {
             waited: app.admission_timeout,
         })?
         .map_err(|_closed| Refusal::Draining)?
-        // If the client goes away, a job that has not started gives its place back at once.
+        // If the client disconnects, a job that has not started releases its place at once.
         .cancel_on_drop();
     match handle.await {
         Ok(Ok(done)) => Ok((done, held)),
@@ -124,7 +124,7 @@ async fn read(request: Request, max_bytes: usize) -> Result<Bytes, Refusal> {
     Ok(data)
 }
 
-/// The bytes of an answer. They are held until they were sent, or the client has gone away.
+/// The bytes of a response. They are held until they were sent or the client has disconnected.
 struct Sent {
     bytes: Vec<u8>,
     _held: OwnedSemaphorePermit,

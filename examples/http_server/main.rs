@@ -1,5 +1,5 @@
-//! Serves CPU work over HTTP from a pool with a bounded queue, and shows what the pool does. `--help`
-//! tells the rest.
+//! Serves CPU work over HTTP from a pool with a bounded queue, and shows the pool's state. See
+//! `--help`.
 //!
 //! ```text
 //!  main thread (axum)                            pool
@@ -7,8 +7,8 @@
 //!             413, 400         ▲ waits while the queue is full, at most the timeout: then 503
 //! ```
 //!
-//! All I/O is done by one thread, and never blocks; all CPU work is done by the pool. So a busy pool
-//! leaves the server quick to refuse, to tell its metrics, and to show the page.
+//! One thread does all I/O, and never blocks; the pool does all CPU work. A busy pool leaves the
+//! server quick to refuse, to report its metrics, and to serve the page.
 
 mod app;
 mod args;
@@ -34,15 +34,15 @@ use clap::Parser;
 
 use crate::{app::App, args::Args};
 
-/// The pool's name: that of its threads, and the label of its metrics.
+/// The pool's name: of its threads, and as the label of its metrics.
 const POOL: &str = "jobs";
 
 const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
 const INTERRUPTED: u8 = 130;
 
-/// Short, so that the page has something to show: a load of some seconds calls workers in, and they are
-/// parked soon after it. The defaults are made for longer ones.
+/// Short, so that the page has something to show: a load of some seconds adds workers, which park
+/// soon after. The defaults suit longer loads.
 const COOLDOWN: Duration = Duration::from_secs(1);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -86,7 +86,7 @@ fn build(args: &Args) -> Result<Pool, BuildError> {
         .build()
 }
 
-/// Writes a line to stderr. If nobody can read it any more, that is no reason to stop.
+/// Writes a line to stderr. Ignores errors: the server continues without a reader.
 pub fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

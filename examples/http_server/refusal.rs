@@ -1,4 +1,4 @@
-//! Why a request has no result, and how that is answered.
+//! Why a request has no result, and the response to it.
 
 use std::time::Duration;
 
@@ -7,25 +7,25 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-/// When to come again. By feel: a full queue of short jobs has drained by then.
+/// When to retry. By feel: a full queue of short jobs has drained by then.
 const RETRY_AFTER_SECONDS: &str = "1";
 
 pub enum Refusal {
-    /// There is something wrong with the request: what.
+    /// The request is invalid, for this reason.
     Bad(String),
     TooLarge {
         max_bytes: usize,
     },
-    /// The body did not come in time.
+    /// The body did not arrive in time.
     Slow,
-    /// As many bodies as may be are in memory.
+    /// The maximum number of bodies is in memory.
     TooMany,
     /// The queue stayed full.
     Overload {
         waited: Duration,
     },
     Draining,
-    /// The job failed: how.
+    /// The job failed, for this reason.
     Failed(String),
 }
 

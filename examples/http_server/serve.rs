@@ -1,4 +1,4 @@
-//! The server's life: it listens, and after a signal it drains.
+//! The life of the server: it listens, and drains after a signal.
 
 use std::{
     io::{self, Write},
@@ -17,19 +17,21 @@ use crate::{
     history, note,
 };
 
-/// Returns when all that was admitted has been answered, after a signal.
+/// Returns when every admitted request has been answered, after a signal.
 ///
-/// # The order in which it drains
-/// 1. The pool is closed. From now on a job is refused, also one that waits for its place.
-/// 2. Nobody listens any more. Connections without a request are closed, the others after their answer.
-/// 3. When all connections are closed, the pool is shut down: a job whose client went away may still run.
+/// # The order of the drain
+/// 1. The pool closes. From now on jobs are refused, including those that wait for a place.
+/// 2. The server stops listening. It closes connections without a request, and others after their
+///    response.
+/// 3. After all connections are closed, the pool is shut down: a job whose client has disconnected
+///    may still run.
 pub async fn serve(app: App, args: &Args) -> Result<(), String> {
     let app = Arc::new(app);
     let listener = TcpListener::bind(args.addr)
         .await
         .map_err(|error| format!("cannot listen at {}: {error}", args.addr))?;
     let addr = listener.local_addr().map_err(|error| error.to_string())?;
-    // Before the address is told: who knows it may send a signal at once.
+    // Before the address is printed: its reader may send a signal at once.
     let mut signals = Signals::new().map_err(|error| format!("no signals: {error}"))?;
     let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "listening on http://{addr}").and_then(|()| stdout.flush());
@@ -41,7 +43,7 @@ pub async fn serve(app: App, args: &Args) -> Result<(), String> {
     let wait = task::spawn(async move {
         signals.next().await;
         closed.pool.close();
-        note("draining: what was admitted is answered; once more to end at once");
+        note("draining: answering admitted requests; signal again to end at once");
         drain.send_replace(Some(Instant::now()));
         signals.next().await;
         process::exit(i32::from(INTERRUPTED));
@@ -49,7 +51,7 @@ pub async fn serve(app: App, args: &Args) -> Result<(), String> {
 
     let mut signalled = draining.clone();
     let server = axum::serve(
-        // An answer is small, and is not to wait for more.
+        // A response is small, and must not wait for more data.
         listener.tap_io(|stream| {
             let _ = stream.set_nodelay(true);
         }),
@@ -67,7 +69,7 @@ pub async fn serve(app: App, args: &Args) -> Result<(), String> {
     result
 }
 
-/// Ends so long after the signal.
+/// Ends `time` after the signal.
 async fn lasted(mut draining: watch::Receiver<Option<Instant>>, timeout: Duration) {
     if draining.wait_for(Option::is_some).await.is_ok() {
         time::sleep(timeout).await;
@@ -83,7 +85,7 @@ async fn finish(
     let begun = draining.borrow().unwrap_or_else(Instant::now);
     let left = args.drain_timeout.saturating_sub(begun.elapsed());
     let pool = Arc::clone(app);
-    // It blocks, and a second signal is to be heard meanwhile.
+    // It blocks, and a second signal has to be handled meanwhile.
     let ended = task::spawn_blocking(move || pool.pool.shutdown_timeout(left))
         .await
         .map_err(|error| error.to_string())?;
@@ -101,7 +103,7 @@ async fn finish(
         }
         Err(error) => {
             note(&format!("error: {error}"));
-            // Dropping the pool would wait for what still runs.
+            // Dropping the pool would wait for the running jobs.
             process::exit(1);
         }
     }

@@ -1,4 +1,4 @@
-//! GET /stats: what the page shows, as JSON.
+//! GET /stats: the data of the page, as JSON.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::{
 
 #[derive(Deserialize)]
 pub struct Options {
-    /// Only samples after the one of this number.
+    /// Only samples after the one with this number.
     #[serde(default)]
     after: u64,
 }

@@ -1,4 +1,4 @@
-//! What a job does: hash and compress the bytes of one request.
+//! A job: hashes and compresses the bytes of one request.
 
 use std::{
     cell::RefCell,
@@ -15,17 +15,17 @@ pub struct Done {
     pub hash: Hash,
     pub compressed: Vec<u8>,
     pub input_bytes: usize,
-    /// From the request for a place to the beginning of the job.
+    /// From the request for a place to the start of the job.
     pub wait: Duration,
     pub run_time: Duration,
 }
 
 thread_local! {
-    /// A worker keeps zstd's tables from one job to the next.
+    /// A worker keeps zstd's tables between jobs.
     static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
 }
 
-/// Takes the bytes, so that they are freed here, and not when their answer is sent.
+/// Takes the bytes, so that they are freed here, and not after the response.
 pub fn run(data: Bytes, level: i32, asked: Instant) -> io::Result<Done> {
     let begun = Instant::now();
     let hash = blake3::hash(&data);
@@ -47,7 +47,7 @@ fn compress(data: &[u8], level: i32) -> io::Result<Vec<u8>> {
         };
         compressor.set_compression_level(level)?;
         let mut compressed = compressor.compress(data)?;
-        // The buffer was made for the worst case.
+        // The buffer was sized for the worst case.
         compressed.shrink_to_fit();
         Ok(compressed)
     })

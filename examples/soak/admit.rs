@@ -27,7 +27,7 @@ impl Wake for Unpark {
     }
 }
 
-/// The smallest executor.
+/// A minimal executor.
 fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
@@ -45,34 +45,35 @@ fn short(random: &mut Random) -> Duration {
 }
 
 impl World {
-    /// A permit, in some way. No other wait of this thread may come before its end: it might be for this place.
+    /// A permit, in a random form. This thread must not wait for anything else before it is used:
+    /// it might wait for this place.
     fn reserve(&self, pool: usize, random: &mut Random) -> Result<Permit<'_>, AdmissionError> {
         let pool = &self.pools[pool];
         match random.below(5) {
             0 => pool.reserve(),
             1 => pool.reserve_timeout(short(random)),
             2 => pool.reserve_deadline(Instant::now() + short(random)),
-            // Whoever blocks a worker of another pool by himself is not seen by anybody.
+            // A worker of another pool that blocks by its own means is invisible to the pools.
             3 if !is_inside() => block_on(pool.reserve_async()),
             _ => pool.try_reserve(),
         }
     }
 
-    /// Takes permits, and drops them.
+    /// Acquires permits, and drops them.
     pub fn drop_permits(&self, pool: usize, random: &mut Random) {
         let permit = self.reserve(pool, random);
         if permit.is_ok() && random.one_in(2) {
-            // Not a wait, so it may come on top.
+            // Not a wait, so it may run on top of another job.
             drop(self.pools[pool].try_reserve());
         }
         add(&TOTALS.permits_dropped, u64::from(permit.is_ok()));
         drop(permit);
-        // A future that is dropped in the line, or granted and never asked again.
+        // A future that is dropped in the wait queue, or granted and never polled again.
         let mut future = self.pools[pool].reserve_async();
         let _ = Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop()));
     }
 
-    /// A job with a handle; it is run or dropped here if it was refused.
+    /// A job with a handle. Runs or drops it here if it was refused.
     fn submit(
         self: &Arc<Self>,
         at: usize,
@@ -102,7 +103,7 @@ impl World {
         submitted.map_err(take_back).ok()
     }
 
-    /// A task that has not been brought to a pool at all.
+    /// A task that was never submitted.
     fn refused(self: &Arc<Self>, task: Task, random: &mut Random) {
         let task = task.loose();
         if random.one_in(2) {
@@ -147,7 +148,7 @@ impl World {
         }
     }
 
-    /// Waits for a job, and compares what it says with what it did.
+    /// Waits for a job, and compares its result with its effects.
     pub fn settle(&self, kept: Kept, random: &mut Random) {
         let Kept {
             id,
@@ -211,7 +212,7 @@ impl World {
             });
             take_back(refused);
             if raised {
-                // No pool's: nobody else hears of it.
+                // Not a pool's job: no other counter has it.
                 add(&self.ledger.handled, 1);
             }
         }
@@ -225,13 +226,13 @@ impl World {
     }
 }
 
-/// A job that was refused comes back, and is run here.
+/// A refused job is returned, and runs here.
 fn take_back<F: FnOnce() -> R, R>(refused: SubmitError<F>) {
-    // A panic of it is the caller's own.
+    // Its panic belongs to the caller.
     let _ = catch_unwind(AssertUnwindSafe(refused.into_job()));
 }
 
-/// A handle that is waited for later.
+/// A handle that is joined later.
 pub struct Kept {
     id: usize,
     panics: bool,

@@ -1,4 +1,4 @@
-//! Batches: in order and out of order, owned and borrowed, to their end and dropped half way.
+//! Batches: ordered and unordered, owned and borrowed, finished and dropped early.
 
 use std::{
     cell::Cell,
@@ -18,14 +18,14 @@ use crate::{
     world::{Task, World, origin},
 };
 
-/// The items of a batch: made when they are pulled, so that each that exists is somebody's.
+/// The items of a batch: created when pulled, so that each existing item has an owner.
 struct Items {
     own: Arc<World>,
     random: Random,
     left: usize,
     depth: u32,
     class: Class,
-    /// The job and whether it panics, in order.
+    /// The jobs, and whether they panic, in order.
     pulled: Arc<Mutex<Vec<(usize, bool)>>>,
 }
 
@@ -61,7 +61,7 @@ impl World {
         let items = self.items(Class::Item, random, depth);
         let pulled = Arc::clone(&items.pulled);
         let count = items.left;
-        // All of them, or the iterator is dropped half way.
+        // All of them, or the iterator is dropped early.
         let take = if random.one_in(2) {
             count + 1
         } else {
@@ -90,7 +90,7 @@ impl World {
                 self.ledger.late.fetch_add(late.len() as u64, Relaxed);
             }
             Ok(()) => {}
-            // An item ran when the iterator was dropped, and the scope has its panic.
+            // An item ran when the iterator was dropped; the scope has its panic.
             Err(payload) => self.ledger.check(
                 kind >= 4 && origin(payload.as_ref()).is_some_and(|id| late.contains(&id)),
                 || "a batch has panicked".into(),
@@ -113,8 +113,8 @@ impl World {
         }
     }
 
-    /// Takes results, and compares them with what was pulled. Returns what was pulled, is not among them, and panics if
-    /// it runs.
+    /// Takes results, and compares them with the pulled items. Returns a pulled item that is not
+    /// among them and panics if it runs.
     fn consume(
         &self,
         results: &mut dyn Iterator<Item = usize>,

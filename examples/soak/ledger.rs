@@ -1,4 +1,4 @@
-//! What became of each job: a token goes with it, and writes down that it ran, and that it is gone.
+//! The ledger of jobs: a token travels with each job and records that it ran, and that it is gone.
 
 use std::sync::{
     Mutex, PoisonError,
@@ -18,24 +18,26 @@ const GONE: u8 = 2;
 pub enum Class {
     /// Its pool counts it as cancelled or dropped.
     Plain,
-    /// An item of a batch: as `Plain`, unless it was pulled and not let in before the end.
+    /// An item of a batch: as `Plain`, unless it was pulled and not admitted before the end.
     Item,
-    /// Nobody counts it: the other half of a `join` that panicked, say, or a job that came back to its caller.
+    /// Not counted: for example the other half of a `join` that panicked, or a job that was
+    /// returned to its caller.
     Loose,
 }
 
 pub struct Ledger {
     slots: Box<[AtomicU8]>,
     next: AtomicUsize,
-    /// What each job was made for, and of which pool.
+    /// The kind of each job, and its pool.
     origins: Mutex<Vec<(&'static str, usize)>>,
     unrun: [AtomicU64; 3],
     /// Batches, each of which may have pulled one item more than it had jobs.
     pub batches: AtomicU64,
-    /// Panics of detached jobs: those that there were, and those that the pools' handlers got.
+    /// Panics of detached jobs: the actual ones, and those that the pools' handlers received.
     pub raised: AtomicU64,
     pub handled: AtomicU64,
-    /// Panics of items that may have run when their batch was dropped: the handler may have got each.
+    /// Panics of items that may have run when their batch was dropped. The handler may have
+    /// received each.
     pub late: AtomicU64,
     /// Threads that have called the start handler, and the exit handler.
     pub begun_threads: AtomicU64,
@@ -62,7 +64,7 @@ impl Ledger {
 
     pub fn wrong(&self, text: String) {
         let mut wrongs = self.wrongs.lock().unwrap_or_else(PoisonError::into_inner);
-        // The first ones tell what there is to tell.
+        // The first ones suffice.
         if wrongs.len() < 20 {
             wrongs.push(text);
         }
@@ -78,7 +80,7 @@ impl Ledger {
         std::mem::take(&mut self.wrongs.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A new job's number.
+    /// The number of a new job.
     pub fn open(&self) -> usize {
         let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
         origins.push(totals::now());
@@ -91,7 +93,7 @@ impl Ledger {
         self.next.load(Relaxed)
     }
 
-    // Relaxed: that a run is seen by who waited for it is what the pool is to see to.
+    // Relaxed: the pool has to make the run visible to the waiting thread.
     pub fn run(&self, id: usize) {
         let before = self.slots[id].fetch_or(RAN, Relaxed);
         self.check(before == 0, || {
@@ -111,7 +113,7 @@ impl Ledger {
         self.slots[id].load(Relaxed) & RAN != 0
     }
 
-    /// At the end of a wait: it has run, and nothing of it is left.
+    /// At the end of a wait: the job has run, and nothing of it is left.
     pub fn must_have_run(&self, id: usize) {
         let state = self.slots[id].load(Relaxed);
         self.check(state == RAN | GONE, || {
@@ -119,7 +121,8 @@ impl Ledger {
         });
     }
 
-    /// At the end of all, with what the pools count as cancelled and dropped.
+    /// At the end of the round, with the numbers of jobs that the pools count as cancelled and
+    /// dropped.
     pub fn balance(&self, lost: u64) {
         for id in 0..self.jobs() {
             let state = self.slots[id].load(Relaxed);

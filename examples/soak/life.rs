@@ -1,4 +1,4 @@
-//! What happens to a pool as a whole: changes of its size, its end, and a look at it.
+//! The life of a pool as a whole: resizes, shutdowns, and checks of its metrics.
 
 use std::{
     sync::{Arc, mpsc},
@@ -17,7 +17,7 @@ use crate::{
 impl World {
     pub fn resize(&self, at: usize, random: &mut Random) {
         let least = 1 + random.below(4);
-        // Refused if it is more than its threads may be; that is an answer too.
+        // Refused if it exceeds `max_threads`; that is a valid outcome too.
         let _ = self.pools[at].resize(least..=least + random.below(3));
         add(&TOTALS.resizes, 1);
     }
@@ -37,12 +37,12 @@ impl World {
     fn check_snapshot(&self, seen: &Snapshot) {
         add(&TOTALS.snapshots, 1);
         let ended = seen.completed + seen.panicked + seen.cancelled + seen.dropped;
-        // The most that any capacity here is; and a few that were on their way in when it was lowered.
+        // The largest capacity here, plus a few submits in progress when it was lowered.
         let is_right = ended <= seen.admitted && seen.depth <= 64 + 16;
         self.ledger.check(is_right, || format!("{seen:?}"));
     }
 
-    /// Looks at a pool again: nothing has gone backwards.
+    /// Takes another snapshot: no counter has decreased.
     pub fn look_again(&self, at: usize, before: &mut Snapshot) {
         let seen = self.pools[at].metrics();
         self.check_snapshot(&seen);
@@ -67,7 +67,7 @@ impl World {
         *before = seen;
     }
 
-    /// Ends a pool under those who use it. On a thread that is no pool's.
+    /// Shuts a pool down while it is in use. Called on a thread outside every pool.
     pub fn end(self: &Arc<Self>, at: usize, random: &mut Random) {
         let pool = &self.pools[at];
         // Something that it may find in the queue.
@@ -86,7 +86,7 @@ impl World {
         match ended {
             Ok(report) => {
                 let seen = pool.metrics();
-                // Others go on using it, and may add to what was admitted.
+                // Other threads go on using it, and may add admitted jobs.
                 let is_right = report.total() <= seen.admitted && seen.threads == 0;
                 ledger.check(is_right, || format!("{report:?}, then {seen:?}"));
                 let again = pool.shutdown();
@@ -97,7 +97,7 @@ impl World {
         }
     }
 
-    /// Ends the pool whose thread this is: it must not wait for itself.
+    /// Shuts down the pool of this thread: it must not wait for itself.
     pub fn end_inside(&self, random: &mut Random) {
         let Some(pool) = home().and_then(|at| self.pools.get(at)) else {
             return;
@@ -116,11 +116,11 @@ impl World {
             .check(is_right, || format!("a shutdown from inside: {ended:?}"));
     }
 
-    /// A pool of one's own, built, used and dropped: outside, or by its own last job.
+    /// A private pool, built, used and dropped: outside, or by its own last job.
     pub fn private(self: &Arc<Self>, random: &mut Random) {
         let pool = Arc::new(build(&self.ledger, "p", random));
         for _ in 0..random.below(6) {
-            // Not `Plain`: what this pool drops is not in the round's books.
+            // Not `Plain`: the round's ledger does not count what this pool drops.
             let task = Task::new(self, Class::Loose, random, 0);
             if task.plan.panics {
                 continue;
@@ -150,8 +150,8 @@ impl World {
     }
 }
 
-/// Whether every job that was admitted is in the report, but for those that scopes and batches have run on their
-/// callers' threads since, because the pool was closed.
+/// Whether every admitted job is in the report, except jobs that scopes and batches ran on their
+/// callers' threads after the close.
 pub fn is_all(report: &ShutdownReport, seen: &Snapshot) -> bool {
     let since = seen.admitted.checked_sub(report.total());
     since.is_some_and(|since| since <= seen.inlined)

@@ -1,11 +1,11 @@
-//! Uses pools in every way at once, round after round, for as long as one likes, and checks that nothing is lost.
-//! `--help` tells the rest.
+//! Uses pools in every way at once, round after round, and checks that nothing is lost. See
+//! `--help`.
 //!
 //! ```text
 //!  a round:  1 to 3 pools of random form
-//!            1 to 4 drivers, each doing random things to random pools; their jobs do the same, nested
+//!            1 to 4 drivers, with random operations on random pools; their jobs nest the same
 //!            a reader of the metrics, in half of the rounds
-//!            all pools are ended, and the books are compared: each job ran once, or somebody says why not
+//!            shutdown of all pools, then the ledger: each job ran once, or is accounted for
 //! ```
 
 mod admit;
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         if INTERRUPT.swap(true, Relaxed) {
             process::exit(i32::from(INTERRUPTED));
         }
-        note("interrupted: finishing the round; once more to end at once");
+        note("interrupted: finishing the round; interrupt again to end at once");
     };
     if let Err(error) = ctrlc::set_handler(handler) {
         note(&format!("Ctrl-C will not be handled: {error}"));
@@ -62,7 +62,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Plays rounds until the time is up or something is wrong. Returns their number, and whether something was.
+/// Plays rounds until the time is up or a check fails. Returns their number, and whether one
+/// failed.
 fn soak(args: &Args, seed: u64) -> (u64, bool) {
     let start = Instant::now();
     let mut told = start;

@@ -1,4 +1,4 @@
-//! Scopes, joins, installed closures, broadcasts, and rayon's own inside of a job.
+//! Scopes, joins, installed closures, broadcasts, and rayon's own functions inside a job.
 
 use std::{
     any::Any,
@@ -19,7 +19,7 @@ use crate::{
     world::{Task, World, home, origin},
 };
 
-/// A job of a scope, and what has to be known of it after its end.
+/// A job of a scope, and what to check after its end.
 struct Child {
     id: usize,
     panics: bool,
@@ -40,7 +40,7 @@ impl World {
         (tasks, children)
     }
 
-    /// A wait for all of these has ended so.
+    /// A wait for all of these has ended.
     fn check_raised(&self, what: &str, children: &[Child], raised: Option<Box<dyn Any + Send>>) {
         let from = raised.as_ref().map(|payload| origin(payload.as_ref()));
         let is_right = match from {
@@ -60,7 +60,7 @@ impl World {
         let pool = &self.pools[at];
         let count = random.below(7);
         let (tasks, children) = self.children(count, random, depth);
-        // What the jobs write is on this stack.
+        // The jobs write to this stack frame.
         let results: Vec<AtomicUsize> =
             tasks.iter().map(|_| AtomicUsize::new(usize::MAX)).collect();
         let mut own = random.fork();
@@ -110,7 +110,7 @@ impl World {
                 _ => s.spawn(job),
             }
         }
-        // Other waits inside of this one.
+        // Other waits inside this one.
         if depth > 0 && random.one_in(4) {
             self.act(random, depth - 1);
         }
@@ -125,7 +125,7 @@ impl World {
         self.check_join("join", &children, both);
     }
 
-    /// Both halves have run, or the second was given up because the first has panicked.
+    /// Both halves have run, or the second was dropped because the first panicked.
     fn check_join(
         &self,
         what: &str,
@@ -174,7 +174,7 @@ impl World {
         });
     }
 
-    /// rayon's own calls; only on a worker, where they are the pool's.
+    /// rayon's own functions; only on a worker, where they use the pool's threads.
     pub fn rayon(self: &Arc<Self>, random: &mut Random, depth: u32) {
         if random.one_in(2) {
             let (mut tasks, children) = self.children(2, random, depth);

@@ -1,6 +1,6 @@
 //! The random choices.
 
-/// splitmix64: any number is a good seed, also the one after another.
+/// splitmix64: any number is a good seed, and so is its successor.
 pub struct Random(pub u64);
 
 impl Random {
@@ -12,7 +12,7 @@ impl Random {
         x ^ (x >> 31)
     }
 
-    /// A new one, that only this choice depends on.
+    /// A new generator, on which only this choice depends.
     pub fn fork(&mut self) -> Self {
         Self(self.next())
     }
@@ -21,7 +21,7 @@ impl Random {
         (self.next() >> 33) as usize % bound
     }
 
-    /// True in one of so many cases.
+    /// True in one of `cases` cases.
     pub fn one_in(&mut self, cases: usize) -> bool {
         self.below(cases) == 0
     }

@@ -1,4 +1,4 @@
-//! A round: some pools, some threads that use them in every way, their end, and the books.
+//! A round: pools, threads that use them in every way, their shutdown, and the ledger.
 
 use std::{
     fs,
@@ -21,11 +21,11 @@ use crate::{
     world::{World, build, is_inside},
 };
 
-/// The round that goes on, for the watchdog.
+/// The current round, for the watchdog.
 pub static NOW: Mutex<Option<(u64, Arc<World>)>> = Mutex::new(None);
 
 impl World {
-    /// One or two things, and what they leave to be waited for.
+    /// One or two operations, and what remains to be waited for.
     pub fn act(self: &Arc<Self>, random: &mut Random, depth: u32) {
         let mut kept = Vec::new();
         self.operate(random, depth, &mut kept);
@@ -34,7 +34,7 @@ impl World {
         }
     }
 
-    /// Does one thing.
+    /// One operation.
     fn operate(self: &Arc<Self>, random: &mut Random, depth: u32, kept: &mut Vec<Kept>) {
         add(&TOTALS.operations, 1);
         let pool = random.below(self.pools.len());
@@ -76,14 +76,14 @@ impl World {
         }
         let mut kept = Vec::new();
         for _ in 0..operations {
-            // Its own for each, since what comes of one must not change what is chosen for the next.
+            // A generator for each operation, since its outcome must not change later choices.
             let random = &mut random.fork();
             match random.below(250) {
                 0 => {
                     let pool = random.below(self.pools.len());
                     at("end", pool, || self.end(pool, random));
                 }
-                // So long that workers doze, fall asleep, and are parked.
+                // Long enough for workers to go idle, to sleep, and to be parked.
                 1 | 2 => at("rest", 0, || {
                     thread::sleep(Duration::from_micros(random.below(15_000) as u64));
                 }),
@@ -110,7 +110,7 @@ impl World {
     }
 }
 
-/// Plays one round, and returns what was wrong. One that stalls never ends.
+/// Plays one round, and returns the failed checks. A round that stalls never ends.
 pub fn play(seed: u64, stall: bool) -> Vec<String> {
     let before = threads();
     let mut random = Random(seed);
@@ -146,18 +146,18 @@ pub fn play(seed: u64, stall: bool) -> Vec<String> {
         }
         done.store(true, Ordering::Release);
     });
-    at("last end", 0, || close_books(&world, before));
+    at("last end", 0, || check_ledger(&world, before));
     set_now(None);
     let left = Arc::strong_count(&world) - 1;
     ledger.check(left == 0, || format!("{left} jobs still hold the round"));
     ledger.take_wrongs()
 }
 
-/// Ends all pools, and compares what they say with what was seen. There were so many threads before.
-fn close_books(world: &World, before: usize) {
+/// Shuts all pools down, and compares their reports with the ledger. `threads` existed before.
+fn check_ledger(world: &World, before: usize) {
     let ledger = &world.ledger;
     let mut lost = 0;
-    // All of them first: what still runs in one of them may run something of another, which is closed, itself.
+    // All of them first: a running job of one pool may run a job of another, closed pool itself.
     let reports: Vec<ShutdownReport> = world.pools.iter().map(Pool::shutdown).collect();
     for (pool, report) in world.pools.iter().zip(reports) {
         let seen = pool.metrics();
@@ -184,15 +184,15 @@ fn close_books(world: &World, before: usize) {
         add(&totals.scale_ups, seen.scale_ups);
         add(&totals.parks, seen.parks);
     }
-    // Of a pool that its own job has dropped the threads end a moment later; and the system forgets a
-    // thread a moment after it was joined. If they do not, the watchdog tells.
+    // The threads of a pool that its own job has dropped end a moment later, and the kernel forgets
+    // a thread shortly after it was joined. If they do not, the watchdog reports it.
     while threads() > before {
         thread::sleep(Duration::from_micros(50));
     }
     ledger.balance(lost);
 }
 
-/// The threads of this process. Not by their names: a new one has none of its own before it has run.
+/// The threads of this process. Not by name: a new thread has no name of its own before it has run.
 fn threads() -> usize {
     fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
 }

@@ -1,4 +1,4 @@
-//! What was done in all rounds, and what every thread does now.
+//! The operations of all rounds, and the current operation of every thread.
 
 use std::{
     cell::RefCell,
@@ -24,7 +24,7 @@ macro_rules! totals {
 }
 
 totals! {
-    // Grows whenever anything happens at all.
+    // Increments with every event.
     steps,
     operations, jobs, panics, cancels, permits_dropped, batches_cut, broadcasts,
     resizes, capacities, snapshots, pools, shutdowns, inside_shutdowns,
@@ -35,7 +35,7 @@ pub fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Relaxed);
 }
 
-/// What a thread is in the middle of, the outermost first.
+/// The current operations of a thread, the outermost first.
 struct Desk {
     thread: String,
     stack: Mutex<Vec<(&'static str, usize)>>,
@@ -76,7 +76,7 @@ impl Drop for Leave {
     }
 }
 
-/// Does `f`, and lets it be known.
+/// Runs `f`, and records it as current.
 pub fn at<R>(what: &'static str, pool: usize, f: impl FnOnce() -> R) -> R {
     let desk = own_desk();
     desk.stack
@@ -88,14 +88,14 @@ pub fn at<R>(what: &'static str, pool: usize, f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// What this thread is in the middle of, and with which pool.
+/// The current operation of this thread, and its pool.
 pub fn now() -> (&'static str, usize) {
     let desk = own_desk();
     let stack = desk.stack.lock().unwrap_or_else(PoisonError::into_inner);
     stack.last().copied().unwrap_or_default()
 }
 
-/// A line for each thread that is in the middle of something.
+/// One line for each thread with a current operation.
 pub fn tell_desks() -> String {
     let mut text = String::new();
     for desk in DESKS.lock().unwrap_or_else(PoisonError::into_inner).iter() {

@@ -1,4 +1,4 @@
-//! Sees to it that something moves, and tells what is known if nothing does.
+//! Detects a lack of progress, and reports the state.
 
 use std::{
     io::{self, Write},
@@ -15,7 +15,7 @@ use crate::{
 
 const HUNG: i32 = 3;
 
-/// Ends the process when nothing has moved for so long; or has it wait for a debugger.
+/// Ends the process when there was no progress for this long; or lets it wait for a debugger.
 pub fn start(limit: Duration, stay: bool) -> io::Result<()> {
     let watch = move || {
         let (mut steps, mut since) = (0, Instant::now());
@@ -44,8 +44,8 @@ pub fn start(limit: Duration, stay: bool) -> io::Result<()> {
 }
 
 fn dump(limit: Duration) {
-    note(&format!("HANG: nothing has moved for {limit:?}"));
-    // Not to hang here as well.
+    note(&format!("HANG: no progress for {limit:?}"));
+    // Must not hang here as well.
     let round = NOW.try_lock();
     let Ok(Some((seed, world))) = round.as_deref() else {
         note("  between two rounds");
@@ -57,13 +57,13 @@ fn dump(limit: Duration) {
         note(&format!("  wrong: {wrong}"));
     }
     for (i, pool) in world.pools.iter().enumerate() {
-        // A pool that hangs may hold the lock that this wants; what was said above is out by then.
+        // A pool that hangs may hold the lock that this takes; the lines above are out by then.
         note(&format!("  pool {i}: {pool:?}"));
         note(&format!("  {:?}", pool.metrics()));
     }
 }
 
-/// Writes a line to stderr. If nobody can read it any more, that is no reason to stop.
+/// Writes a line to stderr. Ignores errors: the run continues without a reader.
 pub fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! A round's pools, and the jobs that go through them.
+//! A round's pools, and their jobs.
 
 use std::{any::Any, hint, panic::resume_unwind, sync::Arc, thread, time::Duration};
 
@@ -15,27 +15,27 @@ pub struct World {
     pub ledger: Arc<Ledger>,
 }
 
-/// The payload of all panics here: the job that began it.
+/// The payload of all panics here: the job that raised it.
 pub struct Payload(pub usize);
 
-/// The name of all threads of the pools begins so; and no program's, and so no main thread's.
+/// The name prefix of all threads of the pools. No program has it, so no main thread has.
 const PREFIX: &str = "soak/";
 
-/// Whether this thread is one of some pool.
+/// Whether this thread belongs to some pool.
 pub fn is_inside() -> bool {
     thread::current()
         .name()
         .is_some_and(|name| name.starts_with(PREFIX))
 }
 
-/// The pool that this thread is of.
+/// The pool of this thread.
 pub fn home() -> Option<usize> {
     let thread = thread::current();
     let rest = thread.name()?.strip_prefix(PREFIX)?;
     rest.split('-').next()?.parse().ok()
 }
 
-/// A pool of random form.
+/// A pool with random options.
 pub fn build(ledger: &Arc<Ledger>, name: &str, random: &mut Random) -> Pool {
     let most = 1 + random.below(4);
     let least = if random.one_in(2) { 1 } else { most };
@@ -61,7 +61,7 @@ pub fn build(ledger: &Arc<Ledger>, name: &str, random: &mut Random) -> Pool {
         .unwrap_or_else(|error| panic!("no pool: {error}"))
 }
 
-/// Goes with one job, and writes down what becomes of it.
+/// Travels with one job, and records its fate.
 pub struct Token {
     ledger: Arc<Ledger>,
     pub id: usize,
@@ -88,7 +88,7 @@ impl Drop for Token {
     }
 }
 
-/// What a job does when it runs. Made from the seed alone.
+/// What a job does when it runs. Derived from the seed alone.
 pub struct Plan {
     pub panics: bool,
     random: Random,
@@ -124,7 +124,7 @@ impl Task {
         self.token.id
     }
 
-    /// From now on nobody counts it if it does not run.
+    /// From now on no counter has it if it does not run.
     pub fn loose(mut self) -> Self {
         self.token.class = Class::Loose;
         self
@@ -133,7 +133,7 @@ impl Task {
     /// Runs it here.
     ///
     /// # Panics
-    /// If that is its plan.
+    /// If its plan says so.
     pub fn run(self, world: &Arc<World>) -> usize {
         let Self { token, mut plan } = self;
         token.run();

@@ -5,34 +5,35 @@ use std::{fmt, num::NonZero, path::PathBuf, thread, time::Duration};
 use clap::{Parser, ValueEnum};
 
 const AFTER_HELP: &str = "\
-Each contender runs in a process of its own. One that holds more than the memory limit is stopped: what it
-had not done by then counts as dropped. Unless MALLOC_ARENA_MAX says otherwise, the system's allocator
-has one arena in each of them: with several, what one producer's jobs have freed another cannot use. Sizes are decimal: a KB is 1000 bytes, a MB 1000 KB.
+Each contender runs in a process of its own. A contender above the memory limit is stopped, and its
+unfinished jobs count as dropped. Unless MALLOC_ARENA_MAX is set, the system's allocator has one arena
+in each process: with several, one producer cannot reuse the memory freed by another's jobs. Sizes are
+decimal: a KB is 1000 bytes, a MB 1000 KB.
 
-It writes DIR/NAME.csv for each contender, and draws DIR/memory.svg from them.";
+Writes DIR/NAME.csv for each contender, and draws DIR/memory.svg from them.";
 
-/// Bring jobs that own much memory to a thread each, to rayon, and to the pool, faster than they can be done,
-/// and tell what becomes of the memory.
+/// Submit jobs that own much memory faster than they can run: to a thread each, to rayon, and to
+/// the pool. Report the memory.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "stress", after_help = AFTER_HELP, max_term_width = 100)]
 pub struct Args {
-    /// Who is put under stress, or `plot` to draw the CSV files of an earlier run once more.
+    /// The contender, or `plot` to draw the CSV files of an earlier run again.
     #[arg(value_enum, default_value = "all")]
     pub mode: Mode,
 
-    /// How long the producers go on, for each contender.
+    /// How long the producers run, for each contender.
     #[arg(long = "secs", value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub time: Duration,
 
-    /// Threads that bring jobs.
+    /// The number of producer threads.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = number())]
     pub producers: u32,
 
-    /// How many submissions a second the producers aim at, together.
+    /// The target rate of submissions per second, of all producers together.
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = number())]
     pub rate: u32,
 
-    /// What each job owns from its submission on, in KB.
+    /// The data that each job owns from its submission on, in KB.
     #[arg(long = "size", value_name = "KB", default_value_t = 500, value_parser = number())]
     size_kb: u32,
 
@@ -44,12 +45,12 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = number())]
     workers: Option<u32>,
 
-    /// How many jobs may wait in the pool.
+    /// How many jobs may be queued in the pool.
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = number())]
     pub capacity: u32,
 
-    /// How long a producer of the pool waits for a place, in milliseconds, before it counts the submission
-    /// as rejected.
+    /// How long a producer of the pool waits for a place, in milliseconds, before it counts the
+    /// submission as rejected.
     #[arg(long = "timeout", value_name = "MS", default_value_t = 100)]
     timeout_ms: u64,
 
@@ -57,7 +58,7 @@ pub struct Args {
     #[arg(long = "memory-limit", value_name = "MB", default_value_t = 4096, value_parser = number())]
     limit_mb: u32,
 
-    /// Where the CSV files and the picture go.
+    /// The directory of the CSV files and the picture.
     #[arg(long, value_name = "DIR", default_value = "target/stress")]
     pub out: PathBuf,
 
@@ -65,7 +66,7 @@ pub struct Args {
     #[arg(long)]
     pub json: bool,
 
-    /// What the program starts itself with, once for each contender.
+    /// The program starts itself with this option, once for each contender.
     #[arg(long, hide = true)]
     pub child: bool,
 }
@@ -79,12 +80,12 @@ pub enum Mode {
     Plot,
 }
 
-/// Who gets the jobs.
+/// The contender that runs the jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contender {
-    /// A thread for each.
+    /// One thread per job.
     Naive,
-    /// `rayon::spawn`: its queue has no bound.
+    /// `rayon::spawn`, with an unbounded queue.
     Rayon,
     Pool,
 }
@@ -136,12 +137,12 @@ impl Args {
         Duration::from_millis(self.timeout_ms)
     }
 
-    /// The most that jobs can own at one time in the pool: those that wait, and those that run.
+    /// The most data that jobs can own in the pool at one time: the queued and the running ones.
     pub fn bound_bytes(&self) -> u64 {
         (u64::from(self.capacity) + self.workers() as u64) * self.job_bytes()
     }
 
-    /// The options of a child, but for the contender.
+    /// The options of a child, except the contender.
     pub fn for_child(&self) -> Vec<String> {
         let options = [
             ("--secs", self.time.as_secs_f64().to_string()),

@@ -16,14 +16,14 @@ use adaptive_pool::Pool;
 use crate::{
     args::{Args, Contender},
     csv,
-    job::Books,
+    job::Ledger,
     process::Status,
     produce::{self, End, Stop, Target},
     report::Outcome,
     watch,
 };
 
-/// Runs the contender, prints what became of it as JSON, and ends the process.
+/// Runs the contender, prints its outcome as JSON, and ends the process.
 pub fn run(contender: Contender, args: &Args) -> Result<(), String> {
     let outcome = stress(contender, args)?;
     let text = serde_json::to_string(&outcome).map_err(|error| error.to_string())?;
@@ -31,7 +31,7 @@ pub fn run(contender: Contender, args: &Args) -> Result<(), String> {
     writeln!(stdout, "{text}")
         .and_then(|()| stdout.flush())
         .map_err(|error| format!("the outcome could not be told: {error}"))?;
-    // Without waiting for jobs that were left behind.
+    // Without waiting for abandoned jobs.
     process::exit(0);
 }
 
@@ -55,34 +55,34 @@ fn build(contender: Contender, args: &Args) -> Result<Target, String> {
 fn stress(contender: Contender, args: &Args) -> Result<Outcome, String> {
     let stop = Arc::new(Stop::default());
     stop_when_told(&stop);
-    let books = Arc::new(Books::default());
+    let ledger = Arc::new(Ledger::default());
     let over = AtomicBool::new(false);
     let target = build(contender, args)?;
     let start = Instant::now();
     let seen = thread::scope(|scope| {
-        let watcher = scope.spawn(|| watch::watch(contender, args, &books, &stop, &over));
+        let watcher = scope.spawn(|| watch::watch(contender, args, &ledger, &stop, &over));
         thread::scope(|scope| {
             for _ in 0..args.producers {
-                scope.spawn(|| produce::produce(&target, args, &books, &stop));
+                scope.spawn(|| produce::produce(&target, args, &ledger, &stop));
             }
         });
-        drain(&target, &books, &stop);
+        drain(&target, &ledger, &stop);
         over.store(true, Ordering::Release);
         watcher.join()
     });
     let seen = seen.map_err(|_| "the watcher has panicked")?;
     let seen = seen.map_err(|error| error.to_string())?;
 
-    // Kept until the process ends: no job of one that was stopped changes the books any more.
-    let counts = std::mem::ManuallyDrop::new(books.lock());
+    // Kept until the process ends: no job of a stopped contender changes the counts any more.
+    let counts = std::mem::ManuallyDrop::new(ledger.lock());
     let time = start.elapsed();
     let peak = Status::own().map_err(|error| error.to_string())?.peak;
     let path = args.out.join(format!("{contender}.csv"));
     csv::write(&path, &seen.samples).map_err(|error| format!("{}: {error}", path.display()))?;
-    // Its drop would wait for what it holds.
+    // Its drop would wait for its jobs.
     std::mem::forget(target);
 
-    // What was left behind by a stop has not run, or not to its end.
+    // Abandoned jobs have not run, or not to their end.
     let dropped = counts.dropped + counts.in_flight;
     let millis = |time: Duration| time.as_secs_f64() * 1e3;
     Ok(Outcome {
@@ -103,18 +103,18 @@ fn stress(contender: Contender, args: &Args) -> Result<Outcome, String> {
     })
 }
 
-/// Lets those jobs end that were brought, unless the process was stopped.
-fn drain(target: &Target, books: &Books, stop: &Stop) {
+/// Lets the submitted jobs end, unless the process was stopped.
+fn drain(target: &Target, ledger: &Ledger, stop: &Stop) {
     if let Target::Pool(pool) = target {
         pool.shutdown();
         return;
     }
-    while books.in_flight() > 0 && stop.get() == Some(&End::Time) {
+    while ledger.in_flight() > 0 && stop.get() == Some(&End::Time) {
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// On a signal, and when the process that started this one closes our input, or ends.
+/// On a signal, and when the parent process closes stdin or ends.
 fn stop_when_told(stop: &Arc<Stop>) {
     let told = Arc::clone(stop);
     if let Err(error) = ctrlc::set_handler(move || told.set(End::Interrupted)) {

@@ -1,4 +1,4 @@
-//! What was seen of a process, as a CSV file.
+//! The samples of a process, as a CSV file.
 
 use std::{fmt::Write, fs, io, path::Path};
 
@@ -11,17 +11,17 @@ pub struct Sample {
     pub time_s: f64,
     pub resident_mb: f64,
     pub threads: u64,
-    /// Jobs that exist.
+    /// Live jobs.
     pub in_flight: u64,
     pub completed: u64,
-    /// Where the process is stopped, or for the pool, the most that its jobs can own.
+    /// The limit at which the process is stopped, or for the pool, the most that its jobs can own.
     pub limit_mb: f64,
 }
 
 pub fn write(path: &Path, samples: &[Sample]) -> io::Result<()> {
     let mut text = format!("{COLUMNS}\n");
     for sample in samples {
-        // Into memory: it cannot fail.
+        // Writing to memory cannot fail.
         let _ = writeln!(
             text,
             "{:.4},{:.1},{},{},{},{:.1}",

@@ -1,4 +1,4 @@
-//! A job, and the books on all of them.
+//! A job, and the counts of all jobs.
 
 use std::{
     hint::black_box,
@@ -11,7 +11,7 @@ use std::{
 
 use crate::histogram::Histogram;
 
-/// What became of the submissions.
+/// The fates of the submissions.
 #[derive(Default)]
 pub struct Counts {
     pub submitted: u64,
@@ -20,7 +20,7 @@ pub struct Counts {
     pub rejected: u64,
     /// Jobs that were dropped un-run.
     pub dropped: u64,
-    /// Jobs that exist.
+    /// Live jobs.
     pub in_flight: u64,
     pub latencies: Histogram,
     latency_sum: Duration,
@@ -33,16 +33,16 @@ impl Counts {
     }
 }
 
-/// One lock for all counts, so that they agree whenever they are read. Some ten thousand jobs a second do
-/// not feel it.
+/// One lock for all counts, so that they always agree. It is negligible at some ten thousand jobs
+/// per second.
 #[derive(Default)]
-pub struct Books {
+pub struct Ledger {
     counts: Mutex<Counts>,
     /// A copy, to be read without the lock.
     in_flight: AtomicU64,
 }
 
-impl Books {
+impl Ledger {
     pub fn lock(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -84,20 +84,20 @@ pub struct Job {
     data: Vec<u8>,
     rounds: u32,
     asked: Instant,
-    books: Arc<Books>,
+    ledger: Arc<Ledger>,
     latency: Option<Duration>,
 }
 
 impl Job {
-    /// `asked` is when its producer turned to it, before it had waited for anything.
-    pub fn new(bytes: u64, rounds: u32, asked: Instant, books: &Arc<Books>) -> Self {
-        books.job_made();
+    /// `asked` is when its producer began the submission, before any wait.
+    pub fn new(bytes: u64, rounds: u32, asked: Instant, ledger: &Arc<Ledger>) -> Self {
+        ledger.job_made();
         Self {
-            // Not zero: the system's own zeros would not be touched before they are read.
+            // Not zero: zero pages would not be touched before they are read.
             data: vec![7; bytes as usize],
             rounds,
             asked,
-            books: Arc::clone(books),
+            ledger: Arc::clone(ledger),
             latency: None,
         }
     }
@@ -112,8 +112,8 @@ impl Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
-        // Before it is in the books, so that these never tell of less than there is.
+        // Before it is counted, so that the counts never show less than there is.
         drop(std::mem::take(&mut self.data));
-        self.books.job_ended(self.latency);
+        self.ledger.job_ended(self.latency);
     }
 }

@@ -1,5 +1,5 @@
-//! Shows what bounded admission is for: jobs that own 500 KB each, brought faster than they can be done, to a
-//! thread each, to rayon, and to the pool. `--help` tells the rest.
+//! Shows the purpose of bounded admission: jobs that own 500 KB each, submitted faster than they
+//! can run, to a thread each, to rayon, and to the pool. See `--help`.
 //!
 //! ```text
 //!  this process        a child for each contender
@@ -7,8 +7,8 @@
 //!  table, picture ◄─── memory over time (CSV), outcome (JSON)
 //! ```
 //!
-//! A job owns its data from its submission on. The producers of the pool win a place before they allocate:
-//! that is what a permit is for.
+//! A job owns its data from its submission on. The pool's producers acquire a permit before they
+//! allocate.
 
 mod args;
 mod child;
@@ -55,7 +55,7 @@ use crate::{
 const FAILURE: u8 = 1;
 const INTERRUPTED: u8 = 130;
 
-/// How many arenas glibc's allocator has. See the help.
+/// The number of arenas of glibc's allocator. See the help.
 const ARENAS: &str = "MALLOC_ARENA_MAX";
 
 fn main() -> ExitCode {
@@ -116,7 +116,7 @@ fn run(contender: Contender, args: &Args, interrupted: &AtomicBool) -> Result<Ou
         .spawn()
         .map_err(|error| format!("{contender}: could not be started: {error}"))?;
     let mut stdout = child.stdout.take().ok_or("a child without an output")?;
-    // On its own thread, since what it says might fill the pipe.
+    // On a thread of its own, since the output might fill the pipe.
     let reader = thread::spawn(move || {
         let mut text = String::new();
         stdout.read_to_string(&mut text).map(|_| text)
@@ -127,7 +127,7 @@ fn run(contender: Contender, args: &Args, interrupted: &AtomicBool) -> Result<Ou
     serde_json::from_str(&text).map_err(|error| format!("{contender}: no outcome: {error}"))
 }
 
-/// Waits for the child's end. Passes an interrupt on, and kills a child that does not keep to its limit.
+/// Waits for the child to end. Forwards an interrupt, and kills a child that exceeds its limit.
 fn guard(
     contender: Contender,
     args: &Args,
@@ -142,7 +142,7 @@ fn guard(
             None => {}
         }
         if interrupted.load(Ordering::Relaxed) {
-            // It takes that as a signal.
+            // The child takes that as a signal.
             drop(child.stdin.take());
         }
         let resident = Status::of(child.id()).map_or(0, |status| status.resident);

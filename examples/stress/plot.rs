@@ -15,7 +15,7 @@ const INK: &str = "#30363d";
 
 type Runs = [(Contender, Vec<Sample>)];
 
-/// `None` if there is nothing to be drawn.
+/// Returns `None` if there is nothing to draw.
 pub fn draw(runs: &Runs) -> Option<String> {
     let end_of = |samples: &[Sample]| samples.last().map_or(0.0, |sample| sample.time_s);
     let end = runs.iter().map(|(_, samples)| end_of(samples));
@@ -27,7 +27,7 @@ pub fn draw(runs: &Runs) -> Option<String> {
     let most = values
         .map(|sample| sample.resident_mb.max(sample.limit_mb))
         .fold(1.0, f64::max);
-    // Those that were stopped early are a line at the edge of the whole.
+    // Contenders that stopped early are a line at the edge of the whole run.
     let ends = runs.iter().map(|(_, samples)| end_of(samples));
     let early = ends.filter(|&time| time < 0.5 * end).fold(0.0, f64::max);
     let mut panels = vec![(end, "memory of the process")];
@@ -42,7 +42,7 @@ pub fn draw(runs: &Runs) -> Option<String> {
             r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12" fill="{INK}">"#,
         ),
     );
-    // A ground of its own, since the page behind it may be dark.
+    // A background of its own, since the page behind it may be dark.
     line(
         &mut svg,
         format_args!(r##"<rect width="{WIDTH}" height="{height}" rx="6" fill="#ffffff"/>"##),
@@ -66,7 +66,7 @@ pub fn draw(runs: &Runs) -> Option<String> {
         };
         panel.frame(&mut svg, title);
         let unbounded = |run: &&(Contender, _)| run.0 != Contender::Pool;
-        // Theirs is the same.
+        // The others have the same.
         let limits = runs.iter().filter(|run| !unbounded(run));
         for (contender, samples) in limits.chain(runs.iter().find(unbounded)) {
             panel.limit(&mut svg, *contender, samples);
@@ -88,11 +88,11 @@ fn colour(contender: Contender) -> &'static str {
 }
 
 fn line(svg: &mut String, text: fmt::Arguments<'_>) {
-    // Into memory: it cannot fail.
+    // Writing to memory cannot fail.
     let _ = writeln!(svg, "{text}");
 }
 
-/// The least of 1, 2, 5, 10, 20, ... thousandths that parts this into at most `parts`.
+/// The smallest of 1, 2, 5, 10, 20, ... thousandths that divides this into at most `parts`.
 fn step(most: f64, parts: f64) -> f64 {
     let round = (-3..9).flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10f64.powi(power)));
     round
@@ -159,13 +159,13 @@ impl Panel {
         }
     }
 
-    /// Where it is stopped, or what its jobs cannot exceed.
+    /// The limit at which it is stopped, or the most that its jobs can own.
     fn limit(&self, svg: &mut String, contender: Contender, samples: &[Sample]) {
         let Some(sample) = samples.first() else {
             return;
         };
         let (name, ink) = match contender {
-            Contender::Pool => ("what the pool's jobs can own", colour(contender)),
+            Contender::Pool => ("limit of the pool's jobs", colour(contender)),
             _ => ("memory limit", INK),
         };
         let y = self.y(sample.limit_mb);
@@ -188,7 +188,7 @@ impl Panel {
             .take_while(|sample| sample.time_s <= self.end);
         for sample in shown {
             let point = (self.x(sample.time_s), self.y(sample.resident_mb));
-            // What is within a pixel of the last one would not be seen.
+            // A point within a pixel of the last one would be invisible.
             if (point.0 - last.0).abs() < 1.0 && (point.1 - last.1).abs() < 1.0 {
                 continue;
             }

@@ -1,12 +1,12 @@
-//! What the system tells of a process: its memory and its threads.
+//! The memory and the threads of a process, from the kernel.
 
 use std::{fs, io};
 
 #[derive(Debug, Clone, Copy)]
 pub struct Status {
-    /// Memory that is resident now.
+    /// The current resident memory.
     pub resident: u64,
-    /// The most that ever was.
+    /// Its peak.
     pub peak: u64,
     pub threads: u64,
 }

@@ -1,4 +1,4 @@
-//! The producers: they bring jobs as fast as they are let.
+//! The producers: they submit as fast as admission permits.
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     args::Args,
-    job::{Books, Job},
+    job::{Job, Ledger},
 };
 
 /// Why the producers of a contender ended.
@@ -22,11 +22,11 @@ pub enum End {
     Time,
     MemoryLimit,
     Interrupted,
-    /// The system gave no thread.
+    /// A thread failed to start.
     NoThread(String),
 }
 
-/// Set once, by who is first.
+/// Set once, by the first producer to end.
 #[derive(Default)]
 pub struct Stop(OnceLock<End>);
 
@@ -40,7 +40,7 @@ impl Stop {
     }
 }
 
-/// Who takes the jobs.
+/// The receiver of the jobs.
 pub enum Target {
     Naive,
     Rayon(rayon_core::ThreadPool),
@@ -48,43 +48,43 @@ pub enum Target {
 }
 
 impl Target {
-    /// Brings one job. `make` allocates its data: for the pool, when it has a place.
-    fn bring(&self, timeout: Duration, make: impl FnOnce() -> Job) -> Brought {
+    /// Submits one job. `make` allocates its data: for the pool, once it has a place.
+    fn submit(&self, timeout: Duration, make: impl FnOnce() -> Job) -> Submission {
         match self {
             Self::Naive => {
                 let job = make();
                 match thread::Builder::new().spawn(|| job.run()) {
-                    Ok(_detached) => Brought::In,
-                    Err(error) => Brought::NoThread(error),
+                    Ok(_detached) => Submission::Accepted,
+                    Err(error) => Submission::NoThread(error),
                 }
             }
             Self::Rayon(pool) => {
                 let job = make();
                 pool.spawn(|| job.run());
-                Brought::In
+                Submission::Accepted
             }
             Self::Pool(pool) => match pool.reserve_timeout(timeout) {
                 Ok(permit) => {
                     let job = make();
                     permit.spawn(|| job.run());
-                    Brought::In
+                    Submission::Accepted
                 }
-                Err(AdmissionError::Closed) => Brought::Closed,
-                Err(_) => Brought::Rejected,
+                Err(AdmissionError::Closed) => Submission::Closed,
+                Err(_) => Submission::Rejected,
             },
         }
     }
 }
 
-enum Brought {
-    In,
+enum Submission {
+    Accepted,
     Rejected,
     Closed,
     NoThread(io::Error),
 }
 
-/// Returns when it is told to stop, or the time is up.
-pub fn produce(target: &Target, args: &Args, books: &Arc<Books>, stop: &Stop) {
+/// Returns on a stop, or when the time is up.
+pub fn produce(target: &Target, args: &Args, ledger: &Arc<Ledger>, stop: &Stop) {
     let start = Instant::now();
     let gap = Duration::from_secs(1) * args.producers / args.rate;
     let mut due = start;
@@ -94,22 +94,22 @@ pub fn produce(target: &Target, args: &Args, books: &Arc<Books>, stop: &Stop) {
             stop.set(End::Time);
             return;
         }
-        // A sleep of less would be one of more.
+        // A shorter sleep would take that long anyway.
         if due > asked + Duration::from_millis(1) {
             thread::sleep(due - asked);
             continue;
         }
         due += gap;
-        // The look at the process's memory may come too late, when thousands of threads want the cores.
-        if books.in_flight() * args.job_bytes() >= args.limit_bytes() {
+        // The memory check may come too late when thousands of threads compete for the cores.
+        if ledger.in_flight() * args.job_bytes() >= args.limit_bytes() {
             return stop.set(End::MemoryLimit);
         }
-        let make = || Job::new(args.job_bytes(), args.rounds, asked, books);
-        match target.bring(args.timeout(), make) {
-            Brought::In => {}
-            Brought::Rejected => books.reject(),
-            Brought::Closed => return,
-            Brought::NoThread(error) => return stop.set(End::NoThread(error.to_string())),
+        let make = || Job::new(args.job_bytes(), args.rounds, asked, ledger);
+        match target.submit(args.timeout(), make) {
+            Submission::Accepted => {}
+            Submission::Rejected => ledger.reject(),
+            Submission::Closed => return,
+            Submission::NoThread(error) => return stop.set(End::NoThread(error.to_string())),
         }
     }
 }

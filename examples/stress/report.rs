@@ -1,4 +1,4 @@
-//! What became of the contenders: the table, and the same as JSON.
+//! The outcomes of the contenders: a table, and the same as JSON.
 
 use std::{fmt, time::Duration};
 
@@ -19,14 +19,14 @@ pub struct Outcome {
     pub submitted: u64,
     pub completed: u64,
     pub rejected: u64,
-    /// What was left behind when the process was stopped.
+    /// Jobs abandoned when the process was stopped.
     pub dropped: u64,
     pub jobs_per_second: f64,
     pub mean_latency_ms: f64,
     pub p99_latency_ms: f64,
     pub max_latency_ms: f64,
     pub peak_memory_bytes: u64,
-    /// Of all kinds: the producers, the watchers, the workers.
+    /// Of all kinds: producers, observers, workers.
     pub peak_threads: u64,
     /// The most that the jobs could own, if there is such a bound.
     pub bound_bytes: Option<u64>,
@@ -109,7 +109,7 @@ impl fmt::Display for Report {
             if let Some(bound) = run.bound_bytes {
                 writeln!(
                     f,
-                    "{}: its jobs can own {} at most, {} places and {} workers of {} each",
+                    "{}: its jobs own at most {}: {} places and {} workers, {} each",
                     run.name,
                     Bytes(bound as f64),
                     self.capacity,

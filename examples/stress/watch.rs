@@ -1,4 +1,4 @@
-//! Who looks on: the samples, the memory limit, and a line each second.
+//! The observer: the samples, the memory limit, and a line each second.
 
 use std::{
     io::{self, Write},
@@ -10,12 +10,12 @@ use std::{
 use crate::{
     args::{Args, Contender},
     csv::Sample,
-    job::Books,
+    job::Ledger,
     process::Status,
     produce::{End, Stop},
 };
 
-/// At the speed of memory, some ten MB come in between.
+/// At the speed of memory, about ten MB are written in between.
 const EVERY: Duration = Duration::from_millis(5);
 
 /// As many as a picture can show.
@@ -26,11 +26,11 @@ pub struct Seen {
     pub peak_threads: u64,
 }
 
-/// Looks on until it is told that all is over.
+/// Samples until the run is over.
 pub fn watch(
     contender: Contender,
     args: &Args,
-    books: &Books,
+    ledger: &Ledger,
     stop: &Stop,
     over: &AtomicBool,
 ) -> io::Result<Seen> {
@@ -54,14 +54,14 @@ pub fn watch(
         }
         seen.peak_threads = seen.peak_threads.max(status.threads);
         let now = Instant::now();
-        let completed = books.lock().completed;
+        let completed = ledger.lock().completed;
         if now >= next || is_last {
             next = now + gap;
             seen.samples.push(Sample {
                 time_s: (now - start).as_secs_f64(),
                 resident_mb: status.resident as f64 / 1e6,
                 threads: status.threads,
-                in_flight: books.in_flight(),
+                in_flight: ledger.in_flight(),
                 completed,
                 limit_mb: limit as f64 / 1e6,
             });
@@ -73,7 +73,7 @@ pub fn watch(
                 (now - start).as_secs_f64(),
                 status.resident as f64 / 1e6,
                 status.threads,
-                books.in_flight(),
+                ledger.in_flight(),
                 (completed - told_of) as f64 / since.as_secs_f64(),
             ));
             (told, told_of) = (now, completed);
@@ -85,7 +85,7 @@ pub fn watch(
     }
 }
 
-/// Writes a line to stderr. If nobody can read it any more, that is no reason to stop.
+/// Writes a line to stderr. Ignores errors: the run continues without a reader.
 pub fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! The example `adaptive`, run as its users run it: what it writes, and what that shows of the scaling.
+//! The example `adaptive`, run as a user runs it: its output, and the scaling visible in it.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -14,8 +14,8 @@ use support::watched;
 const COLUMNS: &str = "time_s,phase,depth,capacity,workers_in_service,workers_busy,\
     admission_wait_us,completed";
 
-/// The example, beside this test in target/<profile>. `cargo test` builds it; what asks for single
-/// targets (`--test adaptive_example`, `--all-targets`) does not, and leaves there what was before.
+/// The example, beside this test in target/<profile>. `cargo test` builds it; a build of single
+/// targets (`--test adaptive_example`, `--all-targets`) does not, and leaves an older one there.
 fn run(arguments: &[&str], paths: &[&Path]) -> Output {
     let mut path = env::current_exe().unwrap();
     path.pop();
@@ -32,7 +32,7 @@ fn run(arguments: &[&str], paths: &[&Path]) -> Output {
     command.output().unwrap()
 }
 
-/// A directory that is gone at the end.
+/// A directory that is removed at the end.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -92,7 +92,7 @@ fn rows(path: &Path) -> Vec<Row> {
         })
         .collect();
     assert!(rows.iter().all(|row| row.depth <= 64));
-    // On a busy machine a phase may go by between two samples.
+    // On a busy machine a phase may pass between two samples.
     let mut phases = ["quiet", "burst", "flood", "quiet"].into_iter();
     for part in rows.chunk_by(|a, b| a.phase == b.phase) {
         assert!(phases.any(|phase| phase == part[0].phase));
@@ -101,7 +101,7 @@ fn rows(path: &Path) -> Vec<Row> {
     rows
 }
 
-/// Every tag that is opened is closed, in order, and nothing of the text looks like a tag.
+/// Every opened tag is closed, in order, and no text looks like a tag.
 fn assert_well_formed(svg: &str) {
     let mut open = Vec::new();
     let mut rest = svg;
@@ -133,7 +133,7 @@ fn s1_s2_s3_the_example_stays_in_its_range_and_rises_and_falls() {
         let adaptive = rows(&dir.0.join("adaptive.csv"));
         assert!(adaptive.iter().all(|row| (1..=3).contains(&row.in_service)));
         assert_eq!(adaptive[0].in_service, 1);
-        // The flood's last jobs may be let in after it.
+        // The flood's last jobs may be admitted after it.
         let flood = adaptive.iter().position(|row| row.phase == "flood");
         let loaded = &adaptive[flood.unwrap_or(1)..];
         let most = loaded.iter().map(|row| row.in_service).max().unwrap();

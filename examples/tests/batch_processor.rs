@@ -1,4 +1,4 @@
-//! The example `batch_processor`, run as its users run it.
+//! The example `batch_processor`, run as a user runs it.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -28,8 +28,8 @@ use support::{Random, watched};
 const BLAKE3_OF_NOTHING: &str = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
 const BLAKE3_OF_ABC: &str = "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85";
 
-/// The example, beside this test in target/<profile>. `cargo test` builds it; what asks for single
-/// targets (`--test batch_processor`, `--all-targets`) does not, and leaves there what was before.
+/// The example, beside this test in target/<profile>. `cargo test` builds it; a build of single
+/// targets (`--test batch_processor`, `--all-targets`) does not, and leaves an older one there.
 fn example() -> Command {
     let mut path = env::current_exe().unwrap();
     path.pop();
@@ -62,7 +62,7 @@ fn json_of(arguments: &[&str], paths: &[&Path]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// A directory that is gone at the end.
+/// A directory that is removed at the end.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -141,7 +141,7 @@ fn the_summary_is_a_table_on_stdout() {
 }
 
 #[test]
-fn json_holds_the_list_too() {
+fn json_contains_the_list() {
     watched(|| {
         let dir = Dir::new();
         let path = dir.file("abc", b"abc");
@@ -271,7 +271,7 @@ fn an_unreadable_file_is_counted_and_named_and_stops_nothing() {
     watched(|| {
         let dir = Dir::new();
         let good = dir.file("good", b"abc");
-        // A regular file that nobody can read from its beginning, whoever runs the test.
+        // A regular file that no user can read from its beginning.
         let bad = Path::new("/proc/self/mem");
         let output = run(&["--json"], &[bad, &good]);
         assert_eq!(output.status.code(), Some(0));
@@ -315,14 +315,14 @@ fn links_are_not_followed_and_a_fifo_does_not_hang_it() {
         let summary = json_of(&[], &[&dir.0]);
         assert_eq!(summary["files"], 1);
         assert_eq!(summary["not_regular"], 3);
-        // A path that is given may be a link.
+        // A given path may be a link.
         assert_eq!(json_of(&[], &[&dir.0.join("link")])["files"], 1);
     });
 }
 
 #[cfg(unix)]
 #[test]
-fn a_list_that_nobody_reads_any_more_ends_the_work() {
+fn a_list_without_a_reader_ends_the_work() {
     watched(|| {
         let dir = Dir::new();
         dir.files(2000);
@@ -340,7 +340,7 @@ fn a_list_that_nobody_reads_any_more_ends_the_work() {
     });
 }
 
-/// A run that stands still: nobody reads its list, so the pipe fills up, and everything behind it.
+/// A stalled run: its output has no reader, so the pipe fills up, and everything behind it.
 #[cfg(unix)]
 struct Stalled {
     child: Child,
@@ -350,7 +350,7 @@ struct Stalled {
 
 #[cfg(unix)]
 impl Stalled {
-    /// Returns when the first line of the list was read.
+    /// Returns after the first line of the list was read.
     fn new(dir: &Dir) -> Self {
         let mut child = example()
             .args(["--list", "--workers", "2", "--capacity", "4"])
@@ -375,7 +375,7 @@ impl Stalled {
         assert!(kill.unwrap().success());
     }
 
-    /// Returns when it has said that it reads no more files.
+    /// Returns after the program has said that it reads no more files.
     fn interrupt_and_wait(&mut self) {
         self.interrupt();
         let mut said = String::new();
@@ -422,7 +422,7 @@ fn a_second_interrupt_ends_it_at_once() {
         dir.files(MANY);
         let mut run = Stalled::new(&dir);
         run.interrupt_and_wait();
-        // Nobody reads the list, so it would never end by itself.
+        // The list has no reader, so the run would never end by itself.
         run.interrupt();
         assert_eq!(run.child.wait().unwrap().code(), Some(130));
     });

@@ -1,4 +1,4 @@
-//! The example `soak`, run as its users run it: what it finds right, and that its watchdog bites. Failure 39.
+//! The example `soak`, run as a user runs it: its verdict, and its watchdog. Failure 39.
 #![cfg(target_os = "linux")]
 
 #[path = "../../tests/support/mod.rs"]
@@ -11,8 +11,8 @@ use std::{
 
 use support::{seed, watched};
 
-/// The example, beside this test in target/<profile>. `cargo test` builds it; what asks for single
-/// targets (`--test soak_example`, `--all-targets`) does not, and leaves there what was before.
+/// The example, beside this test in target/<profile>. `cargo test` builds it; a build of single
+/// targets (`--test soak_example`, `--all-targets`) does not, and leaves an older one there.
 fn run(arguments: &str) -> Output {
     let mut path = env::current_exe().unwrap();
     path.pop();
@@ -72,7 +72,7 @@ fn the_rounds_can_be_limited() {
 }
 
 #[test]
-fn a_round_that_stands_still_is_told_with_its_seed() {
+fn a_stalled_round_is_reported_with_its_seed() {
     watched(|| {
         let output = run("--secs 60 --seed 41 --stall --hang 0.5");
         assert_eq!(output.status.code(), Some(3), "{output:?}");

@@ -1,5 +1,5 @@
-//! The example `stress`, run as its users run it: the books of each contender agree, and the pool's memory keeps
-//! to its bound. Failure 38.
+//! The example `stress`, run as a user runs it: the counts of each contender agree, and the pool's
+//! memory stays within its bound. Failure 38.
 #![cfg(target_os = "linux")]
 
 #[path = "../../tests/support/mod.rs"]
@@ -17,8 +17,8 @@ use support::watched;
 
 const COLUMNS: &str = "time_s,resident_mb,threads,in_flight,completed,limit_mb";
 
-/// The example, beside this test in target/<profile>. `cargo test` builds it; what asks for single
-/// targets (`--test stress_example`, `--all-targets`) does not, and leaves there what was before.
+/// The example, beside this test in target/<profile>. `cargo test` builds it; a build of single
+/// targets (`--test stress_example`, `--all-targets`) does not, and leaves an older one there.
 fn example(arguments: &str, out: &Path) -> Command {
     let mut path = env::current_exe().unwrap();
     path.pop();
@@ -40,7 +40,7 @@ fn run(arguments: &str, out: &Path) -> Output {
     example(arguments, out).output().unwrap()
 }
 
-/// A directory that is gone at the end.
+/// A directory that is removed at the end.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -57,7 +57,7 @@ impl Drop for Dir {
     }
 }
 
-/// The runs of a report, after a look at what holds for each of them.
+/// The runs of a report, after the checks that hold for each of them.
 fn runs(output: &Output) -> Vec<Value> {
     assert!(output.status.success(), "{output:?}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -95,7 +95,7 @@ fn rows(dir: &Dir, name: &str) -> Vec<Row> {
 }
 
 #[test]
-fn a1_each_contender_keeps_its_books_and_the_pool_its_bound() {
+fn a1_each_contender_accounts_for_its_jobs_and_the_pool_keeps_its_bound() {
     watched(|| {
         let dir = Dir::new("all");
         let options = "all --secs 1 --size 200 --workers 2 --capacity 32 --timeout 1 --json";
@@ -116,7 +116,7 @@ fn a1_each_contender_keeps_its_books_and_the_pool_its_bound() {
         for name in ["naive.csv", "rayon.csv"] {
             assert!(!rows(&dir, name).is_empty());
         }
-        // A producer that allocates before it has a place would be seen here.
+        // This would detect a producer that allocates before it has a place.
         let most = rows(&dir, "pool.csv").iter().map(|row| row.in_flight).max();
         assert!(most.unwrap() <= 34, "{most:?} jobs existed");
         let svg = fs::read_to_string(dir.0.join("memory.svg")).unwrap();
@@ -129,7 +129,7 @@ fn a1_each_contender_keeps_its_books_and_the_pool_its_bound() {
 }
 
 #[test]
-fn a2_what_does_not_wait_is_rejected_and_nothing_is_lost() {
+fn a2_submissions_that_do_not_wait_are_rejected_and_none_is_lost() {
     watched(|| {
         let dir = Dir::new("reject");
         let options = "pool --secs 0.5 --size 100 --capacity 4 --timeout 0 --json";
@@ -147,12 +147,12 @@ fn a2_what_does_not_wait_is_rejected_and_nothing_is_lost() {
 fn an_unbounded_queue_is_stopped_at_the_memory_limit() {
     watched(|| {
         let dir = Dir::new("limit");
-        // Each job takes far longer than its making.
+        // Each job takes far longer than its creation.
         let options = "rayon --secs 30 --size 500 --rounds 100 --memory-limit 60";
         let run = runs(&run(&format!("{options} --json"), &dir.0)).remove(0);
         assert_eq!(run["end"], "memory_limit", "{run}");
         assert!(run["dropped"].as_u64().unwrap() > 0);
-        // By the jobs in flight or by what is resident, whichever was seen first.
+        // By the live jobs or by the resident memory, whichever was sampled first.
         let peak = run["peak_memory_bytes"].as_f64().unwrap();
         assert!(peak < 1.5 * 60e6, "{peak}");
 
@@ -163,18 +163,18 @@ fn an_unbounded_queue_is_stopped_at_the_memory_limit() {
 }
 
 #[test]
-fn an_interrupt_ends_the_contender_and_its_results_are_told() {
+fn an_interrupt_ends_the_contender_and_its_results_are_reported() {
     watched(|| {
         let dir = Dir::new("interrupt");
         let mut command = example("all --secs 600 --size 20 --capacity 8 --json", &dir.0);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        // It tells of itself once in a second.
+        // It prints a line each second.
         let mut notes = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         notes.read_line(&mut line).unwrap();
         assert!(line.starts_with("naive"), "{line}");
-        // To the first process alone: it passes it on.
+        // Only to the first process, which forwards it.
         let id = libc::pid_t::try_from(child.id()).unwrap();
         // SAFETY: it takes no pointer, and the process is a child that was not waited for yet.
         assert_eq!(unsafe { libc::kill(id, libc::SIGINT) }, 0);

@@ -1,5 +1,5 @@
-//! The example `http_server`, run as its users run it: what it answers, also when it is overloaded, and how
-//! it ends.
+//! The example `http_server`, run as a user runs it: its responses, also under overload, and its
+//! end.
 #![cfg(unix)]
 
 #[path = "../../../tests/support/server.rs"]
@@ -16,13 +16,13 @@ use std::{
 use server::{Response, Server, exchange, head, receive};
 use support::{Random, wait_until, watched};
 
-/// Bytes that are compressed to about a half.
+/// Bytes that compress to about a half.
 fn bytes(seed: u64, length: usize) -> Vec<u8> {
     let mut random = Random(seed + 1);
     (0..length).map(|_| b'a' + random.below(16) as u8).collect()
 }
 
-/// What takes a worker so long that other requests arrive meanwhile.
+/// A body that takes a worker so long that other requests arrive meanwhile.
 const LONG: usize = 256 << 10;
 const SLOWLY: &str = "/jobs?level=19";
 
@@ -60,7 +60,7 @@ fn jobs_make_the_round_trip() {
 }
 
 #[test]
-fn what_is_wrong_is_refused_with_the_reason() {
+fn invalid_requests_are_refused_with_the_reason() {
     watched(|| {
         let server = Server::start(&["--workers", "1", "--max-bytes", "1K"]);
         for (target, reason) in [
@@ -90,7 +90,7 @@ fn what_is_wrong_is_refused_with_the_reason() {
             assert_eq!(response.status, 413);
             assert!(response.text().contains("1024 bytes"));
         }
-        // None of these got to the pool.
+        // None of these reached the pool.
         assert_eq!(server.metric("adaptive_pool_jobs_submitted_total"), 1.0);
         assert_eq!(server.metric("http_server_answers_total"), 8.0);
     });
@@ -134,7 +134,7 @@ fn an_overload_is_answered_with_503_and_ends() {
 }
 
 #[test]
-fn only_so_many_bodies_are_read_at_a_time() {
+fn the_number_of_bodies_read_at_a_time_is_bounded() {
     watched(|| {
         let server = Server::start(&["--workers", "1", "--max-requests", "1"]);
         let slow = half_sent(&server);
@@ -145,7 +145,7 @@ fn only_so_many_bodies_are_read_at_a_time() {
 }
 
 #[test]
-fn an_answer_that_nobody_reads_counts_as_held() {
+fn an_unread_response_counts_as_held() {
     watched(|| {
         let arguments = [
             "--workers",
@@ -156,7 +156,7 @@ fn an_answer_that_nobody_reads_counts_as_held() {
             "64M",
         ];
         let server = Server::start(&arguments);
-        // More than the system's own buffers take; hardly compressed at all.
+        // More than the kernel's buffers take; hardly compressible.
         let mut random = Random(1);
         let body: Vec<u8> = (0..16 << 20).map(|_| random.below(256) as u8).collect();
         let mut deaf = TcpStream::connect(server.addr).unwrap();
@@ -172,13 +172,13 @@ fn an_answer_that_nobody_reads_counts_as_held() {
     });
 }
 
-/// A client whose body is being read, and does not come.
+/// A client whose body is being read, and does not arrive.
 fn half_sent(server: &Server) -> TcpStream {
     let mut stream = TcpStream::connect(server.addr).unwrap();
     let more = "content-length: 100\r\nexpect: 100-continue\r\n";
     let head = head("POST", "/jobs", more);
     stream.write_all(head.as_bytes()).unwrap();
-    // The server asks for the body when it reads it.
+    // The server requests the body when it reads it.
     let mut answer = [0; 25];
     stream.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -187,7 +187,7 @@ fn half_sent(server: &Server) -> TcpStream {
 }
 
 #[test]
-fn who_goes_away_gives_the_place_back() {
+fn a_client_that_disconnects_releases_its_place() {
     watched(|| {
         let server = Server::start(&["--workers", "1"]);
         let sent = bytes(1, 4 * LONG);
@@ -204,7 +204,7 @@ fn who_goes_away_gives_the_place_back() {
 }
 
 #[test]
-fn d2_a_sigterm_answers_what_was_admitted_and_refuses_the_rest() {
+fn d2_a_sigterm_answers_admitted_requests_and_refuses_the_rest() {
     watched(|| {
         let arguments = [
             "--workers",
@@ -218,7 +218,7 @@ fn d2_a_sigterm_answers_what_was_admitted_and_refuses_the_rest() {
         let posts: Vec<_> = (0..5)
             .map(|n| (bytes(n, LONG), server.posting(SLOWLY, bytes(n, LONG))))
             .collect();
-        // A connection that asks for nothing holds up nobody.
+        // A connection without a request blocks no other.
         let idle = TcpStream::connect(server.addr).unwrap();
         wait_until(|| server.metric("adaptive_pool_waiting_submitters") == 2.0);
         server.terminate();
@@ -244,7 +244,7 @@ fn d2_a_sigterm_answers_what_was_admitted_and_refuses_the_rest() {
 }
 
 #[test]
-fn a_client_that_stands_still_holds_up_the_end_no_longer_than_allowed() {
+fn a_stalled_client_delays_the_end_only_until_the_timeout() {
     watched(|| {
         let mut server = Server::start(&["--workers", "1", "--drain-timeout", "50ms"]);
         let slow = half_sent(&server);
@@ -279,7 +279,7 @@ fn the_page_and_its_numbers_are_served() {
         );
         let policy = page.header("content-security-policy").unwrap();
         assert!(policy.starts_with("default-src 'none'"));
-        // Nothing from elsewhere: only the name of SVG looks like an address.
+        // No external resources: only the name of SVG looks like an address.
         let text = page.text().replace("http://www.w3.org/2000/svg", "");
         assert!(!text.contains("://"));
 

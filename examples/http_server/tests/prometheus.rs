@@ -1,4 +1,4 @@
-//! Rule M3: a pool's metrics, as Prometheus sees them. The text is read by a parser that is not ours.
+//! Rule M3: a pool's metrics, as Prometheus receives them, parsed by an independent parser.
 
 #[path = "../../../tests/support/mod.rs"]
 mod support;
@@ -38,7 +38,7 @@ fn scrape(registry: &Registry) -> Scrape {
     parse(&text)
 }
 
-/// What the parser makes of it. It passes over lines that it does not understand, so they are counted.
+/// The parser's result. It skips lines that it does not understand, so they are counted.
 fn parse(text: &str) -> Scrape {
     let lines = text.lines().map(|line| Ok(line.to_owned()));
     let scrape = Scrape::parse(lines).unwrap();
@@ -78,7 +78,7 @@ fn values(scrape: &Scrape, pool: &str) -> BTreeMap<String, f64> {
     values
 }
 
-/// What a scrape has to tell of this snapshot.
+/// The expected scrape of this snapshot.
 fn expected(seen: &Snapshot) -> BTreeMap<String, f64> {
     [
         ("queue_depth", seen.depth),
@@ -112,7 +112,7 @@ fn expected(seen: &Snapshot) -> BTreeMap<String, f64> {
 }
 
 #[test]
-fn m3_a_scrape_tells_what_the_snapshot_tells() {
+fn m3_a_scrape_agrees_with_the_snapshot() {
     watched(|| {
         let pool = Arc::new(
             Pool::builder()
@@ -126,7 +126,7 @@ fn m3_a_scrape_tells_what_the_snapshot_tells() {
         let fresh = values(&scrape(&registry), "told");
         assert_eq!(fresh, expected(&pool.metrics()));
 
-        // Every number a different one, as far as that can be.
+        // Different numbers, as far as possible.
         let held = occupy(&pool);
         pool.spawn(|| panic!("in a job")).unwrap();
         for _ in 0..2 {
@@ -168,7 +168,7 @@ fn m3_a_scrape_tells_what_the_snapshot_tells() {
 }
 
 #[test]
-fn m3_names_and_types_are_as_prometheus_wants_them() {
+fn m3_names_and_types_follow_prometheus_conventions() {
     watched(|| {
         let pool = pool("names");
         let families = registry(&[&pool]).gather();
@@ -200,7 +200,7 @@ fn m3_names_and_types_are_as_prometheus_wants_them() {
     });
 }
 
-/// The bounds, cumulative counts and the count of a histogram, and its sum.
+/// The bounds, cumulative counts, count and sum of a histogram.
 fn histogram(scrape: &Scrape, pool: &str, name: &str) -> (Vec<(f64, f64)>, f64, f64) {
     let of_pool = |sample: &&prometheus_parse::Sample| sample.labels.get("pool") == Some(pool);
     let mut samples = scrape.samples.iter().filter(of_pool);
@@ -230,9 +230,9 @@ const HISTOGRAMS: [&str; 3] = [
     "adaptive_pool_job_run_seconds",
 ];
 
-/// Each time is between two that the test has measured, and lies in that bucket.
+/// Each time lies between two that the test has measured, and in that bucket.
 #[test]
-fn m3_histograms_tell_the_times_in_seconds() {
+fn m3_histograms_are_in_seconds() {
     watched(|| {
         let pool = Arc::new(
             Pool::builder()
@@ -261,7 +261,7 @@ fn m3_histograms_tell_the_times_in_seconds() {
         for (name, summary, at_least) in [
             (HISTOGRAMS[0], seen.admission_wait, 0.0),
             (HISTOGRAMS[1], seen.queue_wait, 0.03),
-            // The one that stood still.
+            // The blocked one.
             (HISTOGRAMS[2], seen.run_time, 0.03),
         ] {
             let (buckets, count, sum) = histogram(&scrape, "times", name);
@@ -273,7 +273,7 @@ fn m3_histograms_tell_the_times_in_seconds() {
             assert!(buckets.is_sorted_by(|a, b| a.1 <= b.1), "{buckets:?}");
             assert_eq!(buckets[25].1, count, "{name}");
             assert!(sum >= at_least && sum < 3.0 * all + 0.1, "{name}: {sum}");
-            // The longest is in the bucket where it belongs, give or take the 1/64.
+            // The longest is in its proper bucket, within 1/64.
             let max = summary.max.as_secs_f64();
             let full = buckets.iter().position(|bucket| bucket.1 == count).unwrap();
             assert!(
@@ -316,9 +316,9 @@ fn m3_without_tracking_there_are_no_histograms() {
     });
 }
 
-/// A registry checks what is registered against what is described; so the two must not part.
+/// A registry compares the collected metrics with the described ones, so they must agree.
 #[test]
-fn m3_what_is_described_is_what_is_collected() {
+fn m3_described_metrics_are_the_collected_ones() {
     watched(|| {
         let collector = pool("described").collector();
         let described: Vec<_> = collector.desc().iter().map(|d| d.fq_name.clone()).collect();
@@ -332,7 +332,7 @@ fn m3_what_is_described_is_what_is_collected() {
 }
 
 #[test]
-fn m3_two_pools_in_one_registry_are_told_apart() {
+fn m3_two_pools_in_one_registry_are_distinct() {
     watched(|| {
         let (one, two) = (pool("one"), pool("two"));
         let registry = registry(&[&one, &two]);
@@ -396,7 +396,7 @@ fn m3_any_name_of_a_pool_is_a_label() {
 /// With Miri there are no threads to count.
 #[cfg(all(target_os = "linux", not(miri)))]
 #[test]
-fn m3_a_collector_does_not_keep_the_pool_running_and_tells_its_end() {
+fn m3_a_collector_does_not_keep_the_pool_alive_and_reports_its_end() {
     watched(|| {
         let pool = pool("m3-ended");
         let registry = registry(&[&pool]);
@@ -415,8 +415,8 @@ fn m3_a_collector_does_not_keep_the_pool_running_and_tells_its_end() {
     });
 }
 
-/// Failure 32, seen from outside. What a scrape tells is of one snapshot: so the sum of what was submitted
-/// is exact in each, which it would not be if the counters were read once more.
+/// Failure 32, from outside. A scrape reports a single snapshot, so the sum of submissions is exact
+/// in each. It would not be if the counters were read again.
 #[test]
 fn m3_counters_never_go_backwards_over_scrapes() {
     watched(|| {
@@ -462,7 +462,7 @@ fn m3_counters_never_go_backwards_over_scrapes() {
     });
 }
 
-/// All that is counted in the histograms, and the sums.
+/// The total of the histograms, and the sums.
 fn records_of(scrape: &Scrape, pool: &str) -> Vec<f64> {
     let all = HISTOGRAMS.iter().flat_map(|name| {
         let (buckets, count, sum) = histogram(scrape, pool, name);

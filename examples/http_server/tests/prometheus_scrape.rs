@@ -1,5 +1,5 @@
-//! Rule M3 from outside: a scrape of the example `http_server`, read by others; and docs/metrics.md and
-//! docs/grafana.json, which have to speak of the metrics that there are.
+//! Rule M3 from outside: other programs read a scrape of the example `http_server`. docs/metrics.md
+//! and docs/grafana.json name exactly the existing metrics.
 #![cfg(unix)]
 
 #[path = "../../../tests/support/server.rs"]
@@ -22,7 +22,7 @@ use serde_json::Value as Json;
 use server::Server;
 use support::watched;
 
-/// A server that has done something of everything that a client can bring about.
+/// A server that has handled every kind of request.
 fn used_server() -> Server {
     let server = Server::start(&["--workers", "2", "--max-bytes", "1K"]);
     for n in 1..=20 {
@@ -33,7 +33,7 @@ fn used_server() -> Server {
 }
 
 #[test]
-fn m3_a_parser_that_is_not_ours_reads_the_scrape_of_a_server() {
+fn m3_an_independent_parser_reads_the_scrape_of_a_server() {
     watched(|| {
         let server = used_server();
         let response = server.get("/metrics");
@@ -62,7 +62,7 @@ fn m3_a_parser_that_is_not_ours_reads_the_scrape_of_a_server() {
     });
 }
 
-/// `None` if there is no promtool here.
+/// `None` if promtool is not installed.
 fn promtool(arguments: &[&str], input: &str) -> Option<Output> {
     let child = Command::new("promtool")
         .args(arguments)
@@ -95,14 +95,14 @@ fn m3_promtool_has_no_complaint() {
             output.stdout.is_empty() && output.stderr.is_empty(),
             "{output:?}"
         );
-        // It would have one.
+        // promtool does complain about this one.
         let wrong = "# TYPE jobs counter\njobs 1\n";
         let output = promtool(&["check", "metrics"], wrong).unwrap();
         assert!(!output.status.success());
     });
 }
 
-/// What a pool tells, by its collector.
+/// The metrics of a pool, by its collector.
 fn all_metrics() -> BTreeSet<String> {
     let pool = Pool::builder().workers(1).build().unwrap();
     let families = pool.collector().collect();
@@ -116,12 +116,13 @@ fn read(name: &str) -> String {
     fs::read_to_string(path).unwrap()
 }
 
-/// All words of a text that look like a metric of ours, without what a histogram's series add to its name.
+/// All words of a text that look like a metric of the crate, without the suffixes of a histogram's
+/// series.
 fn metrics_in(text: &str) -> BTreeSet<String> {
     let histograms = all_metrics();
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .filter(|word| word.starts_with("adaptive_pool_"))
-        // The tests of the member `worker` hold these.
+        // The tests of the member `worker` check these.
         .filter(|word| !word.starts_with("adaptive_pool_nats_"))
         .map(|word| {
             let bare = ["_bucket", "_sum", "_count"]
@@ -153,7 +154,7 @@ fn m3_the_docs_list_every_metric_and_nothing_else() {
     assert_eq!(metrics_in(&text), all_metrics(), "in the questions");
 }
 
-/// The queries of the docs: each line of a `promql` block, or all of it if it is one query.
+/// The queries of the docs: each line of a `promql` block, or the whole block if it is one query.
 fn queries_of_the_docs() -> Vec<String> {
     let text = read("metrics.md");
     let blocks = text.split("```promql\n").skip(1);
@@ -183,7 +184,7 @@ fn queries_of_the_dashboard() -> Vec<String> {
 }
 
 #[test]
-fn m3_the_dashboard_asks_for_every_metric_and_for_no_other() {
+fn m3_the_dashboard_queries_every_metric_and_no_other() {
     let queries = queries_of_the_dashboard();
     for query in &queries {
         for metric in metrics_in(query) {
@@ -197,11 +198,11 @@ fn m3_the_dashboard_asks_for_every_metric_and_for_no_other() {
     assert_eq!(metrics_in(&queries.join("\n")), all_metrics());
 }
 
-/// What Grafana wants of a dashboard that is imported.
+/// The requirements of Grafana for an imported dashboard.
 #[test]
 fn m3_the_dashboard_can_be_imported() {
     let dashboard = dashboard();
-    // An id would be that of somebody else's dashboard.
+    // An id would be that of another dashboard.
     assert!(dashboard["id"].is_null());
     assert!(dashboard["title"].is_string() && dashboard["schemaVersion"].as_u64() >= Some(36));
     let variables = dashboard["templating"]["list"].as_array().unwrap();
