@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# How many instructions an empty job costs on each way into the pool, with one worker:
+# The number of instructions of an empty job on each path into the pool, with one worker:
 #
 #   bash benches/instructions.sh [WAY]...
 #
-# Each way is run under callgrind with N jobs and with 3 N; the difference is divided by 2 N, so what
-# a pool costs once is not in it. valgrind runs one thread at a time, so who waits for whom is decided by
-# valgrind's scheduler, and how many items of a batch the caller runs himself. So it is done ROUNDS times, and
-# the table has the median, and the least and the most.
+# Each path runs under callgrind with N jobs and with 3 N. The difference is divided by 2 N, which
+# excludes the fixed cost of a pool. valgrind runs one thread at a time, so its scheduler decides
+# which thread waits, and how many items of a batch the caller runs itself. So it is done ROUNDS
+# times, and the table shows the median, the minimum and the maximum.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -25,7 +25,7 @@ instructions() {
         sed -n 's/.*Collected : \([0-9]*\).*/\1/p'
 }
 
-instructions_a_job() {
+instructions_per_job() {
     local few many
     few="$(instructions "$1" "$2" "$jobs")"
     many="$(instructions "$1" "$2" $((3 * jobs)))"
@@ -36,7 +36,7 @@ row() {
     local -a found
     mapfile -t found < <(
         for ((round = 0; round < rounds; round++)); do
-            instructions_a_job "$1" "$2"
+            instructions_per_job "$1" "$2"
         done | sort -n
     )
     printf '| %s | %s | %s to %s |\n' "$2" "${found[rounds / 2]}" "${found[0]}" "${found[rounds - 1]}"
@@ -46,7 +46,7 @@ if [ $# -eq 0 ]; then
     set -- "spawn" "reserve, spawn" "submit" "for_each" "map" "map_unordered" \
         "scope, from a worker" "scope, from outside" "rayon::spawn"
 fi
-printf '| way | instructions a job | of %s runs |\n|---|--:|--:|\n' "$rounds"
+printf '| path | instructions per job | of %s runs |\n|---|--:|--:|\n' "$rounds"
 for way in "$@"; do
     row paths "$way"
 done

@@ -1,6 +1,6 @@
 //! Tiny jobs from one producer and from four, through every rival, for criterion.
 //!
-//! Criterion runs one rival after another; for ratios see the `compare` program.
+//! Criterion runs one rival after another; for ratios use the `compare` program.
 
 use std::time::Duration;
 

@@ -60,8 +60,8 @@ fn allocations(mut f: impl FnMut()) -> u64 {
     COUNT.load(Ordering::SeqCst) - before
 }
 
-/// The least of several measurements. On a busy machine a worker idles long enough to go back to rayon between two
-/// jobs, and each activation allocates.
+/// The minimum of several measurements. On a busy machine a worker is idle long enough between two
+/// jobs to go back to rayon, and each activation allocates.
 fn least_allocations(mut f: impl FnMut()) -> u64 {
     let counts = [(); 5].map(|()| allocations(&mut f));
     counts.into_iter().min().unwrap()

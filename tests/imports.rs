@@ -1,7 +1,8 @@
-//! Which module may name which: a folder of `src` imports only from folders before it, and so does a part of `runtime`.
+//! The import order: a folder of `src` imports only from folders before it, and so does a part of
+//! `runtime`.
 //!
-//! `use` trees and paths that begin with `crate`, `super` or `self` are resolved in the text. `lib.rs`, which re-exports,
-//! and everything that only tests are exempt.
+//! The test resolves `use` trees, and paths that begin with `crate`, `super` or `self`, in the
+//! text. `lib.rs`, which re-exports, and test-only code are exempt.
 #![cfg(not(any(miri, shuttle)))]
 
 use std::{
@@ -47,7 +48,7 @@ fn paths_are_resolved_wherever_they_stand() {
     assert!(found.iter().eq(&expected), "{found:?}");
 }
 
-/// Imports between children of the module `parent` that do not go from a later child to an earlier one.
+/// Imports between children of the module `parent` from a later child or the same rank.
 fn imports_out_of_order(parent: &[&str], order: &[&str]) -> BTreeSet<String> {
     let rank = |child: &str| order.iter().position(|&name| name == child);
     let mut wrong = BTreeSet::new();
@@ -63,7 +64,7 @@ fn imports_out_of_order(parent: &[&str], order: &[&str]) -> BTreeSet<String> {
             let Some(other) = child_of(parent, &path) else {
                 continue;
             };
-            // A name that is none of the children is what the parent re-exports from one of them.
+            // Any other name is a re-export of one of the children by the parent.
             if rank(other).is_none_or(|rank| rank > own_rank) {
                 wrong.insert(format!("{} names {}", module.join("::"), path.join("::")));
             }
@@ -72,13 +73,13 @@ fn imports_out_of_order(parent: &[&str], order: &[&str]) -> BTreeSet<String> {
     wrong
 }
 
-/// The child of the module `parent` that this path leads through.
+/// The child of the module `parent` on this path.
 fn child_of<'a>(parent: &[&str], path: &'a [String]) -> Option<&'a str> {
     let (ancestors, rest) = path.split_at_checked(parent.len())?;
     (ancestors == parent).then_some(rest.first()?.as_str())
 }
 
-/// The modules of the crate, each with its text: without comments, literals, and items that are for tests.
+/// The modules of the crate with their text, without comments, literals and test-only items.
 fn modules() -> Vec<(Vec<String>, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
@@ -130,7 +131,7 @@ fn code_of(file: &Path) -> String {
     code
 }
 
-/// Where the literal ends that the text begins with.
+/// The end of the literal at the start of the text.
 fn end_of_literal(text: &str, quote: char) -> usize {
     let mut escaped = true;
     for (at, next) in text.char_indices() {
@@ -142,7 +143,7 @@ fn end_of_literal(text: &str, quote: char) -> usize {
     text.len()
 }
 
-/// Leaves out each item with a `cfg` that asks for `test`.
+/// Removes each item with a `cfg` that requires `test`.
 fn without_tests(code: &str) -> String {
     let mut kept = String::new();
     let mut rest = code;
@@ -163,7 +164,7 @@ fn without_tests(code: &str) -> String {
     kept + rest
 }
 
-/// Where the group of brackets ends that the text begins with.
+/// The end of the group of brackets at the start of the text.
 fn end_of_group(text: &str) -> usize {
     let mut depth = 0_usize;
     for (at, next) in text.char_indices() {
@@ -176,7 +177,7 @@ fn end_of_group(text: &str) -> usize {
     text.len()
 }
 
-/// Where the item, field or statement ends that the text begins with.
+/// The end of the item, field or statement at the start of the text.
 fn end_of_item(text: &str) -> usize {
     let mut at = 0;
     while let Some(next) = text[at..].chars().next() {
@@ -219,7 +220,7 @@ fn paths(module: &[String], code: &str) -> Vec<Vec<String>> {
     absolute.collect()
 }
 
-/// The paths of the `use` tree, or the one path, that the text begins with. Returns where it ends.
+/// The paths of the `use` tree, or the one path, at the start of the text. Returns where it ends.
 fn expand(mut path: Vec<String>, text: &str, found: &mut Vec<Vec<String>>) -> usize {
     let mut at = 0;
     loop {
@@ -236,7 +237,7 @@ fn expand(mut path: Vec<String>, text: &str, found: &mut Vec<Vec<String>>) -> us
                 inner += blank;
                 if inner < end - 1 {
                     let length = expand(path.clone(), &rest[inner..], found);
-                    // What follows, as in `name as other`, is no path.
+                    // The rest, as in `name as other`, is no path.
                     let next = rest[inner + length..].find([',', '}']);
                     inner += length + next.unwrap_or(0);
                 }

@@ -1,5 +1,6 @@
-//! Pools with and without asymmetric fences, and filters of system calls that take `membarrier` away: before a pool
-//! is built it does without; after that, the process aborts with a message, unless the pool's option forbade the call.
+//! Pools with and without asymmetric fences, under filters of system calls that remove
+//! `membarrier`. Without it from the start, a pool works. If it is lost later, the process aborts
+//! with a message, unless the pool's option forbids the call.
 #![cfg(all(target_os = "linux", not(miri)))]
 mod support;
 
@@ -18,12 +19,12 @@ const fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
     libc::sock_filter { code, jt, jf, k }
 }
 
-/// What a filter does with `membarrier`: `linux/seccomp.h`.
+/// The action of a filter on `membarrier`: `linux/seccomp.h`.
 const FAIL: u32 = 0x0005_0000;
 const KILL: u32 = 0x8000_0000;
 
-/// Filters `membarrier`, in the calling thread and those that it starts, or in all. False if the system does
-/// not permit that.
+/// Filters `membarrier`, in the calling thread and its future threads, or in all threads. Returns
+/// false if the system refuses.
 fn forbid(action: u32, all_threads: bool) -> bool {
     const LOAD_NUMBER: u16 = 0x20;
     const JUMP_IF_EQUAL: u16 = 0x15;
@@ -42,7 +43,7 @@ fn forbid(action: u32, all_threads: bool) -> bool {
         filter: filter.as_mut_ptr(),
     };
     let flags = if all_threads { ALL_THREADS } else { 0 };
-    // SAFETY: it takes no pointer.
+    // SAFETY: the call takes no pointer.
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
         return false;
     }
@@ -57,9 +58,9 @@ fn forbid(action: u32, all_threads: bool) -> bool {
     }
 }
 
-/// What a query of `membarrier` fails with.
+/// The error of a `membarrier` query.
 fn failure() -> Option<i32> {
-    // SAFETY: a query reads and writes no memory of ours.
+    // SAFETY: a query accesses no memory of the process.
     let outcome = unsafe { libc::syscall(libc::SYS_membarrier, 0, 0, 0) };
     (outcome < 0).then(|| io::Error::last_os_error().raw_os_error().unwrap())
 }
@@ -73,8 +74,8 @@ fn sum(pool: &Pool, from: u64, to: u64) -> u64 {
     left + right
 }
 
-/// Every way to work that has asymmetric fences: joins and scopes whose jobs are stolen, workers that park in
-/// between, batches, and blocked submitters.
+/// Every feature with asymmetric fences: joins and scopes whose jobs are stolen, workers that park
+/// in between, batches, and blocked submitters.
 fn work(pool: &Pool) {
     for _ in 0..50 {
         assert_eq!(pool.install(|| sum(pool, 0, 2000)), 1999 * 1000);
@@ -111,7 +112,7 @@ fn end(pool: &Pool) {
     assert_conserved(pool);
 }
 
-/// Works in a child process, as the test of this name, until the library aborts that.
+/// Runs in a child process, as the test of this name, until the library aborts it.
 fn aborts_in_child(name: &str, body: impl FnOnce(Pool) + Send + 'static) {
     let Some(output) = in_child(name, || watched(move || body(pool(true)))) else {
         return;
@@ -163,7 +164,7 @@ fn r1_a_pool_built_after_membarrier_was_lost_does_without() {
     );
 }
 
-/// The filter comes while the workers steal from each other.
+/// The filter starts while the workers steal from each other.
 #[test]
 fn r1_a_process_that_loses_membarrier_aborts() {
     aborts_in_child("r1_a_process_that_loses_membarrier_aborts", |pool| {
@@ -181,7 +182,7 @@ fn r1_a_process_that_loses_membarrier_aborts() {
     });
 }
 
-/// One worker alone loses the call.
+/// Only one worker loses the call.
 #[test]
 fn r1_a_worker_that_loses_membarrier_aborts() {
     aborts_in_child("r1_a_worker_that_loses_membarrier_aborts", |pool| {
@@ -212,7 +213,7 @@ fn r1_a_pool_without_asymmetric_fences_never_calls_membarrier() {
     });
 }
 
-/// Each pool's threads work for the other, too.
+/// The threads of each pool also work for the other.
 #[test]
 fn r1_pools_with_and_without_asymmetric_fences_work_side_by_side() {
     watched(|| {

@@ -1,4 +1,5 @@
-//! An answer as a table in Markdown, and as a picture: a bar for each entrant, and a dot for each round.
+//! An answer as a Markdown table, and as a chart with a bar for each entrant and a dot for each
+//! round.
 
 use std::fmt::Write;
 
@@ -16,13 +17,13 @@ const OURS: &str = "#0b62c4";
 const THEIRS: &str = "#a9b4c2";
 const INK: &str = "#30363d";
 
-/// The rounds' median. None where a round has no value.
+/// The median over the rounds. `None` if a round has no value.
 fn middle(samples: &[Option<f64>]) -> Option<f64> {
     let values: Option<Vec<f64>> = samples.iter().copied().collect();
     values.map(median)
 }
 
-/// The median of the rounds' own ratios: in one round the machine was the same for both, or nearly so.
+/// The median of the per-round ratios: within one round the machine was nearly the same for both.
 fn ratio(ours: &[Option<f64>], theirs: &[Option<f64>]) -> Option<f64> {
     let pairs = ours.iter().zip(theirs);
     let ratios: Option<Vec<f64>> = pairs
@@ -47,7 +48,7 @@ fn cell(value: Option<f64>) -> String {
         .map_or("–".to_owned(), short)
 }
 
-/// A section with the table and the picture.
+/// A section with the table and the chart.
 pub fn markdown(answer: &Recorded) -> String {
     let Recorded {
         name,
@@ -57,7 +58,7 @@ pub fn markdown(answer: &Recorded) -> String {
         distances,
     } = answer;
     let mut text = format!("### {name}\n\n{title}\n\n|  |");
-    // Into memory: it cannot fail.
+    // Writing to memory cannot fail.
     for metric in metrics {
         let _ = write!(text, " {metric} | ratio |");
     }
@@ -85,7 +86,7 @@ pub fn markdown(answer: &Recorded) -> String {
 pub fn svg(answer: &Recorded) -> String {
     let panel = answer.entrants.len() as f64 * ROW + GAP;
     let height = TOP + answer.metrics.len() as f64 * panel;
-    // A ground of its own, since the page behind it may be dark.
+    // A background of its own, since the page behind it may be dark.
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
          font-family=\"sans-serif\" font-size=\"12\" fill=\"{INK}\">\n\
@@ -111,7 +112,7 @@ fn draw_panel(
             .iter()
             .filter_map(|entrant| middle(&values(entrant)))
     };
-    // A round that was much disturbed does not make the scale.
+    // A disturbed round does not determine the scale.
     let most = medians().fold(0.0, f64::max).max(f64::MIN_POSITIVE) * 1.15;
     let x = |value: f64| LEFT + (value / most).clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT);
     let _ = writeln!(

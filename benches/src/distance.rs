@@ -1,7 +1,8 @@
-//! How far apart two cores are: what a word takes from one to the other and back.
+//! The distance of two cores: the round trip of a cache line between them.
 //!
-//! A host moves the cores of a virtual machine, from one round to the next; and whatever hands jobs from one thread to
-//! another takes four times as long when they do not share a cache. So each round of a question has this figure beside it.
+//! A host moves the cores of a virtual machine between rounds. Handing jobs to another thread takes
+//! four times as long if the cores share no cache. So each round of a question includes this
+//! figure.
 
 use std::{
     hint::spin_loop,
@@ -10,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-/// Round trips in a measurement. The shortest of several is taken: one may have met a time slice.
+/// Round trips per measurement. The shortest of several counts: one may have hit a time slice.
 const TRIPS: u64 = 2_000;
 const MEASUREMENTS: u64 = 5;
 
@@ -23,7 +24,7 @@ impl Line {
         let mut spins = 0u32;
         while self.0.load(Ordering::Acquire) != value {
             spins += 1;
-            // With one core the other thread has to get it.
+            // With one core, the other thread needs it.
             if spins % 1024 == 0 {
                 thread::yield_now();
             } else {
@@ -37,7 +38,7 @@ impl Line {
     }
 }
 
-/// A round trip between the cores on which two threads run at the moment, in ns.
+/// The round trip between the cores on which two threads currently run, in ns.
 pub(crate) fn round_trip() -> f64 {
     let (there, back) = (Line::default(), Line::default());
     thread::scope(|threads| {

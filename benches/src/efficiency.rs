@@ -1,8 +1,8 @@
-//! The question: with jobs of 20 us from one caller who blocks, how much of the workers' time goes
+//! The question: with jobs of 20 us from one blocking producer, how much of the workers' time goes
 //! into the jobs?
 //!
-//! Two threads that share a core, or a machine with other work, do not reach 100 % with any rival: the
-//! static split tells what is there to be had.
+//! Two threads that share a core, or a machine with other work, do not reach 100 % with any rival:
+//! the static split shows the maximum.
 
 use std::time::Duration;
 

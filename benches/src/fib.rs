@@ -1,4 +1,4 @@
-//! What the questions about Fibonacci's numbers share: how large, how long, and beside what.
+//! Shared by the questions about Fibonacci: the size, the duration, and the serial baseline.
 
 use std::{
     hint::black_box,
@@ -14,7 +14,7 @@ use crate::{
 /// Lets a rival wake its threads.
 const WARM_UP: u64 = 15;
 
-/// The calls below one that is no leaf. The same in every rival.
+/// The calls below an inner node. The same in every rival.
 #[inline(always)]
 pub(crate) fn node(n: u64, fork: impl FnOnce(u64, u64) -> (u64, u64)) -> u64 {
     if n < 2 {
@@ -32,12 +32,12 @@ fn number(n: u64) -> u64 {
     (0..n).fold((0, 1), |(a, b), _| (b, a + b)).0
 }
 
-/// How many calls it takes, leaves and all.
+/// The number of calls, including leaves.
 fn nodes(n: u64) -> u64 {
     2 * number(n + 1) - 1
 }
 
-/// The largest that has at most so many leaves that are 1: 30 with a million.
+/// The largest number with at most `jobs` leaves that are 1: 30 with a million.
 fn largest(jobs: u64) -> u64 {
     (2..).take_while(|&n| number(n) <= jobs).last().unwrap_or(2)
 }
@@ -51,7 +51,7 @@ pub(crate) fn time(n: u64, mut fib: impl FnMut(u64) -> u64) -> Duration {
     time
 }
 
-/// The serial program runs before each rival, for the ratio of the two.
+/// The serial program runs before each rival, for the ratio.
 fn measure(way: &Way, n: u64, times: u32) -> Vec<f64> {
     let (mut alone, mut theirs) = (Duration::ZERO, Duration::ZERO);
     for _ in 0..times {

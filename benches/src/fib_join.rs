@@ -1,7 +1,7 @@
-//! The question: what does a join cost that is nearly never stolen?
+//! The question: what does a join cost that is hardly ever stolen?
 //!
-//! Fibonacci's numbers in the stupid way: each call joins two, and adds. The pool with a heartbeat queues
-//! a join only when a clock has told it to share work, else it is a branch.
+//! Naive Fibonacci: each call joins two, and adds. The pool with a heartbeat queues a join only at
+//! a heartbeat; otherwise the join is a branch.
 
 use std::num::NonZero;
 
@@ -28,7 +28,7 @@ fn by_chili(scope: &mut chili::Scope<'_>, n: u64) -> u64 {
     node(n, |a, b| scope.join(|s| by_chili(s, a), |s| by_chili(s, b)))
 }
 
-/// Who is asked.
+/// The entrants.
 pub(crate) const WAYS: &[Way] = &[
     Way {
         name: "adaptive-pool",
@@ -44,7 +44,7 @@ pub(crate) const WAYS: &[Way] = &[
     Way {
         name: "chili",
         run: |workers, n| {
-            // The caller is one of them. Besides, a thread for the heartbeat.
+            // The caller is one of the workers; the heartbeat has a thread of its own.
             let pool = chili::ThreadPool::with_config(chili::Config {
                 thread_count: NonZero::new(workers),
                 ..chili::Config::default()

@@ -1,7 +1,7 @@
 //! The question: what does a small scope cost, with two jobs that borrow from its frame?
 //!
-//! Fibonacci's numbers again: each call opens a scope, and spawns two. Here a job can be refused a
-//! place, and is run at once then, in the pool under test alone: rayon's deques grow.
+//! Naive Fibonacci again: each call opens a scope, and spawns two. Only in the pool under test can
+//! a job be refused a place, and then runs at once; rayon's deques grow.
 
 use adaptive_pool::Pool;
 
@@ -34,7 +34,7 @@ fn by_rayon(n: u64) -> u64 {
     })
 }
 
-/// Who is asked.
+/// The entrants.
 pub(crate) const WAYS: &[Way] = &[
     Way {
         name: "adaptive-pool",

@@ -1,8 +1,8 @@
-//! The question: when jobs of 20 us flood an idle pool, how soon are all its workers in service, and how
-//! much is done meanwhile, beside a pool whose workers are there from the start?
+//! The question: when jobs of 20 us flood an idle pool, how soon are all its workers in service?
+//! And how much work is done meanwhile, compared with a pool that has its workers from the start?
 //!
-//! The pools may have four workers on however many cores there are. From one to four the policy takes three
-//! steps, the first at once, and so two cooldowns.
+//! The pools may have four workers on any number of cores. From one to four the policy takes three
+//! steps, the first at once, and therefore two cooldowns.
 
 use std::time::{Duration, Instant};
 
@@ -16,18 +16,19 @@ use crate::{
 
 const JOB: Duration = Duration::from_micros(20);
 
-/// How often the producer looks at the workers: once in so many jobs.
-const LOOK: u64 = 64;
+/// The producer checks the workers once in this many jobs.
+const POLL: u64 = 64;
 
 fn adaptive(cooldown: Duration) -> PoolBuilder {
     Pool::builder().workers(1..=4).scale_cooldown(cooldown)
 }
 
-/// Milliseconds until all are in service, NaN if that never was; and microseconds a job.
+/// Milliseconds until all workers are in service, NaN if that never happened; and microseconds per
+/// job.
 fn measure(builder: PoolBuilder, jobs: u64) -> Vec<f64> {
     let pool = builder
         .capacity(CAPACITY)
-        // Otherwise each look at the workers merges histograms.
+        // Otherwise each check of the workers merges histograms.
         .latency_tracking(false)
         .build()
         .expect("the options are valid");
@@ -37,7 +38,7 @@ fn measure(builder: PoolBuilder, jobs: u64) -> Vec<f64> {
     for job in 0..jobs {
         pool.spawn(move || work::compute(steps))
             .expect("the pool is open");
-        if job % LOOK == 0 && at_max.is_none() && pool.metrics().workers_in_service == 4 {
+        if job % POLL == 0 && at_max.is_none() && pool.metrics().workers_in_service == 4 {
             at_max = Some(start.elapsed());
         }
     }

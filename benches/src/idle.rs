@@ -1,7 +1,7 @@
-//! The question: when a job comes into an idle pool every 2 ms, how soon does it start, and what
-//! CPU time does its coming cost?
+//! The question: when a job enters an idle pool every 2 ms, how soon does it start, and how much
+//! CPU time does that cost?
 //!
-//! CPU time is that of the process: the producer's own sleep is in it, the same for all.
+//! CPU time is that of the process: it includes the producer's own sleep, the same for all.
 
 use std::{
     io,
@@ -37,13 +37,13 @@ impl Job for Stamp {
     }
 }
 
-/// What the process has used, in user mode and in the kernel.
+/// The CPU time of the process, in user mode and in the kernel.
 fn cpu_time() -> Duration {
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the pointer is to a `rusage` of ours, which the call fills.
+    // SAFETY: the pointer is valid for a write of a `rusage`.
     let status = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
     assert_eq!(status, 0, "getrusage: {}", io::Error::last_os_error());
-    // SAFETY: the call succeeded; besides, all zeros are a value.
+    // SAFETY: the call succeeded; besides, all zeros are a valid value.
     let usage = unsafe { usage.assume_init() };
     let time = |value: libc::timeval| {
         Duration::from_secs(value.tv_sec as u64) + Duration::from_micros(value.tv_usec as u64)
@@ -63,7 +63,7 @@ fn feed(rival: &dyn Rival<Stamp>, waits: &'static [AtomicU64]) {
     TALLY.wait_for(goal);
 }
 
-/// Median and p99 of the wait, and CPU time a job, in microseconds.
+/// Median and p99 of the wait, and CPU time per job, in microseconds.
 fn measure(rival: &dyn Rival<Stamp>, waits: &'static [AtomicU64]) -> Vec<f64> {
     feed(rival, &waits[..WARM_UP.min(waits.len())]);
     let before = cpu_time();
@@ -83,7 +83,7 @@ fn measure(rival: &dyn Rival<Stamp>, waits: &'static [AtomicU64]) -> Vec<f64> {
 /// For [`compare`](crate::report).
 pub fn question(name: &'static str, jobs: u64) -> Question {
     let jobs = share(jobs, 2000);
-    // Leaked, so that a job needs no count of references: once for the process.
+    // Leaked, so that a job needs no reference count: once per process.
     let waits: &'static [AtomicU64] = (0..jobs)
         .map(|_| AtomicU64::new(0))
         .collect::<Vec<_>>()

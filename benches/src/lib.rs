@@ -1,20 +1,20 @@
-//! `adaptive-pool` beside what a user would pick instead: the rivals, and the questions put to them.
+//! `adaptive-pool` beside the alternatives: the rivals, and the questions.
 //!
-//! Every rival runs the same [`Job`] through the same body, built with the same
-//! [`WORKERS`](rivals::WORKERS) and [`CAPACITY`](rivals::CAPACITY), outside of the timed part. Two
-//! programs ask:
+//! Every rival runs the same [`Job`] through the same body, with the same
+//! [`WORKERS`](rivals::WORKERS) and [`CAPACITY`](rivals::CAPACITY). It is built outside the timed
+//! part. There are two programs:
 //!
 //! ```text
 //! cargo bench   -p adaptive-pool-benches                          # criterion, one rival after another
 //! cargo run --release -p adaptive-pool-benches --bin compare      # all rivals in turns: trust this one
 //! ```
 //!
-//! On a machine that is not quiet, only what was measured in turns can be compared: `compare` runs
-//! every rival once a round, and its ratios are medians of the rounds' own ratios.
+//! On a machine that is not quiet, only alternating measurements are comparable. `compare` runs
+//! every rival once per round, and its ratios are medians of the per-round ratios.
 //!
-//! **When is the work done?** Some rivals can say it and others cannot, so none is asked. Each job
-//! counts itself in a cell of its thread (see [`tally`]), and the producer looks at the sum now and
-//! then. The questions about joins and scopes need no tally: these end when their work has.
+//! **The end of the work.** Some rivals report it and others do not, so none is asked. Each job
+//! counts itself in a cell of its thread (see [`tally`]), and the producer polls the sum. The
+//! questions about joins and scopes need no tally: they end with their work.
 
 pub mod chart;
 mod distance;
@@ -42,13 +42,14 @@ pub mod tiny;
 pub mod waits;
 mod work;
 
-/// What is submitted. A type and not a closure, so that a queue can also hold it unboxed.
+/// A submitted job. A type and not a closure, so that a queue can also hold it unboxed.
 pub trait Job: Send + 'static {
     /// Does the work; called once, on a worker.
     fn run(self);
 }
 
-/// How many jobs a question asks for, as a part of `--jobs`, so that each takes about as long.
+/// The number of jobs of a question, as a fraction of `--jobs`, so that all questions take about as
+/// long.
 pub(crate) fn share(jobs: u64, part: u64) -> u64 {
     (jobs / part).max(1)
 }

@@ -1,6 +1,8 @@
-//! The question: what does an operation cost in a pool of two workers that may have many more threads?
+//! The question: what does an operation cost in a pool of two workers that may have many more
+//! threads?
 //!
-//! Nothing more than in one that may have two: a thread costs nothing before it is started.
+//! It should cost no more than in a pool that may have two: a thread costs nothing before it is
+//! started.
 
 use std::{hint::black_box, time::Instant};
 
@@ -25,10 +27,10 @@ const POOLS: [(&str, usize); 4] = [
 fn pool(max_threads: usize) -> Pool {
     let builder = Pool::builder().workers(WORKERS).capacity(CAPACITY);
     let pool = builder.max_threads(max_threads).build();
-    pool.expect("the system gives the threads")
+    pool.expect("the threads start")
 }
 
-/// Nanoseconds for each of so many.
+/// Nanoseconds per operation.
 fn nanos(count: u64, mut operation: impl FnMut(u64)) -> f64 {
     (0..share(count, 20)).for_each(&mut operation);
     let start = Instant::now();
@@ -44,11 +46,11 @@ fn measure(max_threads: usize, jobs: u64) -> Vec<f64> {
         let job = move || {
             black_box(n);
         };
-        pool.spawn(job).expect("nobody closes the pool");
+        pool.spawn(job).expect("the pool is open");
     };
     let trip = |n| {
         let handle = pool.submit(move || black_box(n));
-        let handle = handle.expect("nobody closes the pool");
+        let handle = handle.expect("the pool is open");
         assert_eq!(handle.join().expect("the job does not panic"), n);
     };
     let scope = |n| {

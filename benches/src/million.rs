@@ -1,11 +1,11 @@
 //! The question: what do a million empty tasks cost that one scope spawns, in time and in memory?
 //!
-//! The memory is the peak of a process that does nothing else, over that of one whose pool was asked
-//! for a single task; the system tells it to within some 100 KiB. The body of the scope runs on a
-//! worker, or on the thread that asks (in place).
+//! The memory is the peak of a process that does nothing else, above that of a process whose pool
+//! got a single task. The kernel reports it to within some 100 KiB. The body of the scope runs on a
+//! worker, or on the calling thread (in place).
 //!
 //! The spawner is faster than the workers. In the pool under test the queue is soon full, and most
-//! tasks are run where they are spawned; rayon's queues grow.
+//! tasks run where they are spawned; rayon's queues grow.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ fn time(tasks: u64, scope: impl Fn(u64)) -> Duration {
     start.elapsed()
 }
 
-/// Who is asked.
+/// The entrants.
 pub(crate) const WAYS: &[Way] = &[
     Way {
         name: "adaptive-pool",

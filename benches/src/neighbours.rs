@@ -1,4 +1,4 @@
-//! Busy cores: as many threads that spin as there are cores, in processes of their own or in this one.
+//! Busy cores: as many spinning threads as cores, in processes of their own or in this one.
 
 use std::{
     env,
@@ -15,7 +15,7 @@ use std::{
 /// The argument that makes a program of this crate spin until it is killed.
 pub const FLAG: &str = "--spin";
 
-/// Where the neighbours are.
+/// Where the neighbours run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Each is a process.
@@ -31,10 +31,10 @@ pub struct Neighbours {
 }
 
 impl Neighbours {
-    /// As many as there are cores.
+    /// Starts one neighbour per core.
     ///
     /// # Errors
-    /// If the system gives no process.
+    /// If a process or a thread cannot be started.
     pub fn start(kind: Kind) -> io::Result<Self> {
         let cores = thread::available_parallelism()?.get();
         let mut started = Self {
@@ -65,14 +65,14 @@ impl Drop for Neighbours {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
         for process in &mut self.processes {
-            // It may be gone already.
+            // It may have ended already.
             let _ = process.kill();
             let _ = process.wait();
         }
     }
 }
 
-/// What a neighbour does.
+/// The body of a neighbour.
 pub fn spin() -> ! {
     loop {
         spin_loop();

@@ -1,7 +1,7 @@
-//! The question: how many instructions does an empty job cost, on each way into the pool?
+//! The question: how many instructions does an empty job cost, on each path into the pool?
 //!
-//! For a profiler, with [`once`](crate::once::once): `benches/instructions.sh` makes the table. Times of these
-//! would say little: they are asked for elsewhere, with rivals.
+//! For a profiler, with [`once`](crate::once::once): `benches/instructions.sh` makes the table.
+//! Times of these would say little: other questions measure them, with rivals.
 
 use std::{
     hint::black_box,
@@ -25,7 +25,7 @@ fn time(workers: usize, jobs: u64, run: impl Fn(&Pool, u64)) -> Duration {
 
 const OPEN: &str = "the pool is open";
 
-/// What can be asked for.
+/// The paths.
 pub(crate) const WAYS: &[Way] = &[
     Way {
         name: "spawn",

@@ -1,9 +1,9 @@
-//! The question: when jobs of 50 us come at random, and keep the workers busy for so much of their time, how long
-//! does one wait until it starts?
+//! The question: when jobs of 50 us arrive at random and keep the workers busy for a fraction of
+//! their time, how long does a job wait until it starts?
 //!
-//! The gaps between two jobs are exponential, from a fixed seed: the same for all. The producer sleeps until
-//! the next is due, and hands in all that are due when it wakes. A job's wait begins when it is handed in, so
-//! what the producer oversleeps is not in it, and what the submit takes is.
+//! The gaps between two jobs are exponential, from a fixed seed: the same for all. The producer
+//! sleeps until the next job is due, and submits all due jobs when it wakes. A job's wait starts at
+//! its submission, so it excludes the producer's oversleep, but includes the submit.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -48,7 +48,7 @@ impl Job for Timed {
     }
 }
 
-/// When each job is due, with these per cent of all workers' time.
+/// The due times of the jobs, for this load in per cent of all workers' time.
 fn schedule(jobs: u64, load: u32) -> Vec<Duration> {
     let gap = JOB.as_secs_f64() * 100.0 / f64::from(load) / WORKERS as f64;
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -81,7 +81,7 @@ fn measure(rival: &dyn Rival<Timed>, waits: &'static [AtomicU64], load: u32) -> 
         });
     }
     TALLY.wait_for(goal);
-    // The first ones found the threads not started yet.
+    // The first jobs found the threads not yet started.
     let micros = waits[waits.len() / 50..]
         .iter()
         .map(|wait| wait.load(Ordering::Relaxed) as f64 / 1e3);

@@ -1,4 +1,4 @@
-//! Runs a question in turns, and makes a table of what came out.
+//! Measures a question in rounds, and formats the results.
 
 use std::fmt;
 
@@ -10,11 +10,11 @@ use crate::distance;
 pub struct Metric {
     /// With its unit.
     pub name: &'static str,
-    /// As many as mean something.
+    /// The number of significant decimals.
     pub decimals: usize,
 }
 
-/// Who is measured, and how: each call is one measurement, and gives a value for each metric.
+/// A contender and its measurement: each call returns one value per metric.
 pub struct Entrant {
     name: &'static str,
     measure: Box<dyn Fn() -> Vec<f64>>,
@@ -30,29 +30,29 @@ impl Entrant {
     }
 }
 
-/// What is asked, and who is asked. The first is the one that the others are compared with.
+/// A question and its entrants. The others are compared with the first.
 pub struct Question {
     /// As on the command line.
     pub name: &'static str,
     /// Above the table.
     pub title: String,
-    /// What each measurement gives.
+    /// The values of each measurement.
     pub metrics: &'static [Metric],
     /// In the order of the table.
     pub entrants: Vec<Entrant>,
 }
 
-/// What came out: for each entrant, for each metric, a value for each round.
+/// The samples: for each entrant, for each metric, one value per round.
 pub struct Answer {
     question: Question,
     samples: Vec<Vec<Vec<f64>>>,
-    /// How far apart the cores were before each round, in ns.
+    /// The round trip between the cores before each round, in ns.
     distances: Vec<f64>,
 }
 
 impl Question {
-    /// Measures everybody once a round. Each round starts with another, so that nobody always comes
-    /// after the same one.
+    /// Measures every entrant once per round. Each round starts with a different one, so that the
+    /// predecessor varies.
     pub fn ask(self, rounds: usize) -> Answer {
         let entrants = self.entrants.len();
         let mut samples = vec![vec![Vec::with_capacity(rounds); self.metrics.len()]; entrants];
@@ -60,10 +60,10 @@ impl Question {
         for round in 0..rounds {
             distances.push(distance::round_trip());
             for turn in 0..entrants {
-                let who = (round + turn) % entrants;
-                let values = (self.entrants[who].measure)();
+                let entrant_index = (round + turn) % entrants;
+                let values = (self.entrants[entrant_index].measure)();
                 for (metric, value) in values.into_iter().enumerate() {
-                    samples[who][metric].push(value);
+                    samples[entrant_index][metric].push(value);
                 }
             }
         }
@@ -75,7 +75,7 @@ impl Question {
     }
 }
 
-/// The value below which this part of the values is. Sorts them; NaN if there are none.
+/// The value below which this fraction of the values lies. Sorts them; NaN if there are none.
 pub fn quantile(values: &mut [f64], part: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);
@@ -88,7 +88,7 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
 }
 
 impl Answer {
-    /// For each entrant its name, and the median of one of the metrics.
+    /// The name of each entrant, and its median of one of the metrics.
     pub fn medians(&self, metric: usize) -> impl Iterator<Item = (&'static str, f64)> {
         let entrants = self.question.entrants.iter().zip(&self.samples);
         entrants
@@ -113,7 +113,7 @@ impl fmt::Display for Answer {
             write!(f, "{:28}", entrant.name)?;
             for (index, metric) in question.metrics.iter().enumerate() {
                 let theirs = &theirs[index];
-                // In one round the machine was the same for both, or nearly so.
+                // Within one round the machine was nearly the same for both.
                 let ratio = median(samples[0][index].iter().zip(theirs).map(|(a, b)| a / b));
                 let value = median(theirs.iter().copied());
                 write!(f, "{value:12.*}{ratio:10.2}", metric.decimals)?;
@@ -124,7 +124,7 @@ impl fmt::Display for Answer {
     }
 }
 
-/// How far apart the cores were, in words.
+/// Formats the round trips between the cores.
 pub(crate) fn apart(distances: &[f64]) -> String {
     let rounded: Vec<String> = distances.iter().map(|ns| format!("{ns:.0}")).collect();
     format!(
@@ -133,7 +133,7 @@ pub(crate) fn apart(distances: &[f64]) -> String {
     )
 }
 
-/// What is kept of answers in a file.
+/// The answers in a file.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Record {
     /// Of the machine.
@@ -153,22 +153,22 @@ pub struct Recorded {
     pub metrics: Vec<String>,
     /// In the order of the table.
     pub entrants: Vec<RecordedEntrant>,
-    /// How long a word took from core to core and back before each round, in ns.
+    /// The round trip between the cores before each round, in ns.
     #[serde(default)]
     pub distances: Vec<f64>,
 }
 
-/// Who was measured.
+/// An entrant.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RecordedEntrant {
     /// As in the table.
     pub name: String,
-    /// For each metric, a value for each round. JSON has no NaN: none is there for it.
+    /// For each metric, one value per round. JSON has no NaN: it is `None`.
     pub samples: Vec<Vec<Option<f64>>>,
 }
 
 impl Answer {
-    /// For a file.
+    /// Converts the answer for a file.
     pub fn record(&self) -> Recorded {
         let question = &self.question;
         let some = |values: &Vec<f64>| {

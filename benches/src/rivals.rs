@@ -1,4 +1,4 @@
-//! What a user could pick instead, each as a user would write it today, behind one trait.
+//! The alternatives, each as a user would write it today, behind one trait.
 
 use ::rayon::ThreadPool;
 use adaptive_pool::Pool;
@@ -14,15 +14,15 @@ mod threads;
 /// The threads of every rival.
 pub const WORKERS: usize = 2;
 
-/// The jobs that may wait in every bounded rival.
+/// The capacity of every bounded rival.
 pub const CAPACITY: usize = 1024;
 
-/// A way to have jobs of one type run elsewhere. Dropping it ends its threads.
+/// Runs jobs of one type elsewhere. Dropping it ends its threads.
 pub trait Rival<J: Job>: Send + Sync {
-    /// Hands in one job; blocks while a bounded queue is full.
+    /// Submits one job; blocks while a bounded queue is full.
     fn submit(&self, job: J);
 
-    /// Hands in many. A default method, so that a dynamic call is paid for once and not for each job.
+    /// Submits many. A default method, so that a dynamic call is paid once and not for each job.
     fn burst(&self, job: J, count: u64)
     where
         J: Copy,
@@ -42,7 +42,7 @@ pub struct Contender<J> {
 }
 
 impl<J: Job> Contender<J> {
-    /// The pool under test, with the options that a user gets who asks for none.
+    /// The pool under test, with default options.
     pub fn ours() -> Self {
         Self {
             name: "adaptive-pool",
@@ -50,7 +50,7 @@ impl<J: Job> Contender<J> {
         }
     }
 
-    /// The pool under test, without its clocks.
+    /// The pool under test, without latency tracking.
     pub fn ours_untracked() -> Self {
         Self {
             name: "adaptive-pool, no latencies",
@@ -58,7 +58,7 @@ impl<J: Job> Contender<J> {
         }
     }
 
-    /// The pool under test, which takes the jobs from an iterator.
+    /// The pool under test, with the jobs from an iterator.
     pub fn ours_for_each() -> Self {
         Self {
             name: "adaptive-pool, for_each",
@@ -66,7 +66,7 @@ impl<J: Job> Contender<J> {
         }
     }
 
-    /// The same, and each job leaves a result.
+    /// The same, and each job returns a result.
     pub fn ours_map_unordered() -> Self {
         Self {
             name: "adaptive-pool, map_unordered",
@@ -74,7 +74,7 @@ impl<J: Job> Contender<J> {
         }
     }
 
-    /// The pool under test, and one of its workers spawns the jobs.
+    /// The pool under test, where one of its workers spawns the jobs.
     pub fn ours_scope() -> Self {
         Self {
             name: "adaptive-pool, scope",
@@ -82,7 +82,7 @@ impl<J: Job> Contender<J> {
         }
     }
 
-    /// rayon as it is: the queue grows.
+    /// Plain rayon, with an unbounded queue.
     pub fn rayon() -> Self {
         Self {
             name: "rayon::spawn",
@@ -90,7 +90,7 @@ impl<J: Job> Contender<J> {
         }
     }
 
-    /// rayon's parallel iterator, which cuts the work into a few pieces.
+    /// rayon's parallel iterator, which splits the work into a few pieces.
     pub fn rayon_par_iter() -> Self {
         Self {
             name: "rayon par_iter",
@@ -106,7 +106,7 @@ impl<J: Job> Contender<J> {
         }
     }
 
-    /// A bounded channel of boxed closures, with threads that receive.
+    /// A bounded channel of boxed closures, with receiving threads.
     pub fn channel() -> Self {
         Self {
             name: "crossbeam bounded",
@@ -114,7 +114,7 @@ impl<J: Job> Contender<J> {
         }
     }
 
-    /// The same for a user who has jobs of one type only, and so needs no box.
+    /// The same for a user with a single job type, and therefore no box.
     pub fn channel_unboxed() -> Self {
         Self {
             name: "crossbeam bounded, unboxed",
@@ -122,7 +122,7 @@ impl<J: Job> Contender<J> {
         }
     }
 
-    /// The queue from the textbook.
+    /// The textbook queue.
     pub fn monitor() -> Self {
         Self {
             name: "Mutex + Condvar queue",
@@ -138,7 +138,7 @@ impl<J: Job> Contender<J> {
         }
     }
 
-    /// Threads that receive from a channel of std, which grows.
+    /// Threads that receive from an unbounded std channel.
     pub fn threadpool() -> Self {
         Self {
             name: "threadpool",
@@ -146,7 +146,7 @@ impl<J: Job> Contender<J> {
         }
     }
 
-    /// Threads that receive from a channel of crossbeam, which grows.
+    /// Threads that receive from an unbounded crossbeam channel.
     pub fn rusty_pool() -> Self {
         Self {
             name: "rusty_pool",
@@ -154,7 +154,7 @@ impl<J: Job> Contender<J> {
         }
     }
 
-    /// No queue at all: one thread, one slot.
+    /// No queue: one thread, one slot.
     pub fn hand_off() -> Self {
         Self {
             name: "one thread, park/unpark",
@@ -162,7 +162,7 @@ impl<J: Job> Contender<J> {
         }
     }
 
-    /// No queue either: the work is cut up beforehand.
+    /// No queue: the work is split beforehand.
     pub fn static_split() -> Self {
         Self {
             name: "static split",
@@ -171,12 +171,12 @@ impl<J: Job> Contender<J> {
     }
 }
 
-/// The pool under test, with so many workers.
+/// The pool under test, with this number of workers.
 pub(crate) fn our_pool(workers: usize) -> Pool {
     ours(workers, true)
 }
 
-/// rayon's pool, with so many workers.
+/// rayon's pool, with this number of workers.
 pub(crate) fn rayon_pool(workers: usize) -> ThreadPool {
     rayon::pool(workers)
 }
@@ -194,13 +194,13 @@ fn ours(workers: usize, latency_tracking: bool) -> Pool {
         .capacity(CAPACITY)
         .latency_tracking(latency_tracking)
         .build()
-        .expect("the system gives the threads")
+        .expect("the threads start")
 }
 
 impl<J: Job> Rival<J> for Pool {
     fn submit(&self, job: J) {
         if self.spawn(move || job.run()).is_err() {
-            unreachable!("nobody closes the pool");
+            unreachable!("the pool is open");
         }
     }
 }

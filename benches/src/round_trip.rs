@@ -1,7 +1,7 @@
 //! The question: how long until the result of a job is back, one job after another?
 //!
-//! Whoever has no handle gives the job a channel for one value, as the documentation of
-//! `rayon::spawn` shows it.
+//! A rival without handles gives the job a channel for one value, as in the documentation of
+//! `rayon::spawn`.
 
 use std::{
     hint::black_box,
@@ -33,7 +33,7 @@ impl Job for Reply {
 fn by_handle(pool: &Pool, value: u64) -> u64 {
     let handle = pool
         .submit(move || black_box(value))
-        .expect("nobody closes the pool");
+        .expect("the pool is open");
     handle.join().expect("the job does not panic")
 }
 
@@ -56,7 +56,7 @@ pub fn question(name: &'static str, jobs: u64) -> Question {
     let trips = share(jobs, 50);
     let ours = Entrant::new("adaptive-pool, handle", move || {
         let pool = Pool::builder().workers(WORKERS).capacity(CAPACITY).build();
-        let pool = pool.expect("the system gives two threads");
+        let pool = pool.expect("the threads start");
         measure(trips, |value| by_handle(&pool, value))
     });
     let contenders = [

@@ -1,9 +1,9 @@
-//! The question: what does it cost to call one more worker in, for who causes it, and how soon does it run
-//! a job?
+//! The question: what does it cost to add one more worker, for the calling thread, and how soon
+//! does the worker run a job?
 //!
-//! A pool of one worker, which is busy, and of one job that waits, is resized to two. The first time a
-//! thread is started; later one is there that was parked. It dozes for some milliseconds before it falls
-//! asleep for good.
+//! A pool with one busy worker and one waiting job is resized to two. The first time, this starts a
+//! thread; later, a parked one exists. That thread is idle on its parker for some milliseconds
+//! before it sleeps in rayon.
 
 use std::{
     sync::mpsc,
@@ -15,7 +15,7 @@ use adaptive_pool::Pool;
 
 use crate::report::{Entrant, Metric, Question};
 
-/// How often a parked worker is called in, in a measurement.
+/// How often a parked worker is added in a measurement.
 const TIMES: u32 = 50;
 
 /// Occupies one worker until the sender is dropped.
@@ -27,12 +27,12 @@ fn occupy(pool: &Pool) -> mpsc::Sender<()> {
         let _ = released.recv();
     })
     .expect("the pool is open");
-    begins.recv().expect("it begins");
+    begins.recv().expect("it starts");
     release
 }
 
 /// The time of the call, and the time from there to the start of the job.
-fn call_in(pool: &Pool) -> (Duration, Duration) {
+fn add_worker(pool: &Pool) -> (Duration, Duration) {
     let busy = occupy(pool);
     let (began, begins) = mpsc::channel();
     pool.spawn(move || {
@@ -42,7 +42,7 @@ fn call_in(pool: &Pool) -> (Duration, Duration) {
     let start = Instant::now();
     pool.resize(2..=2).expect("there may be two");
     let called = start.elapsed();
-    let began = begins.recv().expect("it begins");
+    let began = begins.recv().expect("it starts");
     drop(busy);
     (called, began - start)
 }
@@ -59,15 +59,15 @@ fn micros(times: (Duration, Duration), divisor: u32) -> Vec<f64> {
     vec![micros(times.0), micros(times.1)]
 }
 
-/// The thread is started.
+/// The thread has to be started.
 fn new_thread() -> Vec<f64> {
-    micros(call_in(&pool()), 1)
+    micros(add_worker(&pool()), 1)
 }
 
-/// The thread is there, parked for so long. Means over some calls.
+/// The thread exists, parked for this long. Means over some calls.
 fn parked(since: Duration) -> Vec<f64> {
     let pool = pool();
-    call_in(&pool);
+    add_worker(&pool);
     let mut sum = (Duration::ZERO, Duration::ZERO);
     for _ in 0..TIMES {
         pool.resize(1..=1).expect("there may be one");
@@ -75,7 +75,7 @@ fn parked(since: Duration) -> Vec<f64> {
             thread::yield_now();
         }
         thread::sleep(since);
-        let (called, began) = call_in(&pool);
+        let (called, began) = add_worker(&pool);
         sum = (sum.0 + called, sum.1 + began);
     }
     micros(sum, TIMES)

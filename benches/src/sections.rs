@@ -1,8 +1,9 @@
-//! The question: how long is a thread outside of the pool kept by a few tasks that it has done there, one such section
-//! of its program after another?
+//! The question: how long do a few tasks in the pool delay an outside thread, one such section
+//! after another?
 //!
-//! Four tasks in a scope whose body runs on a worker or on the thread that asks (in place), or one closure that a
-//! worker runs (install). Empty ones show what the way there and back takes, those of 10 us how much of it the work hides.
+//! Four tasks in a scope whose body runs on a worker or on the calling thread (in place), or one
+//! closure that a worker runs (install). Empty tasks show the cost of the round trip; tasks of 10
+//! us show how much of it the work hides.
 
 use std::{
     hint::black_box,
@@ -30,10 +31,10 @@ const METRICS: [Metric; 2] = [
     },
 ];
 
-/// Runs one, with tasks of so many steps.
+/// Runs one, with tasks of this many steps.
 type Section = Box<dyn Fn(u64)>;
 
-/// A name, and what makes the pool.
+/// A name, and the constructor of the pool.
 type Way = (&'static str, fn() -> Section);
 
 fn measure(sections: u64, section: &Section) -> Vec<f64> {

@@ -1,7 +1,7 @@
 //! The question: with many jobs of 200 ns, how much of the workers' time goes into the jobs?
 //!
-//! At this length what a pool does for each job is a good part of it, and it matters how the jobs are
-//! handed in: one by one from outside, from an iterator, or from a worker.
+//! At this length the overhead per job is a large part, and the form of submission matters: one by
+//! one from outside, from an iterator, or from a worker.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
-//! The question: how much of two cores does a recursion get that halves its work, as a sort does?
+//! The question: how much of two cores does a recursion use that halves its work, as a sort does?
 //!
-//! Quicksort, down to pieces of some microseconds, several times in one pool. Where the halves are unequal a worker waits
-//! for another in each sort, and what it does meanwhile decides. Three ways to say it: by joins, by jobs that spawn into
-//! one scope, and by a scope in each call.
+//! Quicksort, down to pieces of some microseconds, several times in one pool. Where the halves are
+//! unequal, a worker waits for another in each sort, and its activity meanwhile decides. Three
+//! forms: joins, jobs that spawn into one scope, and a scope in each call.
 
 use std::{
     num::NonZero,
@@ -17,10 +17,10 @@ use crate::{
     rivals::{WORKERS, our_pool, rayon_pool},
 };
 
-/// Fewer are sorted by the standard library.
+/// The standard library sorts fewer.
 const PIECE: usize = 512;
 
-/// How often each rival sorts in a measurement.
+/// The number of sorts of each rival in a measurement.
 const SORTS: u32 = 5;
 
 /// The two sides of the pivot, if there is more than a piece. The same in every rival.
@@ -100,7 +100,7 @@ fn by_chili(scope: &mut chili::Scope<'_>, numbers: &mut [u32]) {
     }
 }
 
-/// So many numbers, the same each time (xorshift).
+/// `count` numbers, the same each time (xorshift).
 fn numbers(count: u64) -> Vec<u32> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     (0..count)
@@ -113,7 +113,7 @@ fn numbers(count: u64) -> Vec<u32> {
         .collect()
 }
 
-/// The time of all sorts of so many numbers.
+/// The time of all sorts of `count` numbers.
 fn time(count: u64, mut sort: impl FnMut(&mut [u32])) -> Duration {
     let unsorted = numbers(count);
     (0..SORTS)
@@ -128,13 +128,13 @@ fn time(count: u64, mut sort: impl FnMut(&mut [u32])) -> Duration {
         .sum()
 }
 
-/// The time by a pool of ours.
+/// The time in the pool under test.
 fn ours(workers: usize, count: u64, sort: fn(&Pool, &mut [u32])) -> Duration {
     let pool = our_pool(workers);
     pool.install(|| time(count, |numbers| sort(&pool, numbers)))
 }
 
-/// Who is asked.
+/// The entrants.
 pub(crate) const WAYS: &[Way] = &[
     Way {
         name: "adaptive-pool",
@@ -184,7 +184,7 @@ pub(crate) const WAYS: &[Way] = &[
     },
 ];
 
-/// The serial program runs before each rival, for the ratio of the two.
+/// The serial program runs before each rival, for the ratio.
 fn measure(way: &Way, count: u64) -> Vec<f64> {
     let alone = time(count, serial);
     let theirs = (way.run)(WORKERS, count);

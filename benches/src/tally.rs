@@ -1,4 +1,4 @@
-//! Counts the jobs that ran, without a word that the workers would fight for.
+//! Counts finished jobs without a contended word.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -8,39 +8,39 @@ use std::{
 
 use crossbeam_utils::CachePadded;
 
-/// As many threads can count at the same time as a word has bits.
-const SEATS: usize = u64::BITS as usize;
+/// A word has this many bits, so this many threads can count at the same time.
+const SLOTS: usize = u64::BITS as usize;
 
-/// How long the producer sleeps between two looks. It must not yield in a loop instead: that takes a
-/// share of a core from the workers, and an unbounded queue, which leaves the producer long before
-/// the work is done, would pay for it alone. 100 us are 0.2 % of the shortest measurement.
-const LOOK: Duration = Duration::from_micros(100);
+/// How long the producer sleeps between two polls. Yielding in a loop would take a share of a core
+/// from the workers. An unbounded queue, whose producer ends long before the work, would pay for
+/// that alone. 100 us are 0.2 % of the shortest measurement.
+const POLL: Duration = Duration::from_micros(100);
 
-/// Without progress for so long, a rival has lost a job.
+/// After this long without progress, a rival has lost a job.
 const LOST: Duration = Duration::from_secs(30);
 
-/// One cell for each thread, written by it alone.
+/// One cell per thread, written by it alone.
 pub struct Tally {
-    cells: [CachePadded<AtomicU64>; SEATS],
+    cells: [CachePadded<AtomicU64>; SLOTS],
 }
 
-/// The process's tally. It only grows: a measurement compares it with what it was before.
+/// The process's tally. It only grows: a measurement compares it with its earlier value.
 pub static TALLY: Tally = Tally {
-    cells: [const { CachePadded::new(AtomicU64::new(0)) }; SEATS],
+    cells: [const { CachePadded::new(AtomicU64::new(0)) }; SLOTS],
 };
 
 static TAKEN: AtomicU64 = AtomicU64::new(0);
 
 /// A thread's cell, free again when the thread ends.
-struct Seat(usize);
+struct Slot(usize);
 
 thread_local! {
-    static SEAT: Seat = Seat::take();
+    static SLOT: Slot = Slot::take();
 }
 
-impl Seat {
+impl Slot {
     fn take() -> Self {
-        // Pairs with the release in `drop`: we go on from the last owner's count.
+        // Pairs with the release in `drop`: we continue from the last owner's count.
         let before = TAKEN
             .fetch_update(Ordering::Acquire, Ordering::Relaxed, |taken| {
                 (taken != u64::MAX).then(|| taken | (taken + 1))
@@ -50,25 +50,26 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for Slot {
     fn drop(&mut self) {
         TAKEN.fetch_and(!(1 << self.0), Ordering::Release);
     }
 }
 
 impl Tally {
-    /// One more job ran, on the calling thread. About a nanosecond: no read-modify-write.
+    /// Counts one more job on the calling thread. About a nanosecond: no read-modify-write.
     #[inline]
     pub fn count(&self) {
-        SEAT.with(|seat| {
-            let cell = &self.cells[seat.0];
+        SLOT.with(|slot| {
+            let cell = &self.cells[slot.0];
             let ran = cell.load(Ordering::Relaxed);
-            // Pairs with the acquire in `total`: who sees the job counted sees what it wrote.
+            // Pairs with the acquire in `total`: a thread that observes the count observes the
+            // job's writes.
             cell.store(ran + 1, Ordering::Release);
         });
     }
 
-    /// How many jobs ran since the process started.
+    /// The number of jobs since the process started.
     pub fn total(&self) -> u64 {
         self.cells
             .iter()
@@ -76,7 +77,7 @@ impl Tally {
             .sum()
     }
 
-    /// Returns when [`total`](Self::total) is `goal`.
+    /// Returns when [`total`](Self::total) reaches `goal`.
     ///
     /// # Panics
     /// If it does not grow for half a minute.
@@ -84,7 +85,7 @@ impl Tally {
         let mut seen = self.total();
         let mut progress = Instant::now();
         while seen < goal {
-            thread::sleep(LOOK);
+            thread::sleep(POLL);
             let total = self.total();
             if total != seen {
                 (seen, progress) = (total, Instant::now());

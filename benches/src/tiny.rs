@@ -1,8 +1,7 @@
-//! The question: what does it cost to bring a job in and to take it out, when the job itself is
-//! nothing?
+//! The question: what does it cost to submit and take a job, when the job itself does nothing?
 //!
-//! The producers submit as fast as they are let; the time ends when the last job has run. Starting
-//! the threads of several producers is part of it: 0.1 ms, the same for all.
+//! The producers submit as fast as they can; the time ends when the last job has run. It includes
+//! starting the producers' threads: 0.1 ms, the same for all.
 
 use std::{
     hint::black_box,
@@ -18,7 +17,7 @@ use crate::{
     tally::{TALLY, Tally},
 };
 
-/// Next to nothing: two words, no heap, and no word that two threads write.
+/// Nearly nothing: two words, no heap, and no word written by two threads.
 #[derive(Clone, Copy)]
 pub struct Tiny {
     value: u64,
@@ -33,7 +32,7 @@ impl Job for Tiny {
     }
 }
 
-/// Who is asked.
+/// The entrants.
 pub fn contenders() -> Vec<Contender<Tiny>> {
     vec![
         Contender::ours(),
@@ -48,7 +47,7 @@ pub fn contenders() -> Vec<Contender<Tiny>> {
     ]
 }
 
-/// The time from the first submit to the end of the last job. `jobs` are dealt out evenly.
+/// The time from the first submit to the end of the last job. `jobs` are split evenly.
 pub fn measure(rival: &dyn Rival<Tiny>, producers: u64, jobs: u64) -> Duration {
     let job = Tiny {
         value: black_box(7),
@@ -70,7 +69,7 @@ pub fn measure(rival: &dyn Rival<Tiny>, producers: u64, jobs: u64) -> Duration {
     start.elapsed()
 }
 
-/// Lets a rival grow what it grows once.
+/// Lets a rival grow to its steady state.
 pub fn warm_up(rival: &dyn Rival<Tiny>, jobs: u64) {
     measure(rival, 1, share(jobs, 50));
 }

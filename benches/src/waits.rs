@@ -1,7 +1,8 @@
-//! The question: what does each wait cost beside as many busy threads as there are cores?
+//! The question: what does each wait cost beside one busy thread per core?
 //!
-//! Each entrant is one wait, alone and beside the neighbours in turns. A round trip is a job of 500 us, by the
-//! median; a batch is items of 8 us, as a whole. The gate is rule R9: beside them, at most three times as long.
+//! Each entrant is one wait, alone and beside the neighbours in alternation. A round trip is a job
+//! of 500 us, by the median; a batch is items of 8 us, as a whole. The gate is rule R9: beside
+//! them, at most three times as long.
 
 use std::{
     future::Future,
@@ -28,10 +29,10 @@ const WORK: Duration = Duration::from_micros(500);
 /// Of one item.
 const ITEM: Duration = Duration::from_micros(8);
 
-/// So many times as long may ours take beside the neighbours.
+/// The pool under test may take this many times as long beside the neighbours.
 const MOST: f64 = 3.0;
 
-/// What the entrants that the gate does not hold are called.
+/// The names of the entrants that the gate does not check.
 const OTHERS: [&str; 2] = ["crossbeam channel", "rayon install"];
 
 fn busy(time: Duration) {
@@ -43,7 +44,7 @@ fn busy(time: Duration) {
 
 fn pool(workers: usize, capacity: usize) -> Pool {
     let builder = Pool::builder().workers(workers).capacity(capacity);
-    builder.build().expect("the system gives the threads")
+    builder.build().expect("the threads start")
 }
 
 fn block_on<F: Future>(future: F) -> F::Output {
@@ -63,7 +64,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// The median of so many, in us.
+/// The median of `times` runs, in us.
 fn median(times: u64, once: &dyn Fn()) -> f64 {
     once();
     let time = |_| {
@@ -74,10 +75,10 @@ fn median(times: u64, once: &dyn Fn()) -> f64 {
     report::median((0..times).map(time))
 }
 
-/// Alone and beside the neighbours, in us, and the one over the other.
+/// Alone and beside the neighbours, in us, and the ratio.
 fn both(kind: Kind, times: u64, once: &dyn Fn()) -> Vec<f64> {
     let alone = median(times, once);
-    let neighbours = Neighbours::start(kind).expect("the system gives processes");
+    let neighbours = Neighbours::start(kind).expect("the processes start");
     let beside = median(times, once);
     drop(neighbours);
     vec![alone, beside, beside / alone]
@@ -173,7 +174,7 @@ fn leaked() -> &'static Pool {
     Box::leak(Box::new(pool(WORKERS, 1024)))
 }
 
-/// Whether the gate holds it.
+/// Whether the gate checks it.
 fn is_held(name: &str) -> bool {
     !OTHERS.contains(&name)
 }
@@ -252,7 +253,7 @@ pub fn question(name: &'static str, jobs: u64, kind: Kind) -> Question {
     }
 }
 
-/// Those that break rule R9, by the medians of the rounds.
+/// The entrants that break rule R9, by the medians of the rounds.
 pub fn too_slow(answer: &Answer) -> Vec<String> {
     let times = answer.medians(2);
     times

@@ -1,7 +1,7 @@
 //! Work of a known length, for the questions about efficiency.
 //!
-//! It is a loop of so many steps. Right before each measurement one thread tells how many make a job,
-//! so that a clock rate that drifts does not count.
+//! It is a loop of a number of steps, calibrated right before each measurement, so that a drifting
+//! clock rate does not matter.
 
 use std::{
     hint::black_box,
@@ -15,7 +15,8 @@ use crate::{
     tally::{TALLY, Tally},
 };
 
-/// So many steps take one to two milliseconds: long beside the clock, short beside a time slice.
+/// This many steps take one to two milliseconds: long compared with the clock, short compared with
+/// a time slice.
 const SAMPLE: u64 = 1 << 20;
 
 #[derive(Clone, Copy)]
@@ -31,9 +32,9 @@ impl Job for Compute {
     }
 }
 
-/// Each step needs the one before it, and no memory. Nor a copy of a register: a processor may make copies
-/// for nothing or in a cycle, as the code around happens to lie, and a loop of xorshifts, which has three in
-/// a step, took 10 % more or less by that.
+/// Each step depends on the previous one, and uses no memory. It copies no register either: a
+/// processor executes a copy for free or in a cycle, depending on code placement. A loop of
+/// xorshifts, with three copies per step, varied by 10 % for that reason.
 #[inline(never)]
 pub(crate) fn compute(steps: u64) {
     let mut x: u64 = black_box(0x2545_f491_4f6c_dd1d);
@@ -43,8 +44,8 @@ pub(crate) fn compute(steps: u64) {
     black_box(x);
 }
 
-/// How many steps make a job of this length, one after another. Measured twice: a core begins the
-/// next job before it has ended the last, so that short ones take less than their part of a long one.
+/// The number of steps of a job of this length, in sequence. Measured twice: a core overlaps
+/// consecutive jobs, so that short ones take less than their fraction of a long one.
 pub(crate) fn calibrate(length: Duration) -> u64 {
     let per_sample = |steps: u64| {
         let time = |_| {
@@ -52,7 +53,7 @@ pub(crate) fn calibrate(length: Duration) -> u64 {
             (0..SAMPLE / steps).for_each(|_| compute(steps));
             start.elapsed().as_secs_f64() / (SAMPLE / steps) as f64
         };
-        // The shortest of several tries is the one that nobody disturbed.
+        // The shortest of several tries is the least disturbed.
         (0..7).map(time).fold(f64::INFINITY, f64::min)
     };
     let scaled = |steps: u64| {
@@ -62,7 +63,7 @@ pub(crate) fn calibrate(length: Duration) -> u64 {
     scaled(scaled(SAMPLE))
 }
 
-/// How much of the workers' time goes into so many jobs of this length, in per cent.
+/// The share of the workers' time spent in `jobs` jobs of this length, in per cent.
 pub(crate) fn useful(rival: &dyn Rival<Compute>, length: Duration, jobs: u64) -> f64 {
     let job = |steps| Compute {
         steps,

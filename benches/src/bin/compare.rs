@@ -1,4 +1,4 @@
-//! Puts every question to every rival, in turns, and prints a table for each.
+//! Measures every rival on every question, in alternation, and prints a table for each.
 
 use std::{env, fs, process::ExitCode, thread};
 
@@ -15,33 +15,33 @@ compare [QUESTION]... [--rounds N] [--jobs N] [--json FILE] [--beside X] [--gate
 compare --once QUESTION RIVAL SIZE WORKERS
 
   one-producer    tiny jobs from one producer
-  four-producers  tiny jobs from four
-  efficiency      jobs of 20 us from a caller who blocks (a 50th of the jobs)
-  idle            a job every 2 ms (a 2000th)
-  poisson-50      jobs of 50 us at random, half of the workers' time: the wait (a 50th)
-  poisson-80      the same for 80 per cent
-  round-trip      submit and wait for the result (a 50th)
-  sections        a scope of four tasks from outside, and an installed closure (a 50th)
-  fib-join        joins that do next to nothing, beside the serial program
-                  (the largest number of Fibonacci's up to the jobs: fib(30))
+  four-producers  tiny jobs from four producers
+  efficiency      jobs of 20 us from a blocking producer (1/50 of the jobs)
+  idle            one job every 2 ms (1/2000)
+  poisson-50      jobs of 50 us with Poisson arrivals at 50 % load: queue wait (1/50)
+  poisson-80      the same at 80 % load
+  round-trip      submit a job and wait for its result (1/50)
+  sections        a scope of four tasks from outside, and an installed closure (1/50)
+  fib-join        joins with next to no work, beside the serial program
+                  (the largest Fibonacci number up to the number of jobs: fib(30))
   fib-scope       the same by two spawns in a scope
   sort            quicksort by joins and scopes, beside the serial program (as many numbers
                   as jobs)
-  million         empty tasks from one scope, and the peak of memory
-  small-jobs      jobs of 200 ns in all ways to hand them in (twice the jobs)
-  flood           jobs of 20 us into an idle pool that adapts, and into fixed ones (a 50th)
+  million         empty tasks from one scope, and the peak memory
+  small-jobs      jobs of 200 ns in all forms of submission (twice the jobs)
+  flood           jobs of 20 us into an idle adaptive pool, and into fixed ones (1/50)
   scale-up        one more worker
-  max-threads     what each operation costs where more threads may come: the same
-  waits           every wait, alone and beside busy cores (a 20000th, and a 400th); asked only by name
+  max-threads     the cost of each operation in pools with a larger maximum of threads
+  waits           every wait, alone and beside busy cores (1/20000 and 1/400); only by name
 
-  --rounds N   each rival is measured once a round (11)
-  --jobs N     tiny jobs in a measurement (1000000)
-  --json FILE  write every measurement there
-  --beside X   ask beside as many busy threads as there are cores: X is `processes` or `threads`, of
-               this process. In `waits` it says which ones they are (processes)
-  --gate       fail if one of our waits in `waits` takes over three times as long beside them (rule R9)
-  --once       run one rival of fib-join, fib-scope, million, paths or sort once, as a profiler
-               wants it; print nanoseconds and the peak of memory in KiB";
+  --rounds N   measure each rival once per round (11)
+  --jobs N     tiny jobs per measurement (1000000)
+  --json FILE  write every sample to FILE
+  --beside X   measure beside one busy thread per core: X is `processes`, or `threads` of this
+               process. For `waits` it selects the kind of neighbours (processes)
+  --gate       fail if a wait in `waits` takes more than three times as long beside them (rule R9)
+  --once       run one rival of fib-join, fib-scope, million, paths or sort once, for a profiler;
+               print nanoseconds and the peak memory in KiB";
 
 type Ask = fn(&'static str, u64) -> Question;
 
@@ -64,7 +64,7 @@ const QUESTIONS: [(&str, Ask); 16] = [
     ("max-threads", max_threads::question),
 ];
 
-/// It asks beside busy cores by itself.
+/// Measures with and without busy cores by itself.
 const WAITS: &str = "waits";
 
 struct Options {
@@ -89,7 +89,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
         let number = |value: String| match value.parse::<u64>() {
             Ok(number) if number > 0 => Ok(number),
-            _ => Err(format!("{value} is not a number above 0")),
+            _ => Err(format!("{value} is not a positive number")),
         };
         match arg.as_str() {
             "--help" => return Err(USAGE.to_owned()),
@@ -101,14 +101,14 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
                 options.beside = Some(match value()?.as_str() {
                     "processes" => Kind::Processes,
                     "threads" => Kind::Threads,
-                    other => return Err(format!("what are {other}?")),
+                    other => return Err(format!("unknown kind of neighbours: {other}")),
                 });
             }
             WAITS => options.names.push(arg),
             name if QUESTIONS.iter().any(|(known, _)| *known == name) => {
                 options.names.push(arg);
             }
-            _ => return Err(format!("what is {arg}?\n\n{USAGE}")),
+            _ => return Err(format!("unknown argument: {arg}\n\n{USAGE}")),
         }
     }
     Ok(options)
@@ -125,7 +125,7 @@ fn run() -> Result<(), String> {
     }
     let options = options(args.into_iter())?;
     if cfg!(debug_assertions) {
-        eprintln!("without --release these numbers mean nothing");
+        eprintln!("debug build: these numbers are meaningless, use --release");
     }
     let cores = thread::available_parallelism().map_or(0, |cores| cores.get());
     println!("cores: {cores}, rounds: {}\n", options.rounds);

@@ -1,4 +1,4 @@
-//! Makes the tables and pictures of `docs/benchmarks.md` from what `compare` wrote.
+//! Renders the tables and charts of `docs/benchmarks.md` from the output of `compare`.
 
 use std::{env, fs, path::Path, process::ExitCode};
 
@@ -7,8 +7,8 @@ use adaptive_pool_benches::{chart, report::Record};
 const USAGE: &str = "\
 plot FILE.json DOCS
 
-  Puts a table for each question of FILE.json into DOCS/benchmarks.md, between the
-  lines <!-- tables --> and <!-- end of tables -->, and a picture for each into
+  Writes a table for each question of FILE.json into DOCS/benchmarks.md, between the
+  lines <!-- tables --> and <!-- end of tables -->, and a chart for each to
   DOCS/benchmarks/QUESTION.svg.";
 
 const BEGIN: &str = "<!-- tables -->\n";

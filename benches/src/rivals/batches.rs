@@ -5,7 +5,7 @@ use adaptive_pool::Pool;
 use super::Rival;
 use crate::Job;
 
-/// How it gets them.
+/// The form of submission.
 #[derive(Clone, Copy)]
 pub(super) enum Way {
     ForEach,

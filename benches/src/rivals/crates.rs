@@ -14,7 +14,7 @@ impl<J: Job> Rival<J> for threadpool::ThreadPool {
     }
 }
 
-/// The queue grows, and so do the threads, from as many as are kept up to the same.
+/// The queue grows. The core and the maximum number of threads are the same.
 impl<J: Job> Rival<J> for rusty_pool::ThreadPool {
     fn submit(&self, job: J) {
         self.execute(move || job.run());
@@ -37,7 +37,7 @@ impl Tokio {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(WORKERS)
             .build()
-            .expect("the system gives the threads");
+            .expect("the threads start");
         Self {
             places: Arc::new(Semaphore::new(CAPACITY)),
             runtime,
@@ -51,10 +51,10 @@ impl<J: Job> Rival<J> for Tokio {
         let place = acquired.unwrap_or_else(|_| {
             let acquired = Arc::clone(&self.places).acquire_owned();
             let place = self.runtime.block_on(acquired);
-            place.expect("nobody closes the semaphore")
+            place.expect("the semaphore is open")
         });
         self.runtime.spawn(async move {
-            // At the start, as in ours.
+            // At the start, as in the pool under test.
             drop(place);
             job.run();
         });

@@ -1,4 +1,4 @@
-//! rayon, as it is, behind a semaphore, and as a parallel iterator.
+//! rayon: plain, behind a semaphore, and as a parallel iterator.
 
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -14,7 +14,7 @@ pub(super) fn pool(workers: usize) -> ThreadPool {
     ThreadPoolBuilder::new()
         .num_threads(workers)
         .build()
-        .expect("the system gives the threads")
+        .expect("the threads start")
 }
 
 impl<J: Job> Rival<J> for ThreadPool {
@@ -70,7 +70,8 @@ impl<J: Job> Rival<J> for Bounded {
         self.places.acquire();
         let places = Arc::clone(&self.places);
         self.pool.spawn(move || {
-            // At the start, so that the capacity bounds the jobs that wait, as it does in ours.
+            // At the start, so that the capacity bounds the waiting jobs, as in the pool under
+            // test.
             places.release();
             job.run();
         });

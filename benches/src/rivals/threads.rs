@@ -1,4 +1,4 @@
-//! Threads of std that receive from a queue, or do without one.
+//! std threads that receive from a queue, or use none.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +14,7 @@ use crossbeam_channel::Sender;
 use super::{CAPACITY, Rival, WORKERS};
 use crate::Job;
 
-/// Threads that are joined at the end. Whatever makes them stop must be dropped before it.
+/// Threads that are joined at the end. Whatever makes them stop must be dropped before.
 struct Crew(Vec<JoinHandle<()>>);
 
 impl Crew {
@@ -154,23 +154,23 @@ impl Drop for MonitorPool {
     }
 }
 
-struct Desk<J> {
+struct Shared<J> {
     slot: Mutex<Option<J>>,
     closed: AtomicBool,
 }
 
 pub(super) struct HandOff<J> {
-    desk: Arc<Desk<J>>,
+    shared: Arc<Shared<J>>,
     crew: Crew,
 }
 
 impl<J: Job> HandOff<J> {
     pub(super) fn new() -> Self {
-        let desk = Arc::new(Desk {
+        let shared = Arc::new(Shared {
             slot: Mutex::new(None::<J>),
             closed: AtomicBool::new(false),
         });
-        let theirs = Arc::clone(&desk);
+        let theirs = Arc::clone(&shared);
         let crew = Crew::start(1, move || {
             loop {
                 let job = theirs.slot.lock().expect("no panic under the lock").take();
@@ -181,7 +181,7 @@ impl<J: Job> HandOff<J> {
                 }
             }
         });
-        Self { desk, crew }
+        Self { shared, crew }
     }
 }
 
@@ -197,7 +197,7 @@ impl<J: Job> Rival<J> for HandOff<J> {
     fn submit(&self, job: J) {
         let mut job = Some(job);
         loop {
-            let mut slot = self.desk.slot.lock().expect("no panic under the lock");
+            let mut slot = self.shared.slot.lock().expect("no panic under the lock");
             if slot.is_none() {
                 *slot = job.take();
                 break;
@@ -211,7 +211,7 @@ impl<J: Job> Rival<J> for HandOff<J> {
 
 impl<J> Drop for HandOff<J> {
     fn drop(&mut self) {
-        self.desk.closed.store(true, Ordering::Release);
+        self.shared.closed.store(true, Ordering::Release);
         self.unpark();
     }
 }
