@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# What users see of the crate: docs/public-api.txt lists it, with all features.
+# The public API with all features, as listed in docs/public-api.txt.
 #
-#   .ci/api.sh                 compares the list with the code; a difference is a failure
-#   .ci/api.sh --bless         writes the list anew
-#   .ci/api.sh semver REV      what has changed since the git revision REV; what breaks users is a failure
+#   .ci/api.sh                 fails if the list and the code differ
+#   .ci/api.sh --bless         rewrites the list
+#   .ci/api.sh semver REV      lists the changes since the git revision REV; fails if one breaks users
 #
-# Exits with 0, or with 77 and a line `SKIPPED: why`, or with anything else for a failure.
+# Exits with 0, with 77 and a line `SKIPPED: reason`, or with another code on failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 list=docs/public-api.txt
-# That of rustdoc's JSON which the tool in .ci/api reads.
+# The format of rustdoc's JSON that .ci/api reads.
 format=57
 
 skip() {
@@ -18,10 +18,10 @@ skip() {
     exit 77
 }
 
-# Prints the list. Its caller looks at the exit code, so that `set -e` does not hold in it.
-look() {
-    # rustdoc's JSON is not stable. Only rustdoc gets the leave, not the build scripts, so that
-    # what the steps before have built serves here too.
+# Prints the list. The caller checks the exit code, so `set -e` does not apply inside.
+list_api() {
+    # rustdoc's JSON is unstable. Only rustdoc gets RUSTC_BOOTSTRAP, not the build scripts, so that
+    # earlier builds are reused.
     mkdir -p target
     printf '#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec rustdoc "$@"\n' >target/rustdoc-json
     chmod +x target/rustdoc-json
@@ -38,9 +38,9 @@ look() {
     cargo run --quiet --locked --manifest-path .ci/api/Cargo.toml --target-dir target -- "$json"
 }
 
-# The list, in `now`; or the end, with what `look` says.
-see() {
-    now="$(look)" || {
+# Puts the list into `now`, or exits with the output of `list_api`.
+load_api() {
+    now="$(list_api)" || {
         code=$?
         echo "$now"
         exit "$code"
@@ -49,14 +49,14 @@ see() {
 
 case "${1:-}" in
     "")
-        see
+        load_api
         if ! diff --unified=0 --label "$list" --label "the code" "$list" - <<<"$now"; then
-            echo "FAILED: the interface is not what $list says. If that is meant: .ci/api.sh --bless"
+            echo "FAILED: the public API differs from $list. If intended: .ci/api.sh --bless"
             exit 1
         fi
         ;;
     --bless)
-        see
+        load_api
         cat >"$list" <<<"$now"
         ;;
     semver)
@@ -64,17 +64,17 @@ case "${1:-}" in
         if cargo semver-checks --version >/dev/null 2>&1; then
             exec cargo semver-checks --baseline-rev "$rev" --all-features
         fi
-        # Without that tool the lists are compared, each of which was true of its revision.
+        # Otherwise compare the lists, each of which was correct for its revision.
         if ! before="$(git show "$rev:$list" 2>/dev/null)"; then
             skip "$rev has no $list, and cargo-semver-checks is not installed"
         fi
         changes="$(diff <(echo "$before") "$list" || true)"
         grep '^>' <<<"$changes" | sed 's/^>/new: /' || true
         if grep '^<' <<<"$changes" | sed 's/^</gone:/'; then
-            echo "FAILED: what is gone or has changed breaks users of $rev"
+            echo "FAILED: the removals and changes break users of $rev"
             exit 1
         fi
-        echo "Nothing is gone. A new field or variant breaks users too, if its type is not #[non_exhaustive]."
+        echo "Nothing was removed. A new field or variant also breaks users unless its type is #[non_exhaustive]."
         ;;
     *)
         sed -n '2,8s/^# \{0,1\}//p' "$0" >&2

@@ -1,24 +1,23 @@
 #!/usr/bin/env bash
-# Which lines of src the tests run.
+# The lines of src that the tests run.
 #
-#   .ci/coverage.sh              all tests, doc tests too; a table of the files, and the lines that nobody ran
-#   .ci/coverage.sh --again      the table once more, without tests: of what the last run left
+#   .ci/coverage.sh              all tests and doc tests; prints a table of the files, lists the lines not run
+#   .ci/coverage.sh --again      prints the table of the last run again
 #
-# Exits with 0, or with 77 and a line `SKIPPED: why`, or with anything else for a failure: of a test, or because
-# less than $COVERAGE_LEAST percent of the lines were run (default 95).
+# Exits with 0, with 77 and a line `SKIPPED: reason`, or with another code on failure: of a test, or if
+# less than $COVERAGE_LEAST percent of the lines ran (default 95).
 #
-# Not part of .ci/run: it builds all that `cargo test` does a second time. Wants llvm-profdata and llvm-cov that
-# can read what this compiler writes: rustup's component llvm-tools, or LLVM 19 or later from elsewhere (on
-# Debian: apt-get install llvm-19). $LLVM_PROFDATA and $LLVM_COV name others.
+# Not part of .ci/run: it builds everything that `cargo test` builds a second time. Requires llvm-profdata
+# and llvm-cov that can read this compiler's output: rustup's component llvm-tools, or LLVM 19 or later (on
+# Debian: apt-get install llvm-19). $LLVM_PROFDATA and $LLVM_COV override them.
 #
-# Not counted are the lines of tests and models (whole files of them, and from `mod tests {` to a file's end), and
-# those of mutants, which this build does not have. What runs in a process that ends by a signal or by _exit is not
-# seen.
+# Not counted: tests and models (whole files, and from `mod tests {` to a file's end), and mutants, which
+# this build does not contain. Code in a process that ends by a signal or by _exit is missed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 least="${COVERAGE_LEAST:-95}"
-# Each cargo call ends within this many seconds.
+# The limit of each cargo call, in seconds.
 limit="${COVERAGE_LIMIT:-1200}"
 out="target/coverage"
 # Only for tests.
@@ -31,7 +30,7 @@ skip() {
 
 failed=0
 
-# The table is shown even so.
+# Still prints the table afterwards.
 fail() {
     echo "$1" >&2
     failed=1
@@ -40,7 +39,7 @@ fail() {
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 
-# Whether these two read what this compiler writes: tried with a program of one line.
+# Whether these two tools read this compiler's output, tried with a program of one line.
 can_read() {
     "$1" merge -o "$work/one.profdata" "$work/one.profraw" &&
         "$2" report --instr-profile="$work/one.profdata" "$work/one"
@@ -73,7 +72,7 @@ run_cargo() {
     timeout --kill-after=10 "$limit" cargo "$@" --locked --target-dir "$out"
 }
 
-# Builds, and lists the programs that came of it: not those of older builds, which are there too.
+# Builds, and lists the resulting programs, but not those of older builds.
 list_programs() {
     run_cargo "$@" --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' >>"$out/programs"
 }
@@ -81,22 +80,22 @@ list_programs() {
 run_tests() {
     rm -rf "$out/profraw" "$out/doctests" "$out/programs"
     mkdir -p "$out/profraw" "$out/doctests"
-    # One file for each program, into which all its processes merge what they ran.
+    # One file per program, into which all its processes merge their counters.
     export LLVM_PROFILE_FILE="$PWD/$out/profraw/%m.profraw"
     export RUSTFLAGS="-C instrument-coverage"
-    # The programs of doc tests are kept by an option that is not stable. For all, or all would be built anew.
+    # An unstable option keeps the programs of doc tests. Set for all, or everything would be rebuilt.
     export RUSTC_BOOTSTRAP=1
     export RUSTDOCFLAGS="$RUSTFLAGS -Z unstable-options --persist-doctests $PWD/$out/doctests"
     list_programs build --examples
     list_programs test --tests --no-run
-    # What build scripts and macros have run.
+    # The counters of build scripts and macros.
     rm -f "$out"/profraw/*
-    run_cargo test --no-fail-fast --tests || fail "tests have failed"
-    run_cargo test --doc || fail "doc tests have failed"
+    run_cargo test --no-fail-fast --tests || fail "tests failed"
+    run_cargo test --doc || fail "doc tests failed"
     find "$PWD/$out/doctests" -type f -perm -u+x >>"$out/programs"
 }
 
-# Of each file: its lines that have code, and how many of these were run. Then those that were not.
+# Prints for each file its lines of code and the number that ran. Lists the others.
 show() {
     "$profdata" merge --sparse -o "$out/all.profdata" "$out"/profraw/*.profraw
     local objects=()
@@ -114,7 +113,7 @@ show() {
             while ((getline line <path) > 0) {
                 if (line ~ /^mod tests \{/) break
                 text[++number] = line
-                # To the brace that stands as far to the right as the line of the mutant begins.
+                # Up to the closing brace in the column in which the line of the mutant begins.
                 if (mutant != "") {
                     delete text[number]
                     if (index(line, mutant) == 1) mutant = ""
@@ -140,7 +139,7 @@ show() {
             if (100 * all_run < least * all) { printf "less than %s %%\n", least; exit 1 }
         }
     ' "$out/lcov.info" || failed=1
-    echo "The lines that nobody ran are in $out/not-run."
+    echo "The lines not run are in $out/not-run."
 }
 
 case "${1:-}" in

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Counts the lines of code in src: without blank lines and comments, and without what only checks the rest (tests,
-# models, simulated parts, and items of cfg(test), cfg(loom) and cfg(shuttle)). Prints one number.
+# Counts the lines of code in src, without blank lines, comments and checking code (tests, models,
+# simulated parts, and items of cfg(test), cfg(loom) and cfg(shuttle)). Prints one number.
 #
 #   .ci/lines.sh              the number
-#   .ci/lines.sh --files      also that of each file, the largest first
+#   .ci/lines.sh --files      also the number of each file, the largest first
 #
-# It relies on rustfmt: an item ends with a `;` on its first line, or with a bracket in the column where it began.
+# Relies on rustfmt: an item ends with a `;` on its first line, or with a bracket in its first column.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# The tests in miri: an interpreter that finds undefined behaviour, deadlocks and use after free.
+# The tests in miri, an interpreter that detects undefined behaviour, deadlocks and use after free.
 #
-#   .ci/miri.sh                  the library's own tests, and those named in `suites` below
+#   .ci/miri.sh                  the library's own tests, and the suites below
 #   .ci/miri.sh handles          the library's own tests, and tests/handles.rs
 #
-# Exits with 0, or with 77 and a line `SKIPPED: why`, or with anything else for a failure.
+# Exits with 0, with 77 and a line `SKIPPED: reason`, or with another code on failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Each cargo call ends within this many seconds. miri is about a hundred times slower than the machine.
+# The limit of each cargo call, in seconds. miri is about a hundred times slower than native code.
 limit="${MIRI_LIMIT:-200}"
 
-# Where the unsafe code is exercised with few jobs. Stress tests would take hours.
+# The suites that exercise the unsafe code with few jobs. Stress tests would take hours.
 suites=(handles scopes fork)
 if [ "$#" -gt 0 ]; then
     suites=("$@")
@@ -36,10 +36,10 @@ if ! setup="$(timeout --kill-after=10 "$limit" cargo +nightly miri setup 2>&1)";
     skip "miri's standard library could not be built: see above"
 fi
 
-# tree-borrows, ignore-leaks and permissive-provenance are for crossbeam: its epochs keep memory until the
-# end, and turn pointers into integers. Without isolation, so that tests may read the clock.
+# crossbeam requires tree-borrows, ignore-leaks and permissive-provenance: its epochs keep memory until
+# the end, and convert pointers to integers. Isolation is off, so that tests may read the clock.
 export MIRIFLAGS="-Zmiri-tree-borrows -Zmiri-ignore-leaks -Zmiri-permissive-provenance -Zmiri-disable-isolation"
-# proptest: few cases, and no file for its regressions.
+# proptest: few cases, and no file of regressions.
 export PROPTEST_CASES="${PROPTEST_CASES:-4}" PROPTEST_DISABLE_FAILURE_PERSISTENCE=true
 
 run_miri() {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Shows that the loom models can fail: each mutant of the protocols must be killed by the models that
-# claim it, and each model must kill one. A mutant is a line behind `cfg(mutant = "name")`.
-# Arguments, if any, are the names of the mutants to try.
+# Shows that the loom models can fail: each mutant must be killed by the models that claim it, and each
+# model must kill one. A mutant is a line behind `cfg(mutant = "name")`. Arguments, if any, select
+# mutants.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -138,15 +138,15 @@ export LOOM_MAX_PREEMPTIONS="${LOOM_MAX_PREEMPTIONS:-3}"
 export RUST_BACKTRACE=0
 failed=0
 
-# Prints the path of the models' executable. The flags that follow go to this crate alone, so that
-# what it depends on is built once.
+# Prints the path of the executable. Only this crate gets the flags, so that its dependencies are built
+# once.
 build() {
     cargo rustc -p adaptive-pool --quiet --lib --profile bench --target-dir target/mutants \
         --message-format json -- --cap-lints allow "$@" |
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p'
 }
 
-# Those of the table that are wanted, and without names the whole of it.
+# The selected rows of the table; without names, all of it.
 wanted=$table
 if [ $# -gt 0 ]; then
     wanted=
@@ -159,7 +159,7 @@ if [ $# -gt 0 ]; then
     done
 fi
 
-# A model that fails as it is kills nothing.
+# A model that fails without a mutant kills none.
 models=$(build)
 if [ $# -eq 0 ]; then set -- model::; else set -- --exact $(awk 'NF { print $2 }' <<<"$wanted" | sort -u); fi
 if ! "$models" --quiet "$@"; then
@@ -173,7 +173,7 @@ while read -r model; do
     fi
 done < <("$models" --list model:: | sed -n 's/: test$//p')
 while read -r mutant; do
-    # What no model has may have a program.
+    # A mutant without a model may have a shuttle program.
     if ! grep -q "^$mutant " <<<"$table" && ! grep -q "^$mutant " .ci/shuttle_mutants.sh; then
         echo "UNTRIED: $mutant"
         failed=1
@@ -194,10 +194,10 @@ while read -r mutant model; do
         failed=1
         continue
     fi
-    # A panic, or the abort that follows when a deadlock is unwound; a timeout proves nothing.
+    # A panic, or the abort while a deadlock unwinds; a timeout proves nothing.
     status=0
     said=$(timeout 120 "$models" --quiet --exact "$model" </dev/null 2>&1) || status=$?
-    # What the first panic says: whether it is what the model claims to find is for the reader.
+    # The first panic message, for the reader to compare with the model's claim.
     why=$(awk '/panicked at/ { getline; print; exit }' <<<"$said")
     case $status in
         101 | 134) echo "killed: $mutant by $model: $why" ;;

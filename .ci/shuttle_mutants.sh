@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Shows that the programs under shuttle can fail: each mutant must be killed by the program that claims it.
-# The mutants are those of .ci/mutants.sh, whose fences shuttle cannot see, and one that no model has. Arguments, if any,
-# are the names of the mutants to try. SCHEDULES (default 400) is how many each program has.
+# Shows that the shuttle programs can fail: each mutant must be killed by the program that claims it.
+# These are the mutants of .ci/mutants.sh that shuttle can detect (it does not model fences), and one
+# that no model has. Arguments, if any, select mutants. SCHEDULES (default 400) is the number per program.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -35,13 +35,13 @@ export RUST_BACKTRACE=0
 wrapper="$PWD/target/shuttle/rustc"
 failed=0
 
-# Prints the path of the programs' executable. The flag goes to this crate alone, so that what it depends on
-# is built once.
+# Prints the path of the executable. Only this crate gets the flag, so that its dependencies are built
+# once.
 build() {
     mkdir -p "${wrapper%/*}"
     printf '#!/bin/sh\nexec "$@" --cap-lints allow --cfg '"'mutant=\"%s\"'"'\n' "$1" >"$wrapper"
     chmod +x "$wrapper"
-    # cargo does not look into the wrapper.
+    # cargo does not track the contents of the wrapper.
     touch src/lib.rs
     RUSTC_WORKSPACE_WRAPPER="$wrapper" cargo test -p adaptive-pool --features _shuttle --quiet --release --test shuttle \
         --target-dir target/shuttle --no-run --message-format json |
@@ -67,7 +67,7 @@ while read -r mutant program; do
         failed=1
         continue
     fi
-    # A panic, or the abort that follows when a deadlock is unwound; a timeout proves nothing.
+    # A panic, or the abort while a deadlock unwinds; a timeout proves nothing.
     status=0
     { timeout 120 "$programs" --quiet --exact "$program" </dev/null || status=$?; } >/dev/null 2>&1
     case $status in

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks that no retired identifier has come back: types, functions, fields and modules that were renamed to
-# the field's words. docs/architecture.md has the glossary. Not English words: "left", "run" and "call" are fine.
+# Checks that no retired identifier has come back: types, functions, fields and modules renamed to the
+# field's terms. docs/architecture.md has the glossary. English words such as "left" or "run" are fine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -41,6 +41,6 @@ retired='
 
 pattern="$(sed -E 's/#.*//; /^ *$/d; s/^ *([^ ]+).*/\1/' <<<"$retired" | paste -sd'|')"
 if grep -rnwE "$pattern" src --include='*.rs'; then
-    echo "retired identifiers: see $0 for what takes their place" >&2
+    echo "retired identifiers: see $0 for their replacements" >&2
     exit 1
 fi

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The tests of the member `worker`, against a real nats-server on loopback:
+# The tests of the member `worker`, with a real nats-server on loopback:
 #
 #   .ci/worker.sh              all of them, in their short forms
-#   .ci/worker.sh kill_storm   those whose name has this in it
+#   .ci/worker.sh kill_storm   those with this in their name
 #
-# NATS_SERVER names the server's binary. Without it, and without one on the path, Debian's is unpacked into
-# target/nats-server: nothing is installed, and no service is started. Prints SKIPPED and exits with 77 if
-# there is none to be had.
+# NATS_SERVER names the server's binary. Without it, and without one on the path, Debian's package is
+# unpacked into target/nats-server: nothing is installed, and no service is started. Prints SKIPPED and
+# exits with 77 if no server is available.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -22,14 +22,14 @@ if [ "$(printf '%s\n' "$need" "$have" | sort -V | head -n 1)" != "$need" ]; then
     skip "the worker needs Rust $need, this is $have"
 fi
 
-# Debian's package, unpacked.
+# Unpacks Debian's package.
 unpack() {
     local folder="$PWD/target/nats-server"
     mkdir -p "$folder"
     (
         cd "$folder"
         rm -f ./*.deb
-        # The lists of packages may be missing or old; only root can renew them.
+        # The package lists may be missing or old; only root can update them.
         timeout 60 apt-get download nats-server ||
             { timeout 90 apt-get update && timeout 60 apt-get download nats-server; }
         dpkg-deb -x ./*.deb .
