@@ -4,7 +4,7 @@ use std::{panic::resume_unwind, sync::Arc, time::Duration};
 
 use adaptive_pool::{ShutdownError, SubmitError};
 
-use crate::explore::{Tally, check, check_books, explore, explore_in_time, small, together};
+use crate::explore::{Tally, check, check_counts, explore, explore_in_time, small, together};
 
 #[test]
 fn a6_submitters_at_a_full_queue_that_closes_are_admitted_or_refused() {
@@ -85,7 +85,7 @@ fn d4_the_jobs_of_a_scope_are_run_when_the_rest_is_dropped() {
                 assert_eq!(sum, 1);
             };
             together(&[&outside, &|| _ = pool.shutdown_now()]);
-            check_books(&pool);
+            check_counts(&pool);
         },
     );
 }
@@ -156,7 +156,7 @@ fn d6_a_scope_that_is_open_when_the_pool_closes_is_finished() {
                 assert_eq!(ran.get(), 3);
             };
             together(&[&outside, &|| _ = pool.shutdown()]);
-            check_books(&pool);
+            check_counts(&pool);
         },
     );
 }
@@ -175,7 +175,7 @@ fn a2_a_permit_that_outlives_the_pool_runs_or_drops_its_job() {
             };
             together(&[&holder, &|| drop(pool.reserve()), &|| _ = pool.shutdown()]);
             assert_eq!(pool.metrics().completed as usize, ran.get());
-            check_books(&pool);
+            check_counts(&pool);
         },
     );
 }

@@ -139,12 +139,12 @@ impl Tally {
 pub fn check(pool: &Pool, report: ShutdownReport) {
     let ended = report.completed + report.panicked + report.cancelled + report.dropped;
     assert_eq!(ended, pool.metrics().admitted, "{report:?}");
-    check_books(pool);
+    check_counts(pool);
 }
 
 /// The same for a pool that got more jobs after it had stopped. Those ran inline, and are counted,
 /// but not in the report.
-pub fn check_books(pool: &Pool) {
+pub fn check_counts(pool: &Pool) {
     let metrics = pool.metrics();
     let ended = metrics.completed + metrics.panicked + metrics.cancelled + metrics.dropped;
     assert_eq!(ended, metrics.admitted, "{metrics:?}");

@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use adaptive_pool::{Pool, Scope, simulated::rayon};
 use shuttle::rand::{Rng, thread_rng};
 
-use crate::explore::{Tally, check_books, explore_in_time, together};
+use crate::explore::{Tally, check_counts, explore_in_time, together};
 
 /// Counts of a program: started jobs, and their fates.
 #[derive(Clone, Default)]
-struct Books {
+struct Counts {
     brought: Tally,
     ran: Tally,
     refused: Tally,
@@ -21,15 +21,15 @@ fn choose(of: u32) -> u32 {
 }
 
 /// A job that does a little of everything, down to this depth.
-fn job(pool: &Arc<Pool>, books: &Books, depth: u32) -> impl FnOnce() + Send + use<> {
-    let (pool, books) = (Arc::downgrade(pool), books.clone());
-    books.brought.add();
+fn job(pool: &Arc<Pool>, counts: &Counts, depth: u32) -> impl FnOnce() + Send + use<> {
+    let (pool, counts) = (Arc::downgrade(pool), counts.clone());
+    counts.brought.add();
     move || {
-        books.ran.add();
+        counts.ran.add();
         // The outside threads hold it until all jobs have ended.
         let pool = pool.upgrade().unwrap();
         if depth > 0 && choose(2) == 0 {
-            act(&pool, &books, depth - 1);
+            act(&pool, &counts, depth - 1);
         }
     }
 }
@@ -43,43 +43,43 @@ fn scoped(s: &Scope<'_>, ran: &Tally, depth: u32) {
 }
 
 /// One action of an outside thread or a job.
-fn act(pool: &Arc<Pool>, books: &Books, depth: u32) {
-    let refuse = || books.refused.add();
+fn act(pool: &Arc<Pool>, counts: &Counts, depth: u32) {
+    let refuse = || counts.refused.add();
     match choose(12) {
         0 => pool
-            .spawn(job(pool, books, depth))
+            .spawn(job(pool, counts, depth))
             .unwrap_or_else(|_| refuse()),
         1 => drop(
-            pool.try_spawn(job(pool, books, depth))
+            pool.try_spawn(job(pool, counts, depth))
                 .map_err(|_| refuse()),
         ),
         2 => {
             let timeout = Duration::from_millis(1);
             if pool
-                .spawn_timeout(timeout, job(pool, books, depth))
+                .spawn_timeout(timeout, job(pool, counts, depth))
                 .is_err()
             {
                 refuse();
             }
         }
-        3 => match pool.submit(job(pool, books, depth)) {
+        3 => match pool.submit(job(pool, counts, depth)) {
             Ok(handle) => match handle.join() {
                 Ok(()) => {}
-                Err(error) if error.is_cancelled() => books.lost.add(),
+                Err(error) if error.is_cancelled() => counts.lost.add(),
                 Err(other) => panic!("{other:?}"),
             },
             Err(_) => refuse(),
         },
-        4 => match pool.submit(job(pool, books, depth)) {
+        4 => match pool.submit(job(pool, counts, depth)) {
             Ok(handle) => {
                 if handle.cancel() {
-                    books.lost.add();
+                    counts.lost.add();
                 }
             }
             Err(_) => refuse(),
         },
         5 => match pool.reserve() {
-            Ok(permit) if choose(2) == 0 => permit.spawn(job(pool, books, depth)),
+            Ok(permit) if choose(2) == 0 => permit.spawn(job(pool, counts, depth)),
             _ => {}
         },
         6 | 7 => {
@@ -127,10 +127,10 @@ fn program(workers: std::ops::RangeInclusive<usize>) {
         .build()
         .unwrap();
     let pool = Arc::new(pool);
-    let books = Books::default();
+    let counts = Counts::default();
     let outside = || {
         for _ in 0..1 + choose(3) {
-            act(&pool, &books, 2);
+            act(&pool, &counts, 2);
         }
     };
     let last = || match choose(4) {
@@ -140,16 +140,16 @@ fn program(workers: std::ops::RangeInclusive<usize>) {
         _ => {
             pool.resize(workers.clone()).unwrap();
             pool.set_capacity(1 + choose(3) as usize).unwrap();
-            act(&pool, &books, 1);
+            act(&pool, &counts, 1);
         }
     };
     together(&[&outside, &outside, &last]);
     let report = pool.shutdown();
-    check_books(&pool);
-    let gone = books.ran.get() + books.refused.get() + books.lost.get();
+    check_counts(&pool);
+    let gone = counts.ran.get() + counts.refused.get() + counts.lost.get();
     // Jobs dropped un-run without a handle appear only in the report.
-    assert!(gone <= books.brought.get());
-    assert!(gone + report.dropped as usize >= books.brought.get());
+    assert!(gone <= counts.brought.get());
+    assert!(gone + report.dropped as usize >= counts.brought.get());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use shuttle::{
     sync::{Condvar, Mutex},
 };
 
-use crate::explore::{Tally, check, check_books, explore, explore_in_time, small, together};
+use crate::explore::{Tally, check, check_counts, explore, explore_in_time, small, together};
 
 #[test]
 fn r3_a_scope_waits_for_what_its_jobs_spawn() {
@@ -293,7 +293,7 @@ fn a11_a_consumer_waits_for_a_place_or_a_result() {
         };
         together(&[&consumer, &outside, &closer]);
         pool.shutdown();
-        check_books(&pool);
+        check_counts(&pool);
         assert!(closes || others.get() == 2);
     });
 }
@@ -403,7 +403,7 @@ fn r1_the_items_of_chunks_are_run_once_while_the_pool_ends() {
             together(&[&consumer, &ends]);
             assert_eq!(ran.get(), 5);
             pool.shutdown();
-            check_books(&pool);
+            check_counts(&pool);
         },
     );
 }
