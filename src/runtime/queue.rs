@@ -86,8 +86,6 @@ pub(crate) struct Found {
     pub(crate) job: Job,
     /// From another thread.
     pub(crate) stolen: bool,
-    /// It took a heavy fence.
-    pub(crate) is_expensive: bool,
 }
 
 impl Queue {
@@ -233,15 +231,10 @@ impl Queue {
             .or_else(|| self.take_submitted_for(local, true))
     }
 
-    /// Looks everywhere, for a thread whose own deques are empty and which waits for nothing; for structured jobs of
-    /// other threads only if it `steals`.
-    pub(crate) fn search(&self, local: &Local, own: usize, steals: bool) -> Option<Found> {
+    /// Looks everywhere, for a thread whose own deques are empty and which waits for nothing.
+    pub(crate) fn search(&self, local: &Local, own: usize) -> Option<Found> {
         if let Some(job) = self.take_injected(local) {
-            return Some(Found {
-                job,
-                stolen: false,
-                is_expensive: false,
-            });
+            return Some(Found { job, stolen: false });
         }
         let start = random_below(local, self.stealers.len());
         let victims = self.stealers.indexed_from(start);
@@ -252,27 +245,17 @@ impl Queue {
             // Where another thief is busy, the search goes on elsewhere. What that one leaves is seen
             // by whoever stops searching.
             let structured = &victim.structured;
-            let theft = if steals {
-                structured.steal_batch(&local.structured, Job::is_of_frame_of)
-            } else {
-                Theft::Empty
-            };
-            let (job, is_expensive) = match theft {
+            let job = match structured.steal_batch(&local.structured, Job::is_of_frame_of) {
                 Theft::Success(job) => {
                     local.structured.set_purpose(job.frame());
-                    (Some(job), true)
+                    Some(job)
                 }
-                Theft::Empty | Theft::Unwanted | Theft::Busy => (
-                    insist(|| victim.submitted.steal_batch_and_pop(&local.submitted)),
-                    false,
-                ),
+                Theft::Empty | Theft::Unwanted | Theft::Busy => {
+                    insist(|| victim.submitted.steal_batch_and_pop(&local.submitted))
+                }
             };
             if let Some(job) = job {
-                return Some(Found {
-                    job,
-                    stolen: true,
-                    is_expensive,
-                });
+                return Some(Found { job, stolen: true });
             }
         }
         None
@@ -617,26 +600,6 @@ mod tests {
         assert_eq!(insist(|| script.next().unwrap_or(Steal::Empty)), Some(7));
         let mut script = [Steal::<u8>::Retry, Steal::Empty].into_iter();
         assert_eq!(insist(|| script.next().unwrap_or(Steal::Empty)), None);
-    }
-
-    #[test]
-    fn a_search_takes_structured_jobs_of_others_only_if_it_steals() {
-        let (queue, locals) = queue(2);
-        let (owner, thief) = (&locals[0], &locals[1]);
-        let search = |steals| {
-            queue
-                .search(thief, 1, steals)
-                .map(|found| found.is_expensive)
-        };
-        let since = Stamp::NONE;
-        // SAFETY: it borrows nothing.
-        unsafe { owner.push_structured(Detached { since, f: || () }) };
-        assert_eq!(search(false), None);
-        assert_eq!(search(true), Some(true));
-        for steals in [false, true] {
-            owner.keep(Job::new(Detached { since, f: || () }));
-            assert_eq!(search(steals), Some(false), "it was submitted");
-        }
     }
 
     fn submit(queue: &Queue) {

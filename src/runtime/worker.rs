@@ -4,8 +4,7 @@
 //! counters. It is a *worker* while it is in [`run`]; otherwise it is with rayon, asleep or helping.
 //!
 //! A worker that runs dry first hands out what the admission holds back for a batch, and looks
-//! whether the pool has drained. Then it searches. If what it took from another last time
-//! was not worth that, it looks elsewhere for a moment before (`thefts.rs`). Then it gives rayon one chance
+//! whether the pool has drained. Then it searches. Then it gives rayon one chance
 //! (`rayon_core::yield_now`), not counted as searching, since what rayon gives it may take long; then
 //! it dozes; and after [`IDLE_TIME`] it leaves the loop, and rayon has its thread.
 //!
@@ -29,7 +28,6 @@ mod current;
 pub(crate) mod foreign_stack;
 pub(crate) mod inline;
 mod stack;
-mod thefts;
 
 use std::{sync::Arc, time::Duration};
 
@@ -242,17 +240,13 @@ fn execute(current: &Current, job: Job) {
     }
 }
 
-fn search_once(current: &Current, steals: bool) -> Option<Job> {
+fn search_once(current: &Current) -> Option<Job> {
     let inner = current.inner();
     let slot = &current.slot;
     inner.idle.looks();
-    let began = Instant::now();
-    let found = inner.queue.search(&slot.local, slot.index, steals)?;
+    let found = inner.queue.search(&slot.local, slot.index)?;
     if found.stolen {
         inner.recorder.stole(slot.index);
-    }
-    if found.is_expensive {
-        current.thefts.succeeded(began);
     }
     Some(found.job)
 }
@@ -262,10 +256,8 @@ fn search_once(current: &Current, steals: bool) -> Option<Job> {
 enum Next {
     /// Look into the own deques and the injectors.
     Look,
-    /// Look everywhere; it is counted as searching. It ran dry just now, or was woken for a job.
-    Search {
-        became_idle: bool,
-    },
+    /// Look everywhere; it is counted as searching.
+    Search,
     Leave,
 }
 
@@ -274,11 +266,11 @@ fn run(current: &Current) {
     // What it took last, when it was a worker before, may have been a tombstone, which does not start.
     let inner = current.inner();
     inner.timing.next_does_not_follow(current.slots().times);
-    let mut next = Next::Search { became_idle: false };
+    let mut next = Next::Search;
     loop {
         next = match next {
             Next::Look => work(current),
-            Next::Search { became_idle } => search(current, became_idle),
+            Next::Search => search(current),
             Next::Leave => return current.end_offers(),
         };
     }
@@ -435,21 +427,21 @@ fn idle(current: &Current) -> Next {
     // A worker whose last announce_idle was brief would not idle through the time until the next job.
     let anyway = current.searches.get() == SEARCHES;
     if inner.idle.try_search(anyway) {
-        Next::Search { became_idle: true }
+        Next::Search
     } else {
         go_idle(current)
     }
 }
 
 /// Looks for a job, counted as searching, and runs it.
-fn search(current: &Current, became_idle: bool) -> Next {
+fn search(current: &Current) -> Next {
     let inner = current.inner();
     if is_one_too_many(current) {
         let wake_up = inner.idle.stop_searching(|| !inner.queue.is_empty());
         inner.perform(wake_up);
         return Next::Leave;
     }
-    if let Some(job) = look_for_job(current, became_idle) {
+    if let Some(job) = look_for_job(current) {
         let wake_up = inner.idle.stop_searching(|| !inner.queue.is_empty());
         inner.perform(wake_up);
         inner.is_busy_again();
@@ -467,24 +459,10 @@ fn search(current: &Current, became_idle: bool) -> Next {
 }
 
 /// Looks for a job some times, and yields in between; once, if it is not to yield.
-fn look_for_job(current: &Current, became_idle: bool) -> Option<Job> {
-    if became_idle {
-        if let Some(end) = current.rest() {
-            let mut yields = Yields::new(u32::MAX);
-            while Instant::now() < end {
-                let job = search_once(current, false);
-                if job.is_some() {
-                    return job;
-                }
-                if !yields.next() {
-                    break;
-                }
-            }
-        }
-    }
+fn look_for_job(current: &Current) -> Option<Job> {
     let mut yields = Yields::new(current.searches.get());
     loop {
-        let job = search_once(current, true);
+        let job = search_once(current);
         if job.is_some() || !yields.next() {
             return job;
         }
@@ -526,6 +504,6 @@ fn go_idle(current: &Current) -> Next {
             inner.is_busy_again();
             Next::Look
         }
-        IdleEnd::Notified => Next::Search { became_idle: false },
+        IdleEnd::Notified => Next::Search,
     }
 }

@@ -73,8 +73,8 @@ use crate::{
         worker::{self, Current},
     },
     sync::{
-        AtomicUsize, Instant, Ordering, UnsafeCell,
-        backoff::{self, Backoff},
+        AtomicUsize, Ordering, UnsafeCell,
+        backoff::Backoff,
         thread::{self, Thread},
     },
 };
@@ -159,18 +159,18 @@ impl OfWorker {
     fn leapfrog(&self, current: &Current, frame: *const ()) {
         let is_due = || !self.ending.has_ended();
         let mut backoff = Backoff::new();
-        let mut rest = Rest::default();
         while is_due() {
-            rest.begin(current);
-            let runner = if rest.is_due() { None } else { self.runner() };
-            match runner.map_or(Theft::Empty, |runner| current.leapfrog(runner, is_due)) {
+            match self
+                .runner()
+                .map_or(Theft::Empty, |runner| current.leapfrog(runner, is_due))
+            {
                 Theft::Success(job) => {
                     current.in_frame(frame, || job.run(current.context(), Place::Queue));
                     backoff.reset();
                 }
                 // A job of a scope farther out lies in front. It would cost two fences each time.
                 Theft::Unwanted => return,
-                Theft::Empty | Theft::Busy if backoff.snooze() || rest.passes() => {}
+                Theft::Empty | Theft::Busy if backoff.snooze() => {}
                 Theft::Empty | Theft::Busy => return,
             }
         }
@@ -241,27 +241,6 @@ impl Completion for OfOther {
         if let Some(thread) = self.ending.end_telling(|| self.thread.clone()) {
             thread.unpark();
         }
-    }
-}
-
-/// A moment in which a waiting worker leaves the jobs of others alone, since its last theft did not pay. It does not
-/// block meanwhile: to be woken takes longer.
-#[derive(Default)]
-struct Rest(Option<Instant>);
-
-impl Rest {
-    /// The worker has nothing to do.
-    fn begin(&mut self, current: &Current) {
-        self.0 = current.rest().or(self.0);
-    }
-
-    fn is_due(&self) -> bool {
-        self.0.is_some_and(|end| Instant::now() < end)
-    }
-
-    /// Yields once more, if it is due. False if the worker is to block.
-    fn passes(&self) -> bool {
-        self.is_due() && backoff::yield_now()
     }
 }
 
@@ -356,7 +335,6 @@ impl Countdown {
         // What is its own is for the workers of this pool, unless there are none.
         let mut is_starved = false;
         let mut leapfrogs = false;
-        let mut rest = Rest::default();
         // Whether to look into the deques of others. If what was claimed was not wanted, it would be for nothing again.
         let mut looks = true;
         while !self.tally.is_zero() {
@@ -369,8 +347,7 @@ impl Countdown {
             }
             leapfrogs = self.run_own(inner, own, is_starved);
             if let (Some((current, _)), false) = (own, leapfrogs) {
-                rest.begin(current);
-                if looks && !rest.is_due() {
+                if looks {
                     match current.take_back(current.frame()) {
                         Theft::Success(job) => {
                             job.run(current.context(), Place::Queue);
@@ -383,7 +360,7 @@ impl Countdown {
             }
             if leapfrogs {
                 backoff.reset();
-            } else if !(own.is_some() && (backoff.snooze() || rest.passes())) {
+            } else if !(own.is_some() && backoff.snooze()) {
                 is_starved = self.block(inner) == Blocked::Starved;
                 looks = true;
                 backoff.reset();

@@ -3,7 +3,7 @@
 
 use std::{cell::Cell, ptr, sync::Arc};
 
-use super::{SEARCHES, thefts::Thefts};
+use super::SEARCHES;
 use crate::{
     protocol::{admission::Refusal, deque::Theft, idle::WakeUp},
     runtime::{
@@ -64,7 +64,6 @@ pub(crate) struct Current<'p> {
     full_queue: FullQueue,
     /// How often it looks for a job before it lies down.
     pub(super) searches: Cell<u32>,
-    pub(super) thefts: Thefts,
     /// Whether it is counted as offering.
     offers: Cell<bool>,
 }
@@ -132,7 +131,6 @@ pub(crate) fn with_slot(inner: &Arc<Inner>, index: usize, f: impl FnOnce()) {
         inline: Inline::new(Stack::of_new_thread(inner.settings.stack_bytes())),
         full_queue: FullQueue::default(),
         searches: Cell::new(SEARCHES),
-        thefts: Thefts::default(),
         offers: Cell::new(false),
     };
     HOME.set(Arc::as_ptr(inner));
@@ -398,22 +396,13 @@ impl<'p> Current<'p> {
     /// Steals for a wait.
     fn steal(&self, steal: impl FnOnce(&Queue) -> Theft<Job>) -> Theft<Job> {
         let inner = self.inner();
-        let began = Instant::now();
         let theft = steal(&inner.queue);
         match theft {
-            Theft::Success(_) => {
-                inner.recorder.stole(self.slot.index);
-                self.thefts.succeeded(began);
-            }
+            Theft::Success(_) => inner.recorder.stole(self.slot.index),
             Theft::Unwanted => inner.recheck(),
             Theft::Empty | Theft::Busy => {}
         }
         theft
-    }
-
-    /// Until when the thread, which has nothing to do, is to leave the structured jobs of others alone, if it is.
-    pub(crate) fn rest(&self) -> Option<Instant> {
-        self.thefts.pause().map(|pause| Instant::now() + pause)
     }
 
     /// The nearest wait on this stack, but for joins.
