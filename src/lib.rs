@@ -76,6 +76,7 @@ mod protocol;
 mod runtime;
 mod scaling;
 mod sync;
+mod tuning;
 
 pub use self::error::{
     AdmissionError, BuildError, JobError, ShutdownError, ShutdownReport, SubmitError,

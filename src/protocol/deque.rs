@@ -48,19 +48,16 @@ use std::{cell::Cell, mem::MaybeUninit, ptr, sync::Arc};
 use crossbeam_utils::CachePadded;
 
 use self::fencing::{Fencing, Top};
-use crate::sync::{
-    AtomicUsize, Mutex, Ordering, UnsafeCell, asymmetric::Fences, fence, lock, try_lock,
+use crate::{
+    sync::{AtomicUsize, Mutex, Ordering, UnsafeCell, asymmetric::Fences, fence, lock, try_lock},
+    tuning::STEAL_BATCH,
 };
-
-/// The most that a thief takes at once. A theft costs a heavy fence, some microseconds, so it should be worth it with
-/// jobs of some hundred nanoseconds.
-const BATCH: usize = if cfg!(any(loom, shuttle)) { 2 } else { 512 };
 
 /// The length of a new ring: a thief has room for what it takes.
 const LENGTH: usize = if cfg!(any(loom, shuttle)) {
     2
 } else {
-    2 * BATCH
+    2 * STEAL_BATCH
 };
 
 const GIVE_BACK: Ordering = if cfg!(mutant = "deque_relaxed") {
@@ -437,9 +434,9 @@ impl<T> Thief<T> {
             return Theft::Empty;
         }
         // Before this deque's lock is taken: another thief may hold the caller's, and want this one.
-        into.reserve(BATCH);
+        into.reserve(STEAL_BATCH);
         self.steal_alike(
-            BATCH,
+            STEAL_BATCH,
             |_, value| is_wanted(value),
             alike,
             |value| into.push(value),

@@ -5,23 +5,20 @@
 //! the whole circle, since polling the others costs time. If several had work, they get equal shares. A source
 //! without work is skipped at once.
 //!
-//! The worker reads the clock once in [`STRIDE`] short jobs, and after each job that is known to be long.
+//! The worker reads the clock once in [`TURN_STRIDE`] short jobs, and after each job that is known to be long.
 
 use std::{cell::Cell, time::Duration};
 
-use crate::sync::Instant;
+use crate::{
+    sync::Instant,
+    tuning::{LONG_JOB, TURN_STRIDE},
+};
 
 /// The most jobs of other sources before a source with work is served.
 pub(crate) const LIMIT_JOBS: u32 = if cfg!(shuttle) { 8 } else { 64 };
 
 /// The longest time before that. The job that runs then is not interrupted.
 pub(crate) const LIMIT_TIME: Duration = Duration::from_millis(10);
-
-/// The most jobs between two readings of the clock: one reading takes as long as two tiny jobs.
-const STRIDE: u32 = 32;
-
-/// A job that takes longer is long: the clock is read after each of them.
-const LONG: Duration = Duration::from_micros(12);
 
 /// The share of a source that had no work in the last circle, in jobs.
 const LEAST: u32 = if cfg!(shuttle) { 1 } else { 2 };
@@ -116,7 +113,7 @@ impl Turn {
 
     /// Whether the last jobs were short.
     pub(crate) fn are_short(&self) -> bool {
-        self.stride.get() == STRIDE
+        self.stride.get() == TURN_STRIDE
     }
 
     /// Restarts the clock after an idle time, in which no job ran.
@@ -139,7 +136,7 @@ impl Turn {
         let left = self.jobs.get().saturating_sub(1);
         self.jobs.set(left);
         // A job that may have been long counts as several; a long one resets the stride.
-        let counts = if is_short { 1 } else { STRIDE / 4 };
+        let counts = if is_short { 1 } else { TURN_STRIDE / 4 };
         let unread = self.unread.get().saturating_sub(counts);
         self.unread.set(unread);
         left == 0 || unread == 0
@@ -168,8 +165,12 @@ impl Turn {
         let took = now.saturating_duration_since(self.read_at.replace(now));
         self.time.set(self.time.get().saturating_sub(took));
         let stride = self.stride.get();
-        let are_short = took < LONG * stride;
-        let stride = if are_short { STRIDE.min(2 * stride) } else { 1 };
+        let are_short = took < LONG_JOB * stride;
+        let stride = if are_short {
+            TURN_STRIDE.min(2 * stride)
+        } else {
+            1
+        };
         self.stride.set(stride);
         self.unread.set(stride);
     }
@@ -349,11 +350,11 @@ mod tests {
             now += Duration::from_nanos(100);
             turn.read(now);
         }
-        assert_eq!(turn.unread.get(), STRIDE);
+        assert_eq!(turn.unread.get(), TURN_STRIDE);
         assert!(turn.are_short());
         assert!(!turn.count(true), "it was short");
         assert!((0..4).any(|_| turn.count(false)), "they may have been long");
-        now += LONG * STRIDE;
+        now += LONG_JOB * TURN_STRIDE;
         turn.read(now);
         assert_eq!(turn.unread.get(), 1);
         assert!(!turn.are_short());

@@ -26,6 +26,7 @@
 
 mod current;
 pub(crate) mod foreign_stack;
+mod idle_policy;
 pub(crate) mod inline;
 mod stack;
 
@@ -43,29 +44,9 @@ use crate::{
         rayon_host::inbox::{self, WaitProbe},
         turn::Source,
     },
-    sync::{
-        Instant, Ordering,
-        backoff::{self, Yields},
-        rayon_core,
-    },
+    sync::{Instant, Ordering, backoff, rayon_core},
+    tuning::IDLE_TIME,
 };
-
-/// How long a worker dozes before it lets rayon have its thread. A announce_idle is cheaper to end than
-/// rayon's idle by two thirds, so it should outlast the gaps of a slow stream of jobs; but who
-/// dozes does not help a `par_iter`. By feel; `benches/src/idle.rs` shows the first half.
-const IDLE_TIME: Duration = Duration::from_millis(5);
-
-/// How often a worker that ran dry looks for a job before it lies down, yielding its core in
-/// between: to the producer, most likely. With half as many a round trip takes up to twice as long;
-/// with twice as many a lone job costs more CPU. See `round-trip` and `idle` in the benches.
-const SEARCHES: u32 = if cfg!(shuttle) { 2 } else { 8 };
-
-/// The same after a announce_idle that was long: nobody was just about to bring a job, and it is likely the same now.
-const FEW_SEARCHES: u32 = if cfg!(shuttle) { 1 } else { 2 };
-
-/// A announce_idle of less than that might have been spared by searching on: most of it is what it takes a woken thread to
-/// run.
-const BRIEF: Duration = Duration::from_micros(100);
 
 /// How long a call is sent on before the thread that keeps getting it answers it. A sleeper that
 /// rayon wakes comes in a tenth of that.
@@ -424,9 +405,7 @@ fn idle(current: &Current) -> Next {
     if inner.life.is_stopped() {
         return leave_for_good(current);
     }
-    // A worker whose last announce_idle was brief would not idle through the time until the next job.
-    let anyway = current.searches.get() == SEARCHES;
-    if inner.idle.try_search(anyway) {
+    if inner.idle.try_search(current.idle_policy.searches_anyway()) {
         Next::Search
     } else {
         go_idle(current)
@@ -460,7 +439,7 @@ fn search(current: &Current) -> Next {
 
 /// Looks for a job some times, and yields in between; once, if it is not to yield.
 fn look_for_job(current: &Current) -> Option<Job> {
-    let mut yields = Yields::new(current.searches.get());
+    let mut yields = current.idle_policy.search();
     loop {
         let job = search_once(current);
         if job.is_some() || !yields.next() {
@@ -485,11 +464,9 @@ fn go_idle(current: &Current) -> Next {
     }
     // Whoever sees it counted as asleep, and calls for a thread, finds it gone from the workers.
     let go_to_rayon = || inner.threads.go_to_rayon(inner, index);
-    let lain_down = Instant::now();
+    let parked = Instant::now();
     let end = inner.idle.park_for(index, IDLE_TIME, go_to_rayon);
-    let is_brief = lain_down.elapsed() < BRIEF;
-    let searches = if is_brief { SEARCHES } else { FEW_SEARCHES };
-    current.searches.set(searches);
+    current.idle_policy.was_idle(parked.elapsed());
     match end {
         IdleEnd::Asleep => {
             inner.recheck();

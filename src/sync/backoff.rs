@@ -7,9 +7,9 @@
 //!
 //! # The protocol (R9)
 //!
-//! A wait yields for at most [`BUDGET`] of wall time, and then blocks ([`Yields`]).
+//! A wait yields for at most [`YIELD_BUDGET`] of wall time, and then blocks ([`Yields`]).
 //!
-//! A yield that took [`LONG`](verdict::LONG) is judged. If all workers of the process together used less CPU time than
+//! A yield that took [`LONG_YIELD`] is judged. If all workers of the process together used less CPU time than
 //! the one core that was given away, other threads had that core. (A worker that had it used at least as much.) Only
 //! the CPU time of workers counts: any other thread of the process takes slices away as a stranger does. Then a *ban*
 //! begins, for all threads of the process: until it ends no thread yields, and a wait blocks at once, or after a short
@@ -27,13 +27,13 @@ pub(crate) mod simulation;
 mod verdict;
 mod yield_hint;
 
-use std::{hint::spin_loop, time::Duration};
+use std::hint::spin_loop;
 
 pub(crate) use self::{clocks::Clock, full_queue::FullQueue, yield_hint::YieldHint};
-use crate::sync::{Instant, thread};
-
-/// How long one wait yields. A yield on a core that no other thread wants takes a hundredth of that.
-const BUDGET: Duration = Duration::from_micros(50);
+use crate::{
+    sync::{Instant, thread},
+    tuning::{LONG_YIELD, STRUCTURED_SPINS, STRUCTURED_YIELDS, YIELD_BUDGET},
+};
 
 /// The yields of one wait.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ fn may_yield(first: Instant, now: Instant) -> bool {
     if let Some(may) = simulation::may_yield() {
         return may;
     }
-    now - first < BUDGET && ban::OF_PROCESS.allows(now)
+    now - first < YIELD_BUDGET && ban::OF_PROCESS.allows(now)
 }
 
 #[cfg(not(any(loom, shuttle)))]
@@ -111,7 +111,7 @@ fn judge(start: Instant, end: Instant) {
         return;
     }
     let took = end - start;
-    if took >= verdict::LONG {
+    if took >= LONG_YIELD {
         judge_long(start, end);
     }
 }
@@ -147,12 +147,6 @@ fn may_yield(_: Instant, _: Instant) -> bool {
 #[cfg(any(loom, shuttle))]
 fn judge(_: Instant, _: Instant) {}
 
-/// The steps of a wait that spin, each twice as long as the last; those after them yield.
-const SPIN_STEPS: u32 = if cfg!(shuttle) { 0 } else { 7 };
-
-/// The yields of a wait that has spun.
-const YIELDS: u32 = if cfg!(shuttle) { 1 } else { 4 };
-
 /// The backoff of a wait that polls for jobs meanwhile: it spins, then yields, then is to block.
 #[derive(Debug)]
 pub(crate) struct Backoff {
@@ -164,7 +158,7 @@ impl Backoff {
     pub(crate) fn new() -> Self {
         Self {
             step: 0,
-            yields: Yields::new(YIELDS),
+            yields: Yields::new(STRUCTURED_YIELDS),
         }
     }
 
@@ -175,7 +169,7 @@ impl Backoff {
 
     /// Spins or yields. Returns false, without either, if the thread is to block.
     pub(crate) fn snooze(&mut self) -> bool {
-        if self.step < SPIN_STEPS {
+        if self.step < STRUCTURED_SPINS {
             (0..1u32 << self.step).for_each(|_| spin_loop());
             self.step += 1;
             return true;
@@ -222,7 +216,7 @@ mod tests {
     fn r9_a_wait_does_not_yield_for_long_even_to_its_own() {
         let mut yields = Yields::new(8);
         let long_ago = Instant::now();
-        yields.span = Some((long_ago, long_ago + BUDGET));
+        yields.span = Some((long_ago, long_ago + YIELD_BUDGET));
         assert!(!yields.next());
         assert_eq!(yields.left, 0);
     }
@@ -232,17 +226,17 @@ mod tests {
         let simulation = Simulation::new();
         simulation.run(|| {
             let mut backoff = Backoff::new();
-            for _ in 0..SPIN_STEPS {
+            for _ in 0..STRUCTURED_SPINS {
                 assert!(backoff.snooze());
             }
             assert_eq!(simulation.yields(), 0);
-            for _ in 0..YIELDS {
+            for _ in 0..STRUCTURED_YIELDS {
                 assert!(backoff.snooze());
             }
             assert!(!backoff.snooze());
             backoff.reset();
             assert!(backoff.snooze());
         });
-        assert_eq!(simulation.yields(), YIELDS);
+        assert_eq!(simulation.yields(), STRUCTURED_YIELDS);
     }
 }

@@ -25,11 +25,8 @@ use crate::{
         worker,
     },
     sync::{Instant, backoff::Yields, unwind::quietly},
+    tuning::YIELDS,
 };
-
-/// How often a consumer yields before he blocks: to a worker, most likely, if there are more threads than cores,
-/// who has many results for him then. If it is to something else, that may take milliseconds.
-const YIELDS: u32 = if cfg!(shuttle) { 1 } else { 8 };
 
 /// With fewer items under way he does not yield: the results would not be worth the milliseconds.
 const MANY: usize = if cfg!(shuttle) { 2 } else { 32 };

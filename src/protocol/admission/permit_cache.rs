@@ -30,10 +30,10 @@
 mod model;
 
 use super::{Admission, PLACE, PlaceSlot, Refusal, SlowPath};
-use crate::sync::{AtomicU64, Ordering, asymmetric::Fences, backoff::FullQueue};
-
-/// The most places in the cache of one thread: with so many, the lock that filling it takes is nothing.
-const CACHE: u64 = 32;
+use crate::{
+    sync::{AtomicU64, Ordering, asymmetric::Fences, backoff::FullQueue},
+    tuning::CACHED_PLACES,
+};
 
 /// Fewer are not worth a turn at the lock.
 const LEAST: u64 = if cfg!(any(loom, shuttle)) { 2 } else { 4 };
@@ -238,7 +238,7 @@ impl Admission {
             return (capacity.min(2), 0);
         }
         let slots = self.slots.len().max(1) as u64;
-        ((capacity / (4 * slots)).min(CACHE), capacity / 2)
+        ((capacity / (4 * slots)).min(CACHED_PLACES), capacity / 2)
     }
 
     /// Under the lock: what lies in the caches is free again. False if there was nothing.

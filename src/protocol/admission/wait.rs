@@ -3,7 +3,6 @@
 use std::{
     mem,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use super::{
@@ -19,21 +18,7 @@ use crate::{
         fence, lock, thread,
         unwind::quietly,
     },
-};
-
-/// How long a blocked thread waits for a batch before it insists on the first place. It bounds both
-/// how late a released place can be noticed and, at one needless wake-up each, what patience costs when
-/// jobs are long: about 1 % of a core at the worst.
-const PATIENCE: Duration = Duration::from_millis(1);
-
-/// How often a submitter yields before it joins the line. `benches/submit.rs` is what it is for: tiny
-/// jobs come free while it yields.
-const YIELDS: u32 = if cfg!(loom) {
-    0
-} else if cfg!(shuttle) {
-    1
-} else {
-    8
+    tuning::{BATCHED_WAIT, YIELDS},
 };
 
 /// The place in the line of a thread that waits for something else as well, whichever comes first.
@@ -62,7 +47,7 @@ impl Admission {
             prompt,
             held: false,
         })?;
-        let patience = (!prompt).then(|| Instant::now() + PATIENCE);
+        let patience = (!prompt).then(|| Instant::now() + BATCHED_WAIT);
         Ok(joined.map(|id| InLine { id, patience }))
     }
 
@@ -196,7 +181,7 @@ impl Admission {
         deadline: Option<Instant>,
         is_futile: &dyn Fn() -> bool,
     ) -> Result<(), AdmissionError> {
-        let mut patience = Some(Instant::now() + PATIENCE);
+        let mut patience = Some(Instant::now() + BATCHED_WAIT);
         loop {
             if let Some(outcome) = self.outcome(&id) {
                 self.leave_line(id);

@@ -17,11 +17,7 @@
 
 use std::cell::Cell;
 
-/// So many pops with a fence take as long as a heavy one does where it is dear.
-pub(super) const POPS: u32 = if cfg!(any(loom, shuttle)) { 4 } else { 512 };
-
-/// So many values are few.
-const FEW: usize = 16;
+use crate::tuning::{FENCED_POPS, FEW_STOLEN};
 
 /// The owner's pops have fences.
 const FENCED: usize = 1 << (usize::BITS - 1);
@@ -50,7 +46,7 @@ impl Top {
 
     /// After a theft of so many values, by a heavy fence that was dear.
     pub(super) fn after_expensive_theft(self, taken: usize) -> Self {
-        if (1..=FEW).contains(&taken) {
+        if (1..=FEW_STOLEN).contains(&taken) {
             Self(self.0 | ASKED)
         } else {
             self
@@ -78,7 +74,11 @@ impl Fencing {
     /// A pop with a fence has seen that. False if it is to be the last one, and `settle` to be called.
     pub(super) fn goes_on(&self, top: Top) -> bool {
         let is_same = self.last.replace(top.0) == top.0;
-        let left = if is_same { self.left.get() - 1 } else { POPS };
+        let left = if is_same {
+            self.left.get() - 1
+        } else {
+            FENCED_POPS
+        };
         self.left.set(left);
         left > 0
     }
@@ -88,7 +88,7 @@ impl Fencing {
         let is_on = if self.is_on() {
             self.left.get() > 0
         } else {
-            self.left.set(POPS);
+            self.left.set(FENCED_POPS);
             top.0 & ASKED != 0
         };
         self.is_on.set(is_on);
@@ -115,7 +115,12 @@ mod tests {
 
     #[test]
     fn who_took_many_does_not_ask() {
-        for (taken, asks) in [(0, false), (1, true), (FEW, true), (FEW + 1, false)] {
+        for (taken, asks) in [
+            (0, false),
+            (1, true),
+            (FEW_STOLEN, true),
+            (FEW_STOLEN + 1, false),
+        ] {
             let top = Top(3).after_expensive_theft(taken);
             assert_eq!(top == ASKING.at(3), asks, "{taken}");
             assert_eq!(top.number(), 3);
@@ -129,10 +134,10 @@ mod tests {
         for _ in 0..3 {
             let top = fencing.settle(ASKING.at(5), 5);
             assert!(fencing.is_on() && top.is_fenced() && top.number() == 5);
-            (1..POPS).for_each(|_| assert!(fencing.goes_on(top)));
+            (1..FENCED_POPS).for_each(|_| assert!(fencing.goes_on(top)));
             // A theft.
             let top = top.at(6);
-            (0..POPS).for_each(|_| assert!(fencing.goes_on(top)));
+            (0..FENCED_POPS).for_each(|_| assert!(fencing.goes_on(top)));
             assert!(!fencing.goes_on(top));
             assert_eq!(fencing.settle(top, 6), Top(6));
             assert!(!fencing.is_on());

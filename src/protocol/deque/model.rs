@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use super::{Owner, Theft, Thief, fencing::POPS, new};
+use super::{Owner, Theft, Thief, new};
 use crate::{
     protocol::model::explore,
     sync::{asymmetric::Fences, thread::spawn},
+    tuning::FENCED_POPS,
 };
 
 /// A value that loom sees being touched: two who have it would race.
@@ -52,7 +53,7 @@ fn r1_a_pop_and_a_theft_share_out_what_was_pushed() {
 /// `deque_no_fence_steal_fenced`.
 #[test]
 fn r1_a_fenced_pop_and_a_theft_share_out_what_was_pushed() {
-    explore(|| share_out_fenced(POPS - 1, 1));
+    explore(|| share_out_fenced(FENCED_POPS - 1, 1));
 }
 
 /// R1: the same while the owner gives its fences up. Kills `deque_keep_claim`.
@@ -64,7 +65,7 @@ fn r1_an_owner_gives_up_its_fences_between_two_thefts() {
 /// An owner that will have so many more pops with fences, and so many thefts.
 fn share_out_fenced(left: u32, thefts: usize) {
     let (owner, thief) = fenced();
-    for _ in left..POPS {
+    for _ in left..FENCED_POPS {
         owner.push(Token::new(0));
         assert!(owner.pop(0).is_some());
     }

@@ -59,15 +59,15 @@ fn r1_what_is_taken_back_is_there_or_all_above_was_stolen() {
 #[test]
 fn r1_what_is_stolen_into_a_full_deque_is_dropped_with_it() {
     let value = Arc::new(());
-    for own in [0, 1, LENGTH - BATCH, LENGTH - 1, LENGTH] {
+    for own in [0, 1, LENGTH - STEAL_BATCH, LENGTH - 1, LENGTH] {
         let (owner, thief) = new(Fences::PLAIN);
         let (into, _) = new(Fences::PLAIN);
         (0..3 * LENGTH).for_each(|_| owner.push(Arc::clone(&value)));
         (0..own).for_each(|_| into.push(Arc::clone(&value)));
         let first = thief.steal_batch(&into, |_, _| true).success();
         assert!(first.is_some());
-        assert_eq!(into.mark(), own + BATCH - 1);
-        assert_eq!(thief.len(), 3 * LENGTH - BATCH);
+        assert_eq!(into.mark(), own + STEAL_BATCH - 1);
+        assert_eq!(thief.len(), 3 * LENGTH - STEAL_BATCH);
         assert_eq!(Arc::strong_count(&value), 1 + 3 * LENGTH + own);
         drop((owner, thief, into, first));
         assert_eq!(Arc::strong_count(&value), 1);

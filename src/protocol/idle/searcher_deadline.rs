@@ -14,15 +14,12 @@ use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::Instant;
 #[cfg(not(loom))]
 use crate::sync::{AtomicU64, Ordering};
+use crate::{sync::Instant, tuning::SEARCHER_DEADLINE};
 // It orders nothing, and no model looks at it.
 #[cfg(loom)]
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// A look, and a yield to a core that nobody else wants, take a tenth of that.
-const OVERDUE: Duration = Duration::from_micros(20);
 
 #[derive(Debug)]
 pub(crate) struct SearcherDeadline {
@@ -41,7 +38,7 @@ impl SearcherDeadline {
 
     /// A worker is about to look.
     pub(crate) fn set(&self) {
-        let due = self.start.elapsed() + OVERDUE;
+        let due = self.start.elapsed() + SEARCHER_DEADLINE;
         let nanos = u64::try_from(due.as_nanos()).unwrap_or(u64::MAX);
         self.due.store(nanos, Ordering::Relaxed);
     }

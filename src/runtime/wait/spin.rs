@@ -9,18 +9,12 @@
 //! A wait that skips its spin yields a few times: a worker that was woken on the same core runs at once, and may bring
 //! what the thread waits for before it has to block. Where others want the cores it does not yield (`backoff.rs`).
 
-use std::{cell::Cell, hint::spin_loop, time::Duration};
+use std::{cell::Cell, hint::spin_loop};
 
-use crate::sync::{Instant, backoff::Yields, thread_local};
-
-/// About as long as blocking and being woken take.
-const SPIN: Duration = Duration::from_micros(5);
-
-/// How often the number of waits without a spin doubles.
-const DOUBLINGS: u32 = 5;
-
-/// The yields of a wait that does not spin.
-const YIELDS: u32 = if cfg!(shuttle) { 1 } else { 8 };
+use crate::{
+    sync::{Instant, backoff::Yields, thread_local},
+    tuning::{SPIN, SPIN_DOUBLINGS, YIELDS},
+};
 
 /// The last waits of a thread.
 #[derive(Clone, Copy)]
@@ -88,7 +82,7 @@ impl Past {
 
     /// After one more spin in vain.
     fn in_vain(self) -> Self {
-        let in_vain = (self.in_vain + 1).min(DOUBLINGS);
+        let in_vain = (self.in_vain + 1).min(SPIN_DOUBLINGS);
         Self {
             in_vain,
             skips: (1 << in_vain) - 1,

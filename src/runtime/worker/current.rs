@@ -3,7 +3,7 @@
 
 use std::{cell::Cell, ptr, sync::Arc};
 
-use super::SEARCHES;
+use super::idle_policy::IdlePolicy;
 use crate::{
     protocol::{admission::Refusal, deque::Theft, idle::WakeUp},
     runtime::{
@@ -51,8 +51,6 @@ pub(crate) struct Current<'p> {
     rayon_turn: Cell<usize>,
     /// Whether it does that in its turn, and so fills its place in service meanwhile.
     serves_rayon: Cell<bool>,
-    /// Until when it leaves rayon's work to other threads.
-    rayon_rests: Cell<Option<Instant>>,
     /// The scope that waits, or will wait, nearest to the top of the stack: its address; or the half of a join that does,
     /// while the thread runs something for it. Null in a job that a worker runs for no wait.
     frame: Cell<*const ()>,
@@ -62,8 +60,7 @@ pub(crate) struct Current<'p> {
     last_half: Cell<usize>,
     inline: Inline,
     full_queue: FullQueue,
-    /// How often it looks for a job before it lies down.
-    pub(super) searches: Cell<u32>,
+    pub(super) idle_policy: IdlePolicy,
     /// Whether it is counted as offering.
     offers: Cell<bool>,
 }
@@ -124,13 +121,12 @@ pub(crate) fn with_slot(inner: &Arc<Inner>, index: usize, f: impl FnOnce()) {
         hops: Cell::new(0),
         rayon_turn: Cell::new(0),
         serves_rayon: Cell::new(false),
-        rayon_rests: Cell::new(None),
         frame: Cell::new(ptr::null()),
         frame_watermark: Cell::new(0),
         last_half: Cell::new(0),
         inline: Inline::new(Stack::of_new_thread(inner.settings.stack_bytes())),
         full_queue: FullQueue::default(),
-        searches: Cell::new(SEARCHES),
+        idle_policy: IdlePolicy::new(),
         offers: Cell::new(false),
     };
     HOME.set(Arc::as_ptr(inner));
@@ -457,7 +453,7 @@ impl<'p> Current<'p> {
     /// Whether it runs what rayon gave it in its turn, and has come across no call in that before: a second one
     /// comes within a wait of rayon's.
     pub(super) fn is_first_of_rayon(&self) -> bool {
-        self.serves_rayon.get() && self.rayon_rests.get().is_none()
+        self.serves_rayon.get() && !self.idle_policy.has_left_rayon()
     }
 
     /// Whether it runs a piece of rayon's work in the turn of that.
@@ -467,17 +463,14 @@ impl<'p> Current<'p> {
 
     /// From now on it takes no piece of rayon's work in a turn.
     pub(super) fn leave_rayon_until(&self, moment: Instant) {
-        self.rayon_rests.set(Some(moment));
+        self.idle_policy.leave_rayon_until(moment);
     }
 
     /// Runs a piece of rayon's work, if there is one, at the base of the loop. It counts as a job of this worker. False
     /// if there is none.
     pub(super) fn run_of_rayon(&self) -> bool {
-        if let Some(until) = self.rayon_rests.get() {
-            if Instant::now() < until {
-                return false;
-            }
-            self.rayon_rests.set(None);
+        if !self.idle_policy.polls_rayon() {
+            return false;
         }
         self.rayon_turn.set(self.rayon_turn.get() + 1);
         self.set_has_deques(false);

@@ -1,17 +1,11 @@
 //! The ban on yields, in one word for the process.
 
-use std::{
-    sync::{
-        OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU64, Ordering},
 };
 
-use crate::sync::Instant;
-
-/// The length of the first ban: some time slices.
-const FIRST: Duration = Duration::from_millis(10);
+use crate::{sync::Instant, tuning::FIRST_BAN};
 
 /// How often it doubles, up to some 1.3 s: one slice of 4 ms in that is 0.3 %.
 const DOUBLINGS: u32 = 7;
@@ -46,7 +40,7 @@ impl Ban {
     }
 
     fn length(self) -> u64 {
-        (FIRST.as_micros() as u64) << self.doublings
+        (FIRST_BAN.as_micros() as u64) << self.doublings
     }
 
     fn allows(self, now: u64) -> bool {

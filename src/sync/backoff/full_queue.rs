@@ -4,10 +4,10 @@
 //! So after a check that found it full, a thread brings so many jobs without another check that all workers together
 //! start only a part of those that wait, if they are as quick. A thread whose jobs may be long checks for each of them.
 
-use crate::sync::{AtomicU64, Ordering};
-
-/// The most jobs between two checks.
-const MOST: u64 = 128;
+use crate::{
+    sync::{AtomicU64, Ordering},
+    tuning::UNCHECKED_JOBS,
+};
 
 /// Between two checks the workers start this part of the queue's capacity.
 const PART: u64 = 4;
@@ -53,7 +53,7 @@ fn skips(capacity: u64, workers: usize) -> u64 {
     if cfg!(any(loom, shuttle)) {
         return 1;
     }
-    (capacity / (PART * workers.max(1) as u64)).min(MOST)
+    (capacity / (PART * workers.max(1) as u64)).min(UNCHECKED_JOBS)
 }
 
 #[cfg(all(test, not(any(loom, shuttle))))]
@@ -68,7 +68,7 @@ mod tests {
             (1024, 2, 128),
             (1024, 8, 32),
             (1024, 64, 4),
-            (1 << 20, 0, MOST),
+            (1 << 20, 0, UNCHECKED_JOBS),
         ] {
             let queue = FullQueue::default();
             assert!(queue.is_due() && !queue.skips());

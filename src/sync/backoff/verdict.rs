@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-/// A shorter yield is no time slice.
-pub(super) const LONG: Duration = Duration::from_micros(200);
+use crate::tuning::LONG_YIELD;
 
 /// Without CPU clocks of threads, a yield of this length counts as lost.
 const SLICE: Duration = Duration::from_millis(1);
@@ -13,7 +12,7 @@ const SLICE: Duration = Duration::from_millis(1);
 pub(super) fn is_lost(took: Duration, used: Option<Duration>) -> bool {
     match used {
         // Nine tenths: the clocks are not read at the same moment.
-        Some(used) => took >= LONG && used * 10 < took * 9,
+        Some(used) => took >= LONG_YIELD && used * 10 < took * 9,
         None => took >= SLICE,
     }
 }

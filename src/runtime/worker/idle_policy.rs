@@ -1,0 +1,111 @@
+//! The idle policy of one worker: how long it searches before it parks, and whether it polls rayon.
+//!
+//! A worker without a job searches in rounds: a poll of the injectors, a theft from each other thread, and a yield
+//! between two rounds. Most of the time the next job comes within some rounds, or not for long. So a worker that was idle
+//! for a short time searches for [`SEARCH_ROUNDS`], whoever else does; after a long idle time it searches for
+//! [`LONE_ROUNDS`], and only if fewer than half of the workers do: then a lone job costs less CPU.
+//!
+//! The state is private to the thread: no other thread reads it.
+
+use std::{cell::Cell, time::Duration};
+
+use crate::{
+    sync::{Instant, backoff::Yields},
+    tuning::{LONE_ROUNDS, SEARCH_ROUNDS, SHORT_IDLE},
+};
+
+#[derive(Debug)]
+pub(super) struct IdlePolicy {
+    /// The rounds of the next search.
+    rounds: Cell<u32>,
+    /// Until when the worker leaves rayon's queues to other threads.
+    leaves_rayon_until: Cell<Option<Instant>>,
+}
+
+impl IdlePolicy {
+    pub(super) fn new() -> Self {
+        Self {
+            rounds: Cell::new(SEARCH_ROUNDS),
+            leaves_rayon_until: Cell::new(None),
+        }
+    }
+
+    /// The yields between the rounds of the next search.
+    pub(super) fn search(&self) -> Yields {
+        Yields::new(self.rounds.get())
+    }
+
+    /// Whether the worker searches, however many others do.
+    pub(super) fn searches_anyway(&self) -> bool {
+        self.rounds.get() == SEARCH_ROUNDS
+    }
+
+    /// The worker was parked for so long.
+    pub(super) fn was_idle(&self, time: Duration) {
+        self.rounds.set(rounds_after(time));
+    }
+
+    /// The worker does not poll rayon until then.
+    pub(super) fn leave_rayon_until(&self, moment: Instant) {
+        self.leaves_rayon_until.set(Some(moment));
+    }
+
+    /// Whether it does not, or did not when it last asked.
+    pub(super) fn has_left_rayon(&self) -> bool {
+        self.leaves_rayon_until.get().is_some()
+    }
+
+    /// Whether the worker polls rayon now.
+    pub(super) fn polls_rayon(&self) -> bool {
+        let until = self.leaves_rayon_until.get();
+        let polls = until.is_none_or(|until| Instant::now() >= until);
+        if polls {
+            self.leaves_rayon_until.set(None);
+        }
+        polls
+    }
+}
+
+/// The rounds of a search after the worker was parked for so long.
+fn rounds_after(idle: Duration) -> u32 {
+    if idle < SHORT_IDLE {
+        SEARCH_ROUNDS
+    } else {
+        LONE_ROUNDS
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_searches_by_how_long_it_was_idle() {
+        // The idle time in us, the rounds, and whether it searches beside others.
+        let table = [
+            (0, 8, true),
+            (99, 8, true),
+            (100, 2, false),
+            (5_000, 2, false),
+            (10, 8, true),
+        ];
+        let policy = IdlePolicy::new();
+        assert!(policy.searches_anyway(), "it has just become a worker");
+        for (idle, rounds, anyway) in table {
+            policy.was_idle(Duration::from_micros(idle));
+            assert_eq!(policy.rounds.get(), rounds, "{idle} us");
+            assert_eq!(policy.searches_anyway(), anyway, "{idle} us");
+        }
+    }
+
+    #[test]
+    fn a_worker_polls_rayon_again_when_the_moment_has_come() {
+        let policy = IdlePolicy::new();
+        assert!(policy.polls_rayon() && !policy.has_left_rayon());
+        policy.leave_rayon_until(Instant::now() + Duration::from_secs(3_600));
+        assert!(!policy.polls_rayon() && policy.has_left_rayon());
+        policy.leave_rayon_until(Instant::now());
+        assert!(policy.has_left_rayon(), "until it asks");
+        assert!(policy.polls_rayon() && !policy.has_left_rayon());
+    }
+}

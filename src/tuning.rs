@@ -1,0 +1,114 @@
+//! Every tuned constant: numbers that were chosen by measurement or by feel, and that change no promise.
+//!
+//! Each names its unit, its reason, and the question of `compare` (in `benches/src`) that shows a change of it; the
+//! table under "Ablation" in `docs/benchmarks.md` shows what most of them are worth. Where the machine has many cores,
+//! begin with [`SEARCH_ROUNDS`], [`STEAL_BATCH`] and [`FENCED_POPS`].
+//!
+//! Bounds, sizes and encodings stay beside their code. Models of loom and programs under shuttle explore every schedule,
+//! so the numbers that make schedules longer are small there.
+
+use std::time::Duration;
+
+/// `value`, but under shuttle `shuttle`.
+const fn shuttled(value: u32, shuttle: u32) -> u32 {
+    if cfg!(shuttle) { shuttle } else { value }
+}
+
+/// `value`, but `small` in models and under shuttle.
+const fn modelled(value: usize, small: usize) -> usize {
+    if cfg!(any(loom, shuttle)) {
+        small
+    } else {
+        value
+    }
+}
+
+// Waiting: see `sync/backoff.rs` and `runtime/wait/spin.rs`.
+
+/// Time. How long a wait spins before it blocks: about as long as blocking and being woken take. `round-trip`.
+pub(crate) const SPIN: Duration = Duration::from_micros(5);
+
+/// Count. How often the number of waits without a spin doubles, up to 31 of 32: what a spin costs a wait that is always
+/// in vain is then 3 % of itself. `round-trip`, `efficiency`.
+pub(crate) const SPIN_DOUBLINGS: u32 = 5;
+
+/// Count. The yields of a wait that does not spin, of a submitter before it joins the line, and of a batch's consumer:
+/// each may give the core to a worker. More than that no question has gained by. `one-producer`, `small-jobs`,
+/// `round-trip`. No model has use for them.
+pub(crate) const YIELDS: u32 = if cfg!(loom) { 0 } else { shuttled(8, 1) };
+
+/// Count. The steps of a structured wait that spin, each twice as long as the last: some microseconds together, the time
+/// of a theft. `sections`, `sort`.
+pub(crate) const STRUCTURED_SPINS: u32 = shuttled(7, 0);
+
+/// Count. The yields of a structured wait that has spun. `fib-scope`.
+pub(crate) const STRUCTURED_YIELDS: u32 = shuttled(4, 1);
+
+/// Wall time. How long one wait yields. A yield on a core that no other thread wants takes a hundredth of that. `waits`.
+pub(crate) const YIELD_BUDGET: Duration = Duration::from_micros(50);
+
+/// Wall time. A yield that took as long is judged; a shorter one is no time slice. `waits`.
+pub(crate) const LONG_YIELD: Duration = Duration::from_micros(200);
+
+/// Time. The first ban on yields: some time slices. `waits`.
+pub(crate) const FIRST_BAN: Duration = Duration::from_millis(10);
+
+// Idle workers: see `runtime/worker/idle_policy.rs` and `protocol/idle.rs`.
+
+/// Time. How long a worker without a job stays parked before rayon has its thread. Waking it is cheaper than waking
+/// rayon's sleeper by two thirds, so it should outlast the gaps of a slow stream of jobs; but a parked worker does not
+/// help a `par_iter`. By feel. `idle`.
+pub(crate) const IDLE_TIME: Duration = Duration::from_millis(5);
+
+/// Count. The rounds of a search after a short idle time, with a yield between two: to the producer, most likely. With
+/// half as many a round trip takes up to twice as long; with twice as many a lone job costs more CPU. `round-trip`,
+/// `idle`.
+pub(crate) const SEARCH_ROUNDS: u32 = shuttled(8, 2);
+
+/// Count. The rounds after a long idle time: no job was just about to come, and that is likely the same now. `idle`.
+pub(crate) const LONE_ROUNDS: u32 = shuttled(2, 1);
+
+/// Time. An idle time is short if searching on might have spared it: most of it is the time that a woken thread takes to
+/// run. `round-trip`, `idle`.
+pub(crate) const SHORT_IDLE: Duration = Duration::from_micros(100);
+
+/// Time. How long after its last round a searcher is trusted to come to the next: a round, and a yield on a core that no
+/// other thread wants, take a tenth of that. `poisson-50`.
+pub(crate) const SEARCHER_DEADLINE: Duration = Duration::from_micros(20);
+
+// A full queue: see `sync/backoff/full_queue.rs` and `protocol/admission`.
+
+/// Count. The most jobs that a thread brings to a full queue between two checks. `million`.
+pub(crate) const UNCHECKED_JOBS: u64 = 128;
+
+/// Count. The most places in the cache of one thread: with so many, the lock that filling it takes is nothing.
+/// `fib-scope`, `million`.
+pub(crate) const CACHED_PLACES: u64 = 32;
+
+/// Time. How long a blocked submitter waits for a batch of places before it insists on the first. It bounds how late it
+/// notices a place, and costs one needless wake-up in that time where jobs are long: 1 % of a core. `efficiency`,
+/// `small-jobs`.
+pub(crate) const BATCHED_WAIT: Duration = Duration::from_millis(1);
+
+// Deques: see `protocol/deque.rs`.
+
+/// Count. The most jobs that a thief takes at once. A theft costs a heavy fence, some microseconds, so it should be
+/// worth it with jobs of some hundred nanoseconds. `million`, `small-jobs`.
+pub(crate) const STEAL_BATCH: usize = modelled(512, 2);
+
+/// Count. The pops with a fence that take as long as one heavy fence. After so many without a theft the owner does
+/// without. `sections`.
+pub(crate) const FENCED_POPS: u32 = modelled(512, 4) as u32;
+
+/// Count. After a theft of at most so many jobs the thief asks the owner for fences: with more of them the heavy fence
+/// is little for each. `sections`, `million`.
+pub(crate) const FEW_STOLEN: usize = 16;
+
+// Turns: see `runtime/turn.rs`.
+
+/// Count. The most short jobs between two readings of the clock: one reading takes as long as two tiny jobs.
+/// `four-producers`, `million`.
+pub(crate) const TURN_STRIDE: u32 = 32;
+
+/// Time. A job that takes longer is long: the clock is read after each of them. `million`.
+pub(crate) const LONG_JOB: Duration = Duration::from_micros(12);
