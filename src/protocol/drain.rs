@@ -41,7 +41,10 @@ impl Drain {
     /// Closes the door. To be followed by [`Drain::try_stop`].
     pub(crate) fn begin(&self, admission: &Admission) {
         admission.close();
-        self.flags.fetch_or(DRAINING, Ordering::AcqRel);
+        let before = self.flags.fetch_or(DRAINING, Ordering::AcqRel);
+        if before & STOPPED != 0 {
+            return;
+        }
         // Pairs with the fence in `is_awaited`: they see that we wait, or we see the end.
         if cfg!(not(mutant = "drain_no_fence_begin")) {
             self.fences.heavy();
