@@ -91,10 +91,6 @@ ending_relaxed_begin      countdown::model::r3_who_waits_for_a_job_sees_who_runs
 ending_read_late          countdown::model::r6_who_waits_for_one_job_sees_its_end
 ending_torn               countdown::model::r6_who_waits_for_one_job_sees_its_end
 ending_torn               countdown::model::r6_a_worker_waits_for_one_job_by_its_number
-latch_deaf                latch::model::d2_a_task_that_awaits_a_job_is_told_of_its_end
-latch_mute                latch::model::d2_who_waits_for_a_job_is_told_of_its_end
-latch_relaxed             latch::model::r6_who_sees_the_end_sees_the_result
-latch_torn_claim          latch::model::r1_one_of_three_claims_the_job
 roster_call_blind         placement::model::r2_a_worker_that_comes_back_and_a_call_share_one_place
 roster_come_back_blind    placement::model::r2_a_worker_that_comes_back_and_a_call_share_one_place
 roster_come_back_deaf     placement::model::r2_who_voids_a_call_sees_the_job_that_counts_on_it
@@ -128,9 +124,17 @@ sleep_stop_rings_one      idle::model::d1_a_stop_reaches_a_worker_that_lies_down
 sleep_torn_fall           idle::model::r2_a_waker_meets_a_worker_that_falls_asleep
 sleep_torn_surplus        idle::model::s1_a_place_that_is_added_meets_a_worker_that_falls_asleep
 sleep_torn_surplus        idle::model::s3_a_place_that_is_removed_strands_no_job
-twin_relaxed_leave        twin::model::r1_the_last_of_two_owners_drops_the_value
-twin_relaxed_look         twin::model::r1_the_last_of_two_owners_drops_the_value
-twin_torn_leave           twin::model::r1_the_last_of_two_owners_drops_the_value
+task_deaf                 task_state::model::d2_a_task_that_awaits_a_job_is_told_of_its_end
+task_leave_early          task_state::model::d2_a_thread_that_waits_for_a_job_is_told_of_its_end
+task_mute                 task_state::model::d2_a_thread_that_waits_for_a_job_is_told_of_its_end
+task_relaxed_finish       task_state::model::r6_a_handle_that_sees_the_end_sees_the_result
+task_relaxed_leave        task_state::model::r1_the_last_of_two_ends_drops_the_value
+task_relaxed_look         task_state::model::r1_the_last_end_of_a_tombstone_drops_the_value
+task_relaxed_look         task_state::model::r1_the_last_of_two_ends_drops_the_value
+task_torn_claim           task_state::model::r1_one_of_three_claims_the_job
+task_torn_leave           task_state::model::r1_the_last_end_of_a_tombstone_drops_the_value
+task_torn_leave           task_state::model::r1_the_last_of_two_ends_drops_the_value
+task_torn_wake            task_state::model::d2_a_task_that_awaits_a_job_is_told_of_its_end
 '
 
 export RUSTFLAGS="--cfg loom"

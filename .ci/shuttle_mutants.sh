@@ -21,9 +21,9 @@ deque_keep_stolen         waits::r3_a_job_spawned_within_a_join_runs
 drain_stop_late           waits::r3_a_scope_waits_for_what_its_jobs_spawn
 ending_deaf               ends::d6_a_scope_that_is_open_when_the_pool_closes_is_finished
 join_unseen               waits::r3_a_job_spawned_within_a_join_runs
-latch_deaf                jobs::a5_a_future_that_is_dropped_passes_its_place_on
-latch_mute                ends::r4_a_panic_stays_in_its_job
-latch_torn_claim          jobs::d2_every_handle_ends_under_concurrent_cancels
+task_deaf                 jobs::a5_a_future_that_is_dropped_passes_its_place_on
+task_mute                 ends::r4_a_panic_stays_in_its_job
+task_torn_claim           jobs::d2_every_handle_ends_under_concurrent_cancels
 sleep_stop_rings_one      waits::r3_joins_within_joins_end
 sleep_torn_fall           jobs::r2_a_job_that_comes_to_an_idle_pool_is_run
 sleep_torn_surplus        waits::r3_a_waiting_thread_works_for_a_pool_whose_threads_are_all_blocked

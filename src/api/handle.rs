@@ -1,8 +1,8 @@
-//! A submitted job's other end: wait for it, await it, or take it back.
+//! A handle of a submitted job: waits for its end, awaits it, or takes it back.
 //!
-//! A job with a handle is one allocation, shared by the queue and the handle. Who wins the latch's
-//! claim owns the closure: the worker that runs it, the handle that cancels it, the worker that
-//! waits for it and runs it itself, or the shutdown that drops it. All others find a tombstone.
+//! A job with a handle is one allocation, shared by the queue and the handle: see `task_state.rs`. The
+//! end that claims it owns the closure: the worker that runs it, the handle that cancels it or runs
+//! it itself, or the shutdown that drops it. The other end finds a tombstone.
 
 use std::{
     fmt,
@@ -19,8 +19,8 @@ use crate::{
     error::JobError,
     metrics::Stamp,
     protocol::completion::{
-        latch::{Latch, Wake},
-        twin::Twin,
+        Wake,
+        task_state::{self, HandleEnd, QueueEnd},
     },
     runtime::{
         context::JobContext,
@@ -37,10 +37,9 @@ use crate::{
 
 /// A job: its closure, and then its result.
 struct Task<F, T> {
-    latch: Latch,
     /// Alive while the job is unclaimed: the pool's threads hold it until every job has ended.
     inner: *const Inner,
-    /// Of the one who claimed, until the latch is done; of the handle, after it.
+    /// Belongs to the end that claimed until the job is done, and then to the handle.
     content: UnsafeCell<Content<F, T>>,
     place: Place,
     /// Since when it has its place.
@@ -55,7 +54,7 @@ enum Content<F, T> {
 }
 
 // SAFETY: the body and the result change threads, so they are Send; nobody has a reference to
-// either while another thread has one (the latch sees to it). The pool is Sync.
+// either while another thread has one (the task's state ensures that). The pool is Sync.
 unsafe impl<F: Send, T: Send> Send for Task<F, T> {}
 // SAFETY: as for Send.
 unsafe impl<F: Send, T: Send> Sync for Task<F, T> {}
@@ -69,7 +68,7 @@ where
     /// The caller has won the claim, and calls this once.
     unsafe fn take_body(&self) -> Option<F> {
         self.content.with_mut(|content| {
-            // SAFETY: until the latch is done, the winner of the claim is the only one to touch it.
+            // SAFETY: until the job is done, only the end that claimed it touches this.
             match mem::replace(unsafe { &mut *content }, Content::Taken) {
                 Content::Body(body) => Some(body),
                 Content::Result(_) | Content::Taken => None,
@@ -79,14 +78,15 @@ where
 
     /// # Safety
     /// The caller has won the claim, and calls this once.
-    unsafe fn finish(&self, result: Result<T, JobError>) {
+    unsafe fn put(&self, result: Result<T, JobError>) {
         self.content.with_mut(|content| {
             // SAFETY: as in `take_body`.
             unsafe { *content = Content::Result(result) }
         });
-        self.latch.finish();
     }
 
+    /// Runs the job. Its end is to be published by `finish`.
+    ///
     /// # Safety
     /// The caller has won the claim, and calls this once.
     unsafe fn run_claimed(&self, context: &JobContext<'_>) {
@@ -99,11 +99,11 @@ where
         };
         context.end(started, result.is_ok());
         // SAFETY: passed on to the caller.
-        unsafe { self.finish(result) };
+        unsafe { self.put(result) };
     }
 
-    /// Lets `account` close the slots, then drops the closure, then tells who waits. In this order:
-    /// the closure's drop may be the end of the pool, which must not wait for this job then.
+    /// Counts the job by `account`, and drops its closure. In this order: that drop may be the end of the pool,
+    /// which must not wait for this job then. The job's end is to be published by `finish`, after that.
     ///
     /// # Safety
     /// The caller has won the claim, and calls this once.
@@ -113,12 +113,12 @@ where
         account();
         quietly(move || drop(body));
         // SAFETY: passed on to the caller.
-        unsafe { self.finish(Err(JobError::cancelled())) };
+        unsafe { self.put(Err(JobError::cancelled())) };
     }
 }
 
 /// The queue's end of a task.
-pub(crate) struct Shared<F, T>(ManuallyDrop<Twin<Task<F, T>>>)
+pub(crate) struct Shared<F, T>(ManuallyDrop<QueueEnd<Task<F, T>>>)
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static;
@@ -128,7 +128,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    fn into_task(self) -> Twin<Task<F, T>> {
+    fn into_task(self) -> QueueEnd<Task<F, T>> {
         let mut this = ManuallyDrop::new(self);
         // SAFETY: `this` is not used again, and not dropped.
         unsafe { ManuallyDrop::take(&mut this.0) }
@@ -142,29 +142,32 @@ where
 {
     fn run(self, context: &JobContext<'_>, _: Place) {
         let task = self.into_task();
-        if task.latch.claim() {
+        if task.claim() {
             // SAFETY: claimed.
             unsafe { task.run_claimed(context) };
-        } else if task.place != Place::None {
+            // If the handle is gone, the result is dropped here.
+            return quietly(move || task.finish());
+        }
+        if task.place != Place::None {
             context.inner.queue.tombstone_gone();
         }
-        // The handle may be gone, and then the result goes here.
         quietly(move || drop(task));
     }
 
     fn discard(self, context: &JobContext<'_>, _: Place) {
         let task = self.into_task();
-        if task.latch.claim() {
+        if task.claim() {
             let place = task.place;
             // SAFETY: claimed.
             unsafe { task.drop_claimed(|| context.dropped(place)) };
+            task.finish();
         } else {
             context.inner.queue.tombstone_gone();
         }
     }
 
     fn is_tombstone(&self) -> bool {
-        self.0.latch.is_claimed()
+        self.0.is_claimed()
     }
 }
 
@@ -176,16 +179,16 @@ where
     fn drop(&mut self) {
         // SAFETY: the field is not used again.
         let task = unsafe { ManuallyDrop::take(&mut self.0) };
-        if task.latch.claim() {
+        if task.claim() {
             // SAFETY: claimed.
             unsafe { task.drop_claimed(|| ()) };
+            task.finish();
         }
     }
 }
 
 /// What a handle can do without knowing the closure's type.
 trait Joinable<T>: Send + Sync {
-    fn latch(&self) -> &Latch;
     fn inner(&self) -> *const Inner;
     /// Whether it lies in no queue: a thread without a loop has it.
     fn is_unqueued(&self) -> bool;
@@ -196,7 +199,7 @@ trait Joinable<T>: Send + Sync {
     /// The caller has won the claim, and calls this once.
     unsafe fn cancel_here(&self, context: &JobContext<'_>);
     /// # Safety
-    /// The latch is done, and only the one handle of the job calls this.
+    /// The job is done, and only its one handle calls this.
     unsafe fn take_result(&self) -> Option<Result<T, JobError>>;
 }
 
@@ -205,10 +208,6 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    fn latch(&self) -> &Latch {
-        &self.latch
-    }
-
     fn inner(&self) -> *const Inner {
         self.inner
     }
@@ -229,7 +228,7 @@ where
 
     unsafe fn take_result(&self) -> Option<Result<T, JobError>> {
         self.content.with_mut(|content| {
-            // SAFETY: the latch is done, so its writer is gone, and the caller is the only reader.
+            // SAFETY: the job is done, so its writer is gone, and the caller is the only reader.
             match mem::replace(unsafe { &mut *content }, Content::Taken) {
                 Content::Result(result) => Some(result),
                 Content::Body(_) | Content::Taken => None,
@@ -244,15 +243,14 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let (task, awaited) = Twin::new(Task {
-        latch: Latch::new(),
+    let (task, awaited) = task_state::task(Task {
         inner: Arc::as_ptr(inner),
         content: UnsafeCell::new(Content::Body(f)),
         place,
         since: inner.timing.stamp(),
     });
     // SAFETY: it is coerced.
-    let awaited = unsafe { awaited.coerce::<dyn Joinable<T>>(|shared| shared) };
+    let awaited = unsafe { awaited.coerce::<dyn Joinable<T>>(|cell| cell) };
     let handle = JobHandle {
         task: ManuallyDrop::new(awaited),
         cancel_on_drop: false,
@@ -275,7 +273,7 @@ where
 /// ```
 #[must_use = "dropping a handle detaches its job; `spawn` submits one without a handle"]
 pub struct JobHandle<T: 'static> {
-    task: ManuallyDrop<Twin<dyn Joinable<T>>>,
+    task: ManuallyDrop<HandleEnd<dyn Joinable<T>>>,
     cancel_on_drop: bool,
 }
 
@@ -334,7 +332,7 @@ impl<T: 'static> JobHandle<T> {
     /// Whether the job has ended: returned, panicked, or was cancelled or dropped.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.task.latch().is_done()
+        self.task.is_done()
     }
 
     /// Takes the job back, if it has not started. Its closure is dropped and its place in the queue
@@ -355,13 +353,14 @@ impl<T: 'static> JobHandle<T> {
     /// send.send(()).unwrap();
     /// ```
     pub fn cancel(&self) -> bool {
-        if !self.task.latch().claim() {
+        if !self.task.claim() {
             return false;
         }
         let inner = self.keep_alive();
         let context = JobContext::here(&inner);
         // SAFETY: claimed.
         unsafe { self.task.cancel_here(&context) };
+        self.task.finish();
         if !self.task.is_unqueued() {
             inner.tombstone_left();
         }
@@ -381,7 +380,7 @@ impl<T: 'static> JobHandle<T> {
         self
     }
 
-    /// The pool, for one who has just won the claim.
+    /// The pool, for a caller that has just won the claim.
     fn keep_alive(&self) -> Arc<Inner> {
         let inner = self.task.inner();
         // SAFETY: it came from an `Arc`. The job was unclaimed, so it is in a queue of the pool and
@@ -392,24 +391,21 @@ impl<T: 'static> JobHandle<T> {
         unsafe { Arc::from_raw(inner) }
     }
 
-    /// Waits for the latch. Returns whether it is done.
+    /// Waits until the job is done, at most until the deadline. Returns whether it is.
     fn wait_until(&mut self, deadline: Option<Instant>) -> bool {
-        let latch = self.task.latch();
-        if latch.is_done() {
+        if self.task.is_done() || self.run_here_if_own() {
             return true;
         }
-        if self.run_here_if_own() {
+        if linger(deadline, || self.task.is_done()) {
             return true;
         }
-        if linger(deadline, || latch.is_done()) {
+        if self.task.awaits(Wake::Thread(thread::current())) {
             return true;
         }
-        if latch.awaits(Wake::Thread(thread::current())) {
-            return true;
-        }
-        let could_run = || !latch.is_claimed();
+        let task = &self.task;
+        let (is_done, could_run) = (|| task.is_done(), || !task.is_claimed());
         loop {
-            match starvation::block(self.task.inner(), deadline, || latch.is_done(), could_run) {
+            match starvation::block(task.inner(), deadline, is_done, could_run) {
                 Blocked::Done => return true,
                 Blocked::TimedOut => return false,
                 Blocked::Starved => self.run_here_if_starved(),
@@ -419,7 +415,7 @@ impl<T: 'static> JobHandle<T> {
 
     /// On a thread of another pool, when its own has no thread for the job.
     fn run_here_if_starved(&self) {
-        if self.task.latch().claim() {
+        if self.task.claim() {
             self.run_here(&JobContext::elsewhere(&self.keep_alive()));
         }
     }
@@ -431,7 +427,7 @@ impl<T: 'static> JobHandle<T> {
         // The pool is compared by its address alone, as it may be gone.
         let current = worker::current_of(self.task.inner());
         let is_ours = current.is_some() || self.task.is_unqueued();
-        if !is_ours || !self.task.latch().claim() {
+        if !is_ours || !self.task.claim() {
             return false;
         }
         match current {
@@ -446,6 +442,7 @@ impl<T: 'static> JobHandle<T> {
         let is_queued = !self.task.is_unqueued();
         // SAFETY: claimed.
         unsafe { self.task.run_here(context) };
+        self.task.finish();
         if is_queued {
             context.inner.tombstone_left();
         }
@@ -471,9 +468,8 @@ impl<T: 'static> Future for JobHandle<T> {
     type Output = Result<T, JobError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let latch = self.task.latch();
-        if latch.is_done() || self.run_here_if_own() || latch.awaits(Wake::Task(cx.waker().clone()))
-        {
+        let wake = || Wake::Task(cx.waker().clone());
+        if self.task.is_done() || self.run_here_if_own() || self.task.awaits(wake()) {
             Poll::Ready(self.take())
         } else {
             Poll::Pending
@@ -493,14 +489,14 @@ impl<T: 'static> Drop for JobHandle<T> {
     }
 }
 
-// A panic can leave nothing half done in what a handle refers to: its latch sees to it.
+// A panic can leave nothing half done in what a handle refers to: the task's state ensures that.
 impl<T: 'static> UnwindSafe for JobHandle<T> {}
 impl<T: 'static> RefUnwindSafe for JobHandle<T> {}
 
 impl<T: 'static> fmt::Debug for JobHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JobHandle")
-            .field("finished", &self.task.latch().is_done())
+            .field("finished", &self.task.is_done())
             .finish_non_exhaustive()
     }
 }

@@ -16,7 +16,7 @@ use super::{Admission, Refusal, waiters::Joining};
 use crate::{
     error::AdmissionError,
     protocol::{
-        completion::latch::Wake,
+        completion::Wake,
         model::{explore, explore_to},
     },
     sync::thread::{self, spawn},

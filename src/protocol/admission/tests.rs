@@ -11,7 +11,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::{waiters::Joining, *};
-use crate::{Pool, protocol::completion::latch::Wake};
+use crate::{Pool, protocol::completion::Wake};
 
 /// `acquired` counts this many places, and begins again.
 const WRAP: u64 = u64::MAX / PLACE + 1;

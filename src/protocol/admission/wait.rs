@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::AdmissionError,
-    protocol::completion::latch::Wake,
+    protocol::completion::Wake,
     sync::{
         Instant, Ordering,
         backoff::{YieldHint, Yields},

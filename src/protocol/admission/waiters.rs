@@ -3,7 +3,7 @@
 //! A plain data structure. It lives under the admission lock and knows nothing of places; a slot is
 //! reused, so that blocking costs no allocation once the line has been as long before.
 
-use crate::protocol::completion::latch::Wake;
+use crate::protocol::completion::Wake;
 
 /// Names one waiter while it is in the slab. Only its owner has it, and gives it back once.
 #[derive(Debug)]

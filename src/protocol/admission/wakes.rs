@@ -1,6 +1,6 @@
 //! Wake-ups on their way out of the lock.
 
-use crate::protocol::completion::latch::Wake;
+use crate::protocol::completion::Wake;
 
 /// How many wake-ups are carried out of the lock without an allocation.
 const WAKES: usize = 8;
