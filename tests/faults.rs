@@ -171,6 +171,7 @@ fn s4_a_refused_timer_thread_is_an_error_of_the_build() {
                 assert_eq!(failed, 0, "{}", io::Error::last_os_error());
             };
             // A user without other processes. The limit applies only without privileges.
+            // SAFETY: no preconditions.
             if unsafe { libc::setresuid(65_123, 65_123, 65_123) } != 0 {
                 return;
             }
