@@ -1,11 +1,11 @@
-//! The beat: keeps the leases of the messages that are held.
+//! The beat: renews the leases of the messages that this process holds.
 //!
-//! Every third of a lease it asks the server to renew each lease of the ledger, by the message's own
-//! ack subject, and waits for the answer. So one beat may be lost at least. It never renews by owner: a message
-//! whose delivery never arrived here would be kept from everybody for ever.
+//! Every third of a lease it sends `Progress` for each lease of the ledger, to the message's own
+//! ack subject, and waits for the answer. So one beat may be lost. It never renews by owner: a
+//! message whose delivery was lost on the way would be kept from every worker for ever.
 //!
-//! A lease that was not renewed in its whole time is lost: from then on the beat leaves it alone, since
-//! another process may have the message, and that one's lease is not ours to keep.
+//! A lease that was not renewed within its length is lost. The beat then leaves it alone: another
+//! process may have the message, and that lease is not ours to renew.
 
 use std::sync::Arc;
 
@@ -21,12 +21,12 @@ const BEATS: u32 = 3;
 pub(crate) async fn run(shared: Arc<Shared>) {
     let period = shared.lease / BEATS;
     let mut ticks = interval(period);
-    // After a sleep of the machine one beat is enough.
+    // One beat is enough after the machine has slept.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let leases = shared.ledger.all();
-        // A message that has just come needs none yet.
+        // A message that has just come needs no beat yet.
         let due = leases.iter().filter(|lease| lease.age() >= period / 4);
         join_all(due.map(|lease| renew(&shared, lease))).await;
     }
@@ -38,13 +38,16 @@ async fn renew(shared: &Shared, lease: &Lease) {
     }
     let asked = Stamp::now();
     let patience = shared.lease / (2 * BEATS);
-    match shared.say(&lease.reply, AckKind::Progress, patience).await {
+    match shared
+        .acknowledge(&lease.reply, AckKind::Progress, patience)
+        .await
+    {
         Ok(()) => lease.renew(asked),
         Err(error) => {
             tracing::warn!(
                 sequence = lease.sequence,
                 why = error.0,
-                "a beat had no answer"
+                "a beat was not answered"
             );
         }
     }

@@ -4,23 +4,26 @@ use std::{sync::Arc, time::Duration};
 
 use adaptive_pool::Pool;
 use async_nats::Client;
+use tokio::sync::mpsc;
 
 use crate::{
     error::Error,
     failure::Failure,
     job::Job,
+    lease::Ledger,
     metrics::Metrics,
     names,
     poison::Policy,
     queue::Queue,
-    shared::{Handler, Parts},
+    shared::{Answers, Handler, Shared},
+    stop::Stop,
     worker::Worker,
 };
 
-/// The shortest lease that makes sense: a beat must come and go in a third of it.
+/// The shortest useful lease: a beat needs its answer within a third of it.
 const SHORTEST_LEASE: Duration = Duration::from_millis(300);
 
-/// What [`Worker::builder`] returns.
+/// The options of a [`Worker`].
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
     pool: Arc<Pool>,
@@ -54,21 +57,21 @@ impl Builder {
         }
     }
 
-    /// The stream to take jobs from. Default `jobs`.
+    /// Sets the stream of the jobs. Default `jobs`.
     pub fn stream(mut self, name: impl Into<String>) -> Self {
         self.stream = name.into();
         self
     }
 
-    /// The durable consumer that all workers of this stream share. Default `workers`. It is created if
-    /// there is none.
+    /// Sets the durable consumer that all workers of this stream share. Default `workers`. If there
+    /// is none, [`build`](Self::build) creates it.
     pub fn consumer(mut self, name: impl Into<String>) -> Self {
         self.consumer = name.into();
         self
     }
 
-    /// What to do with a message. It runs on the pool's workers, and may be called twice for one
-    /// message, at the same time too: its effects have to be idempotent.
+    /// Sets the handler of a message. It runs on the pool's workers. It may run twice for one
+    /// message, also at the same time, so its effects must be idempotent.
     pub fn handler<F>(mut self, handler: F) -> Self
     where
         F: Fn(&Job<'_>) -> Result<(), Failure> + Send + Sync + 'static,
@@ -77,49 +80,48 @@ impl Builder {
         self
     }
 
-    /// For how long the server leaves a message to a worker that is not heard of. Default 30 s, and at
-    /// least 0.3 s. It is how long a message waits whose process was killed. A consumer that exists
-    /// keeps its own.
+    /// Sets how long the server leaves a message to a silent worker: the time that the messages of
+    /// a killed process wait. Default 30 s, at least 0.3 s. A consumer that exists keeps its own.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
     }
 
-    /// How many messages one fetch asks for at most. Default 64. No more than the pool has places.
+    /// Sets the most messages of one fetch. Default 64, and never more than the pool's places.
     pub fn batch(mut self, messages: usize) -> Self {
         self.batch = messages;
         self
     }
 
-    /// How long [`run`](Worker::run) waits for running jobs after the stop. Default 30 s.
+    /// Sets how long [`run`](Worker::run) waits for running jobs after the stop. Default 30 s.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// After how many failures, panics and errors, a message is dead. Default 5.
+    /// Sets the number of failures (panics and errors) after which a message is dead. Default 5.
     pub fn max_failures(mut self, times: u64) -> Self {
         self.policy.max_failures = times;
         self
     }
 
-    /// After how many deliveries that never ended a message is dead. Default 25. From the third on it
-    /// runs alone.
+    /// Sets the number of deliveries without an end after which a message is dead. Default 25.
+    /// After three of them it runs alone.
     pub fn max_crashes(mut self, times: u64) -> Self {
         self.policy.max_crashes = times;
         self
     }
 
-    /// How long a message that failed waits: `first`, then twice as long each time, up to `longest`,
-    /// and up to half of it less by chance. Default 1 s and 60 s.
+    /// Sets how long a message waits after a failure: `first`, doubled each time up to `longest`,
+    /// less a random part of up to a half. Default 1 s and 60 s.
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.policy.backoff = first;
         self.policy.backoff_max = longest;
         self
     }
 
-    /// Asks the server for the stream, and creates the consumer and the streams for dead messages and
-    /// records where there are none.
+    /// Opens the stream. Creates the consumer and the streams of dead messages and of records if
+    /// there are none.
     ///
     /// # Errors
     /// [`Error::Invalid`], [`Error::NoStream`], [`Error::NoJetStream`], [`Error::Consumer`],
@@ -133,7 +135,7 @@ impl Builder {
             tracing::warn!(
                 ?lease,
                 wanted = ?self.lease,
-                "the consumer exists, and keeps its lease"
+                "the consumer exists, and keeps its own lease"
             );
         }
         let seen = self.pool.metrics();
@@ -141,30 +143,32 @@ impl Builder {
         let handler = self.handler.ok_or_else(|| Error::Invalid {
             field: "handler",
             value: String::from("none"),
-            rule: "a worker needs to know what to do",
+            rule: "a worker needs one",
         })?;
         let name = crate::worker::pool_name(&self.pool);
         let metrics = Metrics::new(&name).map_err(|error| Error::Invalid {
             field: "pool",
             value: format!("{name}: {error}"),
-            rule: "its name has to be a label's value",
+            rule: "its name must be a valid label value",
         })?;
-        Ok(Worker::new(
-            Parts {
-                pool: self.pool,
-                jetstream: queue.jetstream.clone(),
-                names: queue.names(&self.consumer),
-                client: self.client,
-                handler,
-                lease,
-                policy: self.policy,
-                batch: self.batch.min(capacity.max(1)),
-                capacity,
-                metrics,
-            },
-            consumer,
-            self.grace,
-        ))
+        let (ended, ends) = mpsc::unbounded_channel();
+        let shared = Shared {
+            pool: self.pool,
+            jetstream: queue.jetstream.clone(),
+            names: queue.names(&self.consumer),
+            client: self.client,
+            handler,
+            lease,
+            policy: self.policy,
+            batch: self.batch.min(capacity.max(1)),
+            capacity,
+            metrics,
+            ledger: Ledger::new(),
+            ended,
+            stop: Stop::new(),
+            answers: Answers::new(),
+        };
+        Ok(Worker::new(shared, ends, consumer, self.grace))
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -185,7 +189,7 @@ impl Builder {
         }
         if self.handler.is_none() {
             let none = String::from("none");
-            return wrong("handler", none, "a worker needs to know what to do");
+            return wrong("handler", none, "a worker needs one");
         }
         Ok(())
     }

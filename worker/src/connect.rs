@@ -1,4 +1,4 @@
-//! The connection: async-nats' own, with errors that say what to do.
+//! The connection: async-nats' own, with errors that name what to do.
 
 use std::time::Duration;
 
@@ -6,12 +6,13 @@ use async_nats::{Client, ConnectOptions};
 
 use crate::error::Error;
 
-/// Connects to a NATS server: `nats://host:4222`, or several with commas between.
+/// Connects to a NATS server: `nats://host:4222`, or several, separated by commas.
 ///
-/// The options are the client's own: TLS, credentials, tokens, and what else it has. This adds a ping
-/// every five seconds, so that a server that hangs is noticed within fifteen.
+/// The options are the client's own: TLS, credentials, tokens and more. This adds a ping every five
+/// seconds, so the client notices a server that hangs within fifteen.
 ///
-/// It fails at once if no server answers. Later the client reconnects by itself, and a worker goes on.
+/// If no server answers, it fails at once. Later the client reconnects by itself, and workers go
+/// on.
 ///
 /// # Errors
 /// [`Error::Unreachable`], [`Error::Credentials`] or [`Error::Connect`].

@@ -7,29 +7,29 @@ use async_nats::{
 
 use crate::{error::Error, names, queue::Queue};
 
-/// A message that is not tried any more.
+/// A message that is not delivered any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeadMessage {
-    /// Its number among the dead.
+    /// Its number in the stream of dead messages.
     pub number: u64,
-    /// Its number among the jobs.
+    /// Its number in the stream of jobs.
     pub sequence: u64,
     /// `failed`, `crashed` or `poison`.
     pub reason: String,
-    /// What its handler said last.
+    /// Its handler's last error.
     pub error: String,
-    /// How often it was delivered.
+    /// The number of its deliveries.
     pub deliveries: u64,
-    /// How often its handler failed.
+    /// The number of its failures.
     pub failures: u64,
-    /// How many of its deliveries never ended.
+    /// The number of deliveries that never ended.
     pub crashes: u64,
     /// The subject that it was published to.
     pub subject: String,
     /// The id that it was published with, if any.
     pub id: Option<String>,
-    /// What it says.
+    /// Its payload.
     pub payload: Vec<u8>,
 }
 
@@ -56,7 +56,7 @@ impl DeadMessage {
 }
 
 impl Queue {
-    /// The first dead message whose number is `from` at least; `None` if there is none.
+    /// Returns the first dead message whose number is at least `from`; `None` if there is none.
     ///
     /// # Errors
     /// A server that does not answer.
@@ -84,11 +84,11 @@ impl Queue {
         }
     }
 
-    /// Puts a dead message back among the jobs, as a new one: with no failures and no crashes.
-    /// `false` if it is not there.
+    /// Puts a dead message back among the jobs, as a new one without failures and crashes. Returns
+    /// `false` if there is no dead message `number`.
     ///
     /// # Errors
-    /// [`Error::Publish`]: it is still among the dead.
+    /// [`Error::Publish`]: it is still dead.
     pub async fn revive(&self, number: u64) -> Result<bool, Error> {
         let Some(raw) = self.raw_dead(number).await? else {
             return Ok(false);
@@ -107,7 +107,7 @@ impl Queue {
                 headers.append(name.clone(), value.clone());
             }
         }
-        // Not its first id, which the server may remember.
+        // The server may remember its first id.
         let id = format!("revived:{}:{number}", self.stream);
         self.publish_to(message.subject, &id, &message.payload, headers)
             .await?;

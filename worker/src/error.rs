@@ -1,4 +1,4 @@
-//! Every error that the crate returns. Each names what to do.
+//! The errors. Each names what to do.
 
 use async_nats::{
     ConnectError, ConnectErrorKind,
@@ -11,18 +11,18 @@ use async_nats::{
 
 use crate::failure::Failure;
 
-/// What keeps a worker, a producer or a table of the queue from its work.
+/// Why a worker, a producer or a reader of the queue cannot work.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An option has a value that it cannot have.
+    /// An option has an invalid value.
     #[error("{field} = {value}: {rule}")]
     Invalid {
         /// The method that took the value.
         field: &'static str,
         /// The value.
         value: String,
-        /// What it must satisfy.
+        /// The rule that it breaks.
         rule: &'static str,
     },
     /// No server answers at the address.
@@ -31,9 +31,9 @@ pub enum Error {
          address"
     )]
     Unreachable {
-        /// Where it was looked for.
+        /// The server's address.
         url: String,
-        /// What the client said.
+        /// The client's error.
         source: ConnectError,
     },
     /// The server does not accept the credentials.
@@ -44,15 +44,15 @@ pub enum Error {
     Credentials {
         /// The server's address.
         url: String,
-        /// What the client said.
+        /// The client's error.
         source: ConnectError,
     },
-    /// The address cannot be read, or TLS cannot be set up.
+    /// The address is invalid, or TLS cannot be set up.
     #[error("cannot connect to {url}: {source}")]
     Connect {
         /// The server's address.
         url: String,
-        /// What the client said.
+        /// The client's error.
         source: ConnectError,
     },
     /// The server does not answer requests.
@@ -60,7 +60,7 @@ pub enum Error {
         "the NATS server does not answer: {what}; check that it runs, and that this user may use JetStream's API"
     )]
     Silent {
-        /// What was asked, and what the client said.
+        /// The request, and the client's error.
         what: String,
     },
     /// The server runs without JetStream.
@@ -93,23 +93,23 @@ pub enum Error {
         /// What is wrong, and what to do.
         why: String,
     },
-    /// A message could not be stored. Nothing is known of it: publish it again, with the same id.
+    /// A message may not have been stored: publish it again, with the same id.
     #[error(
-        "the message `{id}` was not stored: {why}; publish it again, the same id is stored once"
+        "the message `{id}` was not confirmed: {why}; publish it again, the server stores an id once"
     )]
     Publish {
         /// The message's id.
         id: String,
-        /// What the client or the server said.
+        /// The client's or the server's error.
         why: String,
     },
     /// The pool was closed while the worker ran. What it held was given back.
-    #[error("the pool was closed: a worker needs one that lives as long as it does")]
+    #[error("the pool was closed: a worker needs a pool that outlives it")]
     PoolClosed,
     /// A handler returned [`Failure::unfit`]. What the worker held was given back.
     #[error("this machine cannot do these jobs: {failure}")]
     Unfit {
-        /// What the handler said.
+        /// The handler's failure.
         failure: Failure,
     },
 }
@@ -171,7 +171,7 @@ impl Error {
         }
     }
 
-    /// A request that got no answer, or one that no server of JetStream's listens to.
+    /// For a request without an answer, or without a JetStream server that takes it.
     fn request(what: String) -> Self {
         if what.contains("no responders") {
             Self::NoJetStream
@@ -201,7 +201,7 @@ impl Error {
         }
     }
 
-    /// Whether the configuration of a consumer serves workers.
+    /// Fails if the configuration of a consumer does not suit workers.
     pub(crate) fn check_consumer(
         stream: &str,
         consumer: &str,
@@ -210,7 +210,7 @@ impl Error {
         let wrong = if config.ack_policy != jetstream::consumer::AckPolicy::Explicit {
             "its ack policy is not `explicit`"
         } else if config.max_deliver > 0 {
-            "it has a max_deliver, after which the server drops messages without telling anyone"
+            "it has a max_deliver, after which the server stops to deliver a message without a notice"
         } else {
             return Ok(());
         };

@@ -1,8 +1,8 @@
-//! What a handler returns when it did not do its job.
+//! The error of a handler, and what it asks for.
 
 use std::{error::Error, fmt};
 
-/// Why a job was not done, and what is to become of its message.
+/// Why a job was not done, and what becomes of its message.
 ///
 /// Any error becomes a [`Failure::again`] by `?`.
 ///
@@ -11,8 +11,8 @@ use std::{error::Error, fmt};
 /// use adaptive_pool_worker::Failure;
 ///
 /// fn handle(payload: &[u8]) -> Result<(), Failure> {
-///     let text = std::str::from_utf8(payload).map_err(Failure::poison)?; // no retry mends this
-///     let bytes = std::fs::read(text)?; // this one, a retry may
+///     let text = std::str::from_utf8(payload).map_err(Failure::poison)?; // no retry helps
+///     let bytes = std::fs::read(text)?; // a retry may help
 ///     assert!(bytes.len() < 1 << 30);
 ///     Ok(())
 /// }
@@ -37,13 +37,13 @@ impl Failure {
         Self::new(FailureKind::Again, error)
     }
 
-    /// No retry can help, as with a message that does not parse. The message is dead at once.
+    /// No retry can help: the message does not parse, for example. It is dead at once.
     pub fn poison(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::new(FailureKind::Poison, error)
     }
 
-    /// This process cannot do such jobs, as with a disk that is full. The message is given back for
-    /// another one and is not counted as failed; the worker drains, and its
+    /// This process cannot do such jobs: its disk is full, for example. The message is given back
+    /// for another process, and does not count as failed. The worker drains, and its
     /// [`run`](crate::Worker::run) returns the error.
     pub fn unfit(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::new(FailureKind::Unfit, error)

@@ -2,21 +2,22 @@
 //!
 //! A turn:
 //!
-//! 1. Wait for a place of the pool, and for a moment for a quarter of its places if it has many: a fetch costs
-//!    the same for one message and for ten. Take more if there are any, up to a batch.
-//! 2. Fetch as many messages as there are places, at once. Each becomes a lease and a job as it comes.
-//! 3. If there were none: give all places back but one, and wait for a message with that one. So an idle
-//!    worker keeps one place from others that share the pool.
+//! 1. Reserve a place of the pool. If the pool has many, wait a short time for a quarter of them: a
+//!    fetch of one message costs as much as a fetch of ten. Then take all that are free, up to a
+//!    batch.
+//! 2. Fetch as many messages, without waiting. Each becomes a lease and a job as it arrives.
+//! 3. If there were none, return all places but one, and wait for a message with that one. So an
+//!    idle worker holds one place of a pool that others share.
 //!
-//! A message thus always finds its place, and nothing can be refused. What a machine holds is what its
-//! pool may queue, what its workers run, and what waits for its ack ([`SLACK`] at most).
+//! So each message has its place, and none is refused. A process holds what its pool may queue,
+//! what its workers run, and what waits for its ack (at most [`SLACK`]).
 //!
-//! A message that has crashed often runs alone (see [`poison`](crate::poison)): the fetcher keeps it and
-//! its place, waits until all else has been settled, lets it run, and fetches again when it has been
+//! A message that has crashed often runs alone (see [`poison`](crate::poison)). The fetcher keeps
+//! it and its place until everything else is settled, submits it, and fetches again once it is
 //! settled too.
 //!
-//! On a stop the subscription is ended first, and the server confirms it; what it brought until then
-//! is given back. Only after that does the worker cancel what has not started.
+//! On a stop the fetcher first ends the subscription, and the server confirms that. What it brought
+//! until then is given back. Only then does the worker cancel what has not started.
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,19 +37,19 @@ use crate::{
     stamp::Stamp,
 };
 
-/// Messages that are done, and may wait for the answer to their acks. By feel: a server that answers
-/// slowly must not let them grow.
+/// The most messages that are done and wait for the answer to their acks. By feel: it bounds them
+/// when the server answers slowly.
 const SLACK: usize = 1024;
 /// The part of the pool's places that a fetch waits for. The others hold jobs enough meanwhile.
 const FEW: usize = 4;
 /// For how long it does. Jobs that are longer have no use for it.
 const SOON: Duration = Duration::from_millis(5);
-/// Between two looks for the connection, or for a server that is starting.
+/// Between two attempts while there is no connection, or the server is starting.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long a history may take to be read.
+/// How long the read of a history may take.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// After fetches have failed for as long, the server is asked whether the consumer is still there. One that
-/// is not there answers nothing.
+/// When fetches have failed for longer, the fetcher asks whether the consumer still exists. A
+/// consumer that does not exist answers no fetch.
 const GONE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(shared: Arc<Shared>, consumer: PullConsumer) -> Result<(), Error> {
@@ -60,7 +61,7 @@ pub(crate) async fn run(shared: Arc<Shared>, consumer: PullConsumer) -> Result<(
         let turn = turn(&shared, &mut pull);
         let turn = tokio::select! {
             biased;
-            () = shared.stopped() => break Ok(()),
+            () = shared.stop.begun() => break Ok(()),
             turn = turn => turn,
         };
         match turn {
@@ -69,9 +70,9 @@ pub(crate) async fn run(shared: Arc<Shared>, consumer: PullConsumer) -> Result<(
                 continue;
             }
             Turn::Closed => break Err(Error::PoolClosed),
-            Turn::Nobody => {}
+            Turn::NoResponders => {}
             Turn::Broken(why) => {
-                warn!(%why, "a fetch failed; once more");
+                warn!(%why, "a fetch failed; trying again");
                 let (renewed, late) = pull.renew().await;
                 give_back(&shared, late);
                 pull = match renewed {
@@ -85,7 +86,7 @@ pub(crate) async fn run(shared: Arc<Shared>, consumer: PullConsumer) -> Result<(
         }
         let since = *failing.get_or_insert_with(Instant::now);
         if since.elapsed() >= GONE {
-            if let Err(gone) = look(&shared, &consumer).await {
+            if let Err(gone) = find_consumer(&shared, &consumer).await {
                 break Err(gone);
             }
             failing = None;
@@ -96,9 +97,9 @@ pub(crate) async fn run(shared: Arc<Shared>, consumer: PullConsumer) -> Result<(
     outcome
 }
 
-/// Until it succeeds; `None` on a stop.
+/// Subscribes, and repeats that until it succeeds; `None` on a stop.
 async fn subscribe(shared: &Shared, consumer: &PullConsumer) -> Option<Pull> {
-    while !shared.is_stopping() {
+    while !shared.stop.is_stopping() {
         if let Ok(pull) = Pull::new(&shared.client, consumer).await {
             return Some(pull);
         }
@@ -107,8 +108,8 @@ async fn subscribe(shared: &Shared, consumer: &PullConsumer) -> Option<Pull> {
     None
 }
 
-/// Whether the consumer is still there, if the server says so.
-async fn look(shared: &Shared, consumer: &PullConsumer) -> Result<(), Error> {
+/// Fails if the server answers that the consumer is gone.
+async fn find_consumer(shared: &Shared, consumer: &PullConsumer) -> Result<(), Error> {
     use async_nats::jetstream::context::ConsumerInfoErrorKind as Kind;
     let names = &shared.names;
     match timeout(PATIENCE, consumer.get_info()).await {
@@ -129,16 +130,15 @@ async fn look(shared: &Shared, consumer: &PullConsumer) -> Result<(), Error> {
 /// How a turn ended.
 enum Turn {
     Fine,
-    /// The pool takes nothing any more.
+    /// The pool is closed.
     Closed,
-    /// No server listens to fetches.
-    Nobody,
-    /// The subscription has to be given up.
+    /// No server answers fetches.
+    NoResponders,
+    /// The subscription has to be replaced.
     Broken(String),
 }
 
-/// If it is dropped half way, on a stop, its places go back to the pool, and what it has fetched is in
-/// the ledger.
+/// Cancel-safe: its places return to the pool, and what it has fetched is in the ledger.
 async fn turn(shared: &Arc<Shared>, pull: &mut Pull) -> Turn {
     if !shared.is_connected() {
         sleep(PAUSE).await;
@@ -169,21 +169,21 @@ async fn turn(shared: &Arc<Shared>, pull: &mut Pull) -> Turn {
     let began = Instant::now();
     let mut fetched = 0;
     let mut suspects = Vec::new();
-    if let Err(why) = pull.at_once(places.len()).await {
+    if let Err(why) = pull.no_wait(places.len()).await {
         return Turn::Broken(why);
     }
-    let mut patient = false;
+    let mut polling = false;
     loop {
         match pull.next().await {
             Answer::Message(message, since) => {
-                // As many as were asked for.
+                // At most as many messages come as were requested.
                 let Some(place) = places.pop() else {
-                    return Turn::Broken(String::from("more messages than were asked for"));
+                    return Turn::Broken(String::from("more messages than were requested"));
                 };
                 fetched += 1;
                 shared.metrics.fetched.inc();
                 let Some(lease) = shared.ledger.enter(*message, since) else {
-                    warn!("a message that comes from no consumer; it is passed over");
+                    warn!("skipping a message that comes from no consumer");
                     continue;
                 };
                 let mut keep = Kept::new(shared, lease);
@@ -194,21 +194,21 @@ async fn turn(shared: &Arc<Shared>, pull: &mut Pull) -> Turn {
                 }
             }
             Answer::End => {
-                shared.heard();
-                if fetched > 0 || patient {
+                shared.answers.record();
+                if fetched > 0 || polling {
                     break;
                 }
                 places.truncate(1);
-                patient = true;
-                if let Err(why) = pull.patiently().await {
+                polling = true;
+                if let Err(why) = pull.long_poll().await {
                     return Turn::Broken(why);
                 }
             }
-            Answer::Nobody => return Turn::Nobody,
-            Answer::Silence(why) => return Turn::Broken(why),
+            Answer::NoResponders => return Turn::NoResponders,
+            Answer::Broken(why) => return Turn::Broken(why),
         }
     }
-    if !patient {
+    if !polling {
         shared
             .metrics
             .fetch_seconds
@@ -219,7 +219,7 @@ async fn turn(shared: &Arc<Shared>, pull: &mut Pull) -> Turn {
     Turn::Fine
 }
 
-/// A message that has been fetched, and has no job yet. Dropped, it is given back.
+/// A fetched message without a job. Its drop gives it back.
 struct Kept {
     shared: Arc<Shared>,
     lease: Arc<Lease>,
@@ -236,7 +236,7 @@ impl Kept {
         }
     }
 
-    /// Asks for the history of a message that was delivered often, and only then.
+    /// Reads the history of a message that was delivered often, and only then.
     async fn verdict(&mut self) -> Verdict {
         let policy = &self.shared.policy;
         let lease = &self.lease;
@@ -244,7 +244,7 @@ impl Kept {
             return Verdict::Run;
         }
         let Ok(history) = history::read(&self.shared, lease, PATIENCE).await else {
-            // Nothing is known: it may be a poison, and may not be thrown away.
+            // Its history is unknown: it may be a poison, and must not be dropped.
             return Verdict::RunAlone;
         };
         let crashes = history.crashes(lease.delivered);
@@ -276,12 +276,12 @@ fn submit(mut kept: Kept, place: Permit<'_>) {
         delivery = lease.delivered,
         traceparent = parent,
     );
-    // The pool runs it in the span that it is submitted in.
+    // The pool runs a job in the span of its submission.
     let handle = span.in_scope(|| place.submit(move || guard.run()));
     lease.set_handle(handle);
 }
 
-/// One after the other, with nothing else held.
+/// Runs the suspects one after the other, while nothing else is held.
 async fn run_alone(shared: &Arc<Shared>, mut suspects: Vec<(Kept, Permit<'_>)>) {
     while let Some((suspect, place)) = suspects.pop() {
         let others = suspects.len() + 1;
@@ -289,7 +289,7 @@ async fn run_alone(shared: &Arc<Shared>, mut suspects: Vec<(Kept, Permit<'_>)>) 
         let sequence = suspect.lease.sequence;
         warn!(
             sequence,
-            "a message that may have ended processes runs alone"
+            "a message that may have ended its processes runs alone"
         );
         submit(suspect, place);
         shared.ledger.wait_for(|held| held < others).await;

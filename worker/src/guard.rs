@@ -1,18 +1,18 @@
-//! The guard in each job, and the job's first and last lines.
+//! The guard in each job, and the job's first and last steps.
 //!
-//! A job is a closure that owns a guard. Whatever becomes of the closure, the guard is dropped, and by
-//! its drop tells the settler how the delivery ended:
+//! A job is a closure that owns a guard. Whatever becomes of the closure, the guard is dropped, and
+//! its drop reports to the settler how the delivery ended:
 //!
 //! - the handler returned: done, or failed;
-//! - the handler panicked: failed, with the panic's text, and the panic goes on into the pool;
-//! - the closure was dropped before it ran (cancelled, a shutdown of the pool): given back.
+//! - the handler panicked: failed, with the panic's text, and the panic continues into the pool;
+//! - the closure was dropped before it ran (cancelled, or the pool shut down): given back.
 //!
 //! So cancellation and shutdown need no code of their own, and a message cannot be forgotten.
 
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
 };
 
 use crate::{failure::Failure, job::Job, lease::Lease, shared::Shared};
@@ -26,7 +26,7 @@ pub(crate) enum Outcome {
     GivenBack,
     /// It did not start, since its lease was over.
     LeaseOver,
-    /// It has crashed so often that it is not started again.
+    /// It has crashed too often, and does not start again.
     Crashed(u64),
 }
 
@@ -57,10 +57,10 @@ impl Guard {
 
     /// The job's body.
     pub(crate) fn run(self) {
-        if self.shared.draining.load(Ordering::Acquire) {
+        if self.shared.stop.is_draining() {
             return self.end(Outcome::GivenBack);
         }
-        // A machine that slept: another one has the message by now.
+        // The machine has slept: another one has the message by now.
         if self.lease.age() >= self.shared.lease {
             return self.end(Outcome::LeaseOver);
         }
@@ -71,7 +71,7 @@ impl Guard {
             Err(payload) => {
                 let text = format!("panicked: {}", panic_text(payload.as_ref()));
                 self.end(Outcome::Failed(Failure::again(text)));
-                // The pool counts it, as any panic.
+                // The pool counts it like any panic.
                 resume_unwind(payload);
             }
         }
@@ -82,7 +82,7 @@ impl Drop for Guard {
     fn drop(&mut self) {
         let outcome = std::mem::replace(&mut self.outcome, Outcome::GivenBack);
         let lease = Arc::clone(&self.lease);
-        // After the worker's end nobody listens: the lease does the rest.
+        // After the worker's end there is no settler: the lease expires.
         let _ = self.shared.ended.send(Ended { lease, outcome });
     }
 }

@@ -1,12 +1,12 @@
 //! The records of deliveries that ended without an ack.
 //!
-//! JetStream counts deliveries, and says not how they ended. So each end that is no ack is a small
-//! message in the stream `<stream>-ended`, in the subject
-//! `<stream>.ended.<stream's creation>.<sequence>.<how>`, with an id for the delivery, so that it is
-//! stored once however often it is sent. The server counts messages by subject, and any worker can ask
-//! for the counts. Records vanish after a week.
+//! JetStream counts deliveries, but not how they ended. So each end without an ack leaves a small
+//! message in the stream `<stream>-ended`, with the subject `<stream>.ended.<stream's
+//! creation>.<sequence>.<how>`. Its id is the delivery's, so it is stored once however often it is
+//! sent. The server counts messages by subject, and any worker can read the counts. Records expire
+//! after a week.
 //!
-//! A record costs one publish where something went wrong. A message that is done at the first attempt
+//! A record is one publish where something went wrong. A message that is done at its first delivery
 //! has none.
 
 use std::{collections::HashMap, time::Duration};
@@ -26,19 +26,19 @@ use crate::{
 pub(crate) const FAILED: &str = "failed";
 /// The job did not start: a drain, a worker that is unfit.
 pub(crate) const BACK: &str = "back";
-/// The job did not start, since its lease was over.
+/// The job did not start, because its lease had expired.
 pub(crate) const LATE: &str = "late";
 
-/// How deliveries of one message ended.
+/// How the deliveries of one message ended.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct History {
     pub(crate) failures: u64,
-    /// All that ended, failures included.
+    /// All deliveries that ended, failures included.
     pub(crate) ended: u64,
 }
 
 impl History {
-    /// Deliveries before this one of which nothing was heard again.
+    /// Deliveries before this one that never ended.
     pub(crate) fn crashes(&self, delivered: u64) -> u64 {
         delivered.saturating_sub(1).saturating_sub(self.ended)
     }
@@ -63,7 +63,7 @@ pub(crate) async fn record(
     shared.store(subject, headers, message, patience).await
 }
 
-/// How the deliveries of the message ended so far.
+/// Returns how the deliveries of the message ended so far.
 pub(crate) async fn read(
     shared: &Shared,
     lease: &Lease,

@@ -1,10 +1,10 @@
-//! What a handler sees of its message.
+//! The handler's view of its message.
 
 use async_nats::HeaderMap;
 
 use crate::lease::Lease;
 
-/// A message, in the hands of the handler.
+/// A message while its handler runs.
 #[derive(Debug)]
 pub struct Job<'a> {
     lease: &'a Lease,
@@ -21,25 +21,25 @@ impl<'a> Job<'a> {
         &self.lease.message.payload
     }
 
-    /// The subject that it was published to.
+    /// The subject of its publish.
     #[must_use]
     pub fn subject(&self) -> &'a str {
         &self.lease.message.subject
     }
 
-    /// Its headers, if it has any.
+    /// The message's headers, if it has any.
     #[must_use]
     pub fn headers(&self) -> Option<&'a HeaderMap> {
         self.lease.message.headers.as_ref()
     }
 
-    /// Its number in the stream: the same in each delivery.
+    /// The message's number in the stream: the same in each delivery.
     #[must_use]
     pub fn sequence(&self) -> u64 {
         self.lease.sequence
     }
 
-    /// How often it was delivered, this time included. Kills and drains count too.
+    /// The number of its deliveries, this one included. Kills and drains count too.
     #[must_use]
     pub fn delivery(&self) -> u64 {
         self.lease.delivered

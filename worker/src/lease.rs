@@ -1,8 +1,9 @@
-//! A message that this process holds, and all of them.
+//! Leases: the messages that this process holds, and the ledger of all of them.
 //!
-//! A lease begins with the fetch, is renewed by the beat, and ends with the settlement: the server's
-//! answer to an ack, or the insight that it ran out. The ledger holds exactly the leases between the
-//! two, whatever their jobs do meanwhile; so the beat covers queue time and ack time too.
+//! A lease begins with the fetch, is renewed by the beat, and ends with its settlement: the server
+//! answers an ack, or the lease is found expired. The ledger holds exactly the leases between the
+//! two, whatever their jobs do meanwhile. So the beat covers the time in the queue and the time of
+//! the ack.
 
 use std::{
     collections::HashMap,
@@ -21,14 +22,14 @@ use crate::stamp::Stamp;
 
 #[derive(Debug)]
 pub(crate) struct Lease {
-    /// This process's own number. The stream's is not unique: a message whose lease was lost may come
+    /// Unique in this process. The stream's number is not: a message whose lease was lost may come
     /// here again while its first job still runs.
     pub(crate) id: u64,
     pub(crate) message: Message,
     /// Where acks go.
     pub(crate) reply: Subject,
     pub(crate) sequence: u64,
-    /// How often the message was delivered, this time included.
+    /// The number of deliveries, this one included.
     pub(crate) delivered: u64,
     renewed: Mutex<Stamp>,
     lost: AtomicBool,
@@ -36,17 +37,17 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// The lease's age: since the server renewed it last, at the latest.
+    /// The time since the last renewal, or more: never less than the server's own count.
     pub(crate) fn age(&self) -> Duration {
         lock(&self.renewed).age()
     }
 
-    /// `asked`: when the renewal that succeeded was requested.
+    /// `asked`: a time before the request of the renewal that succeeded.
     pub(crate) fn renew(&self, asked: Stamp) {
         *lock(&self.renewed) = asked;
     }
 
-    /// Marks it as lost; true for the first caller only, which counts it.
+    /// Marks the lease as lost. Returns true for the first call only, whose caller counts it.
     pub(crate) fn lose(&self) -> bool {
         !self.lost.swap(true, Ordering::Relaxed)
     }
@@ -57,7 +58,7 @@ impl Lease {
 
     /// Cancels the job if it has not started. Its guard then gives the message back.
     pub(crate) fn cancel(&self) {
-        // Not under the lock: the guard's drop runs in here.
+        // Outside the lock: the guard's drop runs inside cancel.
         let handle = lock(&self.handle).take();
         if let Some(handle) = handle {
             handle.cancel();
@@ -86,8 +87,8 @@ impl Ledger {
         }
     }
 
-    /// `since`: a moment when the server had not sent the message yet, so that the lease never seems
-    /// younger than it is. `None` if the message did not come from a consumer.
+    /// `since`: a time before the server sent the message, so the lease never seems younger than it
+    /// is. Returns `None` if the message does not come from a consumer.
     pub(crate) fn enter(&self, message: Message, since: Stamp) -> Option<Arc<Lease>> {
         let reply = message.reply.clone()?;
         let (sequence, delivered) = parse(&reply)?;
@@ -124,9 +125,9 @@ impl Ledger {
         *self.held.borrow()
     }
 
-    /// Waits until `enough` is true of the number of messages held.
+    /// Waits until `enough` holds for the number of messages held.
     pub(crate) async fn wait_for(&self, mut enough: impl FnMut(usize) -> bool) {
-        // The sender is part of self, so that the channel cannot be closed.
+        // The sender is part of self, so the channel stays open.
         let _ = self.held.subscribe().wait_for(|held| enough(*held)).await;
     }
 }
@@ -135,10 +136,10 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The stream's sequence and the number of deliveries, from an ack subject:
+/// Returns the stream's sequence and the number of deliveries, from an ack subject:
 ///
 /// `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>`, or with
-/// `<domain>.<account>` before the stream, and maybe one token more at the end.
+/// `<domain>.<account>` before the stream, and possibly one more token at the end.
 fn parse(reply: &str) -> Option<(u64, u64)> {
     let tokens: Vec<&str> = reply.strip_prefix("$JS.ACK.")?.split('.').collect();
     let rest = match tokens.len() {

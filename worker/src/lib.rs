@@ -1,8 +1,8 @@
-//! Jobs from NATS JetStream, on an [`adaptive_pool::Pool`]: many machines, one queue.
+//! Jobs from NATS JetStream on an [`adaptive_pool::Pool`]: many machines, one queue.
 //!
-//! One machine is one process with one pool. When that is not enough, jobs come from a JetStream stream,
-//! and each machine pulls as many as its pool has places for. This crate is what lies between the two:
-//! a loop that fetches, an ack for each job, and what to do when something dies.
+//! One machine is one process with one pool. When one machine is not enough, jobs come from a
+//! JetStream stream, and each machine pulls as many as its pool has places for. This crate is the
+//! part between the two: a loop that fetches, an ack for each job, and the handling of what dies.
 //!
 //! ```no_run
 //! use std::{sync::Arc, time::Duration};
@@ -19,7 +19,7 @@
 //!     .stream("thumbnails")
 //!     .handler(|job: &Job<'_>| {
 //!         let name = std::str::from_utf8(job.payload()).map_err(Failure::poison)?;
-//!         println!("{name}, for the {}. time", job.delivery());
+//!         println!("{name}, delivery {}", job.delivery());
 //!         Ok(())
 //!     })
 //!     .build()
@@ -33,41 +33,42 @@
 //! # The protocol
 //!
 //! **At least once.** A job runs once, unless a process, a machine or the network dies at the wrong
-//! moment; then it may run again, and at the same time as its first run too. So effects are idempotent:
-//! write under a name that follows from the input, to a temporary name first, sync, rename. JetStream
-//! accepts the ack of a lease that is over, and so cannot tell two holders apart.
+//! moment. Then it may run again, also while its first run goes on. So effects are idempotent: a
+//! job writes under a name that follows from its input, to a temporary name first, syncs, and
+//! renames. JetStream accepts the ack of an expired lease, so it cannot keep two holders apart.
 //!
-//! **Places first.** The fetcher takes places of the pool, then fetches as many messages. What a process
-//! holds is thus what its pool may queue plus what its workers run; the rest stays with the server, for
-//! others. Nothing is fetched that has to be refused.
+//! **Places first.** The fetcher reserves places of the pool, then fetches as many messages. A
+//! process thus holds what its pool may queue plus what its workers run. The rest stays with the
+//! server, for others, and no message is fetched that has to be refused.
 //!
-//! **The lease** belongs to the ledger, from the fetch to the server's answer to the last word. Its length
-//! is the consumer's `ack_wait`. While it is there, the *beat* renews it each third of its length: one
-//! message after the other, and never all of an owner's, since a message whose delivery was lost on the
-//! way would be kept by that for ever. A job looks at the age of its lease in its first line, and gives up
-//! when it is over: the machine has slept, and another one has the message.
+//! **The lease** belongs to the ledger, from the fetch to the server's answer to the last ack. Its
+//! length is the consumer's `ack_wait`. The *beat* renews each lease of the ledger every third of
+//! that length. It renews message by message, never by owner: a message whose delivery was lost on
+//! the way would be kept alive for ever. A job that finds its lease expired does not start: the
+//! machine has slept, and another one has the message.
 //!
-//! **The guard** belongs to the job, and tells the *settler* by its drop how the job ended: done, failed,
-//! or not started. Cancellation, a pool's shutdown and panics need nothing else.
+//! **The guard** belongs to the job. Its drop reports to the *settler* how the job ended: done,
+//! failed, or not started. Cancellation, a pool's shutdown and panics need no code of their own.
 //!
-//! **The ack** belongs to the settler. It comes after the job, and is repeated until the server has
-//! answered it or the lease is over.
+//! **The ack** belongs to the settler. It follows the job, and is repeated until the server answers
+//! or the lease expires.
 //!
-//! **Failures and crashes.** A job that panics or returns an error comes again after a back-off, and is
-//! dead after five times. A message that was delivered 25 times and never ended, since it ends the
-//! process each time, is dead too; from the third on it runs alone, so that it takes no others along. Dead
-//! messages are in the stream `<stream>-dead`, with headers that say why; [`Queue::next_dead`] reads
-//! them and [`Queue::revive`] puts them back. The consumer's own limit of deliveries is off: it counts
-//! kills and drains too, and past it a message stays in the stream and nobody is told.
+//! **Failures and crashes.** A job that panics or returns an error comes again after a backoff;
+//! after five failures it is dead. A message that is delivered 25 times and never ends, because it
+//! ends its process each time, is dead too; from its third crash on it runs alone, and takes no
+//! other message along. Dead messages go to the stream `<stream>-dead`, with headers that give the
+//! reason; [`Queue::next_dead`] reads them, and [`Queue::revive`] puts them back. The consumer's
+//! own limit of deliveries is off: it counts kills and drains too, and a message past it stays in
+//! the stream without a notice.
 //!
-//! **The stop.** No more fetches; then what has not started is given back; then what runs may end and is
-//! acked; then the beat stops.
+//! **The stop.** First no more fetches; then what has not started is given back; then running jobs
+//! end and are acked; then the beat stops.
 //!
-//! # Seeing it
+//! # Observing it
 //!
-//! [`Worker::collector`] has the worker's metrics, for the registry of [`Pool::collector`]. Each job runs in
-//! a `tracing` span `job` with its stream, sequence, delivery and the header `traceparent`.
-//! [`Queue::status`] asks the server and all workers.
+//! [`Worker::collector`] has the worker's metrics, for the registry of [`Pool::collector`]. Each
+//! job runs in a `tracing` span `job` with its stream, sequence, delivery and the header
+//! `traceparent`. [`Queue::status`] asks the server and all workers.
 //!
 //! [`Pool::collector`]: adaptive_pool::Pool::collector
 
@@ -91,6 +92,7 @@ mod queue;
 mod settle;
 mod shared;
 mod stamp;
+mod stop;
 mod worker;
 
 pub use async_nats;

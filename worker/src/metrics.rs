@@ -1,4 +1,4 @@
-//! The worker's metrics, for the registry that the pool's are in.
+//! The worker's metrics, for the registry of the pool's.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use prometheus::{
 
 use crate::shared::Shared;
 
-/// The upper bounds of the buckets: from what a server on the same machine needs to a lease.
+/// The upper bounds of the buckets: from the time of a local server to a lease.
 const BUCKETS: [f64; 14] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0,
 ];
@@ -25,7 +25,7 @@ pub(crate) struct Metrics {
     pub(crate) lease_lost: IntCounter,
     pub(crate) fetch_seconds: Histogram,
     pub(crate) ack_seconds: Histogram,
-    /// As the consumer said last; none before it has.
+    /// The consumer's last answer; `None` before the first.
     pub(crate) depth: std::sync::Mutex<Option<u64>>,
 }
 
@@ -43,9 +43,9 @@ impl Metrics {
             fetched: counter("fetched_total", "Messages fetched.")?,
             acked: counter(
                 "acked_total",
-                "Messages done, whose ack the server confirmed.",
+                "Messages done, with an ack that the server confirmed.",
             )?,
-            retried: counter("retried_total", "Messages that failed and come again.")?,
+            retried: counter("retried_total", "Messages that failed, and come again.")?,
             dead: counter(
                 "dead_total",
                 "Messages moved to the stream of dead messages.",
@@ -60,9 +60,12 @@ impl Metrics {
             )?,
             fetch_seconds: histogram(
                 "fetch_seconds",
-                "From a fetch at once to its last message; waits for messages are left out.",
+                "Time from a fetch to its last message, without waits for messages.",
             )?,
-            ack_seconds: histogram("ack_seconds", "From a job's end to the ack's confirmation.")?,
+            ack_seconds: histogram(
+                "ack_seconds",
+                "Time from a job's end to the confirmation of its ack.",
+            )?,
             depth: std::sync::Mutex::new(None),
         })
     }
@@ -72,7 +75,7 @@ fn full(name: &str) -> String {
     format!("adaptive_pool_nats_{name}")
 }
 
-/// How a gauge is read; `None` if there is no value yet.
+/// Reads a gauge; `None` if there is no value yet.
 type Read = fn(&Shared) -> Option<f64>;
 
 /// What [`Worker::collector`](crate::Worker::collector) returns.
@@ -106,7 +109,7 @@ impl WorkerCollector {
             ),
             (
                 "queue_depth",
-                "Messages of the consumer that wait or are with any worker.",
+                "Messages of the consumer that wait or that any worker holds.",
                 |shared| crate::lease::lock(&shared.metrics.depth).map(|depth| depth as f64),
             ),
         ];
@@ -170,10 +173,10 @@ impl Collector for WorkerCollector {
     }
 }
 
-/// A server that has said nothing for as long is down: the depth alone is asked for every five seconds.
+/// A server that is silent for longer is down: the depth alone is read every five seconds.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// Whether the server is connected and has answered lately.
+/// Whether the server is connected and has answered recently.
 pub(crate) fn is_up(shared: &Shared) -> bool {
-    shared.is_connected() && shared.silent_for() < SILENCE
+    shared.is_connected() && shared.answers.silence() < SILENCE
 }

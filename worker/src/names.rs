@@ -4,19 +4,19 @@ use crate::error::Error;
 
 /// Why a message is dead: `failed`, `crashed` or `poison`.
 pub const REASON: &str = "Adaptive-Pool-Reason";
-/// What its handler said last.
+/// The handler's last error.
 pub const ERROR: &str = "Adaptive-Pool-Error";
-/// How often it was delivered.
+/// The number of deliveries.
 pub const DELIVERIES: &str = "Adaptive-Pool-Deliveries";
-/// How often its handler failed.
+/// The number of failures.
 pub const FAILURES: &str = "Adaptive-Pool-Failures";
-/// How many deliveries never ended.
+/// The number of deliveries that never ended.
 pub const CRASHES: &str = "Adaptive-Pool-Crashes";
-/// The subject that it was published to.
+/// The subject of the message's first publish.
 pub const SUBJECT: &str = "Adaptive-Pool-Subject";
-/// Its number in the stream.
+/// The message's number in the stream of jobs.
 pub const SEQUENCE: &str = "Adaptive-Pool-Sequence";
-/// The id that it was published with, if any.
+/// The id of the message's first publish, if any.
 pub const ID: &str = "Adaptive-Pool-Id";
 
 /// The names of a stream and of what belongs to it.
@@ -24,23 +24,23 @@ pub const ID: &str = "Adaptive-Pool-Id";
 pub(crate) struct Names {
     pub(crate) stream: String,
     pub(crate) consumer: String,
-    /// When the stream was created, so that the records of a stream that was removed are not taken for
-    /// those of the next one of its name.
+    /// When the stream was created: keeps the records of a removed stream apart from those of the
+    /// next one with its name.
     pub(crate) created: i128,
 }
 
 impl Names {
-    /// Where dead messages are published.
+    /// The subject of dead messages.
     pub(crate) fn dead_subject(&self) -> String {
         format!("{}.dead", self.stream)
     }
 
-    /// Where the records of a message's deliveries are published, by how they ended.
+    /// The subject of the records of a message's deliveries that ended by `how`.
     pub(crate) fn ended_subject(&self, sequence: u64, how: &str) -> String {
         format!("{}.ended.{}.{sequence}.{how}", self.stream, self.created)
     }
 
-    /// Where workers answer to a question for their state.
+    /// The subject on which workers report their state.
     pub(crate) fn status_subject(stream: &str, consumer: &str) -> String {
         format!("_adaptive_pool.status.{stream}.{consumer}")
     }
@@ -73,7 +73,7 @@ pub(crate) fn check(field: &'static str, name: &str) -> Result<(), Error> {
     })
 }
 
-/// Text as a header's value: one line, not too long.
+/// Makes a header's value of `text`: one line, of limited length.
 pub(crate) fn header_text(text: &str) -> String {
     const LONGEST: usize = 1000;
     text.chars()

@@ -1,24 +1,24 @@
-//! What becomes of a message that failed, or that its deliveries never ended. Pure functions.
+//! The policy for messages that fail, and for messages whose deliveries never end. Pure functions.
 //!
-//! A *failure* is a panic or an `Err`. A *crash* is a delivery of which nothing was heard again:
-//! the process died, or its lease ran out. JetStream counts deliveries only, so each delivery that
-//! ends without an ack leaves a record ([`history`](crate::history)), and
-//! `crashes = deliveries - 1 - records`.
+//! A *failure* is a panic or an `Err`. A *crash* is a delivery that never ended: the process died,
+//! or its lease expired. JetStream counts deliveries only, so each delivery that ends without an
+//! ack leaves a record ([`history`](crate::history)), and `crashes = deliveries - 1 - records`.
 //!
-//! A process that dies takes its other messages along, and each of them counts a crash. If they came
-//! back together with the poison each time, innocent ones would be dead with it. So a message that has
-//! crashed [`SUSPECT`] times runs alone: nothing else is held meanwhile, and what it kills is itself.
+//! A process that dies takes its other messages along, and each of them counts a crash. If they
+//! came back together with the poison each time, good ones would die with it. So a message that has
+//! crashed
+//! [`SUSPECT`] times runs alone: the process holds nothing else meanwhile.
 
 use std::{
     hash::{BuildHasher, RandomState},
     time::Duration,
 };
 
-/// After so many crashes a message runs alone. Chosen by feel: a storm of kills rarely hits one
-/// message three times, and a poison message harms its neighbours no more often than that.
+/// Crashes after which a message runs alone. By feel: a storm of kills rarely hits one message
+/// three times, and a poison harms its neighbours no more often.
 pub(crate) const SUSPECT: u64 = 3;
 
-/// When a message is dead, and how long one that failed waits.
+/// When a message is dead, and how long it waits after a failure.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Policy {
     pub(crate) max_failures: u64,
@@ -27,7 +27,7 @@ pub(crate) struct Policy {
     pub(crate) backoff_max: Duration,
 }
 
-/// What to do with a message that was fetched.
+/// What to do with a fetched message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Run,
@@ -46,13 +46,13 @@ impl Policy {
         }
     }
 
-    /// Whether `failures`, the last one included, were too many.
+    /// Whether `failures`, the last one included, are too many.
     pub(crate) fn is_dead(&self, failures: u64) -> bool {
         failures >= self.max_failures
     }
 
-    /// The wait after failure number `failures`: doubled each time, up to the maximum, of which
-    /// `jitter` (0 to 1) spares up to a half, so that what failed together does not come together.
+    /// The wait after failure number `failures`: doubled each time, up to the maximum. `jitter` (0
+    /// to 1) takes up to half of it off, so messages that failed together come back apart.
     pub(crate) fn backoff(&self, failures: u64, jitter: f64) -> Duration {
         let doublings = u32::try_from(failures.saturating_sub(1)).map_or(31, |n| n.min(31));
         let full = self
@@ -63,7 +63,7 @@ impl Policy {
     }
 }
 
-/// A number from 0 to 1 that differs from call to call: std's random keys, hashed.
+/// A random number from 0 to 1: std's random hash keys.
 pub(crate) fn jitter() -> f64 {
     let random = RandomState::new().hash_one(0u8);
     (random >> 11) as f64 / (1u64 << 53) as f64

@@ -1,16 +1,16 @@
 //! Pull requests, and the messages that answer them.
 //!
-//! One subscription serves all requests of a worker, one request at a time. When a request gets no
-//! answer in its time, the subscription is given up with it: what the server sends to it later goes to
-//! nobody, and comes again when its lease is over. So there are never more messages than places.
+//! One subscription serves all requests of a worker, one request at a time. A request without an
+//! answer in its time ends the subscription too: what the server sends to it later has no receiver,
+//! and comes again when its lease expires. So there are never more messages than places.
 //!
 //! Two kinds of requests:
 //!
-//! - at once: the server sends what there is, up to n, and says so when that was all. It keeps
-//!   nothing. The request has no time limit on the server (with one, an empty stream would hold the
-//!   n places for all of it); the limit is here.
-//! - patient: one message, whenever there is one. The server sends a heartbeat each second, so that a
-//!   server that was restarted, and knows nothing of the request any more, is noticed by its silence.
+//! - no-wait: the server sends the messages that it has, up to n, then an end, and keeps no
+//!   request. It has no time limit of the server's, with which an empty stream would hold n places
+//!   for all of it. The limit is here.
+//! - long poll: one message, whenever there is one. The server sends a heartbeat every second. Its
+//!   silence reveals a server that was restarted and has forgotten the request.
 
 use std::time::Duration;
 
@@ -23,27 +23,27 @@ use tokio::time::timeout;
 
 use crate::{shared::NoAnswer, stamp::Stamp};
 
-/// How long a request at once may take.
-const AT_ONCE: Duration = Duration::from_secs(2);
-/// How long the server keeps a patient request.
-const PATIENT: Duration = Duration::from_secs(30);
+/// How long a no-wait request may take.
+const NO_WAIT: Duration = Duration::from_secs(2);
+/// How long the server keeps a long poll.
+const LONG_POLL: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Without a heartbeat for as long the request is given up. Some more than two, for a busy machine.
+/// The longest silence in a long poll: more than two heartbeats, for a busy machine.
 const SILENCE: Duration = Duration::from_millis(2500);
-/// How long the end of the subscription may take.
+/// How long the subscription's end may take.
 const CLOSING: Duration = Duration::from_millis(300);
 
 /// What a request brought next.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// A message, and a moment when it had not been here yet.
+    /// A message, and a time before its arrival.
     Message(Box<Message>, Stamp),
-    /// The request has ended: all messages are there, or there are no more.
+    /// The request has ended: all its messages have come, or there are no more.
     End,
-    /// No server listens: it is starting, or the consumer or the stream are gone.
-    Nobody,
-    /// The server said nothing in time, or something that is no answer.
-    Silence(String),
+    /// No responders: the server is starting, or the consumer or the stream are gone.
+    NoResponders,
+    /// No answer in time, or a refusal.
+    Broken(String),
 }
 
 pub(crate) struct Pull {
@@ -54,18 +54,18 @@ pub(crate) struct Pull {
     /// Messages that the request under way may still bring.
     left: usize,
     patience: Duration,
-    /// When there was no message here that has not been returned yet.
+    /// A time when every message that had arrived was returned.
     none_since: Stamp,
 }
 
 impl Pull {
     pub(crate) async fn new(client: &Client, consumer: &PullConsumer) -> Result<Self, NoAnswer> {
         let inbox = Subject::from(client.new_inbox());
-        // A client without a connection takes no more at some point.
-        let messages = match timeout(AT_ONCE, client.subscribe(inbox.clone())).await {
+        // Without a connection the client's queue fills up at some point.
+        let messages = match timeout(NO_WAIT, client.subscribe(inbox.clone())).await {
             Ok(Ok(messages)) => messages,
             Ok(Err(error)) => return Err(NoAnswer(error.to_string())),
-            Err(_) => return Err(NoAnswer(format!("no subscription in {AT_ONCE:?}"))),
+            Err(_) => return Err(NoAnswer(format!("no subscription in {NO_WAIT:?}"))),
         };
         Ok(Self {
             client: client.clone(),
@@ -73,14 +73,14 @@ impl Pull {
             inbox,
             messages,
             left: 0,
-            patience: AT_ONCE,
+            patience: NO_WAIT,
             none_since: Stamp::now(),
         })
     }
 
-    /// Asks for what there is, up to `n` messages.
-    pub(crate) async fn at_once(&mut self, n: usize) -> Result<(), String> {
-        self.patience = AT_ONCE;
+    /// Requests the messages that the server has, up to `n`.
+    pub(crate) async fn no_wait(&mut self, n: usize) -> Result<(), String> {
+        self.patience = NO_WAIT;
         self.request(BatchConfig {
             batch: n,
             no_wait: true,
@@ -89,12 +89,12 @@ impl Pull {
         .await
     }
 
-    /// Asks for the next message, whenever it comes.
-    pub(crate) async fn patiently(&mut self) -> Result<(), String> {
+    /// Requests the next message, whenever it comes.
+    pub(crate) async fn long_poll(&mut self) -> Result<(), String> {
         self.patience = SILENCE;
         self.request(BatchConfig {
             batch: 1,
-            expires: Some(PATIENT),
+            expires: Some(LONG_POLL),
             idle_heartbeat: HEARTBEAT,
             ..BatchConfig::default()
         })
@@ -105,21 +105,21 @@ impl Pull {
         let batch = config.batch;
         self.none_since = Stamp::now();
         let request = self.consumer.request_batch(config, self.inbox.clone());
-        match timeout(AT_ONCE, request).await {
+        match timeout(NO_WAIT, request).await {
             Ok(Ok(())) => {
                 self.left = batch;
                 Ok(())
             }
             Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("the client took no request in {AT_ONCE:?}")),
+            Err(_) => Err(format!("the client took no request in {NO_WAIT:?}")),
         }
     }
 
-    /// What the request brings next. After anything but a message it has ended. Cancel-safe.
+    /// Returns what the request brings next. Anything but a message ends the request. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Answer {
         while self.left > 0 {
             let message = match self.messages.next().now_or_never() {
-                // It may have been here for long.
+                // It may have arrived long ago.
                 Some(message) => message,
                 None => {
                     self.none_since = Stamp::now();
@@ -128,14 +128,14 @@ impl Pull {
                         Err(_) => {
                             self.left = 0;
                             let why = format!("no answer to a fetch in {:?}", self.patience);
-                            return Answer::Silence(why);
+                            return Answer::Broken(why);
                         }
                     }
                 }
             };
             let Some(message) = message else {
                 self.left = 0;
-                return Answer::Silence(String::from("the client was closed"));
+                return Answer::Broken(String::from("the client was closed"));
             };
             match message.status {
                 None | Some(StatusCode::OK) => {
@@ -146,24 +146,24 @@ impl Pull {
                 Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => self.left = 0,
                 Some(StatusCode::NO_RESPONDERS) => {
                     self.left = 0;
-                    return Answer::Nobody;
+                    return Answer::NoResponders;
                 }
                 Some(status) => {
                     self.left = 0;
                     let why = message.description.unwrap_or_default();
-                    return Answer::Silence(format!("the server refuses a fetch: {status} {why}"));
+                    return Answer::Broken(format!("the server refuses a fetch: {status} {why}"));
                 }
             }
         }
         Answer::End
     }
 
-    /// Gives the subscription up, and returns what it still brought.
+    /// Ends the subscription, and returns the messages that it still brought.
     pub(crate) async fn close(mut self) -> Vec<(Message, Stamp)> {
         let mut late = Vec::new();
         let began = self.none_since;
         let drain = async {
-            // Until the server has confirmed that it sends no more.
+            // Until the server confirms that it sends no more.
             if self.messages.drain().await.is_ok() {
                 while let Some(message) = self.messages.next().await {
                     if matches!(message.status, None | Some(StatusCode::OK)) {
@@ -176,7 +176,8 @@ impl Pull {
         late
     }
 
-    /// A new subscription in place of this one, and what this one still brought.
+    /// Replaces this subscription by a new one. Returns the messages that this one still brought,
+    /// too.
     pub(crate) async fn renew(self) -> (Result<Self, NoAnswer>, Vec<(Message, Stamp)>) {
         let (client, consumer) = (self.client.clone(), self.consumer.clone());
         let late = self.close().await;

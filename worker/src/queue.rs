@@ -1,4 +1,4 @@
-//! The queue from outside: create it, fill it, look at it.
+//! The queue from outside: create it, publish to it, read its state.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::{
 
 /// How long records of deliveries are kept.
 const RECORDS: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How long workers have to answer the question for their state.
+/// How long workers have to report their state.
 const ROLL_CALL: Duration = Duration::from_millis(250);
 
 /// A JetStream stream as a queue of jobs.
@@ -52,25 +52,25 @@ pub struct Queue {
     storage: StorageType,
 }
 
-/// How a queue is.
+/// The state of a queue.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct QueueStatus {
-    /// Messages that no worker has.
+    /// Messages that no worker holds.
     pub waiting: u64,
-    /// Messages that workers have, or that wait for their back-off.
+    /// Messages that workers hold, or that wait for their backoff.
     pub in_flight: u64,
-    /// Messages that are done: all that were ever published, but those that wait, are in flight, are
-    /// dead, or were dead once. Purged ones count too.
+    /// Messages that are done: all that were ever published, except those that wait, are in flight,
+    /// are dead, or were dead once. Purged ones count too.
     pub done: u64,
-    /// Dead messages that are kept.
+    /// Dead messages.
     pub dead: u64,
-    /// The worker processes that answered.
+    /// The worker processes that answered in time.
     pub workers: Vec<WorkerStatus>,
 }
 
 impl QueueStatus {
-    /// Messages that are not done: those that wait and those that are in flight.
+    /// Messages that are not done: waiting or in flight.
     #[must_use]
     pub fn depth(&self) -> u64 {
         self.waiting + self.in_flight
@@ -82,14 +82,14 @@ impl QueueStatus {
 pub enum Published {
     /// It was stored.
     New,
-    /// One with this id was stored a short time ago (two minutes, unless the stream says otherwise).
+    /// A message with this id was stored within the last two minutes, or the stream's own window.
     Known,
 }
 
 impl Queue {
-    /// Opens the queue of this name, and creates it if there is none: a stream with the subject
-    /// `<name>.jobs`, on disk, whose messages go when they are done. `replicas`: on how many servers of
-    /// a cluster each message is kept.
+    /// Opens the queue `name`, and creates it if there is none: a stream on disk with the subject
+    /// `<name>.jobs`, which removes messages that are done. `replicas`: the number of servers of a
+    /// cluster that keep each message.
     ///
     /// # Errors
     /// A name that cannot be one, a server without JetStream, other streams with its subjects.
@@ -111,7 +111,7 @@ impl Queue {
         Self::open(client, name).await
     }
 
-    /// Opens a queue that exists. Any stream will do; [`publish`](Self::publish) then uses its first
+    /// Opens a queue that exists. Any stream serves; [`publish`](Self::publish) uses its first
     /// subject.
     ///
     /// # Errors
@@ -139,7 +139,7 @@ impl Queue {
         Ok(queue)
     }
 
-    /// The streams of the dead and of the records, beside the jobs', as durable as that.
+    /// Creates the streams of dead messages and of records, as durable as the stream of jobs.
     async fn create_companions(&self) -> Result<(), Error> {
         let name = &self.stream;
         let companion = |stream: String, subject: String, max_age| Config {
@@ -170,7 +170,7 @@ impl Queue {
         Ok(())
     }
 
-    /// The workers' consumer, created with this lease if there is none.
+    /// Opens the workers' consumer, and creates it with `lease` if there is none.
     pub(crate) async fn consumer(
         &self,
         consumer: &str,
@@ -190,9 +190,9 @@ impl Queue {
                     ack_policy: AckPolicy::Explicit,
                     ack_wait: lease,
                     max_deliver: -1,
-                    // Each worker bounds what it holds; a bound for all of them would starve some.
+                    // Each worker bounds what it holds; a bound over all workers would starve some.
                     max_ack_pending: -1,
-                    // Each idle worker has one fetch that waits.
+                    // Each idle worker has one long poll.
                     max_waiting: 10_000,
                     ..pull::Config::default()
                 },
@@ -211,18 +211,18 @@ impl Queue {
         }
     }
 
-    /// Publishes a job, and waits until the server has stored it. A second one with the same `id`
-    /// within two minutes is not stored; so what failed may be repeated.
+    /// Publishes a job, and waits until the server has stored it. The server drops a second one
+    /// with the same `id` within two minutes, so a publish that failed may be repeated.
     ///
-    /// Several may be under way at once; that is how to be fast.
+    /// Keep several under way at once for throughput.
     ///
     /// # Errors
-    /// [`Error::Publish`]: the message may have been stored, or not.
+    /// [`Error::Publish`]: the message may or may not have been stored.
     pub async fn publish(&self, id: &str, payload: impl AsRef<[u8]>) -> Result<Published, Error> {
         self.publish_with(id, payload, HeaderMap::new()).await
     }
 
-    /// The same, with headers. A `traceparent` among them is in the job's span.
+    /// The same with headers. The job's span has their `traceparent`.
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
@@ -261,7 +261,8 @@ impl Queue {
         })
     }
 
-    /// How the queue is now. Asks all workers of the consumer, and takes a quarter of a second.
+    /// Reads the queue's state. Asks all workers of the consumer, which takes a quarter of a
+    /// second.
     ///
     /// # Errors
     /// [`Error::NoStream`], or a server that does not answer.
@@ -296,7 +297,7 @@ impl Queue {
                 let info = found.cached_info();
                 (info.num_pending, info.num_ack_pending as u64)
             }
-            // No worker has ever been there.
+            // No worker has created it yet.
             Err(_) => (jobs.messages, 0),
         };
         let open = waiting + in_flight + dead.last_sequence;

@@ -1,23 +1,24 @@
-//! The settler: says to the server how each delivery ended, until the server has answered.
+//! The settler: reports to the server how each delivery ended, until the server answers.
 //!
-//! The guards' drops send it what ended. It takes all there is in one turn, and asks for all of them at
-//! once: the client writes them in one go and each future waits for its own answer. A word that is not
-//! answered is said again until the lease is over; at least once in any case, since a late ack is
-//! accepted, and spares a second run.
+//! The guards' drops send it what ended. It takes all of them in one turn and sends all acks at
+//! once: the client writes them together, and each future waits for its own answer. An ack without
+//! an answer is repeated until the lease expires. It is sent at least once in any case: the server
+//! accepts a late ack, which saves a second run.
 //!
-//! | ended | said | recorded |
+//! | ended | sent | recorded |
 //! |---|---|---|
 //! | done | `ACK` | – |
-//! | failed | `NAK` with a back-off; dead after `max_failures` | `failed` |
+//! | failed | `NAK` with a backoff; dead after `max_failures` | `failed` |
 //! | poison, crashed too often | dead | – |
 //! | did not start | `NAK` | `back` |
-//! | did not start, lease over | nothing: another process has it | `late` |
+//! | did not start, lease expired | nothing: another process has it | `late` |
 //!
-//! Dead means: published to `<stream>.dead`, with headers that say why; then `TERM`, and only when the
-//! server has stored the first. A crash between the two has it published again, with the same id.
+//! Dead means: published to `<stream>.dead` with headers that give the reason; then, once the
+//! server has stored it, `TERM`. After a crash between the two it is published again, with the same
+//! id.
 //!
-//! What cannot be stored, though the lease is kept, is not lost either: its message goes back with the
-//! longest back-off, and the log says why.
+//! If a record or a dead message cannot be stored while the lease lasts, the message goes back with
+//! the longest backoff, and the log has the reason.
 
 use std::{
     sync::Arc,
@@ -44,15 +45,15 @@ use crate::{
     stamp::Stamp,
 };
 
-/// How long one word waits for its answer. By feel: a server under load answers in milliseconds.
+/// How long one ack waits for its answer. By feel: a server under load answers in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// After so many attempts, some seven seconds apart from first to last, something is wrong that a lease does
-/// not end: a dead message that is too large with its headers, a stream that is full, a right that is missing.
+/// Attempts within some seven seconds. What still fails then does not end with the lease: a dead
+/// message that is too large with its headers, a stream that is full, a permission that is missing.
 const ATTEMPTS: u32 = 10;
-/// Ends that are taken in one turn.
+/// The most ends of one turn.
 const TURN: usize = 256;
 
 pub(crate) async fn run(shared: Arc<Shared>, mut ends: UnboundedReceiver<Ended>) {
@@ -77,7 +78,7 @@ async fn settle(shared: &Shared, ended: Ended) {
     match outcome {
         Outcome::Done => {
             let began = Instant::now();
-            if say(shared, &lease, AckKind::Ack).await {
+            if acknowledge(shared, &lease, AckKind::Ack).await {
                 metrics.acked.inc();
                 metrics.ack_seconds.observe(began.elapsed().as_secs_f64());
             }
@@ -85,7 +86,7 @@ async fn settle(shared: &Shared, ended: Ended) {
         Outcome::GivenBack => give_back(shared, &lease, None).await,
         Outcome::LeaseOver => {
             lost(shared, &lease, "its job had not started");
-            // If it cannot be stored, the delivery counts as a crash: few of those are dealt with.
+            // Without its record the delivery counts as a crash, of which some are allowed.
             let _ = history::record(shared, &lease, history::LATE, PATIENCE).await;
         }
         Outcome::Failed(failure) => match failure.kind {
@@ -97,12 +98,12 @@ async fn settle(shared: &Shared, ended: Ended) {
                     failures: 1,
                     crashes: 0,
                 };
-                die(shared, &lease, &why).await;
+                bury(shared, &lease, &why).await;
             }
             FailureKind::Unfit => {
                 error!(%failure, "this machine cannot do these jobs; the worker drains");
-                shared.set_unfit(failure);
-                // Not at once: another worker may share what is wrong here.
+                shared.stop.set_unfit(failure);
+                // Delayed: another worker on this machine may fail in the same way.
                 give_back(shared, &lease, Some(Duration::from_secs(1))).await;
             }
         },
@@ -115,29 +116,29 @@ async fn settle(shared: &Shared, ended: Ended) {
                 failures: 0,
                 crashes,
             };
-            die(shared, &lease, &why).await;
+            bury(shared, &lease, &why).await;
         }
     }
     shared.ledger.settle(&lease);
 }
 
 async fn give_back(shared: &Shared, lease: &Lease, delay: Option<Duration>) {
-    // Beside the word, not before it: a drain has little time.
+    // Beside the ack, not before it: a drain has little time.
     let record = history::record(shared, lease, history::BACK, PATIENCE);
-    let (_, said) = tokio::join!(record, say(shared, lease, AckKind::Nak(delay)));
-    if said {
+    let (_, answered) = tokio::join!(record, acknowledge(shared, lease, AckKind::Nak(delay)));
+    if answered {
         shared.metrics.given_back.inc();
     }
 }
 
 async fn again(shared: &Shared, lease: &Lease, failure: &Failure) {
-    let failures = until_over(lease, shared.lease, ATTEMPTS, || async {
+    let failures = until_expired(lease, shared.lease, ATTEMPTS, || async {
         history::record(shared, lease, history::FAILED, PATIENCE).await?;
         history::read(shared, lease, PATIENCE).await
     })
     .await;
     let Some(history) = failures else {
-        return later(shared, lease, "its failure could not be recorded").await;
+        return postpone(shared, lease, "its failure could not be recorded").await;
     };
     let failures = history.failures;
     if shared.policy.is_dead(failures) {
@@ -147,25 +148,25 @@ async fn again(shared: &Shared, lease: &Lease, failure: &Failure) {
             failures,
             crashes: lease.delivered.saturating_sub(history.ended),
         };
-        return die(shared, lease, &why).await;
+        return bury(shared, lease, &why).await;
     }
     let wait = shared.policy.backoff(failures, jitter());
     warn!(
         sequence = lease.sequence, failures, ?wait, %failure,
-        "the job failed, and comes again"
+        "a job failed, and comes again"
     );
-    if say(shared, lease, AckKind::Nak(Some(wait))).await {
+    if acknowledge(shared, lease, AckKind::Nak(Some(wait))).await {
         shared.metrics.retried.inc();
     }
 }
 
-/// The message goes back for long.
-async fn later(shared: &Shared, lease: &Lease, why: &str) {
+/// Gives the message back with the longest backoff.
+async fn postpone(shared: &Shared, lease: &Lease, why: &str) {
     error!(
         sequence = lease.sequence,
         "a message goes back to the queue: {why}"
     );
-    if say(shared, lease, AckKind::Nak(Some(shared.policy.backoff_max))).await {
+    if acknowledge(shared, lease, AckKind::Nak(Some(shared.policy.backoff_max))).await {
         shared.metrics.retried.inc();
     }
 }
@@ -178,28 +179,28 @@ struct Death {
     crashes: u64,
 }
 
-async fn die(shared: &Shared, lease: &Lease, why: &Death) {
-    let stored = until_over(lease, shared.lease, ATTEMPTS, || {
+async fn bury(shared: &Shared, lease: &Lease, why: &Death) {
+    let stored = until_expired(lease, shared.lease, ATTEMPTS, || {
         let message = PublishMessage::build().payload(lease.message.payload.clone());
         let headers = headers(shared, lease, why);
         shared.store(shared.names.dead_subject(), headers, message, PATIENCE)
     })
     .await;
     if stored.is_none() {
-        return later(shared, lease, "it is dead, and cannot be published as such").await;
+        return postpone(shared, lease, "it is dead, and cannot be published as such").await;
     }
     error!(
         sequence = lease.sequence,
         reason = why.reason,
         error = why.error,
-        "the message is dead: see `<stream>.dead`"
+        "a message is dead: see `batch_worker dead`, or the stream `<stream>-dead`"
     );
-    if say(shared, lease, AckKind::Term).await {
+    if acknowledge(shared, lease, AckKind::Term).await {
         shared.metrics.dead.inc();
     }
 }
 
-/// The message's own headers but the server's, and why it is dead.
+/// The message's own headers, without the server's, and the reason of its death.
 fn headers(shared: &Shared, lease: &Lease, why: &Death) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let own = lease.message.headers.iter().flat_map(HeaderMap::iter);
@@ -233,25 +234,26 @@ fn headers(shared: &Shared, lease: &Lease, why: &Death) -> HeaderMap {
     headers
 }
 
-/// Says the word until it is answered; whether it was.
-async fn say(shared: &Shared, lease: &Lease, word: AckKind) -> bool {
-    let said = until_over(lease, shared.lease, u32::MAX, || {
+/// Sends `kind` until it is answered, or the lease expires. Returns whether it was answered.
+async fn acknowledge(shared: &Shared, lease: &Lease, kind: AckKind) -> bool {
+    let answered = until_expired(lease, shared.lease, u32::MAX, || {
         let asked = Stamp::now();
         async move {
-            shared.say(&lease.reply, word, PATIENCE).await?;
+            shared.acknowledge(&lease.reply, kind, PATIENCE).await?;
             lease.renew(asked);
             Ok(())
         }
     })
     .await;
-    if said.is_none() {
+    if answered.is_none() {
         lost(shared, lease, "the server did not answer");
     }
-    said.is_some()
+    answered.is_some()
 }
 
-/// Tries until it succeeds, the lease is over, or there is no more hope; once in any case.
-async fn until_over<T, F>(
+/// Repeats `attempt` until it succeeds, the lease expires, or `attempts` are used up; at least
+/// once.
+async fn until_expired<T, F>(
     lease: &Lease,
     longest: Duration,
     attempts: u32,
@@ -269,20 +271,20 @@ where
         if lease.age() >= longest {
             return None;
         }
-        warn!(sequence = lease.sequence, %why, "no answer from the server; once more");
+        warn!(sequence = lease.sequence, %why, "no answer from the server; trying again");
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
     None
 }
 
-/// Counts a lease that ran out, once.
+/// Counts an expired lease, once.
 pub(crate) fn lost(shared: &Shared, lease: &Lease, what: &str) {
     if lease.lose() {
         shared.metrics.lease_lost.inc();
         warn!(
             sequence = lease.sequence,
-            "a lease was lost, and the message comes again: {what}"
+            "a lease expired, and its message comes again: {what}"
         );
     }
 }

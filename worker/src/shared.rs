@@ -1,9 +1,9 @@
-//! What the worker's tasks and its jobs share, and how they ask the server.
+//! The state that the worker's tasks and its jobs share, and their requests to the server.
 
 use std::{
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -14,14 +14,11 @@ use async_nats::{
     connection::State,
     jetstream::{self, AckKind},
 };
-use tokio::{
-    sync::{mpsc, watch},
-    time::timeout,
-};
+use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     failure::Failure, guard::Ended, job::Job, lease::Ledger, metrics::Metrics, names::Names,
-    poison::Policy,
+    poison::Policy, stop::Stop,
 };
 
 pub(crate) type Handler = dyn Fn(&Job<'_>) -> Result<(), Failure> + Send + Sync;
@@ -35,115 +32,76 @@ pub(crate) struct Shared {
     /// The consumer's `ack_wait`: how long the server waits for an ack or a beat.
     pub(crate) lease: Duration,
     pub(crate) policy: Policy,
-    /// How many messages one fetch asks for at most.
+    /// The most messages that one fetch asks for.
     pub(crate) batch: usize,
     pub(crate) capacity: usize,
+    pub(crate) metrics: Metrics,
     pub(crate) ledger: Ledger,
-    pub(crate) metrics: Metrics,
+    /// To the settler. Bounded by the number of messages held.
     pub(crate) ended: mpsc::UnboundedSender<Ended>,
-    /// No more fetches. Set before `draining`.
-    pub(crate) stopping: watch::Sender<bool>,
-    /// What has not started does not start.
-    pub(crate) draining: AtomicBool,
-    /// The first failure of the kind that no other job here will escape.
-    pub(crate) unfit: Mutex<Option<Failure>>,
-    pub(crate) is_unfit: watch::Sender<bool>,
+    pub(crate) stop: Stop,
+    pub(crate) answers: Answers,
+}
+
+/// When the server answered last.
+pub(crate) struct Answers {
     began: Instant,
-    /// When the server answered last: in milliseconds since `began`.
-    answered: AtomicU64,
+    /// In milliseconds since `began`.
+    last: AtomicU64,
 }
 
-/// What a worker is made of, beyond what starts empty.
-pub(crate) struct Parts {
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) client: Client,
-    pub(crate) jetstream: jetstream::Context,
-    pub(crate) names: Names,
-    pub(crate) handler: Box<Handler>,
-    pub(crate) lease: Duration,
-    pub(crate) policy: Policy,
-    pub(crate) batch: usize,
-    pub(crate) capacity: usize,
-    pub(crate) metrics: Metrics,
-}
-
-/// No answer, or one that says no.
-#[derive(Debug)]
-pub(crate) struct NoAnswer(pub(crate) String);
-
-impl Shared {
-    pub(crate) fn new(parts: Parts) -> (Arc<Self>, mpsc::UnboundedReceiver<Ended>) {
-        // As many as messages are held, which are bounded.
-        let (ended, receiver) = mpsc::unbounded_channel();
-        let shared = Self {
-            pool: parts.pool,
-            client: parts.client,
-            jetstream: parts.jetstream,
-            names: parts.names,
-            handler: parts.handler,
-            lease: parts.lease,
-            policy: parts.policy,
-            batch: parts.batch,
-            capacity: parts.capacity,
-            ledger: Ledger::new(),
-            metrics: parts.metrics,
-            ended,
-            stopping: watch::Sender::new(false),
-            draining: AtomicBool::new(false),
-            unfit: Mutex::new(None),
-            is_unfit: watch::Sender::new(false),
+impl Answers {
+    pub(crate) fn new() -> Self {
+        Self {
             began: Instant::now(),
-            answered: AtomicU64::new(0),
-        };
-        (Arc::new(shared), receiver)
+            last: AtomicU64::new(0),
+        }
     }
 
-    pub(crate) fn is_connected(&self) -> bool {
-        self.client.connection_state() == State::Connected
-    }
-
-    /// Notes that the server has just answered.
-    pub(crate) fn heard(&self) {
-        let now = self.began.elapsed().as_millis();
-        self.answered
+    /// Records an answer.
+    pub(crate) fn record(&self) {
+        let now = self.uptime().as_millis();
+        self.last
             .store(u64::try_from(now).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// For how long the server has said nothing.
-    pub(crate) fn silent_for(&self) -> Duration {
-        let answered = Duration::from_millis(self.answered.load(Ordering::Relaxed));
-        self.began.elapsed().saturating_sub(answered)
+    /// How long ago the last answer came.
+    pub(crate) fn silence(&self) -> Duration {
+        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+        self.uptime().saturating_sub(last)
     }
 
     pub(crate) fn uptime(&self) -> Duration {
         self.began.elapsed()
     }
+}
 
-    pub(crate) async fn stopped(&self) {
-        let _ = self.stopping.subscribe().wait_for(|stop| *stop).await;
+/// No answer, or a refusal.
+#[derive(Debug)]
+pub(crate) struct NoAnswer(pub(crate) String);
+
+impl Shared {
+    pub(crate) fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
     }
 
-    pub(crate) fn is_stopping(&self) -> bool {
-        *self.stopping.borrow()
-    }
-
-    /// Sends a word about a delivery and waits for the server's answer to it.
+    /// Sends `kind` for a delivery, and waits for the server's answer.
     ///
-    /// Not while there is no connection: the client would keep the word and say it when the lease is
-    /// long over, and a late NAK has a job run that another process has.
-    pub(crate) async fn say(
+    /// Without a connection it fails: the client would keep the message until the lease has long
+    /// expired, and a late `Nak` repeats a job that another process has.
+    pub(crate) async fn acknowledge(
         &self,
         reply: &Subject,
-        word: AckKind,
+        kind: AckKind,
         patience: Duration,
     ) -> Result<(), NoAnswer> {
         if !self.is_connected() {
             return Err(NoAnswer(String::from("there is no connection")));
         }
-        let request = Request::new().payload(word.into()).timeout(None);
+        let request = Request::new().payload(kind.into()).timeout(None);
         match timeout(patience, self.client.send_request(reply.clone(), request)).await {
             Ok(Ok(_)) => {
-                self.heard();
+                self.answers.record();
                 Ok(())
             }
             Ok(Err(error)) => Err(NoAnswer(error.to_string())),
@@ -151,7 +109,7 @@ impl Shared {
         }
     }
 
-    /// Stores a message and waits until the server has said so.
+    /// Publishes a message, and waits until the server has stored it.
     pub(crate) async fn store(
         &self,
         subject: String,
@@ -169,15 +127,9 @@ impl Shared {
             stored.await.map_err(|error| NoAnswer(error.to_string()))
         };
         match timeout(patience, publish).await {
-            Ok(stored) => stored.map(|_| self.heard()),
+            Ok(stored) => stored.map(|_| self.answers.record()),
             Err(_) => Err(NoAnswer(format!("no answer in {patience:?}"))),
         }
-    }
-
-    /// A handler says that no job will succeed here.
-    pub(crate) fn set_unfit(&self, failure: Failure) {
-        crate::lease::lock(&self.unfit).get_or_insert(failure);
-        self.is_unfit.send_replace(true);
     }
 }
 

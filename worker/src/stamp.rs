@@ -1,9 +1,9 @@
-//! A point in time whose age includes the time that the machine slept.
+//! A point in time whose age includes the machine's suspension.
 
 use std::time::{Duration, Instant, SystemTime};
 
-/// The monotonic clock stands still while a machine is suspended, and the wall clock may be set
-/// back. The larger of the two ages is never too small because of either.
+/// The monotonic clock stops while a machine is suspended, and the wall clock may be set back. The
+/// larger of the two ages is never too small because of one of them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stamp {
     monotonic: Instant,

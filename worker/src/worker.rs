@@ -1,23 +1,20 @@
 //! The worker: its tasks, and the order in which it stops.
 //!
-//! While it runs: the fetcher, the settler, the beat, the answers to questions, the look at the depth.
+//! Its tasks: the fetcher, the settler, the beat, the answers to status requests, the read of the
+//! depth.
 //!
 //! The stop, in this order:
 //!
-//! 1. The fetcher ends its subscription. From now on the server sends nothing here; else the next step
-//!    would fetch its own give-backs again.
-//! 2. What has not started is cancelled. The guards' drops give the messages back, and other workers
-//!    have them at once.
-//! 3. What runs may end, and what ended is acked, for the grace at most.
+//! 1. The fetcher ends its subscription, and the server sends nothing more. In another order the
+//!    worker would fetch again what the next step gives back.
+//! 2. What has not started is cancelled. The guards' drops give the messages back, and other
+//!    workers receive them at once.
+//! 3. Running jobs end and are acked, within the grace.
 //! 4. The beat stops.
 //!
-//! After the grace, or if the process is killed, the leases do the rest.
+//! After the grace, or if the process is killed, the leases expire and the messages come again.
 
-use std::{
-    future::Future,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use adaptive_pool::Pool;
 use async_nats::{Client, jetstream::consumer::PullConsumer};
@@ -35,11 +32,10 @@ use crate::{
     error::Error,
     fetch,
     guard::Ended,
-    lease::lock,
     metrics::{WorkerCollector, is_up},
     presence::{self, WorkerStatus},
     settle,
-    shared::{Parts, Shared},
+    shared::Shared,
 };
 
 /// Pulls jobs from a stream into a pool. See the [crate's docs](crate).
@@ -51,54 +47,58 @@ pub struct Worker {
     grace: Duration,
 }
 
-/// What a worker has done.
+/// The outcome of a run.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
     /// The counts at the end.
     pub status: WorkerStatus,
-    /// Messages that were still held when the grace was over. They come again when their leases are.
+    /// Messages still held at the end of the grace. They come again when their leases expire.
     pub left: u64,
 }
 
-/// Whether a worker can do its work.
+/// A health check of a worker.
 #[derive(Debug, Clone)]
 pub struct Health {
     shared: Arc<Shared>,
 }
 
 impl Health {
-    /// Whether the server is connected and has answered lately; else why not.
+    /// Checks that the server is connected and has answered recently.
     ///
     /// # Errors
-    /// A sentence for people.
+    /// A sentence for people, with what is wrong.
     pub fn check(&self) -> Result<(), String> {
         if is_up(&self.shared) {
             return Ok(());
         }
-        let silent = self.shared.silent_for().as_secs();
+        let silent = self.shared.answers.silence().as_secs();
         Err(if self.shared.is_connected() {
-            format!("the NATS server is connected, and has not answered for {silent} s")
+            format!("the NATS server is connected, but has not answered for {silent} s")
         } else {
-            format!("the NATS server is not connected; it answered {silent} s ago last")
+            format!("the NATS server is not connected; its last answer came {silent} s ago")
         })
     }
 }
 
 impl Worker {
-    /// A worker that runs its jobs on `pool`, which others may use too, and takes them from the server
-    /// of `client`.
+    /// Builds a worker that takes jobs from the server of `client` and runs them on `pool`, which
+    /// others may use too.
     ///
-    /// The pool's capacity is the prefetch: what this process holds, others cannot have. As many places
-    /// as workers are right for most; 16 to 64 if jobs take less than 5 ms.
+    /// The pool's capacity is the prefetch: other processes cannot have what this one holds. As
+    /// many places as workers suit most jobs; 16 to 64 suit jobs shorter than 5 ms.
     pub fn builder(pool: Arc<Pool>, client: Client) -> Builder {
         Builder::new(pool, client)
     }
 
-    pub(crate) fn new(parts: Parts, consumer: PullConsumer, grace: Duration) -> Self {
-        let (shared, ends) = Shared::new(parts);
+    pub(crate) fn new(
+        shared: Shared,
+        ends: UnboundedReceiver<Ended>,
+        consumer: PullConsumer,
+        grace: Duration,
+    ) -> Self {
         Self {
-            shared,
+            shared: Arc::new(shared),
             consumer,
             ends,
             grace,
@@ -114,7 +114,7 @@ impl Worker {
         WorkerCollector::new(&self.shared)
     }
 
-    /// For a health check; outlives the worker.
+    /// Returns a health check, which may outlive the worker.
     #[must_use]
     pub fn health(&self) -> Health {
         Health {
@@ -122,25 +122,27 @@ impl Worker {
         }
     }
 
-    /// The counts so far.
+    /// Returns the counts so far.
     #[must_use]
     pub fn status(&self) -> WorkerStatus {
         presence::status(&self.shared)
     }
 
-    /// Works until `stop` is ready, and then drains: it fetches no more, gives back what has not started,
-    /// waits for what runs up to the grace, and acks it. The pool stays open.
+    /// Works until `stop` is ready, then drains: it ends the fetches, gives back what has not
+    /// started, waits for running jobs up to the grace, and acks them. The pool stays open.
     ///
-    /// A server that goes away does not end it: it goes on when the server is back.
+    /// While the server is away it waits, and continues when the server is back.
     ///
-    /// Dropped, it stops all at once, as a killed process: running jobs end, and their messages come again.
+    /// If the future is dropped, the worker stops like a killed process: running jobs end, and
+    /// their messages come again.
     ///
     /// # Errors
-    /// [`Error::Unfit`] if a handler said so, [`Error::PoolClosed`], and [`Error::NoStream`] or
-    /// [`Error::Consumer`] if they were removed. It has drained then too.
+    /// [`Error::Unfit`] if a handler returned [`Failure::unfit`](crate::Failure::unfit),
+    /// [`Error::PoolClosed`], and [`Error::NoStream`] or [`Error::Consumer`] if they were removed.
+    /// It drains first in each case.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<Report, Error> {
         let shared = self.shared;
-        // Dropped, it aborts them.
+        // Its drop aborts them.
         let mut tasks = JoinSet::new();
         tasks.spawn(settle::run(Arc::clone(&shared), self.ends));
         tasks.spawn(beat::run(Arc::clone(&shared)));
@@ -152,21 +154,20 @@ impl Worker {
         let fetch = tokio::spawn(fetch::run(Arc::clone(&shared), self.consumer));
         let mut fetch = AbortOnDrop(fetch);
 
-        let mut unfit = shared.is_unfit.subscribe();
         let mut outcome = tokio::select! {
             () = stop => Ok(()),
-            _ = unfit.wait_for(|unfit| *unfit) => Ok(()),
+            () = shared.stop.unfit() => Ok(()),
             ended = &mut fetch.0 => flatten(ended),
             Some(ended) = tasks.join_next() => flatten(ended.map(Ok)),
         };
 
-        shared.stopping.send_replace(true);
+        shared.stop.begin();
         if !fetch.0.is_finished()
             && let Err(error) = flatten((&mut fetch.0).await)
         {
             outcome = Err(error);
         }
-        shared.draining.store(true, Ordering::Release);
+        shared.stop.drain();
         for lease in shared.ledger.all() {
             lease.cancel();
         }
@@ -180,7 +181,7 @@ impl Worker {
             left,
         };
         info!(?report, "the worker has ended");
-        if let Some(failure) = lock(&shared.unfit).take() {
+        if let Some(failure) = shared.stop.take_unfit() {
             return Err(Error::Unfit { failure });
         }
         outcome.map(|()| report)
@@ -195,7 +196,7 @@ impl<T> Drop for AbortOnDrop<T> {
     }
 }
 
-/// A panic of a task is a bug of this crate, and goes on.
+/// A panic of a task is a bug of this crate, and continues.
 fn flatten(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(), Error> {
     match ended {
         Ok(outcome) => outcome,
@@ -204,7 +205,7 @@ fn flatten(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(
     }
 }
 
-/// The name that the pool's series bear.
+/// Returns the pool's name as its metrics have it.
 pub(crate) fn pool_name(pool: &Pool) -> String {
     let collector = pool.collector();
     let label = collector
