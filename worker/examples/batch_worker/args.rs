@@ -13,8 +13,8 @@ use crate::{Stop, usage};
 const AFTER_HELP: &str = "\
 A server on this machine: `nats-server -js -sd /var/tmp/nats`. Debian has it as `nats-server`.
 
-Exit code: 0; 1 if something failed, as a disk that is full; 2 for a wrong option, a server that does
-not answer, or a stream that is not there.";
+Exit code: 0; 1 for a failure, for example a full disk; 2 for a wrong option, a server that does not
+answer, or a missing stream.";
 
 /// Hash (BLAKE3) and compress (zstd) files on many machines; the jobs are in NATS JetStream.
 #[derive(Debug, Parser)]
@@ -26,10 +26,10 @@ pub struct Args {
     pub command: Command,
 }
 
-/// Where the server is, and who we are.
+/// The server's address, and the credentials.
 #[derive(Debug, clap::Args)]
 pub struct Server {
-    /// The server, or several with commas between.
+    /// The server, or several, separated by commas.
     #[arg(
         long,
         global = true,
@@ -54,11 +54,11 @@ pub struct Server {
     #[arg(long, global = true, env = "NATS_TOKEN", hide_env_values = true)]
     token: Option<String>,
 
-    /// A file with credentials, as `nsc` writes them.
+    /// A file with credentials, in the format of `nsc`.
     #[arg(long, global = true, value_name = "FILE")]
     creds: Option<PathBuf>,
 
-    /// A file with the certificates of the authority that vouches for the server.
+    /// A file with the certificates of the server's authority.
     #[arg(long, global = true, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
 }
@@ -96,35 +96,35 @@ pub enum Command {
 
 /// Put every file under the paths into the queue.
 ///
-/// A file that was put in less than two minutes ago, and has not changed, is not put in again; one whose
-/// output is there already costs its worker a hash.
+/// An unchanged file that was put in within the last two minutes is not put in again. A file whose
+/// output exists costs its worker a hash.
 #[derive(Debug, clap::Args)]
 pub struct Enqueue {
     /// Files and directories. Symbolic links below them are not followed.
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
 
-    /// On how many servers of a cluster each message is kept, if the stream is created now.
+    /// The number of servers of a cluster that keep each message, if the stream is created now.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub replicas: usize,
 }
 
-/// Take jobs and do them, until Ctrl-C or SIGTERM.
+/// Take jobs and run them, until Ctrl-C or SIGTERM.
 ///
-/// The first signal drains: what has not started goes back, what runs is finished. The second one ends
-/// the program at once; what ran comes again elsewhere when its lease is over.
+/// The first signal drains: jobs that have not started go back, running jobs end. The second signal
+/// ends the program at once; its running jobs come again elsewhere when their leases expire.
 #[derive(Debug, clap::Args)]
 pub struct Work {
-    /// Where the outputs go: `<hash of the input>.zst` each. Created if it is not there.
+    /// The folder of the outputs, `<hash of the input>.zst` each. Created if missing.
     #[arg(long, value_name = "FOLDER", default_value = "out")]
     pub out: PathBuf,
 
-    /// Workers. Default: as many as there are cores.
+    /// Workers. Default: the number of cores.
     #[arg(long, value_name = "N")]
     pub workers: Option<usize>,
 
-    /// Jobs that this process holds beyond those that run. Default: as many as workers; 16 to 64 are
-    /// better if jobs take less than 5 ms.
+    /// Jobs that this process holds beyond those that run. Default: the number of workers. 16 to 64
+    /// suit jobs shorter than 5 ms.
     #[arg(long, value_name = "N")]
     pub capacity: Option<usize>,
 
@@ -132,48 +132,48 @@ pub struct Work {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = value_parser!(i32).range(1..=22))]
     pub level: i32,
 
-    /// Where /metrics and /healthz are served. Port 0: any that is free; it is printed.
+    /// The address of /metrics and /healthz. Port 0: any free port, which is printed.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub http: SocketAddr,
 
-    /// How long running jobs may go on after the first signal, in seconds.
+    /// How long running jobs may take after the first signal, in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub grace: Duration,
 
-    /// How long the server waits for a worker that it does not hear of, in seconds. Only for the first
-    /// worker of a stream; the others find it set.
+    /// How long the server waits for a silent worker, in seconds. The first worker of a stream sets
+    /// it; for the others it has no effect.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub lease: Duration,
 
-    /// How often a job may fail before it is dead.
+    /// The number of failures after which a job is dead.
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub max_failures: u64,
 
-    /// What is logged: error, warn, info, debug or trace.
+    /// The log level: error, warn, info, debug or trace.
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     pub log: tracing::Level,
 }
 
-/// Show the queue and its workers, again and again.
+/// Show the queue and its workers, as a live table.
 #[derive(Debug, clap::Args)]
 pub struct Status {
-    /// Once, and no more.
+    /// Print one table, and end.
     #[arg(long)]
     pub once: bool,
 
-    /// How often, in seconds.
+    /// The time between two tables, in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub every: Duration,
 }
 
-/// List what failed for good.
+/// List the dead jobs, or put them back.
 #[derive(Debug, clap::Args)]
 pub struct Dead {
-    /// Put this one back into the queue, by its number in the list.
+    /// Put the job with this number of the list back into the queue.
     #[arg(long, value_name = "NUMBER", conflicts_with = "revive_all")]
     pub revive: Option<u64>,
 
-    /// Put all of them back into the queue.
+    /// Put all dead jobs back into the queue.
     #[arg(long)]
     pub revive_all: bool,
 }

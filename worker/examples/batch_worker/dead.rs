@@ -1,4 +1,4 @@
-//! `dead`: what failed for good, and back with it.
+//! `dead`: lists the dead jobs, and puts them back.
 
 use adaptive_pool_worker::{DeadMessage, Queue};
 

@@ -14,15 +14,15 @@ use crate::{
     usage,
 };
 
-/// Messages that wait for the server's answer at once. By feel: more is not faster on loopback.
+/// The most messages that wait for the server's answer. By feel: more are not faster on loopback.
 const UNDER_WAY: usize = 256;
-/// How often a message is tried.
+/// Attempts to publish a message.
 const ATTEMPTS: u32 = 5;
 
 pub async fn run(server: &Server, args: Enqueue) -> Result<(), Stop> {
     let mut roots = Vec::new();
     for path in &args.paths {
-        // The workers have other working directories.
+        // Workers have other working directories.
         let root = fs::canonicalize(path);
         roots.push(root.map_err(|error| usage(format!("{}: {error}", path.display())))?);
     }
@@ -41,7 +41,7 @@ pub async fn run(server: &Server, args: Enqueue) -> Result<(), Stop> {
     let tasks = tasks.filter_map(|found| match found {
         Ok((path, data)) => Some((task::id(&path, &data), path)),
         Err(error) => {
-            note(&format!("passed over: {error}"));
+            note(&format!("skipped: {error}"));
             unreadable += 1;
             None
         }
@@ -59,7 +59,7 @@ pub async fn run(server: &Server, args: Enqueue) -> Result<(), Stop> {
     }
     drop(published);
     print(&format!(
-        "{new} files put into `{}`, {known} were there already, {unreadable} passed over",
+        "{new} files put into `{}`, {known} already there, {unreadable} skipped",
         server.stream
     ))
 }
@@ -68,7 +68,7 @@ async fn put(queue: &Queue, id: &str, path: &Path) -> Result<Published, Stop> {
     let task = Task {
         path: path.to_owned(),
     };
-    // A path that is no text has no message either.
+    // A path that is not text cannot be in a message.
     let text = task.write().map_err(|why| {
         failure(io::Error::other(format!("{}: {why}", path.display())).to_string())
     })?;

@@ -30,6 +30,6 @@ pub async fn serve(listener: TcpListener, registry: Registry, health: Health) {
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz));
     if let Err(error) = axum::serve(listener, app).await {
-        note(&format!("the HTTP port is gone: {error}"));
+        note(&format!("the HTTP server ended: {error}"));
     }
 }

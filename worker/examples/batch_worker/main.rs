@@ -1,14 +1,14 @@
-//! Hashes and compresses files on as many machines as there are workers: `--help` tells the rest.
+//! Hashes and compresses files on many machines; `--help` describes it.
 //!
 //! ```text
 //! batch_worker enqueue PATH...   one message a file            ──► NATS JetStream
-//! batch_worker work              on each machine, as many as wanted ◄──┘   ──► outputs, named by hash
+//! batch_worker work              on each machine                    ◄──┘   ──► outputs, named by hash
 //! batch_worker status            a live table of the queue and its workers
-//! batch_worker dead              what failed for good, and back with it
+//! batch_worker dead              lists the dead jobs, and puts them back
 //! ```
 //!
-//! It is `batch_processor` for many machines. All of them see the files and the folder of outputs under
-//! the same paths. docs/machines.md takes a newcomer through it.
+//! It is `batch_processor` for many machines. All of them see the files and the folder of outputs
+//! under the same paths. docs/machines.md is its tutorial.
 
 mod args;
 mod dead;
@@ -32,7 +32,7 @@ use crate::args::{Args, Command};
 const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
 
-/// What ends the program, and its exit code.
+/// The reason of the program's end, and its exit code.
 struct Stop {
     code: u8,
     why: String,
@@ -71,7 +71,7 @@ fn failure(why: impl Into<String>) -> Stop {
     }
 }
 
-// The pool has the cores. One thread is enough to talk to the server.
+// The cores are the pool's. One thread is enough for the client.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let Args { server, command } = Args::parse();
@@ -90,12 +90,12 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Writes a line to stderr. If nobody can read it any more, that is no reason to stop.
+/// Writes a line to stderr. A closed stderr is no reason to stop.
 fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Writes a line to stdout. A reader that has enough ends the program quietly.
+/// Writes a line to stdout. If its reader has closed it, the program ends without an error.
 fn print(line: &str) -> Result<(), Stop> {
     match writeln!(io::stdout(), "{line}") {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),

@@ -1,8 +1,9 @@
-//! The job: a file in, its compressed form out, under the hash of the input.
+//! The job: compresses a file, and writes the output under the hash of the input.
 //!
-//! A job may run twice, at the same time too, and its process may die in every line. So the output is
-//! written to a name of its own in `<out>/.partial`, synced, and renamed: a file in `<out>` is whole, and
-//! two runs write the same bytes under the same name. An output that is there is not made again.
+//! A job may run twice, also at the same time, and its process may die in every line. So it writes
+//! its output to a name of its own in `<out>/.partial`, syncs, and renames: a file in `<out>` is
+//! complete, and two runs write the same bytes under the same name. If the output exists, the job
+//! does nothing.
 
 use std::{
     cell::RefCell,
@@ -24,7 +25,7 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    /// Makes the folder, and tries whether it can be written to.
+    /// Creates the folder, and checks that it is writable.
     pub fn new(folder: &Path, level: i32) -> io::Result<Self> {
         let partial = folder.join(".partial");
         fs::create_dir_all(&partial)?;
@@ -42,18 +43,23 @@ impl Outputs {
         let Task { path } = Task::read(job.payload())?;
         let data = fs::read(&path).map_err(|error| {
             Failure::again(format!(
-                "cannot read {}: {error}; all machines have to see the file under this path",
+                "cannot read {}: {error}; all machines must see the file under this path",
                 path.display()
             ))
         })?;
         let name = format!("{}.zst", blake3::hash(&data).to_hex());
         let output = self.folder.join(&name);
-        if output.is_file() {
-            return Ok(());
-        }
-        let compressed = compress(&data, self.level)?;
-        drop(data);
-        self.write(&name, &compressed)
+        let written = if output.is_file() {
+            Ok(())
+        } else {
+            let compressed = compress(&data, self.level)?;
+            drop(data);
+            self.write(&name, &compressed)
+        };
+        // Before the message may go, the name must survive a power cut too. A run that died after its
+        // rename did not sync it.
+        written
+            .and_then(|()| File::open(&self.folder)?.sync_all())
             .map_err(|error| explain(&self.folder, error))
     }
 
@@ -68,26 +74,24 @@ impl Outputs {
         if written.is_err() {
             let _ = fs::remove_file(&partial);
         }
-        written?;
-        // The name, too, has to survive a power cut before the message may go.
-        File::open(&self.folder)?.sync_all()
+        written
     }
 }
 
-/// What the machine cannot do for any job sends the job elsewhere and ends the worker; the rest is tried
-/// again.
+/// An error that every job on this machine would meet ends the worker, and other workers have the
+/// job. Others are retried.
 fn explain(folder: &Path, error: io::Error) -> Failure {
     let what_to_do = match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room there",
         ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
             "make it writable for this user, or name another folder with --out"
         }
-        ErrorKind::NotFound | ErrorKind::NotADirectory => "it was removed; start the worker again",
+        ErrorKind::NotFound | ErrorKind::NotADirectory => "it was removed: start the worker again",
         _ => return Failure::again(error),
     };
     let folder = folder.display();
     Failure::unfit(format!(
-        "cannot write to {folder}: {error}; {what_to_do}. The jobs went back to the queue"
+        "cannot write to {folder}: {error}; {what_to_do}. The jobs are back in the queue"
     ))
 }
 

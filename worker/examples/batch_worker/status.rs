@@ -15,25 +15,25 @@ use crate::{
     print,
 };
 
-/// From the table's beginning on, and nothing below.
+/// Moves to the first line, and clears the screen.
 const CLEAR: &str = "\x1b[H\x1b[2J";
-/// The rate is that of the last so many looks, since one alone jumps.
-const LOOKS: usize = 5;
+/// The rate is that of the last five periods, since one alone jumps.
+const PERIODS: usize = 5;
 
 pub async fn run(server: &Server, args: Status) -> Result<(), Stop> {
     let client = server.connect().await?;
     let queue = Queue::open(&client, &server.stream).await?;
     let clears = io::stdout().is_terminal() && !args.once;
-    let mut looks: Vec<(Instant, u64)> = Vec::new();
+    let mut samples: Vec<(Instant, u64)> = Vec::new();
     loop {
         let turn = Instant::now();
         let text = match queue.status("workers").await {
             Ok(seen) => {
-                looks.push((turn, seen.done));
-                if looks.len() > LOOKS + 1 {
-                    looks.remove(0);
+                samples.push((turn, seen.done));
+                if samples.len() > PERIODS + 1 {
+                    samples.remove(0);
                 }
-                table(&server.stream, &seen, rate(&looks))
+                table(&server.stream, &seen, rate(&samples))
             }
             // A live table outlives a server that is restarted.
             Err(error) if !args.once => format!("{error}\n"),
@@ -48,9 +48,9 @@ pub async fn run(server: &Server, args: Status) -> Result<(), Stop> {
     }
 }
 
-/// `None` before there are two looks.
-fn rate(looks: &[(Instant, u64)]) -> Option<f64> {
-    let [(from, before), .., (to, after)] = looks else {
+/// `None` before there are two samples.
+fn rate(samples: &[(Instant, u64)]) -> Option<f64> {
+    let [(from, before), .., (to, after)] = samples else {
         return None;
     };
     let seconds = to.duration_since(*from).max(Duration::from_millis(1));
@@ -77,7 +77,7 @@ fn table(stream: &str, seen: &QueueStatus, rate: Option<f64>) -> String {
         rate
     );
     if seen.workers.is_empty() {
-        text.push_str("\nno worker answers: start some with `batch_worker work`\n");
+        text.push_str("\nno worker answers: start one with `batch_worker work`\n");
         return text;
     }
     let _ = writeln!(

@@ -1,4 +1,4 @@
-//! What a message says: one file.
+//! The payload of a message: one file.
 
 use std::{
     fs::Metadata,
@@ -20,17 +20,17 @@ impl Task {
         serde_json::to_vec(self).map_err(|error| error.to_string())
     }
 
-    /// A message that does not parse is dead at once: no retry mends it.
+    /// A message that does not parse is dead at once: no retry helps.
     pub fn read(payload: &[u8]) -> Result<Self, Failure> {
         serde_json::from_slice(payload).map_err(|error| {
             Failure::poison(format!(
-                "the message is no task, which is {{\"path\": \"/absolute/path\"}}: {error}"
+                "the message is not a task, which is {{\"path\": \"/absolute/path\"}}: {error}"
             ))
         })
     }
 }
 
-/// The same for the same file in the same state, so that it is stored once if it is published twice.
+/// The same for the same file in the same state, so a repeated publish is stored once.
 pub fn id(path: &Path, data: &Metadata) -> String {
     let modified = data.modified().ok();
     let modified = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok());

@@ -80,14 +80,14 @@ pub async fn run(server: &Server, args: Work) -> Result<(), Stop> {
     let report = report?;
     let seen = &report.status;
     print(&format!(
-        "worker {pid}: {} done, {} failed and came again, {} dead, {} given back, {} still running",
+        "worker {pid}: {} done, {} retried, {} dead, {} given back, {} still running",
         seen.acked, seen.retried, seen.dead, seen.given_back, report.left
     ))?;
-    // What still runs is not waited for: its lease does the rest.
+    // What still runs comes again when its lease expires.
     process::exit(0);
 }
 
-/// Ready at the first Ctrl-C or SIGTERM. The second one ends the program.
+/// Is ready at the first Ctrl-C or SIGTERM. The second one ends the program.
 fn first_signal() -> Result<impl Future<Output = ()>, Stop> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -102,7 +102,7 @@ fn first_signal() -> Result<impl Future<Output = ()>, Stop> {
             match first.take() {
                 Some(first) => {
                     note(
-                        "draining: what runs is finished, the rest goes back; once more to end at once",
+                        "draining: running jobs end, the others go back; a second signal ends at once",
                     );
                     let _ = first.send(());
                 }
