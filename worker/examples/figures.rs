@@ -1,4 +1,4 @@
-//! The figures of docs/machines.md. Starts a server and worker processes of its own, on loopback.
+//! The figures of docs/machines.md, with a server and worker processes of its own, on loopback.
 //!
 //! ```sh
 //! cargo run --release -p adaptive-pool-worker --example figures -- share
@@ -6,14 +6,15 @@
 //! cargo run --release -p adaptive-pool-worker --example figures -- recovery
 //! ```
 //!
-//! - `share`: a job uses so much CPU time of its thread. The useful share of the cores is what all jobs used, by
-//!   the time it took and the cores: the server, the client, the pool and idleness have the rest, and whatever
-//!   else runs. The share of CPU is what all jobs used, by what the worker and the server used together: other
-//!   programs do not matter, and idleness does not show.
-//! - `rate`: empty jobs a second of one, two and three processes, and in turns with them the bare client: it
+//! - `share`: a job uses a given CPU time of its thread. The useful share of the cores is the CPU
+//!   time of all jobs over the elapsed time of all cores. The rest is the server's, the client's,
+//!   the pool's, other programs', or idle. The share of CPU is the CPU time of all jobs over that
+//!   of the worker and the server: neither other programs nor idle cores affect it. The last two
+//!   columns are what a job costs the worker and the server beside its own time.
+//! - `rate`: empty jobs a second of one, two and three processes, and of the bare client, which
 //!   fetches as many at once and acks each in the same way, without a pool.
-//! - `recovery`: from a kill -9 to the moment when each message that the process held starts elsewhere. It
-//!   contains the lease, which is one second here.
+//! - `recovery`: the time from a kill -9 until each message that the process held starts elsewhere.
+//!   It contains the lease, which is one second here.
 //!
 //! NATS_SERVER names the server's binary.
 
@@ -51,7 +52,7 @@ const LONGEST: Duration = Duration::from_secs(300);
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    // As `batch_worker` does.
+    // The runtime of `batch_worker`.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -77,7 +78,7 @@ fn main() {
     });
 }
 
-/// A worker process. The job is its number of microseconds of CPU time, a blank, and a name.
+/// A worker process. A job is a number of microseconds of CPU time, a blank, and a name.
 async fn child(url: &str, workers: usize, capacity: usize, lease_ms: u64, log: &str) {
     let pool = Pool::builder().workers(workers).capacity(capacity).build();
     let client = connect(url, ConnectOptions::new()).await.unwrap();
@@ -111,7 +112,7 @@ fn micros_since_epoch() -> u128 {
         .as_micros()
 }
 
-/// So much of this thread's own CPU time, whatever others have of the core.
+/// Uses `long` of this thread's own CPU time.
 fn use_cpu(long: Duration) {
     if long.is_zero() {
         return;
@@ -164,7 +165,7 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get())
 }
 
-/// Looks often, and returns how long it took from `from` done to `to` done.
+/// Polls the queue, and returns the time from `from` done to `to` done.
 async fn time_between(queue: &Queue, from: u64, to: u64) -> Duration {
     let mut began = None;
     let mut took = None;
@@ -177,7 +178,7 @@ async fn time_between(queue: &Queue, from: u64, to: u64) -> Duration {
             && seen.done >= to
             && let Some((began, done)) = began
         {
-            // As if all had been seen.
+            // Scaled to all of them.
             let part = (to - from) as f64 / (seen.done - done).max(1) as f64;
             took = Some((now - began).mul_f64(part));
         }
@@ -191,57 +192,69 @@ async fn share() {
     let cores = cores();
     println!("useful share of {cores} cores, one process with {cores} workers");
     println!(
-        "{:>9} {:>7} {:>7} {:>9} {:>9}",
-        "job", "places", "jobs", "of cores", "of CPU"
+        "{:>9} {:>7} {:>7} {:>9} {:>9} {:>11} {:>11}",
+        "job", "places", "jobs", "of cores", "of CPU", "worker us", "server us"
     );
     let cases = [
         (100_000, 2),
         (20_000, 2),
         (10_000, 2),
         (5_000, 2),
+        (5_000, 16),
         (1_000, 2),
         (1_000, 64),
     ];
     for (micros, capacity) in cases {
         let server = start_server();
         let queue = server.queue().await;
-        // Five seconds' worth.
+        // Five seconds of work.
         let jobs = 5_000_000 * cores as u64 / micros;
         publish(&queue, (0..jobs).map(|number| format!("{micros} {number}"))).await;
-        let before = children_time();
+        let (_, before) = children_time();
         let _process = Process::start(&server.url(), cores, capacity, 30_000, "-");
         let (from, to) = (jobs / 10, jobs - jobs / 10);
         let took = time_between(&queue, from, to).await;
-        let all = children_time() - before;
+        let (worker, server) = children_time();
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / jobs as f64;
+        let (worker, server) = (each(worker) - micros as f64, each(server - before));
         let used = (to - from) as f64 * micros as f64 / 1e6;
         let of_cores = used / (took.as_secs_f64() * cores as f64);
-        let of_cpu = jobs as f64 * micros as f64 / 1e6 / all.as_secs_f64();
-        println!("{micros:>6} us {capacity:>7} {jobs:>7} {of_cores:>9.3} {of_cpu:>9.3}");
+        let of_cpu = micros as f64 / (micros as f64 + worker + server);
+        println!(
+            "{micros:>6} us {capacity:>7} {jobs:>7} {of_cores:>9.3} {of_cpu:>9.3} {worker:>11.0} {server:>11.0}"
+        );
     }
 }
 
-/// The CPU time of the processes that this one has started and that run: server and workers.
-fn children_time() -> Duration {
+/// The CPU time of the running processes that this one has started: of the workers, and of the
+/// server.
+fn children_time() -> (Duration, Duration) {
     // SAFETY: a call without pointers.
     let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
     let own = std::process::id().to_string();
-    let mut seconds = 0.0;
+    let (mut workers, mut server) = (0.0, 0.0);
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        // After the name: state, parent, and as the 12th and 13th field the two times.
-        let Some((_, fields)) = stat.rsplit_once(')') else {
+        // After the name: state, parent; the 12th and 13th fields are the two times.
+        let Some((name, fields)) = stat.rsplit_once(')') else {
             continue;
         };
         let fields: Vec<&str> = fields.split_whitespace().collect();
         if fields.get(1) == Some(&own.as_str()) {
             let time = |index: usize| fields[index].parse::<f64>().unwrap();
-            seconds += (time(11) + time(12)) / ticks;
+            let seconds = (time(11) + time(12)) / ticks;
+            *if name.ends_with("nats-server") {
+                &mut server
+            } else {
+                &mut workers
+            } += seconds;
         }
     }
-    Duration::from_secs_f64(seconds)
+    let [workers, server] = [workers, server].map(Duration::from_secs_f64);
+    (workers, server)
 }
 
-/// Fetches and acks as the worker does, `places` at a time, and nothing else.
+/// Fetches and acks like the worker, `places` at a time, and runs nothing.
 async fn bare(client: Client, places: usize) {
     let jetstream = jetstream::new(client.clone());
     let stream = jetstream.get_stream("jobs").await.unwrap();
@@ -302,7 +315,7 @@ async fn rate() {
                 .collect();
             if processes == 0 {
                 let client = async_nats::connect(&url).await.unwrap();
-                // It ends when there is no more.
+                // It ends with the last message.
                 drop(tokio::spawn(bare(client, places)));
             }
             let took = time_between(&queue, JOBS / 10, JOBS - JOBS / 10).await;
@@ -328,7 +341,7 @@ async fn recovery() {
     let feeder = {
         let queue = queue.clone();
         tokio::spawn(async move {
-            // More than they can do.
+            // More than the processes can do.
             let jobs = (0..1_000_000u64).map(|number| format!("20000 {number}"));
             let queue = &queue;
             let all = stream::iter(jobs)
@@ -354,7 +367,7 @@ async fn recovery() {
     tokio::time::sleep(Duration::from_secs(4)).await;
     feeder.abort();
     drop(processes);
-    // A message that a killed process had started last, and where it started next.
+    // Each message that a killed process had started, and its next start.
     let lines = fs::read_to_string(&log).unwrap();
     let starts: Vec<(u128, u32, u64)> = lines
         .lines()
