@@ -1,4 +1,4 @@
-//! Each wrong thing has an error that says what to do, and none loses a message.
+//! Each bad input has an error that names what to do, and none loses a message.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ fn pool() -> Arc<Pool> {
 #[test]
 fn a_server_that_is_not_there_is_named() {
     watched(Duration::from_secs(60), || async {
-        // A port that nobody listens on.
+        // A port without a listener.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("nats://{}", port.local_addr().unwrap());
         drop(port);
@@ -160,9 +160,9 @@ fn a_stream_that_is_removed_ends_the_worker_with_its_name() {
     });
 }
 
-/// What docs/machines.md says that a worker's user needs.
+/// The permissions that docs/machines.md lists for a worker's user.
 #[test]
-fn the_rights_in_the_docs_are_enough_for_a_worker_and_a_producer() {
+fn the_permissions_in_the_docs_are_enough_for_a_worker_and_a_producer() {
     const CONFIG: &str = r#"authorization { users = [
         { user: admin, password: secret }
         { user: worker, password: secret, permissions: {
@@ -198,7 +198,7 @@ fn the_rights_in_the_docs_are_enough_for_a_worker_and_a_producer() {
     });
 }
 
-/// With the headers that say why it is dead it is larger than the server takes.
+/// With the headers of a dead message it exceeds the server's limit.
 #[test]
 fn a_dead_message_that_cannot_be_published_goes_back_and_is_kept() {
     watched(Duration::from_secs(120), || async {

@@ -1,13 +1,14 @@
 //! A worker process, and the jobs of these tests.
 //!
-//! A job is a line of text: its kind, a number of milliseconds, and its name. Each start appends a line to
-//! the file `runs`, each end writes the file `out/<name>`, to a temporary name first, then renamed, and
-//! appends a line to the file `ends`.
+//! A job is a line of text: its kind, a number of milliseconds, and its name. Each start appends a
+//! line to the file `runs`, each end writes the file `out/<name>`, to a temporary name first, then
+//! renamed, and appends a line to the file `ends`.
 
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
-    io::Write,
+    io::{self, Write},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -25,7 +26,7 @@ use crate::{
 
 const VARIABLE: &str = "NATS_TEST_CHILD";
 
-/// What a worker process is told.
+/// The settings of a worker process.
 #[derive(Clone)]
 pub struct Settings {
     pub url: String,
@@ -93,6 +94,23 @@ impl Settings {
 
     /// Starts a process.
     pub fn start(&self) -> Process {
+        Process(self.command().spawn().unwrap())
+    }
+
+    /// Starts a process in a network namespace of its own, which has no link yet.
+    pub fn start_on_another_machine(&self) -> Process {
+        let mut command = self.command();
+        // SAFETY: between fork and exec only a system call is made, which is allowed there.
+        unsafe {
+            command.pre_exec(|| match libc::unshare(libc::CLONE_NEWNET) {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            });
+        }
+        Process(command.spawn().unwrap())
+    }
+
+    fn command(&self) -> Command {
         fs::create_dir_all(self.folder.join("out")).unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
@@ -104,7 +122,7 @@ impl Settings {
             command.stderr(Stdio::null());
         }
         dies_with_us(&mut command);
-        Process(command.spawn().unwrap())
+        command
     }
 }
 
@@ -125,12 +143,12 @@ impl Process {
         self.0.wait().unwrap();
     }
 
-    /// Whether it has ended, and with which exit code.
+    /// Its exit code, if it has ended; `None` inside if a signal ended it.
     pub fn ended(&mut self) -> Option<Option<i32>> {
         self.0.try_wait().unwrap().map(|status| status.code())
     }
 
-    /// The largest part of its memory that was ever resident, in bytes.
+    /// The peak of its resident memory, in bytes.
     pub fn peak_memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -146,7 +164,7 @@ impl Drop for Process {
     }
 }
 
-/// Where jobs write.
+/// The files that jobs write.
 pub struct Outputs {
     folder: PathBuf,
     runs: File,
@@ -208,12 +226,12 @@ impl Outputs {
     }
 }
 
-/// What the job of this name writes, in whichever process.
+/// The output of the job `name`, in whichever process.
 pub fn output(name: &str) -> Vec<u8> {
     blake3::hash(name.as_bytes()).to_hex().as_bytes().repeat(16)
 }
 
-/// How often each job was started.
+/// The number of starts of each job.
 pub fn runs(folder: &Path) -> HashMap<String, u64> {
     count(&folder.join("runs"))
 }
@@ -227,18 +245,18 @@ fn count(log: &Path) -> HashMap<String, u64> {
     times
 }
 
-/// How many were started more than once, counting each further start.
+/// The number of starts beyond the first of each job.
 pub fn duplicates(folder: &Path) -> u64 {
     runs(folder).values().map(|times| times - 1).sum()
 }
 
-/// The same, of those that ran to their end.
+/// The number of ends beyond the first of each job.
 pub fn ended_twice(folder: &Path) -> u64 {
     let ends = count(&folder.join("ends"));
     ends.values().map(|times| times - 1).sum()
 }
 
-/// That the outputs are those, byte for byte, and no others.
+/// Checks that the outputs are those of `names`, byte for byte, and no others.
 pub fn check_outputs(folder: &Path, names: impl IntoIterator<Item = String>) {
     let mut wanted = 0;
     for name in names {
@@ -252,10 +270,10 @@ pub fn check_outputs(folder: &Path, names: impl IntoIterator<Item = String>) {
         let name = entry.as_ref().unwrap().file_name();
         !name.to_string_lossy().starts_with('.')
     });
-    assert_eq!(found.count(), wanted, "outputs that nobody asked for");
+    assert_eq!(found.count(), wanted, "outputs of no job");
 }
 
-/// Not a test: a worker process, if it is started as one.
+/// Not a test: the worker process, if this program is started as one.
 #[test]
 fn process() {
     let Ok(settings) = std::env::var(VARIABLE) else {

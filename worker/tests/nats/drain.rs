@@ -1,4 +1,4 @@
-//! SIGTERM: what has not started goes back at once, what runs ends, exit code 0.
+//! SIGTERM: what has not started goes back at once, running jobs end, exit code 0.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ fn a_drain_with_a_hundred_in_flight_takes_less_than_a_second() {
         let queue = server.queue().await;
         let names = || (0..JOBS).map(|number| format!("job-{number}"));
         publish(&queue, names().map(|name| format!("sleep 100 {name}"))).await;
-        // A lease that no part of this test can wait for.
+        // A lease longer than this test.
         let mut settings = Settings::new(&server, Duration::from_secs(600));
         settings.capacity = 98;
         let mut first = settings.start();

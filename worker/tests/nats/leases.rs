@@ -1,4 +1,4 @@
-//! The beat keeps leases; a lease that is over is given up.
+//! The beat renews leases; an expired lease is given up.
 
 use std::{
     sync::{
@@ -27,7 +27,7 @@ fn jobs_of_five_leases_run_once() {
         let names = || (0..6).map(|number| format!("long-{number}"));
         publish(&queue, names().map(|name| format!("sleep 5000 {name}"))).await;
         let settings = Settings::new(&server, Duration::from_secs(1));
-        // Two run and two wait in each: these are kept too.
+        // In each process two run and two wait: the beat renews these too.
         let _processes: Vec<_> = (0..2).map(|_| settings.start()).collect();
         until_queue(&queue, "all are done", |seen| {
             is_empty(seen) && seen.done == 6
@@ -38,7 +38,7 @@ fn jobs_of_five_leases_run_once() {
     });
 }
 
-/// Two processes, one of which stands still while it holds four messages.
+/// Two processes, one of which is stopped while it holds four messages.
 #[test]
 fn a_process_that_stands_still_past_its_lease_gives_up_what_has_not_started() {
     const JOBS: u64 = 60;
@@ -55,7 +55,7 @@ fn a_process_that_stands_still_past_its_lease_gives_up_what_has_not_started() {
         until("it runs some", || runs(server.folder()).len() >= 2);
         stands.signal(libc::SIGSTOP);
         let _other = settings.start();
-        // The other one does all, those that the first one holds too.
+        // The other one does all jobs, also those that the first one holds.
         until_queue(&queue, "all are done", |seen| {
             is_empty(seen) && seen.done == JOBS
         })
@@ -76,7 +76,7 @@ fn a_process_that_stands_still_past_its_lease_gives_up_what_has_not_started() {
     });
 }
 
-/// All jobs end while the server stands still, and all acks are due when it goes on.
+/// All jobs end while the server is stopped, and all acks are due when it continues.
 #[test]
 fn an_ack_storm_after_the_server_stood_still_repeats_nothing() {
     const JOBS: u64 = 200;

@@ -1,4 +1,4 @@
-//! Messages that no process can do: each ends among the dead, and harms no other.
+//! Messages that no process can do: each ends up dead, and harms no other.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ fn names() -> impl Iterator<Item = String> {
     (0..JOBS).map(|number| format!("good-{number}"))
 }
 
-/// A poison among good ones.
+/// Publishes a poison among good jobs.
 async fn fill(queue: &Queue, poison: &str) {
     let good = names().map(|name| format!("sleep 5 {name}"));
     let mut jobs: Vec<String> = good.collect();
@@ -35,7 +35,7 @@ fn a_job_that_panics_is_dead_after_five_times() {
         let queue = server.queue().await;
         fill(&queue, "panic 0 bad").await;
         let settings = Settings::new(&server, Duration::from_secs(30));
-        // The failures are counted across processes.
+        // Failures count across processes.
         let _processes: Vec<_> = (0..3).map(|_| settings.start()).collect();
         until_queue(&queue, "all are done or dead", |seen| {
             is_empty(seen) && seen.dead == 1
@@ -50,7 +50,7 @@ fn a_job_that_panics_is_dead_after_five_times() {
         assert_eq!(dead.id.as_deref(), Some("panic 0 bad"));
         assert!(dead.error.contains("on purpose"), "{}", dead.error);
 
-        // Put back, it is a new one, and dies again.
+        // Revived, it is a new message, and dies again.
         assert!(queue.revive(dead.number).await.unwrap());
         assert!(!queue.revive(dead.number).await.unwrap());
         until_queue(&queue, "it is dead again", |seen| {
@@ -78,7 +78,7 @@ fn a_job_that_ends_its_process_is_dead_and_takes_no_other_along() {
             &queue,
             "all are done or dead",
             |seen| {
-                // As a supervisor does.
+                // The part of a supervisor.
                 for process in &mut processes {
                     if process.ended().is_some() {
                         *process = settings.start();
@@ -94,14 +94,15 @@ fn a_job_that_ends_its_process_is_dead_and_takes_no_other_along() {
         assert_eq!(dead.reason, "crashed");
         assert_eq!((dead.crashes, dead.failures), (CRASHES, 0));
         assert_eq!(dead.payload, b"abort 0 bad");
-        // Its neighbours ran at most a few times more.
+        // Its neighbours ran few times more.
         for (name, times) in runs(server.folder()) {
             assert!(name == "bad" || times <= 4, "{name} ran {times} times");
         }
     });
 }
 
-/// The poison starts first each time, so that what was fetched with it crashes as often, until it runs alone.
+/// The poison starts first each time, so the others of its fetch crash as often, until it runs
+/// alone.
 #[test]
 fn what_is_always_fetched_together_with_a_poison_is_done_all_the_same() {
     const CRASHES: u64 = 6;
@@ -124,7 +125,8 @@ fn what_is_always_fetched_together_with_a_poison_is_done_all_the_same() {
         let mut ended: Option<Instant> = None;
         let longest = Duration::from_secs(120);
         until_queue_for(longest, &queue, "all are done or dead", |seen| {
-            // Only when all leases are over: a process that waits would get the first message alone.
+            // Only once all leases have expired: a waiting process would get the first message
+            // alone.
             let over = Duration::from_millis(1500);
             if process.ended().is_some() && ended.get_or_insert_with(Instant::now).elapsed() > over
             {

@@ -78,12 +78,12 @@ fn one_registry_has_the_pools_metrics_and_the_workers() {
         assert!(health.check().unwrap_err().contains("not connected"));
         assert!(scrape().contains("adaptive_pool_nats_engine_up{pool=\"ingest\"} 0"));
         stop.send(()).unwrap();
-        // Without a server too, a drain ends.
+        // A drain ends without a server too.
         work.await.unwrap().unwrap();
     });
 }
 
-/// The names of all metrics that a worker has.
+/// The names of a worker's metrics.
 async fn all_metrics(server: &Server) -> BTreeSet<String> {
     let pool = Arc::new(Pool::builder().workers(1).build().unwrap());
     let worker = Worker::builder(pool, server.client().await).handler(|_| Ok(()));
@@ -96,7 +96,7 @@ async fn all_metrics(server: &Server) -> BTreeSet<String> {
     names.collect()
 }
 
-/// All words that look like one.
+/// All words of `text` that have the form of such a name.
 fn metrics_in(text: &str) -> BTreeSet<String> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .filter(|word| word.starts_with("adaptive_pool_nats_"))

@@ -19,7 +19,7 @@ pub struct Server {
     arguments: Vec<String>,
 }
 
-/// The binary, if there is one.
+/// Finds the binary, if there is one.
 fn binary() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("NATS_SERVER") {
         return Some(named.into());
@@ -33,7 +33,7 @@ fn binary() -> Option<PathBuf> {
 }
 
 impl Server {
-    /// `None`, and a line that says so, if no server is installed.
+    /// Starts a server. `None`, and a line with the reason, if none is installed.
     pub fn start(arguments: &[&str]) -> Option<Self> {
         if binary().is_none() {
             eprintln!("SKIPPED: no nats-server on the path, and NATS_SERVER is not set");
@@ -59,7 +59,7 @@ impl Server {
         panic!("the server does not start");
     }
 
-    /// With JetStream.
+    /// Starts a server with JetStream.
     pub fn jetstream() -> Option<Self> {
         Self::start(&["-js"])
     }
@@ -87,7 +87,7 @@ impl Server {
         self.process.wait().unwrap();
     }
 
-    /// On the same port, with the same store.
+    /// Starts it again, on the same port, with the same store.
     pub fn restart(&mut self) {
         self.process = spawn(self.port, self.folder.path(), &self.arguments);
         assert!(self.answers(), "the server does not start again");
@@ -107,7 +107,7 @@ impl Server {
             .unwrap()
     }
 
-    /// The queue `jobs`.
+    /// Creates the queue `jobs`.
     pub async fn queue(&self) -> Queue {
         Queue::create(&self.client().await, "jobs", 1)
             .await

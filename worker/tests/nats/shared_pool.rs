@@ -1,4 +1,4 @@
-//! The pool is not the worker's alone.
+//! A pool that the worker shares with others.
 
 use std::{
     sync::{
@@ -57,7 +57,7 @@ fn local_submitters_and_the_stream_share_a_pool_and_both_get_on() {
             is_empty(seen) && seen.done == JOBS
         })
         .await;
-        // An idle worker keeps one place, and lets the others have the rest.
+        // An idle worker holds one place, and leaves the rest to others.
         let before = local.load(Ordering::Relaxed);
         until("local jobs go on", || {
             local.load(Ordering::Relaxed) > before + 1000

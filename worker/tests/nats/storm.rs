@@ -1,4 +1,4 @@
-//! Processes and servers that die: nothing is lost, and what runs twice is bounded.
+//! Processes and servers that die: no message is lost, and the second runs are bounded.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ fn kill_storm_loses_nothing_and_bounds_what_runs_twice() {
         let mut processes: Vec<_> = (0..3).map(|_| settings.start()).collect();
         let began = Instant::now();
         let mut kills: u64 = 0;
-        // A process that has not fetched yet would make a harmless kill.
+        // The kill of a process that has not fetched yet is harmless.
         until_queue(&queue, "all processes work", |seen| seen.workers.len() == 3).await;
         loop {
             let turn = Instant::now();
@@ -85,7 +85,7 @@ fn a_server_that_is_killed_and_comes_back_loses_nothing() {
         check_outputs(server.folder(), names(JOBS));
         let twice = duplicates(server.folder());
         println!("{twice} of {before} ran twice");
-        // The server writes acks down a moment later: what was acked in its last moment runs again.
+        // The server writes acks to disk a moment later: the last ones before the kill are lost.
         assert!(twice <= before + 2 * 4, "{twice} ran twice");
     });
 }
@@ -103,7 +103,7 @@ fn a_server_that_stands_still_for_two_leases_loses_nothing() {
         let _processes: Vec<_> = (0..2).map(|_| settings.start()).collect();
         until("some jobs are done", || runs(server.folder()).len() > 50);
         server.stop();
-        // Time has to pass, and nothing tells when it has.
+        // Time has to pass, and no event marks it.
         tokio::time::sleep(2 * LEASE).await;
         server.go_on();
         until_queue_for(

@@ -1,4 +1,4 @@
-//! Watchdog, waiting on conditions, signals.
+//! The watchdog, waits for conditions, signals.
 
 use std::{
     future::Future,
@@ -12,10 +12,13 @@ use std::{
 use adaptive_pool_worker::{Queue, QueueStatus};
 use futures_util::{StreamExt, stream};
 
-/// No condition that a test waits for takes as long, on the slowest machine.
+/// Longer than any condition takes, on the slowest machine.
 const LONGEST: Duration = Duration::from_secs(60);
+/// Attempts to publish a message. One without an answer takes five seconds.
+const ATTEMPTS: u32 = 12;
 
-/// Runs the test on a runtime, and ends this program if it takes longer. Children end with it.
+/// Runs the test on a runtime. If it takes longer than `longest`, this program and its children
+/// end.
 pub fn watched<F: Future<Output = ()>>(longest: Duration, test: impl FnOnce() -> F + Send) {
     thread::scope(|scope| {
         let (done, is_done) = mpsc::channel::<()>();
@@ -37,7 +40,7 @@ pub fn watched<F: Future<Output = ()>>(longest: Duration, test: impl FnOnce() ->
     });
 }
 
-/// Looks again and again until it is so.
+/// Polls `is_so` until it holds.
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
@@ -46,7 +49,7 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// The same, of a queue.
+/// The same for the state of a queue.
 pub async fn until_queue(queue: &Queue, what: &str, is_so: impl FnMut(&QueueStatus) -> bool) {
     until_queue_for(LONGEST, queue, what, is_so).await;
 }
@@ -60,7 +63,7 @@ pub async fn until_queue_for(
     let began = Instant::now();
     let mut last = None;
     while began.elapsed() < longest {
-        // A server that is stopped or starts does not answer.
+        // A server that is stopped, or that starts, does not answer.
         if let Ok(status) = queue.status("workers").await {
             if is_so(&status) {
                 return;
@@ -75,9 +78,17 @@ pub fn is_empty(status: &QueueStatus) -> bool {
     status.waiting == 0 && status.in_flight == 0
 }
 
-/// Publishes all of them, a few at a time.
+/// Publishes all jobs, many at a time. A job without an answer is published again, with the same
+/// id.
 pub async fn publish(queue: &Queue, jobs: impl IntoIterator<Item = String>) {
-    let all = stream::iter(jobs).map(|job| async move { queue.publish(&job, &job).await.unwrap() });
+    let put = |job: String| async move {
+        let mut attempt = 1;
+        while let Err(error) = queue.publish(&job, &job).await {
+            assert!(attempt < ATTEMPTS, "{error}");
+            attempt += 1;
+        }
+    };
+    let all = stream::iter(jobs).map(put);
     all.buffer_unordered(512).for_each(|_| async {}).await;
 }
 
@@ -87,7 +98,7 @@ pub fn signal(process: &Child, signal: i32) {
     assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
 }
 
-/// The child is killed when the thread that starts it ends, however that comes.
+/// Has the child killed when the thread that starts it ends, for whatever reason.
 pub fn dies_with_us(command: &mut Command) {
     // SAFETY: between fork and exec only a system call is made, which is allowed there.
     unsafe {
