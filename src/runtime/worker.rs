@@ -224,7 +224,7 @@ fn execute(current: &Current, job: Job) {
 fn search_once(current: &Current) -> Option<Job> {
     let inner = current.inner();
     let slot = &current.slot;
-    inner.idle.looks();
+    inner.idle.polls();
     let found = inner.queue.search(&slot.local, slot.index)?;
     if found.stolen {
         inner.recorder.stole(slot.index);

@@ -1,14 +1,14 @@
-//! Until when a worker that searches is trusted to be about to look.
+//! The deadline of a searcher: until when it is trusted to poll the queues again.
 //!
-//! Who pushes a job leaves it to a worker that searches. That one yields its core between two looks; and if the
-//! system gives the core to somebody else for a time slice, the job waits for as long, beside workers that announce_idle. So
-//! who pushes one looks at the clock then, and rouses another worker if the last look is too long ago. The job
-//! that was pushed just before that is not told of so; the one that leapfrogs tells of both.
+//! A submitter does not wake a worker while another one searches. A searcher yields its core between two polls, so the
+//! system may deschedule it for a whole time slice, while the job waits beside idle workers. So a submitter reads the
+//! clock then, and wakes another worker if the deadline has passed. The job that was pushed last before the deadline is
+//! not reported so; the next push reports both.
 //!
-//! A worker that was just woken is not, until it looks: it takes some 10 us to run, as long as two or three jobs may
-//! take to come. Each of them rouses another. It would do so itself when it finds that there are more; but from where it
-//! runs, and the system often puts a second one there, to wait behind its job (seen on Linux, when the thread that
-//! brought the jobs was not in_rayon yet on the other core).
+//! A worker that was just woken has no deadline until it polls: it takes some 10 us to run, as long as two or three jobs
+//! may take to come, and each of these wakes another worker. The woken worker would do so itself when it finds more
+//! jobs; but the system often puts the second worker on its core, to wait behind its job (seen on Linux, while the
+//! submitter still ran on the other core).
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ use crossbeam_utils::CachePadded;
 #[cfg(not(loom))]
 use crate::sync::{AtomicU64, Ordering};
 use crate::{sync::Instant, tuning::SEARCHER_DEADLINE};
-// It orders nothing, and no model looks at it.
+// It orders nothing, and no model reads it.
 #[cfg(loom)]
 use std::sync::atomic::{AtomicU64, Ordering};
 
 #[derive(Debug)]
 pub(crate) struct SearcherDeadline {
     start: Instant,
-    /// When it is overdue, in ns since the start.
+    /// The deadline, in ns since the start.
     due: CachePadded<AtomicU64>,
 }
 
@@ -36,19 +36,19 @@ impl SearcherDeadline {
         }
     }
 
-    /// A worker is about to look.
+    /// A searcher is about to poll.
     pub(crate) fn set(&self) {
         let due = self.start.elapsed() + SEARCHER_DEADLINE;
         let nanos = u64::try_from(due.as_nanos()).unwrap_or(u64::MAX);
         self.due.store(nanos, Ordering::Relaxed);
     }
 
-    /// A worker is woken, and will look, but nobody is to count on that.
+    /// A worker is woken: it will poll, but no submitter is to count on that.
     pub(crate) fn woken(&self) {
         self.due.store(0, Ordering::Relaxed);
     }
 
-    /// Whether nobody has looked for too long.
+    /// Whether the deadline has passed.
     pub(crate) fn is_overdue(&self) -> bool {
         let due = Duration::from_nanos(self.due.load(Ordering::Relaxed));
         self.start.elapsed() > due
@@ -60,10 +60,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn r2_who_was_roused_is_trusted_from_its_first_look_on() {
+    fn r2_a_woken_worker_is_trusted_from_its_first_poll_on() {
         let searcher_deadline = SearcherDeadline::new();
         assert!(searcher_deadline.is_overdue());
-        // The machine may be busy for as long as it takes a look to be overdue.
+        // The machine may be busy for as long as the deadline.
         let is_trusted = || {
             searcher_deadline.set();
             !searcher_deadline.is_overdue()
