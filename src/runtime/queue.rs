@@ -1,14 +1,13 @@
 //! Where jobs wait: injectors for all, and deques for each thread of the pool.
 //!
-//! Submitted and structured jobs (those of a scope, halves of a join, installed closures) are kept
-//! apart. A thread that waits for structured jobs takes them from the near end of its own structured
-//! deque, down to a *mark*, and must not come across anything else there: see `deque.rs`. Submitted
-//! ones are first in, first out: all go into the injector, and from there, in batches while they are short,
-//! into the deque of the worker that will run them. Behind its batch lie the jobs that the worker has kept
-//! over the bound (see `inline.rs`). Which of the queues is next decides `turn.rs`.
+//! Submitted and structured jobs (those of a scope, halves of a join, installed closures) are kept apart. A thread that
+//! waits for structured jobs pops them from the near end of its own structured deque, down to a *mark*, and must not
+//! find anything else there: see `deque.rs`. Submitted jobs are first in, first out: all go into the injector, and from
+//! there, in batches while they are short, into the deque of the worker that will run them. Behind its batch lie the
+//! jobs that the worker keeps over the bound (see `inline.rs`). `turn.rs` decides which queue is next.
 //!
-//! The queue is unbounded by itself. What bounds it is the admission in front of it, and for the
-//! tombstones of cancelled jobs, [`Queue::sweep`].
+//! The queue itself is unbounded. Admission in front of it bounds the jobs, and [`Queue::sweep`] the tombstones of
+//! cancelled jobs.
 
 use std::{cell::Cell, collections::VecDeque, iter, ptr, sync::OnceLock};
 
@@ -31,31 +30,31 @@ use crate::{
     },
 };
 
-/// What all threads share of the queue.
+/// The shared part of the queue.
 pub(crate) struct Queue {
     submitted: Injector<Job>,
     structured: Injector<Job>,
-    /// Structured jobs that could not be pushed on the deque of the thread that waits for them.
+    /// The side list: structured jobs that could not be pushed on the deque of the thread that waits for them.
     side_list: Mutex<VecDeque<SideEntry>>,
     side_count: CachePadded<AtomicUsize>,
-    /// Of a thread that has entered, they are there.
+    /// Set for each thread that has entered.
     stealers: Slots<OnceLock<Stealers>>,
-    /// Jobs in the queues that were taken back: only their tombstones are left. A tombstone may come out of
-    /// the queue before the one who left it has counted it.
+    /// Tombstones in the queues: jobs that were taken back. A tombstone may come out of the queue before the thread that
+    /// left it has counted it.
     tombstones: CachePadded<AtomicI64>,
-    /// Jobs in the queues that work on batches and have no place: the items of the batches have.
+    /// Jobs in the queues that work on batches and have no place: the items have the places.
     placeless: CachePadded<AtomicI64>,
-    /// Structured jobs in the queues that were kept over the bound.
+    /// Structured jobs in the queues that are kept over the bound.
     overdrawn: CachePadded<AtomicI64>,
     sweeping: Mutex<()>,
     fences: Fences,
 }
 
-/// A structured job in the list of side_list.
+/// A structured job in the side list.
 struct SideEntry {
     /// The address of the frame that waits for it, not to be followed.
     frame: *const (),
-    /// The frame's count of its side_list, if it has one. The frame is there as long as the job is.
+    /// The frame's count of its jobs in the side list, if it has one. The frame outlives the job.
     count: *const AtomicUsize,
     job: Job,
 }
@@ -69,27 +68,27 @@ struct Stealers {
     structured: Thief<Job>,
 }
 
-/// What one thread owns of it.
+/// One thread's part of the queue.
 pub(crate) struct Local {
     /// First in, first out.
     submitted: Worker<Job>,
     /// Last in, first out.
     structured: Owner<Job>,
-    /// How many of the submitted jobs came from the injector in one batch, at most: they lie in front.
+    /// At most how many of the submitted jobs, in front, came from the injector in one batch.
     batch: Cell<usize>,
     pub(crate) turn: Turn,
     random: Cell<u32>,
 }
 
-/// A job, and how it came.
+/// A job, and where it was found.
 pub(crate) struct Found {
     pub(crate) job: Job,
-    /// From another thread.
+    /// Whether it came from another thread.
     pub(crate) stolen: bool,
 }
 
 impl Queue {
-    /// For a pool whose threads below this index are not spare.
+    /// For a pool whose threads below the index `first_spare` are not spare.
     pub(crate) fn new(first_spare: usize, fences: Fences) -> Self {
         Self {
             submitted: Injector::new(),
@@ -130,19 +129,19 @@ impl Queue {
         self.stealers.iter().filter_map(OnceLock::get)
     }
 
-    /// A submitted job, for all threads to take.
+    /// Pushes a submitted job for all threads.
     #[inline]
     pub(crate) fn push(&self, job: Job) {
         self.submitted.push(job);
     }
 
-    /// A structured job, or a kept one while the pool is emptied, for all threads to take.
+    /// Pushes a structured job for all threads; or a kept one, while the pool is emptied.
     pub(crate) fn push_structured(&self, job: Job) {
         self.structured.push(job);
     }
 
-    /// A structured job that its frame's thread, or any worker that waits for nothing, may take. `count`
-    /// is the frame's own of its side_list.
+    /// Pushes a structured job for its frame's thread and for any worker that waits for nothing. `count` is the frame's
+    /// count of its jobs in the side list.
     pub(crate) fn push_to_side<F>(&self, frame: &F, count: Option<&AtomicUsize>, job: Job) {
         let mut side_list = lock(&self.side_list);
         side_list.push_back(SideEntry {
@@ -156,7 +155,7 @@ impl Queue {
         self.side_count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A side_entry of this frame.
+    /// Takes a job of this frame from the side list.
     pub(crate) fn take_from_side_of<F>(&self, frame: &F) -> Option<Job> {
         let frame = ptr::from_ref(frame).cast::<()>();
         let mut side_list = lock(&self.side_list);
@@ -166,7 +165,7 @@ impl Queue {
         self.take_from_side_at(&mut side_list, at)
     }
 
-    /// The oldest side_entry.
+    /// Takes the oldest job of the side list.
     fn take_from_side(&self) -> Option<Job> {
         if self.side_count.load(Ordering::Relaxed) == 0 {
             return None;
@@ -184,7 +183,7 @@ impl Queue {
         Some(side_entry.job)
     }
 
-    /// A structured job that was left for all.
+    /// Takes a structured job that was pushed for all threads.
     pub(crate) fn take_structured(&self, local: &Local) -> Option<Job> {
         if self.structured.is_empty() {
             return None;
@@ -193,13 +192,13 @@ impl Queue {
         insist(|| self.structured.steal())
     }
 
-    /// The oldest side_entry, for a worker that waits for nothing.
+    /// Takes the oldest job of the side list, for a worker that waits for nothing.
     pub(crate) fn take_from_side_for(&self, local: &Local) -> Option<Job> {
         self.take_from_side()
             .inspect(|_| local.clear_steal_origin())
     }
 
-    /// The next of the batch that the worker has taken from the injector.
+    /// Takes the next job of the batch that the worker has taken from the injector.
     pub(crate) fn take_of_batch(&self, local: &Local) -> Option<Job> {
         if local.batch.get() == 0 {
             return None;
@@ -207,8 +206,8 @@ impl Queue {
         local.pop_submitted()
     }
 
-    /// A submitted job from the injector; with `takes_batch`, maybe with others for the own deque. To be called when
-    /// nothing is left of the batch before.
+    /// Takes a submitted job from the injector; with `takes_batch`, others come into the own deque. To be called when
+    /// nothing is left of the last batch.
     pub(crate) fn take_submitted_for(&self, local: &Local, takes_batch: bool) -> Option<Job> {
         if self.submitted.is_empty() {
             return None;
@@ -218,20 +217,20 @@ impl Queue {
             return insist(|| self.submitted.steal());
         }
         let job = insist(|| self.submitted.steal_batch_and_pop(&local.submitted))?;
-        // What the worker has kept so far lies in front of the batch, and counts as part of it.
+        // The jobs that the worker kept before lie in front of the batch, and count as part of it.
         let batch = local.submitted.len();
         local.batch.set(batch);
         Some(job)
     }
 
-    /// A job that was left for all, and maybe a batch of others for the own deque.
+    /// Takes a job that was pushed for all threads, and maybe a batch of others for the own deque.
     fn take_injected(&self, local: &Local) -> Option<Job> {
         self.take_structured(local)
             .or_else(|| self.take_from_side_for(local))
             .or_else(|| self.take_submitted_for(local, true))
     }
 
-    /// Looks everywhere, for a thread whose own deques are empty and which waits for nothing.
+    /// Searches everywhere, for a thread that waits for nothing and whose own deques are empty.
     pub(crate) fn search(&self, local: &Local, own: usize) -> Option<Found> {
         if let Some(job) = self.take_injected(local) {
             return Some(Found { job, stolen: false });
@@ -242,8 +241,8 @@ impl Queue {
             .filter(|&(victim, _)| victim != own)
             .filter_map(|(_, stealers)| stealers.get());
         for victim in victims {
-            // Where another thief is busy, the search goes on elsewhere. What that one leaves is seen
-            // by whoever stops searching.
+            // Where another thief is busy, the search goes on elsewhere. A worker that stops searching sees what that
+            // thief leaves.
             let structured = &victim.structured;
             let job = match structured.steal_batch(&local.structured, Job::is_of_frame_of) {
                 Theft::Success(job) => {
@@ -261,8 +260,8 @@ impl Queue {
         None
     }
 
-    /// Takes a job out of the deque of a thread that serves this scope, for the one that waits in it: the oldest, if it
-    /// is the scope's own, or is waited for on that thread. Others of the scope come into the caller's own deque.
+    /// Takes the oldest job from the deque of a thread that serves this scope, for the thread that waits in the scope, if
+    /// the job is the scope's own or is waited for on that thread. Other jobs of the scope come into the own deque.
     pub(crate) fn take_back(&self, local: &Local, scope: *const ()) -> Theft<Job> {
         for (index, thread) in self.stealers.indexed() {
             let Some(Stealers {
@@ -275,7 +274,7 @@ impl Queue {
                 continue;
             }
             let is_of_scope = |job: &Job| ptr::eq(job.frame(), scope);
-            // It may serve something else by now, and have pushed this job for that.
+            // It may serve another scope by now, and have pushed this job for that.
             let is_wanted =
                 |job: &Job| victim.serves(scope) && (is_of_scope(job) || job.is_of_worker(index));
             let alike = |one: &Job, other: &Job| is_of_scope(one) && is_of_scope(other);
@@ -287,8 +286,8 @@ impl Queue {
         Theft::Empty
     }
 
-    /// Takes the oldest structured job of a thread, if it was pushed above this mark, a frame on that thread waits for
-    /// it, and `is_due` when it is claimed.
+    /// Takes the oldest structured job of a thread, if it lies above this mark, a frame on that thread waits for it, and
+    /// `is_due` holds when it is claimed.
     pub(crate) fn leapfrog(
         &self,
         thread: usize,
@@ -302,13 +301,13 @@ impl Queue {
         }
     }
 
-    /// How many submitted jobs and tombstones lie in the injector.
+    /// The number of submitted jobs and tombstones in the injector.
     #[cfg(test)]
     pub(crate) fn injected(&self) -> usize {
         self.submitted.len()
     }
 
-    /// Whether no job waits anywhere. Between two fences of the idle protocol, it is exact.
+    /// Whether no job waits anywhere. Exact between two fences of the idle protocol.
     pub(crate) fn is_empty(&self) -> bool {
         self.submitted.is_empty()
             && self.structured.is_empty()
@@ -318,7 +317,7 @@ impl Queue {
                 .all(|thread| thread.submitted.is_empty() && thread.structured.is_empty())
     }
 
-    /// Takes one job of either kind from anywhere, as any thread may.
+    /// Takes one job of either kind from anywhere, on any thread.
     pub(crate) fn take_any(&self) -> Option<Job> {
         insist(|| self.structured.steal())
             .or_else(|| {
@@ -329,8 +328,8 @@ impl Queue {
             .or_else(|| self.take_submitted())
     }
 
-    /// How many structured jobs with places wait, and kept ones that were put among them. Of these some may be tombstones,
-    /// so all tombstones are left out: there are no others in the end, when the submitted jobs are gone.
+    /// The number of waiting structured jobs with places, and of kept ones among them. Some of these may be tombstones,
+    /// so all tombstones are left out: in the end, when the submitted jobs are gone, there are no others.
     pub(crate) fn structured(&self) -> u64 {
         let deques = self.stealers().map(|thread| thread.structured.len());
         let waiting =
@@ -342,30 +341,30 @@ impl Queue {
         (waiting as u64).saturating_sub(left_out.try_into().unwrap_or(0))
     }
 
-    /// How many jobs without a place wait.
+    /// The number of waiting jobs without a place.
     pub(crate) fn placeless(&self) -> u64 {
         let placeless = self.placeless.load(Ordering::Acquire);
         placeless.try_into().unwrap_or(0)
     }
 
-    /// So many jobs without a place are put into the queues, or, below zero, come out of them.
+    /// Counts jobs without a place that are put into the queues or, below zero, come out of them.
     pub(crate) fn count_placeless(&self, more: i64) {
-        // Release, and Acquire in `placeless`: what it brings is seen.
+        // Release pairs with Acquire in `placeless`: what the job brings is seen.
         self.placeless.fetch_add(more, Ordering::Release);
     }
 
-    /// So many structured jobs without a place are put into the queues, or, below zero, come out of them.
+    /// Counts structured jobs over the bound that are put into the queues or, below zero, come out of them.
     pub(crate) fn count_overdrawn(&self, more: i64) {
         self.overdrawn.fetch_add(more, Ordering::Relaxed);
     }
 
-    /// How many structured jobs over the bound wait.
+    /// The number of waiting structured jobs over the bound.
     pub(crate) fn overdrawn(&self) -> u64 {
         let overdrawn = self.overdrawn.load(Ordering::Relaxed);
         overdrawn.try_into().unwrap_or(0)
     }
 
-    /// Takes one submitted job from anywhere, as any thread may.
+    /// Takes one submitted job from anywhere, on any thread.
     pub(crate) fn take_submitted(&self) -> Option<Job> {
         insist(|| {
             iter::once(self.submitted.steal())
@@ -374,7 +373,7 @@ impl Queue {
         })
     }
 
-    /// Gives all that the thread has to the others, which have to be woken then.
+    /// Moves all jobs of the thread to the injectors. The caller wakes others for them.
     pub(crate) fn hand_over(&self, local: &Local) {
         while let Some(job) = local.structured.pop(0) {
             self.structured.push(job);
@@ -385,21 +384,21 @@ impl Queue {
         local.batch.set(0);
     }
 
-    /// A job was taken back from the queue. Returns whether it is time to sweep.
+    /// Counts a tombstone: a job was taken back. Returns whether it is time to sweep.
     pub(crate) fn tombstone_left(&self, bound: i64) -> bool {
         self.tombstones.fetch_add(1, Ordering::Relaxed) >= bound
     }
 
-    /// A tombstone came out of the queue.
+    /// Counts a tombstone that came out of the queue.
     pub(crate) fn tombstone_gone(&self) {
         self.tombstones.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Takes all tombstones out of the queues, and puts what is alive at the injector's end, in its
-    /// order. Who sweeps has to wake a worker afterwards, as after any push. One sweep at a time.
+    /// Removes all tombstones from the queues, and moves the live jobs to the injector's end, in their order. The caller
+    /// wakes a worker afterwards, as after any push. One sweep at a time.
     ///
-    /// A sweep looks at no more than what waits, and happens once in as many cancellations as the
-    /// bound on tombstones: a constant cost for each.
+    /// A sweep visits no more than what waits, and happens once in as many cancellations as the bound on tombstones: a
+    /// constant cost for each.
     pub(crate) fn sweep(&self) {
         let Some(_one) = try_lock(&self.sweeping) else {
             return;
@@ -430,7 +429,7 @@ impl Queue {
 }
 
 impl Local {
-    /// A submitted job that the thread keeps over the bound, for itself and for thieves.
+    /// Pushes a submitted job that the thread keeps over the bound, for itself and for thieves.
     pub(crate) fn keep(&self, job: Job) {
         self.submitted.push(job);
     }
@@ -451,7 +450,7 @@ impl Local {
         self.structured.is_empty()
     }
 
-    /// A structured job, for this thread and those who steal from it.
+    /// Pushes a structured job, for this thread and for thieves.
     ///
     /// # Safety
     /// As for [`Job::borrowing`].
@@ -488,13 +487,14 @@ impl Local {
         }
     }
 
-    /// The mark above which the structured jobs lie that are pushed from now on.
+    /// The mark below all structured jobs that are pushed from now on.
     #[inline]
     pub(crate) fn mark(&self) -> usize {
         self.structured.mark()
     }
 
-    /// Whether the structured job that was pushed last, wherever it is by now, is a half of a join. There was one.
+    /// Whether the structured job that was pushed last, wherever it is by now, is a half of a join. At least one was
+    /// pushed.
     #[inline]
     pub(crate) fn is_last_half(&self) -> bool {
         let is_half = |job| {
@@ -504,26 +504,24 @@ impl Local {
         self.structured.look_at_last(is_half)
     }
 
-    /// Forgets that structured jobs were pushed above this mark. All of them were stolen.
+    /// Forgets the structured jobs that were pushed above this mark. All of them were stolen.
     #[inline]
     pub(crate) fn clear_stolen(&self, mark: usize) {
         self.structured.clear_stolen(mark);
     }
 
-    /// Takes back, and forgets, the structured job that was pushed at this mark, and of those that are
-    /// there, last. False if it was stolen.
+    /// Takes back, and forgets, the structured job at this mark, the last one that is there. False if it was stolen.
     pub(crate) fn retract_structured(&self, mark: usize) -> bool {
         self.structured.retract(mark)
     }
 
-    /// As `retract_structured`, if it can be told at once. If not, false, and `retract_structured` is to be called.
+    /// As `retract_structured`, if that can be decided at once. Otherwise false, and `retract_structured` is to be called.
     #[inline]
     pub(crate) fn retract_structured_at_once(&self, mark: usize) -> bool {
         self.structured.retract_at_once(mark)
     }
 
-    /// Runs the structured job that was pushed last, if it was pushed above the mark and was not
-    /// stolen. Returns whether it did.
+    /// Runs the structured job that was pushed last, if it lies above the mark and was not stolen. Returns whether it ran.
     #[inline]
     pub(crate) fn run_structured(&self, mark: usize, context: &JobContext<'_>) -> bool {
         // SAFETY: running it moves its closure out first.
@@ -533,7 +531,7 @@ impl Local {
         }
     }
 
-    /// The next of the submitted jobs in the thread's own deque.
+    /// Pops the next of the submitted jobs in the thread's own deque.
     #[inline]
     pub(crate) fn pop_submitted(&self) -> Option<Job> {
         let job = self.submitted.pop();
@@ -547,12 +545,13 @@ impl Local {
         job.inspect(|_| self.clear_steal_origin())
     }
 
-    /// What this thread runs next, from its loop, is for no scope of which it has stolen jobs.
+    /// The next job of the loop serves no scope whose jobs this thread has stolen.
     pub(crate) fn clear_steal_origin(&self) {
         self.structured.set_purpose(ptr::null());
     }
 
-    /// Whether it may push a scope's jobs here, from its loop: if it serves a scope, all that lies here is for that.
+    /// Whether a job of the loop may push jobs of this scope here: a thread that serves a scope has only that scope's jobs
+    /// here.
     #[inline]
     pub(crate) fn may_push_for(&self, scope: *const ()) -> bool {
         let purpose = self.structured.purpose();
@@ -571,7 +570,7 @@ fn insist<T>(mut steal: impl FnMut() -> Steal<T>) -> Option<T> {
     }
 }
 
-/// xorshift; good enough to choose a victim.
+/// xorshift: good enough to choose a victim.
 fn random_below(local: &Local, bound: usize) -> usize {
     let mut x = local.random.get();
     x ^= x << 13;
@@ -587,7 +586,7 @@ mod tests {
     use super::*;
     use crate::{metrics::Stamp, runtime::job::Detached};
 
-    /// A queue of this many threads, and the part of each.
+    /// A queue of `threads` threads, and the part of each.
     fn queue(threads: usize) -> (Queue, Vec<Local>) {
         let queue = Queue::new(threads, Fences::new(true));
         let locals = (0..threads).map(|index| queue.enroll(index)).collect();
