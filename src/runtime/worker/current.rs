@@ -1,5 +1,5 @@
-//! The calling thread, as one of a pool's: its slot, what it has on its stack of ours, and the ways out of service
-//! and back.
+//! The calling thread, as a thread of a pool: its slot, the jobs and waits on its stack, and its ways out of service and
+//! back.
 
 use std::{cell::Cell, ptr, sync::Arc};
 
@@ -24,39 +24,38 @@ use crate::{
 /// a rayon job adds several frames.
 const SAME_DEPTH: usize = 128;
 
-/// What a thread has for its life.
+/// A thread's own, for its whole life.
 pub(super) struct WorkerSlot {
     pub(super) index: usize,
     pub(super) local: Local,
 }
 
-/// The calling thread, as one of a pool's.
+/// The calling thread, as a thread of a pool.
 pub(crate) struct Current<'p> {
     inner: &'p Arc<Inner>,
     slots: ThreadSlots<'p>,
     context: JobContext<'p>,
     pub(super) slot: WorkerSlot,
-    /// An address in the stack's first frames.
+    /// An address in the first frames of its stack.
     base: usize,
     /// Whether it is a worker now, further down the stack.
     pub(super) in_loop: Cell<bool>,
-    /// Whether what it runs now comes from our loop, so that it comes back to its deques after it. Changed by
-    /// `set_has_deques`.
+    /// Whether its present job comes from our loop, so that it comes back to its deques. Changed by `set_has_deques`.
     has_deques: Cell<bool>,
-    /// Whether it runs a part of a broadcast while it is with rayon.
+    /// Whether it runs a broadcast's message while it is with rayon.
     runs_aside: Cell<bool>,
-    /// How many places in service it fills with jobs on top of waits inside rayon.
+    /// The number of places in service that it fills with jobs on top of waits inside rayon.
     pub(super) hops: Cell<usize>,
     /// Odd while it runs, as a worker and outside of any job, what rayon gave it.
     rayon_turn: Cell<usize>,
     /// Whether it does that in its turn, and so fills its place in service meanwhile.
     serves_rayon: Cell<bool>,
-    /// The scope that waits, or will wait, nearest to the top of the stack: its address; or the half of a join that does,
-    /// while the thread runs something for it. Null in a job that a worker runs for no wait.
+    /// The address of the nearest scope on the stack, or of a half of a join while the thread runs something for it. Null
+    /// in a job that a worker runs for no wait.
     frame: Cell<*const ()>,
-    /// What lies in the thread's own deque below it was there before that frame.
+    /// The mark of the own deque when that frame began.
     frame_watermark: Cell<usize>,
-    /// One more than the number of the half that it pushed last, of all halves so far.
+    /// The number, plus one, of the half of a join that it pushed last.
     last_half: Cell<usize>,
     inline: Inline,
     full_queue: FullQueue,
@@ -65,17 +64,16 @@ pub(crate) struct Current<'p> {
     offers: Cell<bool>,
 }
 
-/// What is asked of the calling thread most often, by one comparison.
+/// The most frequent questions about the calling thread, each answered by one comparison.
 #[derive(Clone, Copy)]
 struct Here {
-    /// Null on a thread that is no pool's.
+    /// Null on a thread of no pool.
     current: *const Current<'static>,
-    /// The thread's pool: an address, not to be followed. Never null, so that who is equal to it need not look
-    /// whether there is one.
+    /// The thread's pool: an address, not to be followed. Never null, so one comparison decides.
     pool: *const Inner,
     /// The same while the thread has deques.
     deques_of: *const Inner,
-    /// The same while it has, and is counted as offering.
+    /// The same while it has deques and is counted as offering.
     offers_to: *const Inner,
 }
 
@@ -88,17 +86,17 @@ impl Here {
     };
 }
 
-/// Where no pool can be.
+/// An address where no pool can be.
 const NO_POOL: *const Inner = ptr::dangling();
 
 thread_local! {
     static HERE: Cell<Here> = const { Cell::new(Here::NOWHERE) };
-    /// The pool that the thread belongs to, to its very end: thread-local values may end the pool
-    /// when they are dropped. An address, not to be followed.
+    /// The thread's pool until the thread's very end: thread-local values may end the pool when they are dropped. An
+    /// address, not to be followed.
     static HOME: Cell<*const Inner> = const { Cell::new(ptr::null()) };
 }
 
-/// Seats the calling thread, which gets this index, while `f` runs.
+/// Runs `f` with the calling thread as the pool's thread of this index.
 pub(crate) fn with_slot(inner: &Arc<Inner>, index: usize, f: impl FnOnce()) {
     inner.idle.enroll(index);
     let slot = WorkerSlot {
@@ -140,7 +138,7 @@ pub(crate) fn with_slot(inner: &Arc<Inner>, index: usize, f: impl FnOnce()) {
     HERE.set(Here::NOWHERE);
 }
 
-/// The calling thread's slot, if it is a thread of the pool at this address.
+/// The calling thread, if it is a thread of the pool at this address.
 #[inline]
 pub(crate) fn current_of<'a>(inner: *const Inner) -> Option<&'a Current<'a>> {
     let here = HERE.get();
@@ -156,7 +154,7 @@ pub(crate) fn current_with_deques_of<'a>(inner: &Inner) -> Option<&'a Current<'a
     ptr::eq(here.deques_of, inner).then(|| unsafe { &*here.current })
 }
 
-/// The same, if it also is counted as offering.
+/// The same, if it is counted as offering, too.
 #[inline]
 pub(crate) fn current_offering_to<'a>(inner: &Inner) -> Option<&'a Current<'a>> {
     let here = HERE.get();
@@ -164,7 +162,7 @@ pub(crate) fn current_offering_to<'a>(inner: &Inner) -> Option<&'a Current<'a>> 
     ptr::eq(here.offers_to, inner).then(|| unsafe { &*here.current })
 }
 
-/// The calling thread's slot, if it is a thread of any pool.
+/// The calling thread, if it is a thread of any pool.
 #[inline]
 pub(crate) fn current<'a>() -> Option<&'a Current<'a>> {
     // SAFETY: `with_slot` sets it while the value lives, on this thread's own stack, further down
@@ -174,22 +172,22 @@ pub(crate) fn current<'a>() -> Option<&'a Current<'a>> {
     current.filter(|current: &&Current| !current.inner.is_inherited())
 }
 
-/// Whether the calling thread is one of some pool's.
+/// Whether the calling thread is a thread of any pool.
 pub(crate) fn is_worker() -> bool {
     current().is_some()
 }
 
-/// Whether the calling thread is one of another pool's than that at this address.
+/// Whether the calling thread is a thread of another pool than the one at this address.
 pub(crate) fn is_of_another(inner: *const Inner) -> bool {
     current().is_some_and(|current| !ptr::eq(current.inner(), inner))
 }
 
-/// The calling thread's index in this pool, if it is one of its threads.
+/// The calling thread's index in this pool, if it is a thread of it.
 pub(crate) fn index_in(inner: &Inner) -> Option<usize> {
     current_of(inner).map(|current| current.slot.index)
 }
 
-/// Whether the calling thread is one of this pool's, even when it is about to end.
+/// Whether the calling thread is a thread of this pool, even when it is about to end.
 pub(crate) fn is_home(inner: &Inner) -> bool {
     ptr::eq(HOME.get(), inner)
 }
@@ -214,13 +212,13 @@ impl<'p> Current<'p> {
         self.slot.index
     }
 
-    /// The thread's own deques, while it is a worker and so will come back to them.
+    /// The thread's own deques, while it will come back to them.
     #[inline]
     pub(crate) fn local(&self) -> Option<&Local> {
         self.has_deques.get().then_some(&self.slot.local)
     }
 
-    /// Whether it has, at the moment.
+    /// Whether it has deques now.
     #[inline]
     pub(crate) fn has_deques(&self) -> bool {
         self.has_deques.get()
@@ -231,7 +229,7 @@ impl<'p> Current<'p> {
         self.note_here();
     }
 
-    /// Notes where the others look what is true of the calling thread.
+    /// Updates `HERE`.
     fn note_here(&self) {
         let pool_if = |is_so| if is_so { self.inner() } else { NO_POOL };
         let has_deques = self.has_deques.get();
@@ -255,18 +253,18 @@ impl<'p> Current<'p> {
         &self.slot.local
     }
 
-    /// The job that runs now has run this many items of a batch, which count with it in the turn of the loop.
+    /// Counts `items` of a batch with the present job, in the turn of the loop.
     pub(crate) fn count_items(&self, items: u32) {
         self.slot.local.turn.count_items(items);
     }
 
-    /// The jobs in place on its stack.
+    /// The jobs that run in place on its stack.
     #[inline]
     pub(crate) fn inline(&self) -> &Inline {
         &self.inline
     }
 
-    /// What becomes of a job that the thread brings, and that has found no place.
+    /// Decides what becomes of a job of this thread that has found no place.
     #[inline]
     pub(crate) fn refused(&self) -> Entry {
         let (inner, index) = (self.inner(), self.index());
@@ -280,7 +278,7 @@ impl<'p> Current<'p> {
     #[cold]
     fn keep(&self) -> Entry {
         let holder = Holder::Thread(self.index() as u32);
-        // If nobody is left to run it, the thread is at its end, and has to do it.
+        // If no worker is left to run it, the thread is at its own end, and runs it.
         self.inner()
             .overdraw(false, holder)
             .unwrap_or(Entry::InPlace)
@@ -292,7 +290,7 @@ impl<'p> Current<'p> {
         self.inner().idle.after_offer()
     }
 
-    /// Has the thread counted as offering from now on, until `end_offers`.
+    /// Counts the thread as offering until `end_offers`.
     pub(crate) fn begin_to_offer(&self) {
         if !self.offers.replace(true) {
             self.inner().idle.begin_to_offer();
@@ -300,7 +298,7 @@ impl<'p> Current<'p> {
         }
     }
 
-    /// The thread offers no more, until it does it again.
+    /// Ends that.
     pub(super) fn end_offers(&self) {
         if self.offers.replace(false) {
             self.note_here();
@@ -334,7 +332,7 @@ impl<'p> Current<'p> {
         taken
     }
 
-    /// A scope has ended on this thread, and with it all jobs that filled the queue, maybe.
+    /// A scope has ended on this thread, and maybe all jobs that filled the queue with it.
     #[inline]
     pub(crate) fn scope_ended(&self) {
         if !self.full_queue.is_due() && self.slot.local.has_no_structured() {
@@ -361,13 +359,13 @@ impl<'p> Current<'p> {
         }
     }
 
-    /// Above it lies in the thread's own deque what is pushed from now on.
+    /// The mark below all that is pushed on the own deque from now on.
     #[inline]
     pub(crate) fn mark(&self) -> usize {
         self.slot.local.mark()
     }
 
-    /// What the thread runs next, from its loop, is for no scope of which it has stolen jobs.
+    /// The next job of the loop serves no scope whose jobs this thread has stolen.
     pub(crate) fn clear_steal_origin(&self) {
         self.slot.local.clear_steal_origin();
     }
@@ -378,18 +376,18 @@ impl<'p> Current<'p> {
         self.slot.local.may_push_for(scope)
     }
 
-    /// Takes a job that this runner has pushed meanwhile, and waits for, if what he runs `is_due` even then.
+    /// Takes a job that `runner` has pushed meanwhile and waits for, if the runner's own job `is_due` even then.
     pub(crate) fn leapfrog(&self, runner: Runner, is_due: impl Fn() -> bool) -> Theft<Job> {
         self.steal(|queue| queue.leapfrog(runner.slot, runner.mark, is_due))
     }
 
-    /// Takes jobs of this scope out of a thief's deque, for the calling thread, which waits in it and has none left: the
-    /// oldest, and others into its own deque.
+    /// Takes jobs of this scope out of a thief's deque, for the calling thread, which waits in the scope and has none
+    /// left: returns the oldest, and moves others into its own deque.
     pub(crate) fn take_back(&self, scope: *const ()) -> Theft<Job> {
         self.steal(|queue| queue.take_back(&self.slot.local, scope))
     }
 
-    /// Steals for a wait.
+    /// Steals for a wait, and counts that.
     fn steal(&self, steal: impl FnOnce(&Queue) -> Theft<Job>) -> Theft<Job> {
         let inner = self.inner();
         let theft = steal(&inner.queue);
@@ -401,19 +399,19 @@ impl<'p> Current<'p> {
         theft
     }
 
-    /// The nearest wait on this stack, but for joins.
+    /// The nearest wait on this stack, joins excepted.
     #[inline]
     pub(crate) fn frame(&self) -> *const () {
         self.frame.get()
     }
 
-    /// Whether a join that was begun since, within that frame, has not ended, on a thread that has deques.
+    /// Whether a join within that frame has not ended, on a thread that has deques.
     ///
-    /// Each wait leaves the deque as it was when it began, and while a join is under way nothing is pushed on top of its
-    /// half but for frames within it. So what was pushed last tells.
+    /// Each wait leaves the deque as it was when the wait began, and while a join is under way nothing is pushed on top of
+    /// its half, frames within it excepted. So the job that was pushed last decides.
     #[inline]
     pub(crate) fn is_joining(&self) -> bool {
-        // The half of such a join lies last, and those that were pushed after it had larger numbers.
+        // The half of such a join lies last, and all jobs that were pushed after it had larger numbers.
         self.mark() <= self.last_half.get() && self.may_be_joining()
     }
 
@@ -424,13 +422,13 @@ impl<'p> Current<'p> {
         is_joining && cfg!(not(mutant = "join_unseen"))
     }
 
-    /// The thread has just pushed the half of a join, which got this number.
+    /// The thread has just pushed the half of a join, of this number.
     #[inline]
     pub(crate) fn note_half(&self, number: usize) {
         self.last_half.set(number + 1);
     }
 
-    /// Runs `f`, which does not unwind, with this wait as the nearest one.
+    /// Runs `f`, which does not unwind, with `frame` as the nearest wait.
     #[inline]
     pub(crate) fn in_frame<R>(&self, frame: *const (), f: impl FnOnce() -> R) -> R {
         let outer = self.frame.replace(frame);
