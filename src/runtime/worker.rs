@@ -1,12 +1,12 @@
 //! The loop of one worker, and the answer to a call.
 //!
-//! A thread of the pool has a *slot* for its whole life: its index, its part of the queue, its
-//! counters. It is a *worker* while it is in [`run`]; otherwise it is with rayon, asleep or helping.
+//! A thread of the pool has a *slot* for its whole life: its index, its part of the queue, its counters. It is a *worker*
+//! while it is in [`run`]; otherwise it is with rayon, asleep or helping.
 //!
-//! A worker that runs dry first hands out what the admission holds back for a batch, and looks
-//! whether the pool has drained. Then it searches. Then it gives rayon one chance
-//! (`rayon_core::yield_now`), not counted as searching, since what rayon gives it may take long; then
-//! it dozes; and after [`IDLE_TIME`] it leaves the loop, and rayon has its thread.
+//! A worker that becomes idle first grants the places that admission holds back for a batch, and checks whether the pool
+//! has drained. Then it searches (`idle_policy.rs`). Then it polls rayon once (`rayon_core::yield_now`), not counted as
+//! searching, since rayon's job may take long. Then it parks; and after [`IDLE_TIME`] it leaves the loop, and rayon has
+//! its thread.
 //!
 //! **A call that a waiting thread takes up.** A thread that waits inside `rayon::join` (or scope, or
 //! a parallel iterator), within one of our jobs, runs whatever rayon finds, and that may be the call
@@ -235,22 +235,23 @@ fn search_once(current: &Current) -> Option<Job> {
 /// What a worker does next.
 #[derive(PartialEq, Eq)]
 enum Next {
-    /// Look into the own deques and the injectors.
-    Look,
-    /// Look everywhere; it is counted as searching.
+    /// Run jobs from the own deques and the injectors.
+    Work,
+    /// Search everywhere; the worker is counted as searching.
     Search,
+    /// Leave the loop, back to rayon.
     Leave,
 }
 
-/// The loop. Entered as a searcher.
+/// The loop of a worker, which is counted as searching at first.
 fn run(current: &Current) {
-    // What it took last, when it was a worker before, may have been a tombstone, which does not start.
+    // The last job that it took, as a worker before, may have been a tombstone, which does not start.
     let inner = current.inner();
     inner.timing.next_does_not_follow(current.slots().times);
     let mut next = Next::Search;
     loop {
         next = match next {
-            Next::Look => work(current),
+            Next::Work => work(current),
             Next::Search => search(current),
             Next::Leave => return current.end_offers(),
         };
@@ -277,7 +278,7 @@ fn work(current: &Current) -> Next {
     }
 }
 
-/// Whether the worker has to leave: it is in the slots already that it has.
+/// Whether the worker is the excess, and has to leave. The thread table has counted it out then.
 #[inline]
 fn is_one_too_many(current: &Current) -> bool {
     let idle = &current.inner().idle;
@@ -303,14 +304,14 @@ fn read_inbox(current: &Current) {
     }
 }
 
-/// The pool has stopped.
+/// Leaves since the pool has stopped.
 fn leave_for_good(current: &Current) -> Next {
     let inner = current.inner();
     inner.threads.end_work(inner, current.slot.index);
     Next::Leave
 }
 
-/// Runs a job from the source that has its turn, or from the next that has one. False if none has.
+/// Runs a job from the source whose turn it is, or from the next one with work. False if none has work.
 #[inline]
 fn run_next(current: &Current) -> bool {
     let turn = &current.slot.local.turn;
@@ -351,7 +352,7 @@ fn run_from(current: &Current, source: Source) -> bool {
     is_found
 }
 
-/// Runs the oldest submitted job that the worker may take.
+/// Runs the oldest submitted job that the worker may take. False if there is none.
 #[inline]
 fn run_submitted(current: &Current) -> bool {
     match current.inner().queue.take_of_batch(&current.slot.local) {
@@ -363,18 +364,18 @@ fn run_submitted(current: &Current) -> bool {
     }
 }
 
-/// Runs a submitted job from the injector.
+/// Runs a submitted job from the injector. False if there is none.
 fn run_injected(current: &Current) -> bool {
     let inner = current.inner();
     let local = &current.slot.local;
-    // What is long is left to all, and kept in its order.
+    // Long jobs are left to all workers, in their order.
     let takes_batch = local.turn.are_short();
     let Some(job) = inner.queue.take_submitted_for(local, takes_batch) else {
         return false;
     };
     if takes_batch && local.has_submitted() {
-        // While the batch was on its way here nobody could see it, and this worker had not promised
-        // to look for it: another may have lain down because of that.
+        // No worker could see the batch on its way here, and this one was not counted as searching: another may
+        // have become idle because of that.
         let wake_up = inner.idle.after_push();
         inner.perform(wake_up);
     }
@@ -382,20 +383,20 @@ fn run_injected(current: &Current) -> bool {
     true
 }
 
-/// Runs a piece of rayon's work.
+/// Runs a piece of rayon's work. False if there is none.
 fn run_of_rayon(current: &Current) -> bool {
     current.inline().begin_turn();
     let ran = current.run_of_rayon();
     if ran {
         let timing = &current.inner().timing;
         timing.next_does_not_follow(current.slots().times);
-        // Its end may be what a shutdown waits for, if it was a job's.
+        // If a job waited for it, a shutdown may wait for its end.
         current.inner().check_drained();
     }
     ran
 }
 
-/// The own deques and the injectors are empty.
+/// The own deques and the injectors are empty: searches, or parks.
 fn idle(current: &Current) -> Next {
     let inner = current.inner();
     inner.timing.next_does_not_follow(current.slots().times);
@@ -412,7 +413,7 @@ fn idle(current: &Current) -> Next {
     }
 }
 
-/// Looks for a job, counted as searching, and runs it.
+/// Searches for a job, counted as searching, and runs it.
 fn search(current: &Current) -> Next {
     let inner = current.inner();
     if is_one_too_many(current) {
@@ -425,19 +426,19 @@ fn search(current: &Current) -> Next {
         inner.perform(wake_up);
         inner.is_busy_again();
         execute(current, job);
-        return Next::Look;
+        return Next::Work;
     }
     current.end_offers();
     let wake_up = inner.idle.search_in_vain(|| !inner.queue.is_empty());
     inner.perform(wake_up);
     let rayon_turn = current.run_out_of_service(rayon_core::yield_now);
     if rayon_turn == Some(rayon_core::Yield::Executed) {
-        return Next::Look;
+        return Next::Work;
     }
     go_idle(current)
 }
 
-/// Looks for a job some times, and yields in between; once, if it is not to yield.
+/// Searches in rounds, with a yield between two; in one round, if the thread may not yield.
 fn look_for_job(current: &Current) -> Option<Job> {
     let mut yields = current.idle_policy.search();
     loop {
@@ -448,7 +449,7 @@ fn look_for_job(current: &Current) -> Option<Job> {
     }
 }
 
-/// Dozes until a job is there, or long enough.
+/// Parks until the worker is woken, or for [`IDLE_TIME`].
 fn go_idle(current: &Current) -> Next {
     let inner = current.inner();
     let index = current.slot.index;
@@ -458,11 +459,11 @@ fn go_idle(current: &Current) -> Next {
     if inner.life.is_stopped() {
         return leave_for_good(current);
     }
-    // In the list of idle_workers by now: who has put a message into the box finds it there, or we see it.
+    // It is in the list of idle workers by now: the sender of a message finds it there, or we see the message.
     if inner.post.has_messages(index) {
         inner.idle.wake_this(index);
     }
-    // Whoever sees it counted as asleep, and calls for a thread, finds it gone from the workers.
+    // A waker that sees it counted as in rayon, and activates a thread, finds it gone from the workers.
     let go_to_rayon = || inner.threads.go_to_rayon(inner, index);
     let parked = Instant::now();
     let end = inner.idle.park_for(index, IDLE_TIME, go_to_rayon);
@@ -474,12 +475,12 @@ fn go_idle(current: &Current) -> Next {
             Next::Leave
         }
         IdleEnd::Notified if inner.life.is_stopped() => leave_for_good(current),
-        // Who reads makes no promise to find jobs.
+        // A worker that reads its messages does not promise to find a job.
         IdleEnd::Notified if inner.post.has_messages(index) => {
             let wake_up = inner.idle.stop_searching(|| !inner.queue.is_empty());
             inner.perform(wake_up);
             inner.is_busy_again();
-            Next::Look
+            Next::Work
         }
         IdleEnd::Notified => Next::Search,
     }
