@@ -1,10 +1,10 @@
-//! Which pools have jobs on the calling thread's stack that is not a thread of theirs: an inline job of a caller, or one that
-//! a starvation pool left to another's worker. Asked by a thread that shuts a pool down, and must not wait for the job that it is
-//! called from.
+//! Jobs on foreign stacks: which pools have jobs on the calling thread's stack, though it is no thread of theirs. Such a
+//! job runs inline on a caller's stack, or a starved pool left it to another pool's worker. A thread that shuts a pool
+//! down checks this: it must not wait for the job that it is called from.
 //!
-//! None of it has a destructor: a thread's values may use a pool while they are dropped, and in any order. So the
-//! job that began last, with those of its pool directly beneath it, is kept in place; and what is
-//! beneath these, on the heap as long as there is any.
+//! Nothing here has a destructor: a thread's values may use a pool while they are dropped, in any order. So the job that
+//! began last, with jobs of the same pool directly beneath it, is kept in place; jobs beneath these are on the heap, as
+//! long as there are any.
 
 use std::{cell::Cell, mem::ManuallyDrop, ptr};
 
@@ -18,7 +18,7 @@ struct Run {
     jobs: usize,
 }
 
-/// Not dropped with the thread: the last of these jobs drops it when it ends.
+/// It outlives the thread's other values: the last of these jobs drops it when it ends.
 type Beneath = Option<ManuallyDrop<Box<Vec<Run>>>>;
 
 thread_local! {
@@ -26,7 +26,7 @@ thread_local! {
     static BENEATH: Cell<Beneath> = const { Cell::new(None) };
 }
 
-/// A job of this pool begins, on a thread that is not the pool's.
+/// A job of this pool begins on a thread that is not the pool's.
 pub(crate) fn begin<P>(pool: &P) {
     let pool = address(pool);
     let top = TOP.get();
@@ -43,7 +43,7 @@ pub(crate) fn begin<P>(pool: &P) {
     TOP.set(Run { pool, jobs });
 }
 
-/// The one that began last has ended.
+/// The job that began last has ended.
 pub(crate) fn end() {
     let mut top = TOP.get();
     top.jobs -= 1;
@@ -64,7 +64,7 @@ fn pop_beneath() -> Option<Run> {
     run
 }
 
-/// Whether a job of this pool is on the stack.
+/// Whether a job of this pool is on the calling thread's stack.
 pub(crate) fn is_in_job_of<P>(pool: &P) -> bool {
     let pool = address(pool);
     let is_of_pool = |run: &Run| run.jobs > 0 && run.pool == pool;

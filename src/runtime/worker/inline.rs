@@ -1,18 +1,17 @@
-//! Jobs that found no place: run in place, on the stack of the thread that brought them, or kept.
+//! Inline execution: a job that found no place runs in place, on the stack of the thread that brought it, or is kept.
 //!
 //! A pool's own thread never waits for a place, since it might wait for itself. So a job that it brings to a full queue
 //! runs *in place*, as long as half of the stack is left. Beyond that the job is *kept*: it lies in the thread's own
-//! deque, over the bound, where other workers steal it. [`advise`] decides which. A job that starts in place has
-//! a quarter of the stack at least.
+//! deque, over the bound, where other workers steal it. [`advise`] decides which. A job that starts in place has at least
+//! a quarter of the stack.
 //!
-//! **A turn.** A worker takes a job from its loop, and what runs in place counts as part of that job. So that a chain of
-//! jobs that bring each other comes back to the loop, a job that itself runs in place keeps what it brings once the turn
-//! is over: [`TURN_JOBS`] jobs in place, or [`TURN_TIME`].
+//! **A turn.** A worker takes a job from its loop, and jobs in place count as part of that job. So that a chain of jobs
+//! that bring each other comes back to the loop, a job that itself runs in place keeps what it brings once the turn is
+//! over: after [`TURN_JOBS`] jobs in place, or [`TURN_TIME`].
 //!
-//! **A thread without a loop**, as the caller of a closed pool, has no deque. It runs refused jobs on a
-//! [`Trampoline`]: what finds no room waits in a list, which the outermost of the jobs in place runs. A scope
-//! that is opened inside of such a job waits for its own jobs before that job ends. So it opens a *level* with
-//! a list of its own.
+//! **A thread without a loop**, as the caller of a closed pool, has no deque. It runs refused jobs on a [`Trampoline`]:
+//! jobs without room wait in a list, which the outermost job in place runs. A scope that is opened inside such a job
+//! waits for its own jobs before that job ends, so it opens a *level* with a list of its own.
 
 use std::{cell::Cell, collections::VecDeque, mem::ManuallyDrop, ptr, sync::Arc, time::Duration};
 
@@ -27,21 +26,21 @@ use crate::{
     sync::{Instant, thread_local},
 };
 
-/// How many jobs run in place in one turn before those among them keep what they bring.
+/// The most jobs in place in one turn. After them a job in place keeps what it brings.
 const TURN_JOBS: u32 = LIMIT_JOBS;
 
-/// The same as a time, from the first job in place on.
+/// The longest time of a turn, from the first job in place on.
 const TURN_TIME: Duration = LIMIT_TIME;
 
-/// What becomes of a job that found no place.
+/// The decision about a job that found no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Advice {
     RunInPlace,
     Keep,
 }
 
-/// Rule A8: with half of the stack left a job runs in place, unless the turn is over. Otherwise the thread keeps it, if it
-/// keeps `few` so far. With many kept it goes on in place down to a quarter of the stack.
+/// Rule A8: with half of the stack left a job runs in place, unless the turn is over. Otherwise the thread keeps it, if
+/// it `holds_few` so far. With many kept jobs it goes on in place down to a quarter of the stack.
 fn advise(room: Room, is_turn_over: bool, holds_few: impl FnOnce() -> bool) -> Advice {
     let has_room = room == Room::Half && !is_turn_over;
     if has_room || (room >= Room::Quarter && !holds_few()) {
@@ -51,7 +50,7 @@ fn advise(room: Room, is_turn_over: bool, holds_few: impl FnOnce() -> bool) -> A
     }
 }
 
-/// The room on a stack that cannot be measured, because the whole pool is simulated: by the depth of jobs in place.
+/// The room on a stack of a simulated pool, which cannot be measured: by the depth of jobs in place.
 const fn simulated_room(depth: u32) -> Option<Room> {
     if cfg!(shuttle) {
         Some(match depth {
@@ -74,9 +73,9 @@ const fn simulated_room(depth: u32) -> Option<Room> {
 #[derive(Debug)]
 pub(crate) struct Inline {
     stack: Stack,
-    /// How many are on top of each other.
+    /// How many lie on top of each other.
     depth: Cell<u32>,
-    /// How many have begun in this turn, and when the first of them did.
+    /// How many have begun in this turn, and when the first one did.
     begun: Cell<u32>,
     since: Cell<Option<Instant>>,
 }
@@ -91,13 +90,13 @@ impl Inline {
         }
     }
 
-    /// The thread's loop has taken a job.
+    /// Begins a turn: the thread's loop has taken a job.
     #[inline]
     pub(crate) fn begin_turn(&self) {
         self.begun.set(0);
     }
 
-    /// What becomes of a job that the thread brings.
+    /// Decides about a job that the thread brings.
     #[inline]
     pub(crate) fn advise(&self, holds_few: impl FnOnce() -> bool) -> Advice {
         let depth = self.depth.get();
@@ -127,7 +126,7 @@ impl Inline {
 }
 
 thread_local! {
-    /// The jobs in place on the stack of a thread that is not their pool's.
+    /// The jobs in place on the stack of a thread of no pool, or of another one.
     static OUTSIDE: Trampoline = const { Trampoline::new() };
 }
 
@@ -137,20 +136,20 @@ pub(crate) fn outside<R>(f: impl FnOnce(&Trampoline) -> R) -> R {
     OUTSIDE.with(f)
 }
 
-/// A job in a list. On a thread that is no pool's, those of several pools may be on top of each other.
+/// A job in a list. On a thread of no pool, jobs of several pools may lie on top of each other.
 struct Waiting {
     pool: *const Inner,
-    /// The same, if nothing else keeps it there.
+    /// Its pool, if nothing else keeps that alive.
     kept_alive: Option<Arc<Inner>>,
     job: Job,
 }
 
-/// Not dropped with the thread's values, so that it can be asked for to the thread's very end: the outermost job drops it.
+/// It outlives the thread's other values, so that it is there to the thread's very end: the outermost job drops it.
 type List = Option<ManuallyDrop<Box<VecDeque<Waiting>>>>;
 
-/// The jobs in place on the stack of a thread without a loop, as far as the innermost level.
+/// The jobs in place on the stack of a thread without a loop, down to the innermost level.
 pub(crate) struct Trampoline {
-    /// Measured when it is first asked for.
+    /// Measured at first use.
     stack: Cell<Option<Option<Stack>>>,
     depth: Cell<u32>,
     list: Cell<List>,
@@ -181,9 +180,9 @@ impl Trampoline {
         })
     }
 
-    /// What becomes of a job that the thread brings, where a list has at most so many jobs.
+    /// Decides about a job that the thread brings, with at most `most` jobs in a list.
     pub(crate) fn advise(&self, most: u64) -> Advice {
-        // Without a job beneath nobody would come to the list.
+        // Without a job beneath, no job would run the list.
         if self.depth.get() == 0 {
             return Advice::RunInPlace;
         }
@@ -204,7 +203,7 @@ impl Trampoline {
     /// Puts a job into the list.
     ///
     /// # Safety
-    /// The pool, whose job it is, is there until it has run.
+    /// The job's pool outlives it.
     pub(crate) unsafe fn keep_borrowing(&self, pool: &Inner, job: Job) {
         let waiting = Waiting {
             pool: ptr::from_ref(pool),
@@ -214,7 +213,7 @@ impl Trampoline {
         self.with_list(|list| list.push_back(waiting));
     }
 
-    /// Runs a job in place, which does not unwind. If it is the outermost, also those in the list.
+    /// Runs a job in place, which does not unwind. If it is the outermost, it runs the list after it.
     #[inline]
     pub(crate) fn run(&self, run: impl FnOnce()) {
         let depth = self.depth.get();
@@ -233,7 +232,7 @@ impl Trampoline {
     #[cold]
     fn run_list(&self) {
         while let Some(waiting) = self.with_list(VecDeque::pop_front) {
-            // SAFETY: it is kept alive here, or the caller of `keep_borrowing` sees to that.
+            // SAFETY: it is kept alive here, or by the caller of `keep_borrowing`.
             let pool = unsafe { &*waiting.pool };
             waiting.job.run(&JobContext::elsewhere(pool), Place::None);
             drop(waiting.kept_alive);
@@ -256,7 +255,7 @@ impl Trampoline {
     }
 }
 
-/// What was outside of a level, and is again when this is dropped.
+/// The state outside of a level, restored when it is dropped.
 struct Outer<'a> {
     trampoline: &'a Trampoline,
     depth: u32,
@@ -303,7 +302,7 @@ mod tests {
         }
     }
 
-    /// Stands for a thread with all of its stack left.
+    /// A thread with all of its stack left.
     #[cfg(not(any(shuttle, miri)))]
     fn inline() -> Inline {
         Inline::new(Stack::of_new_thread(1 << 20))

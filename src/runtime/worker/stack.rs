@@ -1,31 +1,31 @@
-//! How much of a thread's stack is left: measured, not counted.
+//! The room that is left on a thread's stack: measured, not counted.
 //!
-//! The extent of a stack is asked of the system once for each thread. After that one comparison with the stack
-//! pointer tells how much is left. A stack pointer outside of the extent belongs to a fiber or to a
-//! signal handler, whose stack is not known: there is no room then.
+//! The system gives the extent of each thread's stack, once. After that one comparison with the stack pointer gives the
+//! room. A stack pointer outside of the extent belongs to a fiber or a signal handler, whose stack is unknown: there is no
+//! room then.
 
 #[cfg(not(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64"))))]
 use std::ptr;
 
-/// How much of a stack is left.
+/// The part of a stack that is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Room {
-    /// Less than a quarter, or nobody knows.
+    /// Less than a quarter, or unknown.
     Little,
-    /// A quarter at least.
+    /// At least a quarter.
     Quarter,
-    /// A half at least.
+    /// At least a half.
     Half,
 }
 
-/// A larger stack is taken to be as large as this: an unlimited one is no reason to use all memory.
+/// A larger stack counts as this large: an unlimited stack is no reason to use all memory.
 const LARGEST: usize = 64 << 20;
 
 /// The addresses of one thread's stack. It grows downwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stack {
     low: usize,
-    /// A quarter and a half of it lie below these.
+    /// The addresses above a quarter and a half of it.
     quarter: usize,
     half: usize,
     high: usize,
@@ -43,14 +43,13 @@ impl Stack {
         }
     }
 
-    /// The calling thread's, if the system tells.
+    /// The calling thread's stack, if the system gives its extent.
     pub(crate) fn of_this_thread() -> Option<Self> {
         let (low, high) = measure()?;
         Some(Self::new(low, high))
     }
 
-    /// The calling thread's, which was started with a stack of this many bytes, and calls this in one of its
-    /// first frames.
+    /// The stack of the calling thread, which was started with `bytes` of it, and calls this in one of its first frames.
     pub(crate) fn of_new_thread(bytes: usize) -> Self {
         Self::of_this_thread().unwrap_or_else(|| {
             let high = stack_pointer();
@@ -58,7 +57,7 @@ impl Stack {
         })
     }
 
-    /// How much is left below the caller's frame.
+    /// The room below the caller's frame.
     #[inline]
     pub(crate) fn room(self) -> Room {
         self.room_at(stack_pointer())
@@ -96,7 +95,7 @@ fn measure() -> Option<(usize, usize)> {
         unsafe { libc::pthread_attr_getguardsize(attributes.as_ptr(), &mut guard) } == 0;
     // SAFETY: as above, and they are not used again.
     unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
-    // Whether the guard is part of what is told depends on the C library.
+    // Whether the extent includes the guard depends on the C library.
     let low = low.addr();
     (has_stack && has_guard && guard < size).then(|| (low + guard, low + size))
 }
@@ -106,8 +105,7 @@ fn measure() -> Option<(usize, usize)> {
     None
 }
 
-/// An address in the calling frame. Not that of a local, where it can be had otherwise: sanitizers
-/// put locals elsewhere.
+/// An address in the calling frame. Not that of a local, where there is another way: sanitizers put locals elsewhere.
 #[inline(always)]
 pub(crate) fn stack_pointer() -> usize {
     #[cfg(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64")))]
