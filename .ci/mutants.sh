@@ -135,6 +135,10 @@ task_torn_claim           task_state::model::r1_one_of_three_claims_the_job
 task_torn_leave           task_state::model::r1_the_last_end_of_a_tombstone_drops_the_value
 task_torn_leave           task_state::model::r1_the_last_of_two_ends_drops_the_value
 task_torn_wake            task_state::model::d2_a_task_that_awaits_a_job_is_told_of_its_end
+wait_announce_at_one      wait::model::r2_a_thread_that_waits_for_either_is_told_of_the_one_that_comes
+wait_announce_once        wait::model::r2_a_thread_that_is_unparked_in_vain_announces_itself_again
+wait_announce_once        event::model::r2_who_waits_again_is_told_again
+wait_stay                 wait::model::r3_a_wait_that_is_interrupted_begins_again
 '
 
 export RUSTFLAGS="--cfg loom"

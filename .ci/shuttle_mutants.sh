@@ -14,7 +14,6 @@ admission_no_hold         ends::a2_a_permit_that_outlives_the_pool_runs_or_drops
 admission_resize_silent   sizes::a5_a_raised_capacity_admits_the_waiters
 admission_stop_blind      ends::a2_a_permit_that_outlives_the_pool_runs_or_drops_its_job
 admission_torn_take       ends::a6_submitters_at_a_full_queue_that_closes_are_admitted_or_refused
-batch_deaf_to_places      waits::a1_a_queue_of_one_place_keeps_two_workers_busy
 countdown_keep_near       waits::r3_a_scope_waits_for_what_its_jobs_spawn
 countdown_silent          waits::r3_an_outside_thread_waits_in_place_for_a_scope
 deque_keep_stolen         waits::r3_a_job_spawned_within_a_join_runs
@@ -27,6 +26,7 @@ task_torn_claim           jobs::d2_every_handle_ends_under_concurrent_cancels
 sleep_stop_rings_one      waits::r3_joins_within_joins_end
 sleep_torn_fall           jobs::r2_a_job_that_comes_to_an_idle_pool_is_run
 sleep_torn_surplus        waits::r3_a_waiting_thread_works_for_a_pool_whose_threads_are_all_blocked
+wait_announce_at_one      waits::a1_a_queue_of_one_place_keeps_two_workers_busy
 '
 
 export RUSTFLAGS="--cfg shuttle"

@@ -87,8 +87,8 @@ pub(crate) const CACHED_PLACES: u64 = 32;
 
 /// Time. How long a blocked submitter waits for a batch of places before it insists on the first. It bounds how late it
 /// notices a place, and costs one needless wake-up in that time where jobs are long: 1 % of a core. `efficiency`,
-/// `small-jobs`.
-pub(crate) const BATCHED_WAIT: Duration = Duration::from_millis(1);
+/// `small-jobs`. Models have no timeouts: there it insists at once.
+pub(crate) const BATCHED_WAIT: Duration = Duration::from_millis(if cfg!(loom) { 0 } else { 1 });
 
 // Deques: see `protocol/deque.rs`.
 

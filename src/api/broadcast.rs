@@ -3,16 +3,16 @@
 //! # The protocol
 //!
 //! The caller makes a *message* for each thread that it wants to reach, puts it into that thread's
-//! *inbox*, and waits until every message is gone. A message is gone when it was run, or *declined*,
-//! which means dropped: both end in its drop, so none is counted twice or forgotten. Letters point
-//! into the caller's frame, which is not left before.
+//! *inbox*, and waits until every message is gone. A message is gone when it was run, or
+//! *declined*, which means dropped: both end in its drop, so none is counted twice or forgotten.
+//! Letters point into the caller's frame, which is not left before.
 //!
 //! **Who gets one.** The threads that were started and are not spare, as counted when the broadcast
-//! begins. A broadcast is made from *inside* if its caller is a thread of the pool, which then runs its
-//! own part in place, or of another pool, for which a thread of this one may be waiting.
+//! begins. A broadcast is made from *inside* if its caller is a thread of the pool, which then runs
+//! its own part in place, or of another pool, for which a thread of this one may be waiting.
 //!
-//! **Where a thread reads.** Between two jobs, at the base of its loop; and when it is with rayon, at
-//! the base of rayon's loop. Never on top of a job or of a frame that waits (R3).
+//! **Where a thread reads.** Between two jobs, at the base of its loop; and when it is with rayon,
+//! at the base of rayon's loop. Never on top of a job or of a frame that waits (R3).
 //!
 //! | word | who writes it | who reads it |
 //! |---|---|---|
@@ -22,49 +22,54 @@
 //! | `Delivery::left` | grows by the caller, before it puts a message; shrinks by the message's drop | the caller |
 //! | `Delivery::missed` | set by a thread that could not read; cleared by the caller | the caller |
 //!
-//! **Why no message is forgotten.** A thread that is *in its loop* looks at `unread` after each job. When
-//! it lies down it joins the list of idle_workers first, and then looks; who has put a message there looks
-//! for it in that list, and ends its announce_idle ([`Idle::wake_this`](crate::protocol::idle::Idle::wake_this)). Both
-//! take the list's lock: the later of the two sees the earlier. When the thread leaves its loop it says
-//! so under the box's lock, and then reads once more.
+//! **Why no message is forgotten.** A thread that is *in its loop* looks at `unread` after each
+//! job. When it lies down it joins the list of idle_workers first, and then looks; who has put a
+//! message there looks for it in that list, and ends its announce_idle
+//! ([`Idle::wake_this`](crate::protocol::idle::Idle::wake_this)). Both take the list's lock: the
+//! later of the two sees the earlier. When the thread leaves its loop it says so under the box's
+//! lock, and then reads once more.
 //!
-//! A thread that is *with rayon* is probed: `spawn_broadcast` puts a tiny closure into each rayon thread's
-//! own queue, and wakes it. There it looks into the box, under the lock. A probe is spared where one is
-//! under way: who has put a message sees `probes` above zero only if that thread has not looked yet,
-//! since it counts the probe as taken before it takes the lock. A probe may be taken anywhere where
-//! rayon waits. To know whether this is the base, it spawns a *look* onto its own rayon queue, which takes the way of
-//! a call: for that way the depth of the base is known (see `worker/current.rs`). If another thread steals
-//! the look, it probes once more.
+//! A thread that is *with rayon* is probed: `spawn_broadcast` puts a tiny closure into each rayon
+//! thread's own queue, and wakes it. There it looks into the box, under the lock. A probe is spared
+//! where one is under way: who has put a message sees `probes` above zero only if that thread has
+//! not looked yet, since it counts the probe as taken before it takes the lock. A probe may be
+//! taken anywhere where rayon waits. To know whether this is the base, it spawns a *look* onto its
+//! own rayon queue, which takes the way of a call: for that way the depth of the base is known (see
+//! `worker/current.rs`). If another thread steals the look, it probes once more.
 //!
-//! rayon does not let its threads end while one of them has such a closure in its queue, and one that was never
-//! started would have it for ever. So before the first probe all threads of the pool are started. They
-//! get no message of this broadcast. If the system gives no thread, an inside caller takes its messages back; one
-//! from outside spawns ordinary rayon jobs that look, as many as there are threads, again and again in the way
-//! described below: each try may reach another thread.
+//! rayon does not let its threads end while one of them has such a closure in its queue, and one
+//! that was never started would have it for ever. So before the first probe all threads of the pool
+//! are started. They get no message of this broadcast. If the system gives no thread, an inside
+//! caller takes its messages back; one from outside spawns ordinary rayon jobs that look, as many
+//! as there are threads, again and again in the way described below: each try may reach another
+//! thread.
 //!
-//! **Why nothing deadlocks.** A thread that waits in a job may wait for the very job that broadcasts.
-//! So no inside broadcast waits for one that waits: messages from inside are declined when a thread
-//! begins to block ([`Inboxes::begin_to_block`](crate::runtime::rayon_host::inbox::Inboxes::begin_to_block)), are refused while it is blocked, and are declined
-//! when a probe finds it in a wait of rayon. A caller from inside probes everybody who has not read
-//! after a short while, since they may be in such a wait; and blocks itself like any worker, so two
-//! broadcasts that meet decline each other's messages. All other threads run, and come to
-//! their boxes when their job ends.
+//! **Why nothing deadlocks.** A thread that waits in a job may wait for the very job that
+//! broadcasts. So no inside broadcast waits for one that waits: messages from inside are declined
+//! when a thread begins to block
+//! ([`Inboxes::begin_to_block`](crate::runtime::rayon_host::inbox::Inboxes::begin_to_block)), are
+//! refused while it is blocked, and are declined when a probe finds it in a wait of rayon. A caller
+//! from inside probes everybody who has not read after a short while, since they may be in such a
+//! wait; and blocks itself like any worker, so two broadcasts that meet decline each other's
+//! messages. All other threads run, and come to their boxes when their job ends.
 //!
-//! An outside broadcast waits for all of them. If a probe finds a thread at a wait of rayon, within a piece of
-//! rayon's work that it took from rayon's base, nothing tells when that has ended: then it says
-//! that it was *missed*, and the caller probes again, after pauses that double. That is the one thing
-//! here that ticks, on the thread of a caller who waits anyway.
+//! An outside broadcast waits for all of them. If a probe finds a thread at a wait of rayon, within
+//! a piece of rayon's work that it took from rayon's base, nothing tells when that has ended: then
+//! it says that it was *missed*, and the caller probes again, after pauses that double. That is the
+//! one thing here that ticks, on the thread of a caller who waits anyway.
 //!
-//! **How many probes lie about.** Who reads in its loop takes them out when there are some. A blocked
-//! thread cannot; when one has `NUDGES` of them nobody is probed any more: an
-//! outside caller tries again later, as if the system gave no thread, and an inside one takes its messages back.
+//! **How many probes lie about.** Who reads in its loop takes them out when there are some. A
+//! blocked thread cannot; when one has `NUDGES` of them nobody is probed any more: an outside
+//! caller tries again later, as if the system gave no thread, and an inside one takes its messages
+//! back.
 //!
-//! **The end.** Reading is no job: a pool can stop meanwhile, but its threads do not end before they have
-//! left their loops, or rayon's with all its probes. Then they close their boxes, and decline what came
-//! too late.
+//! **The end.** Reading is no job: a pool can stop meanwhile, but its threads do not end before
+//! they have left their loops, or rayon's with all its probes. Then they close their boxes, and
+//! decline what came too late.
 
 use std::{
     any::Any,
+    cell::Cell,
     fmt,
     marker::PhantomData,
     mem,
@@ -75,15 +80,15 @@ use std::{
 
 use crate::{
     api::pool::Pool,
+    protocol::wait::Condition,
     runtime::{
         inner::Inner,
         rayon_host::inbox::{Delivery, Message, Part, Put},
+        wait::{Help, Spin, Waited, wait_until},
         worker,
     },
     sync::{
-        Instant, Mutex, Ordering,
-        backoff::Backoff,
-        lock, thread,
+        Instant, Mutex, Ordering, lock,
         unwind::{drop_payload, quietly},
     },
 };
@@ -106,83 +111,85 @@ impl Delivery {
             }
         }
         if unaware {
-            // If that cannot be, `wait` tries again.
+            // If that cannot be, the wait tries again.
             inner.threads.probe(&inner.me());
         }
     }
+}
 
-    fn is_over(&self) -> bool {
-        self.left.load(Ordering::Acquire) == 0
-    }
+/// That every message of a broadcast is gone: for its caller, which each message knows.
+struct Delivered<'a> {
+    delivery: Arc<Delivery>,
+    inner: &'a Inner,
+    threads: usize,
+    /// Whether the threads were probed since the caller is about to park.
+    is_probed: Cell<bool>,
+    /// When threads that could not read are probed again.
+    again_at: Cell<Option<Instant>>,
+    /// How long after they were missed.
+    pause: Cell<Duration>,
+}
 
-    /// Waits until every message is gone.
-    fn wait(self: &Arc<Self>, inner: &Inner, threads: usize) {
-        let mut backoff = Backoff::new();
-        while !self.is_over() {
-            if !backoff.snooze() {
-                self.block(inner, threads);
-            }
-        }
-    }
-
-    fn block(self: &Arc<Self>, inner: &Inner, threads: usize) {
-        self.remind(inner, threads);
-        worker::blocking(|| {
-            let mut pause = PAUSE_MIN;
-            while !self.is_over() {
-                if self.missed.load(Ordering::Acquire) {
-                    self.pause(pause);
-                    pause = PAUSE_MAX.min(pause * 2);
-                    self.missed.store(false, Ordering::Relaxed);
-                    self.remind(inner, threads);
-                } else {
-                    thread::park();
-                }
-            }
-        });
-    }
-
-    fn pause(&self, pause: Duration) {
-        let end = Instant::now() + pause;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.is_over() {
-                return;
-            }
-            thread::park_timeout(left);
-        }
-    }
-
-    /// Nudges those who may not know that they have a message. If that cannot be, takes the messages
+impl Delivered<'_> {
+    /// Probes the threads that may not know of their message. If that cannot be, takes the messages
     /// back, or has it tried again.
-    fn remind(self: &Arc<Self>, inner: &Inner, threads: usize) {
-        let mut unaware = inner.post.boxes_below(threads);
+    fn probe(&self) {
+        let (delivery, inner) = (&self.delivery, self.inner);
+        let mut unaware = inner.post.boxes_below(self.threads);
         let mut unaware = unaware
             .by_ref()
-            .filter(|one| one.is_unaware(self))
+            .filter(|one| one.is_unaware(delivery))
             .peekable();
         if unaware.peek().is_none() || inner.threads.probe(&inner.me()) {
             return;
         }
-        if self.inside {
-            unaware.for_each(|one| one.withdraw(self));
+        if delivery.inside {
+            unaware.for_each(|one| one.withdraw(delivery));
         } else {
             inner.threads.probe_some();
-            self.missed.store(true, Ordering::Relaxed);
+            delivery.missed.store(true, Ordering::Relaxed);
         }
     }
 }
 
-/// Waits, however its frame is left.
-struct Waits<'a> {
-    call: Arc<Delivery>,
-    inner: &'a Inner,
-    threads: usize,
+impl Condition for Delivered<'_> {
+    fn is_met(&self) -> bool {
+        self.delivery.left.load(Ordering::Acquire) == 0
+    }
+
+    /// Probes the threads once, and again as long as one of them says that it was missed.
+    fn announce(&self) {
+        let is_again = match self.again_at.get() {
+            Some(again_at) if Instant::now() < again_at => return,
+            Some(_) => true,
+            None => false,
+        };
+        if is_again {
+            self.delivery.missed.store(false, Ordering::Relaxed);
+        }
+        if is_again || !self.is_probed.get() {
+            self.is_probed.set(true);
+            self.probe();
+        }
+        let is_missed = self.delivery.missed.load(Ordering::Acquire);
+        self.again_at.set(is_missed.then(|| {
+            let pause = self.pause.get();
+            self.pause.set(PAUSE_MAX.min(pause * 2));
+            Instant::now() + pause
+        }));
+    }
+
+    fn announces_again_at(&self) -> Option<Instant> {
+        self.again_at.get()
+    }
 }
 
-impl Drop for Waits<'_> {
+impl Drop for Delivered<'_> {
+    /// Waits, however the caller's frame is left.
     fn drop(&mut self) {
-        self.call.wait(self.inner, self.threads);
+        let mut assist = || Help::Nothing;
+        let waited = wait_until(self.inner, &[&*self], &mut assist, Spin::Backoff, None);
+        debug_assert_eq!(waited, Waited::Met);
     }
 }
 
@@ -190,15 +197,18 @@ impl Inner {
     /// Has the threads below this number run their parts, and waits for them. No part unwinds.
     fn run_parts(&self, part: &Part<'_>, threads: usize) {
         let own = worker::index_in(self);
-        let waits = Waits {
-            call: Arc::new(Delivery::new(worker::is_worker())),
+        let delivered = Delivered {
+            delivery: Arc::new(Delivery::new(worker::is_worker())),
             inner: self,
             threads,
+            is_probed: Cell::new(false),
+            again_at: Cell::new(None),
+            pause: Cell::new(PAUSE_MIN),
         };
-        // SAFETY: it is the same type but for the lifetime, and `waits` does not let this frame be left
-        // while there is a message that has the pointer.
+        // SAFETY: it is the same type but for the lifetime, and `delivered` does not let this frame
+        // be left while there is a message that has the pointer.
         let lasting = unsafe { mem::transmute::<&Part<'_>, &Part<'static>>(part) };
-        waits.call.send(self, lasting, threads);
+        delivered.delivery.send(self, lasting, threads);
         if let Some(own) = own.filter(|&own| own < threads) {
             part(own);
         }
@@ -221,8 +231,8 @@ impl BroadcastContext<'_> {
         self.index
     }
 
-    /// How many threads had been started when the broadcast began, spare ones left out. Every index is
-    /// below it. Fewer may take part in a broadcast from inside of a job.
+    /// How many threads had been started when the broadcast began, spare ones left out. Every index
+    /// is below it. Fewer may take part in a broadcast from inside of a job.
     #[inline]
     #[must_use]
     pub fn num_threads(&self) -> usize {
@@ -241,31 +251,33 @@ impl fmt::Debug for BroadcastContext<'_> {
 
 /// # Broadcasts
 impl Pool {
-    /// Runs `f` once on every thread of the pool, and returns the results in the order of the threads'
-    /// indices.
+    /// Runs `f` once on every thread of the pool, and returns the results in the order of the
+    /// threads' indices.
     ///
     /// It reaches the threads that were started already: with `workers(2..=8)` that may be two of
-    /// them. Spare threads, which take the places of blocked workers, are left out. Each runs its part
-    /// when it is between two jobs, before those that wait in the queue. A broadcast is no job: it needs
-    /// no place, never waits for one, and is in no counter.
+    /// them. Spare threads, which take the places of blocked workers, are left out. Each runs its
+    /// part when it is between two jobs, before those that wait in the queue. A broadcast is no
+    /// job: it needs no place, never waits for one, and is in no counter.
     ///
-    /// **From outside** it blocks until all of them have run it, also those that are in the middle of a
-    /// job, however long that takes. So no job of the pool may wait for a thread that does this.
+    /// **From outside** it blocks until all of them have run it, also those that are in the middle
+    /// of a job, however long that takes. So no job of the pool may wait for a thread that does
+    /// this.
     ///
-    /// **From inside of a job** the calling thread runs its part at once, in place, and then blocks until the
-    /// others have run theirs. Those that wait then, or begin to wait before they have come to it (for a
-    /// scope, a join, a handle, an admission, for rayon's work, or for another broadcast), are left
-    /// out: they may be waiting for this very job. So there may be fewer results than threads. On a thread of
-    /// another pool it is the same, but for the caller's own part, which it does not have.
+    /// **From inside of a job** the calling thread runs its part at once, in place, and then blocks
+    /// until the others have run theirs. Those that wait then, or begin to wait before they have
+    /// come to it (for a scope, a join, a handle, an admission, for rayon's work, or for another
+    /// broadcast), are left out: they may be waiting for this very job. So there may be fewer
+    /// results than threads. On a thread of another pool it is the same, but for the caller's own
+    /// part, which it does not have.
     ///
-    /// **A closed pool** still runs broadcasts, as long as it has its threads. After the end nothing is
-    /// run, and the result is empty; while the pool ends, threads that have ended are left out. A
-    /// shutdown waits for the parts that have begun.
+    /// **A closed pool** still runs broadcasts, as long as it has its threads. After the end
+    /// nothing is run, and the result is empty; while the pool ends, threads that have ended are
+    /// left out. A shutdown waits for the parts that have begun.
     ///
-    /// A thread that is asleep is woken through rayon. For that a pool with a range of workers starts
-    /// the threads that it had not started yet; they do not take part this time. If the system gives none,
-    /// a broadcast from inside leaves out those that are asleep. It may do so too when it is one of
-    /// a thousand that were made while some thread was blocked all the time.
+    /// A thread that is asleep is woken through rayon. For that a pool with a range of workers
+    /// starts the threads that it had not started yet; they do not take part this time. If the
+    /// system gives none, a broadcast from inside leaves out those that are asleep. It may do so
+    /// too when it is one of a thousand that were made while some thread was blocked all the time.
     ///
     /// # Panics
     /// With the panic of the part with the lowest index of those that panicked, when all parts have

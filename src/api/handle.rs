@@ -1,10 +1,11 @@
 //! A handle of a submitted job: waits for its end, awaits it, or takes it back.
 //!
-//! A job with a handle is one allocation, shared by the queue and the handle: see `task_state.rs`. The
-//! end that claims it owns the closure: the worker that runs it, the handle that cancels it or runs
-//! it itself, or the shutdown that drops it. The other end finds a tombstone.
+//! A job with a handle is one allocation, shared by the queue and the handle: see `task_state.rs`.
+//! The end that claims it owns the closure: the worker that runs it, the handle that cancels it or
+//! runs it itself, or the shutdown that drops it. The other end finds a tombstone.
 
 use std::{
+    cell::{Cell, RefCell},
     fmt,
     future::Future,
     mem::{self, ManuallyDrop},
@@ -18,18 +19,18 @@ use std::{
 use crate::{
     error::JobError,
     metrics::Stamp,
-    protocol::completion::{
-        Wake,
-        task_state::{self, HandleEnd, QueueEnd},
+    protocol::{
+        completion::{
+            Wake,
+            task_state::{self, HandleEnd, QueueEnd},
+        },
+        wait::When,
     },
     runtime::{
         context::JobContext,
         inner::Inner,
         job::{Place, Runnable},
-        wait::{
-            spin::linger,
-            starvation::{self, Blocked},
-        },
+        wait::{Help, IfStarved, Spin, Waited, wait_until},
         worker,
     },
     sync::{Instant, UnsafeCell, thread, unwind::quietly},
@@ -102,8 +103,9 @@ where
         unsafe { self.put(result) };
     }
 
-    /// Counts the job by `account`, and drops its closure. In this order: that drop may be the end of the pool,
-    /// which must not wait for this job then. The job's end is to be published by `finish`, after that.
+    /// Counts the job by `account`, and drops its closure. In this order: that drop may be the end
+    /// of the pool, which must not wait for this job then. The job's end is to be published by
+    /// `finish`, after that.
     ///
     /// # Safety
     /// The caller has won the claim, and calls this once.
@@ -281,13 +283,14 @@ impl<T: 'static> JobHandle<T> {
     /// Waits until the job has ended, and returns its result.
     ///
     /// On a thread of the same pool, a job that has not started is run at once, here; no other job
-    /// is run while it waits. Elsewhere it blocks the thread; before, it looks for the result for up to 5 us if
-    /// the thread's last waits were that short, and yields a few times if not. What the job did is visible afterwards. A job that joins its own handle waits for
-    /// itself, for ever.
+    /// is run while it waits. Elsewhere it blocks the thread; before, it looks for the result for
+    /// up to 5 us if the thread's last waits were that short, and yields a few times if not. What
+    /// the job did is visible afterwards. A job that joins its own handle waits for itself, for
+    /// ever.
     ///
     /// # Errors
-    /// If the job panicked: [`JobError::into_panic`] has its payload. If it was cancelled, or a shutdown dropped it before
-    /// it started: [`JobError::is_cancelled`].
+    /// If the job panicked: [`JobError::into_panic`] has its payload. If it was cancelled, or a
+    /// shutdown dropped it before it started: [`JobError::is_cancelled`].
     ///
     /// # Examples
     /// ```
@@ -296,7 +299,7 @@ impl<T: 'static> JobHandle<T> {
     /// assert!(handle.join().unwrap_err().is_panic());
     /// ```
     pub fn join(mut self) -> Result<T, JobError> {
-        self.wait_until(None);
+        self.wait(None);
         self.take()
     }
 
@@ -322,7 +325,7 @@ impl<T: 'static> JobHandle<T> {
     /// ```
     pub fn join_timeout(mut self, timeout: Duration) -> Result<Result<T, JobError>, Self> {
         // A timeout that the clock cannot express is none.
-        if self.wait_until(Instant::now().checked_add(timeout)) {
+        if self.wait(Instant::now().checked_add(timeout)) {
             Ok(self.take())
         } else {
             Err(self)
@@ -392,37 +395,43 @@ impl<T: 'static> JobHandle<T> {
     }
 
     /// Waits until the job is done, at most until the deadline. Returns whether it is.
-    fn wait_until(&mut self, deadline: Option<Instant>) -> bool {
+    fn wait(&mut self, deadline: Option<Instant>) -> bool {
         if self.task.is_done() || self.run_here_if_own() {
             return true;
         }
-        if linger(deadline, || self.task.is_done()) {
-            return true;
-        }
-        if self.task.awaits(Wake::Thread(thread::current())) {
-            return true;
-        }
-        let task = &self.task;
-        let (is_done, could_run) = (|| task.is_done(), || !task.is_claimed());
-        loop {
-            match starvation::block(task.inner(), deadline, is_done, could_run) {
-                Blocked::Done => return true,
-                Blocked::TimedOut => return false,
-                Blocked::Starved => self.run_here_if_starved(),
+        let pool = self.task.inner();
+        let handle = RefCell::new(self);
+        let is_announced = Cell::new(false);
+        // The wake stays in its slot when the wait is over: the handle may be joined again, and a
+        // token that comes too late costs the thread one round of its next wait.
+        let announce = || {
+            if !is_announced.replace(true) {
+                // The check that follows observes the same.
+                let _ = handle
+                    .borrow_mut()
+                    .task
+                    .awaits(Wake::Thread(thread::current()));
             }
-        }
+        };
+        let is_done = When(|| handle.borrow().task.is_done(), announce, || ());
+        let could_run = || !handle.borrow().task.is_claimed();
+        let mut runs_it = IfStarved(could_run, || handle.borrow().run_here_if_starved());
+        let waited = wait_until(pool, &[&is_done], &mut runs_it, Spin::Adaptive, deadline);
+        waited == Waited::Met
     }
 
     /// On a thread of another pool, when its own has no thread for the job.
-    fn run_here_if_starved(&self) {
-        if self.task.claim() {
-            self.run_here(&JobContext::elsewhere(&self.keep_alive()));
+    fn run_here_if_starved(&self) -> Help {
+        if !self.task.claim() {
+            return Help::Nothing;
         }
+        self.run_here(&JobContext::elsewhere(&self.keep_alive()));
+        Help::Ran
     }
 
     /// On a thread of its pool, runs the job here if it has not started: the thread might wait for
-    /// itself otherwise. The same with a job that the calling thread, without a loop, may have in its list. Returns
-    /// whether it did.
+    /// itself otherwise. The same with a job that the calling thread, without a loop, may have in
+    /// its list. Returns whether it did.
     fn run_here_if_own(&self) -> bool {
         // The pool is compared by its address alone, as it may be gone.
         let current = worker::current_of(self.task.inner());
@@ -459,11 +468,13 @@ impl<T: 'static> JobHandle<T> {
 }
 
 /// Ready when the job has ended. Polled on a thread of the same pool, a job that has not started is
-/// run at once, here, as in [`join`](JobHandle::join). A wait that is dropped half way detaches the job, as dropping the
-/// handle does; polled again after it was ready, it says [`is_cancelled`](JobError::is_cancelled).
+/// run at once, here, as in [`join`](JobHandle::join). A wait that is dropped half way detaches the
+/// job, as dropping the handle does; polled again after it was ready, it says
+/// [`is_cancelled`](JobError::is_cancelled).
 ///
-/// A job that runs so is inside of all that the polling thread has entered: an executor's `block_on`, which futures and tokio
-/// refuse to enter twice, a lock, a borrow. See [Admission](crate::Pool#admission).
+/// A job that runs so is inside of all that the polling thread has entered: an executor's
+/// `block_on`, which futures and tokio refuse to enter twice, a lock, a borrow. See
+/// [Admission](crate::Pool#admission).
 impl<T: 'static> Future for JobHandle<T> {
     type Output = Result<T, JobError>;
 

@@ -140,8 +140,8 @@ where
 /// The job of a guest.
 struct GuestJob<C, F, R, A>(*const Guest<C, F, R>, A);
 
-// SAFETY: the closure and its result are Send, the completion is made for the two threads, and the guest
-// outlives its job.
+// SAFETY: the closure and its result are Send, the completion is made for the two threads, and the
+// guest outlives its job.
 unsafe impl<C: Completion, F: Send, R: Send, A: Account> Send for GuestJob<C, F, R, A> {}
 
 impl<C, F, R, A> Runnable for GuestJob<C, F, R, A>
@@ -181,8 +181,8 @@ where
 }
 
 impl Inner {
-    /// Runs `f` on a worker, for a thread that is none, which waits for it. If the pool is closed it
-    /// runs here.
+    /// Runs `f` on a worker, for a thread that is none, which waits for it. If the pool is closed
+    /// it runs here.
     fn install_from_outside<F, R>(&self, f: F) -> R
     where
         F: FnOnce() -> R + Send,
@@ -193,9 +193,7 @@ impl Inner {
             Ok(()) => Ok(Entry::Queued),
             // It does not wait.
             Err(Refusal::Closed) => return f(),
-            Err(Refusal::Full) => self.wait_for_place(None, |deadline, is_futile| {
-                self.admission.acquire(deadline, is_futile)
-            }),
+            Err(Refusal::Full) => self.wait_for_place(None, false, None),
         };
         let Ok(Entry::Queued) = admitted else {
             return f();
@@ -220,9 +218,10 @@ impl Inner {
     }
 }
 
-/// A join on the thread of `current`, which has deques and is counted as offering. Always inlined, with all of it that is
-/// done each time: called, it would be told of the halves by addresses of what they borrow, which costs a recursion an
-/// eighth more instructions. What is seldom done is not, so that it takes no registers from the rest.
+/// A join on the thread of `current`, which has deques and is counted as offering. Always inlined,
+/// with all of it that is done each time: called, it would be told of the halves by addresses of
+/// what they borrow, which costs a recursion an eighth more instructions. What is seldom done is
+/// not, so that it takes no registers from the rest.
 #[inline(always)]
 fn join_on<A, B, RA, RB>(current: &Current, a: A, b: B) -> (RA, RB)
 where
@@ -236,7 +235,8 @@ where
     };
     let half = Half::new(OfWorker::new(), span::carried(b));
     let job = GuestJob(ptr::from_ref(&half), PartOfAnother);
-    // SAFETY: the guest stays in this frame until the job is taken back, or is complete. There is room.
+    // SAFETY: the guest stays in this frame until the job is taken back, or is complete. There is
+    // room.
     unsafe { local.push_structured_at(mark, job) };
     current.note_half(mark);
     let abandoned = Abandoned {
@@ -267,8 +267,8 @@ where
     join_on(current, a, b)
 }
 
-/// The mark at which a half lies whose first half has ended: what that pushed is not there any more. It is asked for again,
-/// since to keep it would take a register in each call.
+/// The mark at which a half lies whose first half has ended: what that pushed is not there any
+/// more. It is asked for again, since to keep it would take a register in each call.
 #[inline]
 fn watermark_of_last(current: &Current) -> usize {
     current.mark() - 1
@@ -286,7 +286,8 @@ where
     join_on(current, a, b)
 }
 
-/// Wakes somebody for a second half, if need be. Not cold: it is called as long as not all workers run.
+/// Wakes somebody for a second half, if need be. Not cold: it is called as long as not all workers
+/// run.
 #[inline(never)]
 fn offer(current: &Current) {
     current.inner().perform(current.offer());
@@ -346,8 +347,9 @@ where
     }
 }
 
-/// The first half of a join has panicked, and is unwinding. To catch it would cost the joins that do not panic; so
-/// the second half, or its result, is dropped by a thread that is panicking, as other values are.
+/// The first half of a join has panicked, and is unwinding. To catch it would cost the joins that
+/// do not panic; so the second half, or its result, is dropped by a thread that is panicking, as
+/// other values are.
 #[cold]
 #[inline(never)]
 fn abandon<B, RB>(current: &Current, half: &Half<B, RB>)
@@ -374,12 +376,14 @@ impl Pool {
     /// Runs `f` on a worker, and returns what it returns.
     ///
     /// On a thread of the pool it runs at once, here. Elsewhere it is a job like others: the caller
-    /// blocks for its admission and until it has ended. Parallel iterators and rayon's own functions
-    /// in `f` use this pool's workers. On a closed pool it runs on the calling thread, and is in no count.
+    /// blocks for its admission and until it has ended. Parallel iterators and rayon's own
+    /// functions in `f` use this pool's workers. On a closed pool it runs on the calling thread,
+    /// and is in no count.
     ///
-    /// **A thread of a plain rayon pool** that calls this blocks, and runs none of its pool's work meanwhile. So `f` must not
-    /// go back into that pool with `install`, `join` or `scope` unless another thread of it is free: it would wait for the
-    /// thread that waits for it. Between two rayon pools the waiting thread goes on with its own pool's work.
+    /// **A thread of a plain rayon pool** that calls this blocks, and runs none of its pool's work
+    /// meanwhile. So `f` must not go back into that pool with `install`, `join` or `scope` unless
+    /// another thread of it is free: it would wait for the thread that waits for it. Between two
+    /// rayon pools the waiting thread goes on with its own pool's work.
     ///
     /// # Panics
     /// With the panic of `f`.
@@ -401,16 +405,17 @@ impl Pool {
         }
     }
 
-    /// Runs both closures, in parallel if another worker has time for one, and returns both results.
+    /// Runs both closures, in parallel if another worker has time for one, and returns both
+    /// results.
     ///
-    /// The second half needs no place in the queue and no allocation: it lives in the caller's frame.
-    /// Called from a thread that is not the pool's, all of it moves to a worker first, as with
-    /// [`install`](Self::install).
+    /// The second half needs no place in the queue and no allocation: it lives in the caller's
+    /// frame. Called from a thread that is not the pool's, all of it moves to a worker first, as
+    /// with [`install`](Self::install).
     ///
     /// # Panics
-    /// With the panic of `a`, if it panicked, otherwise with that of `b`; after both have ended. When
-    /// `a` panics before `b` was begun, `b` is dropped, and else its result: while the panic unwinds, so that
-    /// `std::thread::panicking` is true.
+    /// With the panic of `a`, if it panicked, otherwise with that of `b`; after both have ended.
+    /// When `a` panics before `b` was begun, `b` is dropped, and else its result: while the panic
+    /// unwinds, so that `std::thread::panicking` is true.
     ///
     /// # Examples
     /// ```

@@ -252,10 +252,7 @@ impl Inner {
                 if worker::index_in(self).is_some() {
                     return Ok(granted(false));
                 }
-                let acquire = |deadline, is_futile: &dyn Fn() -> bool| {
-                    self.admission.acquire_held(deadline, is_futile)
-                };
-                let entry = self.wait_for_place(wait.deadline(), acquire);
+                let entry = self.wait_for_place(wait.deadline(), true, None);
                 entry.map(|entry| granted(matches!(entry, Entry::Queued)))
             }
             (Err(refusal), _) => Err(refusal.into()),

@@ -1,6 +1,6 @@
 //! How a job gets in: the ways to submit one, and what becomes of who finds no room.
 
-use std::{cell::Cell, future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use crate::{
     api::{
@@ -9,13 +9,13 @@ use crate::{
         pool::Pool,
     },
     error::{AdmissionError, SubmitError},
-    protocol::admission::Refusal,
+    protocol::admission::{Admitted, Refusal},
     runtime::{
         context::JobContext,
         inner::Inner,
         job::{Detached, Entry, Holder, Job, Place, Runnable},
         span::Origin,
-        wait::starvation::Watch,
+        wait::{Help, IfStarved, Spin, Waited, wait_until},
         worker::{
             self, Current,
             inline::{self, Advice},
@@ -59,14 +59,16 @@ impl Inner {
         }
     }
 
-    /// Takes a place if one is free, on the calling thread, which is this one of the pool's, or none.
+    /// Takes a place if one is free, on the calling thread, which is this one of the pool's, or
+    /// none.
     #[inline]
     fn try_acquire_by(&self, current: Option<&Current>) -> Result<(), Refusal> {
         let places = current.map(|current| current.slots().places);
         self.admission.try_acquire_here(places)
     }
 
-    /// How a structured job gets in. A closed pool refuses none but those that never wait: they run in place there.
+    /// How a structured job gets in. A closed pool refuses none but those that never wait: they run
+    /// in place there.
     pub(crate) fn admit_structured(
         &self,
         wait: Wait,
@@ -89,8 +91,8 @@ impl Inner {
         .inspect_err(|&reason| self.recorder.rejected(reason))
     }
 
-    /// How an item of a batch gets in that waits for nothing else: as a structured job that does not run
-    /// inline off the pool, where it can wait. `hint` is the batch's.
+    /// How an item of a batch gets in that waits for nothing else: as a structured job that does
+    /// not run inline off the pool, where it can wait. `hint` is the batch's.
     pub(crate) fn admit_item(&self, hint: &YieldHint) -> Entry {
         let current = worker::current_of(self);
         let taken = match current {
@@ -99,12 +101,9 @@ impl Inner {
         };
         match taken {
             Ok(()) => Entry::Queued,
-            Err(Refusal::Full) if current.is_none() => {
-                let acquire = |deadline, is_futile: &dyn Fn() -> bool| {
-                    self.admission.acquire_for_batch(deadline, is_futile, hint)
-                };
-                self.wait_for_place(None, acquire).unwrap_or(Entry::InPlace)
-            }
+            Err(Refusal::Full) if current.is_none() => self
+                .wait_for_place(None, false, Some(hint))
+                .unwrap_or(Entry::InPlace),
             Err(_) => Entry::InPlace,
         }
     }
@@ -129,32 +128,31 @@ impl Inner {
             (Refusal::Full, Wait::Deferred, _) => Ok(self.overdraw(true, Holder::Nobody)?),
             // A thread of the pool that waited for a place might wait for itself.
             (Refusal::Full, Wait::Until(_) | Wait::Forever, Some(current)) => Ok(current.refused()),
-            (Refusal::Full, Wait::Until(_) | Wait::Forever, None) => self
-                .wait_for_place(wait.deadline(), |deadline, is_futile| {
-                    self.admission.acquire(deadline, is_futile)
-                }),
+            (Refusal::Full, Wait::Until(_) | Wait::Forever, None) => {
+                self.wait_for_place(wait.deadline(), false, None)
+            }
         }
     }
 
-    /// Blocks until `acquire` has a place. If the thread is another pool's worker, a spare may take its
-    /// place there meanwhile; and if this pool is starvation, it goes on without one.
+    /// Waits for a place, which is `held` if it is a permit's. If the thread is another pool's
+    /// worker, a spare may take its place there meanwhile; and if this pool is starved, it goes on
+    /// without one. It raises the `hint` while it yields.
     pub(crate) fn wait_for_place(
         &self,
         deadline: Option<Instant>,
-        acquire: impl FnOnce(Option<Instant>, &dyn Fn() -> bool) -> Result<(), AdmissionError>,
+        held: bool,
+        hint: Option<&YieldHint>,
     ) -> Result<Entry, AdmissionError> {
-        let watch = Watch::new(self);
-        let was_starved = Cell::new(false);
-        let is_futile = || {
-            was_starved.set(watch.is_starved());
-            was_starved.get()
-        };
         let since = self.timing.begins_to_wait();
-        let acquired = worker::blocking(|| acquire(deadline, &is_futile));
-        self.timing.has_waited(since, acquired.is_ok());
-        match acquired {
+        let admitted = Admitted::new(&self.admission, held);
+        let mut gives_up = IfStarved(|| true, || Help::Starved);
+        let spin = Spin::Yields(self.admission.yields_before_line(), hint);
+        let waited = wait_until(self, &[&admitted], &mut gives_up, spin, deadline);
+        let outcome = admitted.outcome();
+        self.timing.has_waited(since, outcome.is_ok());
+        match outcome {
             Ok(()) => Ok(Entry::Queued),
-            Err(AdmissionError::TimedOut) if was_starved.get() => Ok(Entry::InPlace),
+            Err(AdmissionError::TimedOut) if waited == Waited::Starved => Ok(Entry::InPlace),
             Err(reason) => Err(reason),
         }
     }
@@ -247,11 +245,12 @@ pub struct Admit<'p> {
 }
 
 impl<'p> Admit<'p> {
-    /// The job neither runs in place nor waits, on any thread. Without a place it is queued over the bound, and counted
-    /// as [`overdrawn`](crate::Snapshot::overdrawn).
+    /// The job neither runs in place nor waits, on any thread. Without a place it is queued over
+    /// the bound, and counted as [`overdrawn`](crate::Snapshot::overdrawn).
     ///
-    /// It is the form for wakers, for destructors, for code that holds a lock or a borrow that the job needs, and for
-    /// jobs that something else bounds, as one for each task of an executor. Nothing else bounds them.
+    /// It is the form for wakers, for destructors, for code that holds a lock or a borrow that the
+    /// job needs, and for jobs that something else bounds, as one for each task of an executor.
+    /// Nothing else bounds them.
     pub fn deferred(mut self) -> Self {
         self.deferred = true;
         self
@@ -339,17 +338,20 @@ impl<'p> Admit<'p> {
 ///
 /// ## When a job runs on top of another
 ///
-/// **On a thread of the same pool none of these waits**, since it might wait for itself. When the queue is full, the job
-/// runs *in place*: at once, on the caller's stack, before the call returns (counted as
-/// [`inlined`](crate::Snapshot::inlined)). So it runs inside of whatever the job beneath has entered: a lock, a borrowed
-/// `RefCell`, a `block_on`, a tracing span, a transaction. A job also runs on top of another when a thread of the pool joins or polls
-/// its [`JobHandle`], in a scope or join that waits for it, and anywhere in rayon's own waits. Only the `deferred` forms never run where they are
-/// brought: [`admit().deferred()`](Admit::deferred) and [`Scope::spawn_deferred`](crate::Scope::spawn_deferred).
+/// **On a thread of the same pool none of these waits**, since it might wait for itself. When the
+/// queue is full, the job runs *in place*: at once, on the caller's stack, before the call returns
+/// (counted as [`inlined`](crate::Snapshot::inlined)). So it runs inside of whatever the job
+/// beneath has entered: a lock, a borrowed `RefCell`, a `block_on`, a tracing span, a transaction.
+/// A job also runs on top of another when a thread of the pool joins or polls its [`JobHandle`], in
+/// a scope or join that waits for it, and anywhere in rayon's own waits. Only the `deferred` forms
+/// never run where they are brought: [`admit().deferred()`](Admit::deferred) and
+/// [`Scope::spawn_deferred`](crate::Scope::spawn_deferred).
 ///
-/// A job runs in place while half of the thread's stack is left. Beyond that, and once a job that itself runs in place has used up its
-/// turn (64 jobs, or 10 ms), the job is *kept*: it lies in the thread's own deque, over the bound, where other workers steal it.
-/// A thread keeps at most `capacity` jobs so, and then goes on in place down to a quarter of its stack. Kept jobs are counted as
-/// [`overdrawn`](crate::Snapshot::overdrawn). The `try_` forms refuse instead.
+/// A job runs in place while half of the thread's stack is left. Beyond that, and once a job that
+/// itself runs in place has used up its turn (64 jobs, or 10 ms), the job is *kept*: it lies in the
+/// thread's own deque, over the bound, where other workers steal it. A thread keeps at most
+/// `capacity` jobs so, and then goes on in place down to a quarter of its stack. Kept jobs are
+/// counted as [`overdrawn`](crate::Snapshot::overdrawn). The `try_` forms refuse instead.
 ///
 /// | form | off the pool, queue full | on a thread of the pool, queue full | closed |
 /// |---|---|---|---|
@@ -366,8 +368,9 @@ impl<'p> Admit<'p> {
 /// | items of `map`, `for_each` and their kin | wait | in place, or kept | on the consumer |
 /// | `install`, `scope`, `join` | wait | the closure runs here | on the caller |
 ///
-/// A worker of another pool counts as off the pool: it waits, and a spare thread takes its place there. If all threads of this pool
-/// are blocked in waits themselves, maybe for that very worker, it runs the job itself.
+/// A worker of another pool counts as off the pool: it waits, and a spare thread takes its place
+/// there. If all threads of this pool are blocked in waits themselves, maybe for that very worker,
+/// it runs the job itself.
 impl Pool {
     /// How one job gets in, when the short forms do not say enough.
     #[inline]
@@ -416,9 +419,9 @@ impl Pool {
     /// waits, it leaves the line; dropped after it was granted a place, it passes that on. It works
     /// with any executor.
     ///
-    /// **Poll it or drop it.** A future that was granted a place keeps it until then. A task that holds such a future
-    /// across another wait may wait for itself: for a second place, or for a job that needs one. With capacity 1
-    /// one such future shuts out all other submitters.
+    /// **Poll it or drop it.** A future that was granted a place keeps it until then. A task that
+    /// holds such a future across another wait may wait for itself: for a second place, or for a
+    /// job that needs one. With capacity 1 one such future shuts out all other submitters.
     ///
     /// # Errors
     /// [`AdmissionError::Closed`].
@@ -512,11 +515,11 @@ impl Pool {
     /// Submits a job; the future is ready, with its handle, when there is a place for it.
     ///
     /// It is as cancel-safe as [`reserve_async`](Self::reserve_async); dropped before it is ready,
-    /// it drops the job un-run. It is lazy: before its first poll it is not in the line. After that, poll it or drop it:
-    /// it may hold a place.
+    /// it drops the job un-run. It is lazy: before its first poll it is not in the line. After
+    /// that, poll it or drop it: it may hold a place.
     ///
-    /// It borrows the pool, so `tokio::spawn(pool.submit_async(..))` is error E0597. Let the task own an [`Arc`] of the
-    /// pool:
+    /// It borrows the pool, so `tokio::spawn(pool.submit_async(..))` is error E0597. Let the task
+    /// own an [`Arc`] of the pool:
     ///
     /// ```
     /// # mod tokio { pub fn spawn(_: impl Future<Output: Send + 'static> + Send + 'static) {} }
@@ -545,8 +548,9 @@ impl Pool {
 
     /// Submits a job without a handle; waits while the queue is full.
     ///
-    /// A closure of up to four words costs no allocation of its own, unless it is aligned to more than a word, as
-    /// by a captured `u128` or SIMD value. A panic in the job goes to the pool's panic handler.
+    /// A closure of up to four words costs no allocation of its own, unless it is aligned to more
+    /// than a word, as by a captured `u128` or SIMD value. A panic in the job goes to the pool's
+    /// panic handler.
     ///
     /// # Errors
     /// [`SubmitError::Closed`], with the job.

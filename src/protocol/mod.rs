@@ -12,3 +12,4 @@ pub(crate) mod idle;
 #[cfg(all(test, loom))]
 pub(crate) mod model;
 pub(crate) mod placement;
+pub(crate) mod wait;

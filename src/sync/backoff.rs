@@ -27,12 +27,10 @@ pub(crate) mod simulation;
 mod verdict;
 mod yield_hint;
 
-use std::hint::spin_loop;
-
 pub(crate) use self::{clocks::Clock, full_queue::FullQueue, yield_hint::YieldHint};
 use crate::{
     sync::{Instant, thread},
-    tuning::{LONG_YIELD, STRUCTURED_SPINS, STRUCTURED_YIELDS, YIELD_BUDGET},
+    tuning::{LONG_YIELD, YIELD_BUDGET},
 };
 
 /// The yields of one wait.
@@ -147,37 +145,6 @@ fn may_yield(_: Instant, _: Instant) -> bool {
 #[cfg(any(loom, shuttle))]
 fn judge(_: Instant, _: Instant) {}
 
-/// The backoff of a wait that polls for jobs meanwhile: it spins, then yields, then is to block.
-#[derive(Debug)]
-pub(crate) struct Backoff {
-    step: u32,
-    yields: Yields,
-}
-
-impl Backoff {
-    pub(crate) fn new() -> Self {
-        Self {
-            step: 0,
-            yields: Yields::new(STRUCTURED_YIELDS),
-        }
-    }
-
-    /// Starts again, after the thread has run a job.
-    pub(crate) fn reset(&mut self) {
-        *self = Self::new();
-    }
-
-    /// Spins or yields. Returns false, without either, if the thread is to block.
-    pub(crate) fn snooze(&mut self) -> bool {
-        if self.step < STRUCTURED_SPINS {
-            (0..1u32 << self.step).for_each(|_| spin_loop());
-            self.step += 1;
-            return true;
-        }
-        self.yields.next()
-    }
-}
-
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{simulation::Simulation, *};
@@ -219,24 +186,5 @@ mod tests {
         yields.span = Some((long_ago, long_ago + YIELD_BUDGET));
         assert!(!yields.next());
         assert_eq!(yields.left, 0);
-    }
-
-    #[test]
-    fn r9_a_backoff_spins_before_it_yields_and_then_is_to_block() {
-        let simulation = Simulation::new();
-        simulation.run(|| {
-            let mut backoff = Backoff::new();
-            for _ in 0..STRUCTURED_SPINS {
-                assert!(backoff.snooze());
-            }
-            assert_eq!(simulation.yields(), 0);
-            for _ in 0..STRUCTURED_YIELDS {
-                assert!(backoff.snooze());
-            }
-            assert!(!backoff.snooze());
-            backoff.reset();
-            assert!(backoff.snooze());
-        });
-        assert_eq!(simulation.yields(), STRUCTURED_YIELDS);
     }
 }

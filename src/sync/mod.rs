@@ -57,7 +57,7 @@ pub(crate) use crate::sync::simulated::{
 /// and is no point at which another thread may come in between; and its `park` never wakes by itself.
 #[cfg(loom)]
 pub(crate) mod thread {
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
 
     use loom::sync::Notify;
     pub(crate) use loom::thread::{spawn, yield_now};
@@ -81,6 +81,11 @@ pub(crate) mod thread {
 
     pub(crate) fn park() {
         TOKEN.with(|token| token.wait());
+    }
+
+    /// A model has no timeouts: this one does not end by its own.
+    pub(crate) fn park_timeout(_: Duration) {
+        park();
     }
 }
 

@@ -9,22 +9,20 @@ use super::{
 use crate::{
     error::AdmissionError,
     protocol::{
-        admission::Refusal,
+        admission::{Admitted, Refusal},
         chunk::{Chunk, Claimed},
         completion::event::{self, Mark},
+        wait::Condition,
     },
     runtime::{
         context::JobContext,
         inner::Inner,
         job::{Entry, Place},
         span::Origin,
-        wait::{
-            spin::linger,
-            starvation::{self, Blocked},
-        },
+        wait::{Help, IfStarved, Spin, Waited, wait_until},
         worker,
     },
-    sync::{Instant, backoff::Yields, unwind::quietly},
+    sync::{backoff::Yields, unwind::quietly},
     tuning::YIELDS,
 };
 
@@ -194,6 +192,11 @@ impl<'p, H, T, F, R> Consumer<'p, H, T, F, R> {
             self.chunks.len()
         };
         self.chunks.iter().take(count)
+    }
+
+    /// Whether an item may be claimed.
+    fn is_claimable(&self) -> bool {
+        self.candidates().any(|part| part.chunk.may_be_begun())
     }
 
     /// What is waited for when no result is there.
@@ -381,18 +384,12 @@ where
         }
     }
 
-    /// Whether an item may be claimed.
-    fn is_claimable(&self) -> bool {
-        self.candidates().any(|part| part.chunk.may_be_begun())
-    }
-
     /// Blocks until the result is there that is due, or if it `wants_place`, until there is a place for the next item. If
-    /// the thread is another pool's, and this one is starvation, until there is an item to be claimed.
-    ///
-    /// One place to wait at for both: see the event, and "A place or something else" in the README of admission.
-    fn wait(&mut self, due: usize, wants_place: bool) -> Awaited {
+    /// the thread is another pool's, and this one is starved, until there is an item to be claimed.
+    fn wait(&self, due: usize, wants_place: bool) -> Awaited {
+        let (inner, shared) = (self.inner(), &self.producer.shared);
         let mut yields = Yields::new(if due < MANY { 0 } else { YIELDS });
-        while self.producer.shared.yield_hint.yield_next(&mut yields) {
+        while shared.yield_hint.yield_next(&mut yields) {
             if self.is_ready() {
                 return Awaited::Result;
             }
@@ -404,70 +401,25 @@ where
                 }
             }
         }
-        if linger(None, || self.is_ready()) {
-            return Awaited::Result;
+        let result = shared.event.awaited(self.awaited(), || self.is_ready());
+        let place = Admitted::in_line(&inner.admission);
+        let conditions: [&dyn Condition; 2] = [&result, &place];
+        let conditions = &conditions[..1 + usize::from(wants_place)];
+        let since = wants_place.then(|| inner.timing.begins_to_wait());
+        let mut claims = IfStarved(|| self.is_claimable(), || Help::Starved);
+        let waited = wait_until(inner, conditions, &mut claims, Spin::Adaptive, None);
+        let outcome = place.outcome();
+        match since {
+            Some(since) if outcome.is_ok() => inner.timing.has_waited(since, true),
+            Some(_) => inner.timing.waits_no_more(),
+            None => {}
         }
-        if wants_place {
-            self.wait_for_either()
-        } else {
-            match self.block(None, || false) {
-                Blocked::Starved => Awaited::Starved,
-                Blocked::Done | Blocked::TimedOut => Awaited::Result,
-            }
-        }
-    }
-
-    /// Blocks until the result is there that is due, or it `is_decided` whether there is a place, or until the deadline.
-    fn block(&self, deadline: Option<Instant>, is_decided: impl Fn() -> bool) -> Blocked {
-        let park = |say: &dyn Fn()| {
-            let is_over = || {
-                say();
-                self.is_ready() || is_decided()
-            };
-            starvation::block(self.inner(), deadline, is_over, || self.is_claimable())
-        };
-        self.producer.shared.event.wait(self.awaited(), park)
-    }
-
-    /// Joins the line of those who wait for a place, and blocks until it has one, or the result is there that is due.
-    fn wait_for_either(&self) -> Awaited {
-        let inner = self.inner();
-        let (admission, timing) = (&inner.admission, &inner.timing);
-        let since = timing.begins_to_wait();
-        let mut line = match admission.line_up() {
-            Ok(Some(line)) => line,
-            decided => {
-                let is_placed = decided.is_ok();
-                timing.has_waited(since, is_placed);
-                return if is_placed {
-                    Awaited::Place
-                } else {
-                    Awaited::Closed
-                };
-            }
-        };
-        let blocked = loop {
-            let is_decided =
-                || cfg!(not(mutant = "batch_deaf_to_places")) && admission.is_decided(&line);
-            match self.block(line.patience(), is_decided) {
-                Blocked::TimedOut => admission.turn_prompt(&mut line),
-                blocked => break blocked,
-            }
-        };
-        match admission.step_out(line) {
-            Ok(()) => {
-                timing.has_waited(since, true);
-                Awaited::Place
-            }
-            Err(reason) => {
-                timing.waits_no_more();
-                match (reason, blocked) {
-                    _ if self.is_ready() => Awaited::Result,
-                    (AdmissionError::Closed, _) => Awaited::Closed,
-                    (_, Blocked::Starved) => Awaited::Starved,
-                    _ => Awaited::Result,
-                }
-            }
+        match outcome {
+            Ok(()) => Awaited::Place,
+            Err(_) if self.is_ready() => Awaited::Result,
+            Err(AdmissionError::Closed) => Awaited::Closed,
+            Err(_) if waited == Waited::Starved => Awaited::Starved,
+            Err(_) => Awaited::Result,
         }
     }
 

@@ -14,12 +14,12 @@ mod wakes;
 
 use crossbeam_utils::CachePadded;
 
-pub(crate) use self::waiters::WaiterId;
 use self::{
     permit_cache::PermitCache,
     waiters::{Standing, Waiters},
     wakes::Wakes,
 };
+pub(crate) use self::{wait::Admitted, waiters::WaiterId};
 use crate::{
     error::AdmissionError,
     sync::{

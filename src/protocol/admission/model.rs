@@ -57,7 +57,7 @@ fn a5_a_place_that_is_given_back_reaches_who_waits_for_it() {
         let admission = admission(1, 1, 1);
         let waiter = {
             let admission = Arc::clone(&admission);
-            spawn(move || assert_eq!(admission.acquire(None, &|| false), Ok(())))
+            spawn(move || assert_eq!(admission.acquire(), Ok(())))
         };
         admission.release_from(0);
         waiter.join().unwrap();
@@ -76,7 +76,7 @@ fn a5_two_who_wait_are_both_served_by_one_place() {
         let waiters = [0, 1].map(|_| {
             let admission = Arc::clone(&admission);
             spawn(move || {
-                assert_eq!(admission.acquire(None, &|| false), Ok(()));
+                assert_eq!(admission.acquire(), Ok(()));
                 admission.release_unused();
             })
         });
@@ -126,7 +126,7 @@ fn a5_who_gives_up_in_front_strands_nobody_behind() {
         let behind = {
             let admission = Arc::clone(&admission);
             spawn(move || {
-                assert_eq!(admission.acquire(None, &|| false), Ok(()));
+                assert_eq!(admission.acquire(), Ok(()));
                 admission.release_unused();
             })
         };
@@ -154,7 +154,7 @@ fn a5_a_dropped_future_passes_its_grant_on() {
         let behind = {
             let admission = Arc::clone(&admission);
             spawn(move || {
-                assert_eq!(admission.acquire(None, &|| false), Ok(()));
+                assert_eq!(admission.acquire(), Ok(()));
                 admission.release_unused();
             })
         };
@@ -208,12 +208,7 @@ fn a6_who_joins_the_line_while_the_door_closes_is_told() {
         let admission = admission(1, 1, 1);
         let waiter = {
             let admission = Arc::clone(&admission);
-            spawn(move || {
-                assert_eq!(
-                    admission.acquire(None, &|| false),
-                    Err(AdmissionError::Closed)
-                )
-            })
+            spawn(move || assert_eq!(admission.acquire(), Err(AdmissionError::Closed)))
         };
         admission.close();
         waiter.join().unwrap();
@@ -229,7 +224,7 @@ fn a6_a_waiter_that_is_granted_and_closed_out_at_once_is_one_of_the_two() {
         let admission = admission(1, 1, 1);
         let waiter = {
             let admission = Arc::clone(&admission);
-            spawn(move || admission.acquire(None, &|| false))
+            spawn(move || admission.acquire())
         };
         let worker = {
             let admission = Arc::clone(&admission);
@@ -286,7 +281,7 @@ fn a5_a_raised_capacity_lets_the_waiter_in() {
         let admission = admission(1, 1, 1);
         let waiter = {
             let admission = Arc::clone(&admission);
-            spawn(move || assert_eq!(admission.acquire(None, &|| false), Ok(())))
+            spawn(move || assert_eq!(admission.acquire(), Ok(())))
         };
         admission.set_capacity(2);
         waiter.join().unwrap();
@@ -332,7 +327,7 @@ fn a1_one_place_has_one_owner_at_a_time() {
             let inside = Arc::clone(&inside);
             let place = Arc::clone(&place);
             move || {
-                assert_eq!(admission.acquire(None, &|| false), Ok(()));
+                assert_eq!(admission.acquire(), Ok(()));
                 inside.enter();
                 // SAFETY: loom checks that nobody else is here.
                 place.with_mut(|visits| unsafe { *visits += 1 });

@@ -1,7 +1,7 @@
 //! Waiting for a place: in the line, as a thread or as a task, and how a wait ends.
 
 use std::{
-    mem,
+    cell::Cell,
     task::{Context, Poll},
 };
 
@@ -9,138 +9,154 @@ use super::{
     Admission, PROMPT, Refusal, WaiterId,
     waiters::{Joining, Standing},
 };
+#[cfg(test)]
+use crate::protocol::wait::park_until;
 use crate::{
     error::AdmissionError,
-    protocol::completion::Wake,
-    sync::{
-        Instant, Ordering,
-        backoff::{YieldHint, Yields},
-        fence, lock, thread,
-        unwind::quietly,
-    },
+    protocol::{completion::Wake, wait::Condition},
+    sync::{Instant, Ordering, fence, lock, thread, unwind::quietly},
     tuning::{BATCHED_WAIT, YIELDS},
 };
 
-/// The place in the line of a thread that waits for something else as well, whichever comes first.
-#[derive(Debug)]
-pub(crate) struct InLine {
-    id: WaiterId,
-    /// When the thread turns prompt.
-    patience: Option<Instant>,
+/// That a submitter has a place, or is told that the pool is closed. It joins the line when it is
+/// about to park, and leaves it at the end of the wait.
+pub(crate) struct Admitted<'a> {
+    admission: &'a Admission,
+    /// Whether the place is to be held.
+    held: bool,
+    /// Whether it takes a place outside of the line, too.
+    polls: bool,
+    state: Cell<State>,
+    /// When the submitter turns prompt.
+    patience: Cell<Option<Instant>>,
 }
 
-impl InLine {
-    /// Until when the thread is to be parked at most, before it turns prompt.
-    pub(crate) fn patience(&self) -> Option<Instant> {
-        self.patience
+#[derive(Default)]
+enum State {
+    #[default]
+    Outside,
+    InLine(WaiterId),
+    Decided(Result<(), AdmissionError>),
+}
+
+impl<'a> Admitted<'a> {
+    pub(crate) fn new(admission: &'a Admission, held: bool) -> Self {
+        Self {
+            admission,
+            held,
+            polls: true,
+            state: Cell::default(),
+            patience: Cell::new(None),
+        }
+    }
+
+    /// For a thread that waits for something else as well: it takes a place in the line only.
+    pub(crate) fn in_line(admission: &'a Admission) -> Self {
+        Self {
+            polls: false,
+            ..Self::new(admission, false)
+        }
+    }
+
+    /// How the wait has ended. A place that was won is the caller's.
+    pub(crate) fn outcome(self) -> Result<(), AdmissionError> {
+        match self.state.into_inner() {
+            State::Decided(outcome) => outcome,
+            State::Outside | State::InLine(_) => Err(AdmissionError::TimedOut),
+        }
+    }
+
+    fn try_acquire(&self) -> State {
+        let taken = if self.held {
+            self.admission.try_acquire_held()
+        } else {
+            self.admission.try_acquire()
+        };
+        match taken {
+            Ok(()) => State::Decided(Ok(())),
+            Err(Refusal::Closed) => State::Decided(Err(AdmissionError::Closed)),
+            Err(Refusal::Full) => State::Outside,
+        }
+    }
+
+    fn join_line(&self) -> State {
+        let joining = Joining {
+            wake: Wake::Thread(thread::current()),
+            prompt: false,
+            held: self.held,
+        };
+        match self.admission.join_line(joining) {
+            Ok(None) => State::Decided(Ok(())),
+            Ok(Some(id)) => {
+                self.patience.set(Some(Instant::now() + BATCHED_WAIT));
+                State::InLine(id)
+            }
+            Err(refusal) => State::Decided(Err(refusal.into())),
+        }
+    }
+}
+
+impl Condition for Admitted<'_> {
+    fn is_met(&self) -> bool {
+        let state = match self.state.take() {
+            State::Outside if self.polls => self.try_acquire(),
+            State::Outside => State::Outside,
+            State::InLine(id) => match self.admission.outcome(&id) {
+                Some(outcome) => {
+                    self.admission.leave_line(id);
+                    State::Decided(outcome)
+                }
+                None => State::InLine(id),
+            },
+            decided @ State::Decided(_) => decided,
+        };
+        let is_met = matches!(state, State::Decided(_));
+        self.state.set(state);
+        is_met
+    }
+
+    /// The thread joins the line. When it was batched for long enough, it turns prompt.
+    fn announce(&self) {
+        let state = match self.state.take() {
+            State::Outside => self.join_line(),
+            State::InLine(id) => {
+                if self.patience.get().is_some_and(|end| end <= Instant::now()) {
+                    self.patience.set(None);
+                    self.admission.insist(&id);
+                }
+                State::InLine(id)
+            }
+            decided @ State::Decided(_) => decided,
+        };
+        self.state.set(state);
+    }
+
+    fn announces_again_at(&self) -> Option<Instant> {
+        self.patience.get()
+    }
+
+    /// The thread leaves the line; with a place, if it has one by now.
+    fn withdraw(&self) {
+        self.patience.set(None);
+        let state = match self.state.take() {
+            State::InLine(id) => match self.admission.give_up(id) {
+                Err(AdmissionError::TimedOut) => State::Outside,
+                outcome => State::Decided(outcome),
+            },
+            other => other,
+        };
+        self.state.set(state);
     }
 }
 
 impl Admission {
-    /// Takes a place (`None`), or has the calling thread join the line. It is unparked when its wait
-    /// [is decided](Self::is_decided), and then, or when it does not want to wait any longer, is to [step out](Self::step_out).
-    pub(crate) fn line_up(&self) -> Result<Option<InLine>, Refusal> {
-        // A model has no timeouts.
-        let prompt = cfg!(loom);
-        let joined = self.join_line(Joining {
-            wake: Wake::Thread(thread::current()),
-            prompt,
-            held: false,
-        })?;
-        let patience = (!prompt).then(|| Instant::now() + BATCHED_WAIT);
-        Ok(joined.map(|id| InLine { id, patience }))
-    }
-
-    /// Whether the thread has its place, or the pool was closed.
-    pub(crate) fn is_decided(&self, line: &InLine) -> bool {
-        self.outcome(&line.id).is_some()
-    }
-
-    /// The thread was batched for long enough: from now on it is owed the first place.
-    pub(crate) fn turn_prompt(&self, line: &mut InLine) {
-        line.patience = None;
-        self.insist(&line.id);
-    }
-
-    /// The thread leaves the line: with a place, if it has one by now, and otherwise as one whose time is up.
-    pub(crate) fn step_out(&self, line: InLine) -> Result<(), AdmissionError> {
-        self.give_up(line.id)
-    }
-
-    /// Takes a place, and waits for it until the deadline, or for ever. Also when its thread is unparked
-    /// and it `is_futile` to wait any longer, its time is up.
-    pub(crate) fn acquire(
-        &self,
-        deadline: Option<Instant>,
-        is_futile: &dyn Fn() -> bool,
-    ) -> Result<(), AdmissionError> {
-        self.acquire_as(deadline, is_futile, false, None)
-    }
-
-    /// As `acquire`, for the feeder of a batch: it raises the `hint` while it yields.
-    pub(crate) fn acquire_for_batch(
-        &self,
-        deadline: Option<Instant>,
-        is_futile: &dyn Fn() -> bool,
-        hint: &YieldHint,
-    ) -> Result<(), AdmissionError> {
-        self.acquire_as(deadline, is_futile, false, Some(hint))
-    }
-
-    /// As `acquire`, for a place that is to be held.
-    pub(crate) fn acquire_held(
-        &self,
-        deadline: Option<Instant>,
-        is_futile: &dyn Fn() -> bool,
-    ) -> Result<(), AdmissionError> {
-        self.acquire_as(deadline, is_futile, true, None)
-    }
-
-    fn acquire_as(
-        &self,
-        deadline: Option<Instant>,
-        is_futile: &dyn Fn() -> bool,
-        held: bool,
-        hint: Option<&YieldHint>,
-    ) -> Result<(), AdmissionError> {
-        let mut yields = Yields::new(YIELDS);
-        let mut is_first = true;
-        loop {
-            let taken = if held {
-                self.try_acquire_held()
-            } else {
-                self.try_acquire()
-            };
-            match taken {
-                Ok(()) => return Ok(()),
-                Err(Refusal::Closed) => return Err(AdmissionError::Closed),
-                Err(Refusal::Full) => {}
-            }
-            if mem::take(&mut is_first)
-                && deadline.is_some_and(|deadline| deadline <= Instant::now())
-            {
-                return Err(AdmissionError::TimedOut);
-            }
-            if self.wake_mode.level.load(Ordering::Relaxed) == PROMPT {
-                break;
-            }
-            let has_yielded = match hint {
-                Some(hint) => hint.yield_next(&mut yields),
-                None => yields.next(),
-            };
-            if !has_yielded {
-                break;
-            }
+    /// How often a submitter yields before it joins the line: not at all while a waiter is owed the
+    /// next place.
+    pub(crate) fn yields_before_line(&self) -> u32 {
+        if self.wake_mode.level.load(Ordering::Relaxed) == PROMPT {
+            return 0;
         }
-        let joining = Joining {
-            wake: Wake::Thread(thread::current()),
-            prompt: false,
-            held,
-        };
-        match self.join_line(joining)? {
-            Some(id) => self.wait_in_line(id, deadline, is_futile),
-            None => Ok(()),
-        }
+        YIELDS
     }
 
     /// Takes a place (`None`), or joins the line.
@@ -157,14 +173,16 @@ impl Admission {
                     let since = self.acquired.word.load(Ordering::Relaxed);
                     let id = slow_path.line.push(joining, since);
                     // What was given back before this fence is in the sum that settling makes; who
-                    // gives back after it sees the wake_mode. Pairs with those in `release_unattended` and
-                    // `release`. Who is batched looks again in a while, by `insist`, and does without: a heavy
-                    // fence stops other cores, and costs more than a batch of tiny jobs.
+                    // gives back after it sees the wake_mode. Pairs with those in
+                    // `release_unattended` and `release`. Who is batched looks again in a while, by
+                    // `insist`, and does without: a heavy fence stops other cores, and costs more
+                    // than a batch of tiny jobs.
                     self.set_wake_mode(slow_path);
                     if prompt && cfg!(not(mutant = "admission_no_fence")) {
                         self.fences.heavy();
                     } else if cfg!(not(loom)) {
-                        // In a model it would be as good as a heavy one, and hide that that of `insist` is missing.
+                        // In a model it would be as good as a heavy one, and hide that that of
+                        // `insist` is missing.
                         fence(Ordering::SeqCst);
                     }
                     self.grant_waiters(slow_path, wakes, true);
@@ -174,51 +192,14 @@ impl Admission {
         )
     }
 
-    #[cfg(not(loom))]
-    fn wait_in_line(
-        &self,
-        id: WaiterId,
-        deadline: Option<Instant>,
-        is_futile: &dyn Fn() -> bool,
-    ) -> Result<(), AdmissionError> {
-        let mut patience = Some(Instant::now() + BATCHED_WAIT);
-        loop {
-            if let Some(outcome) = self.outcome(&id) {
-                self.leave_line(id);
-                return outcome;
-            }
-            let now = Instant::now();
-            if deadline.is_some_and(|deadline| now >= deadline) || is_futile() {
-                return self.give_up(id);
-            }
-            if patience.is_some_and(|end| now >= end) {
-                patience = None;
-                self.insist(&id);
-                continue;
-            }
-            match [deadline, patience].into_iter().flatten().min() {
-                Some(end) => thread::park_timeout(end - now),
-                None => thread::park(),
-            }
+    /// Takes a place, and waits for it as a thread without a pool does.
+    #[cfg(test)]
+    pub(crate) fn acquire(&self) -> Result<(), AdmissionError> {
+        let admitted = Admitted::new(self, false);
+        if !admitted.is_met() {
+            park_until(&[&admitted], &|| false, None);
         }
-    }
-
-    /// loom has no timeouts: the waiter is prompt at once, and giving up is the model's to call.
-    #[cfg(loom)]
-    fn wait_in_line(
-        &self,
-        id: WaiterId,
-        _: Option<Instant>,
-        _: &dyn Fn() -> bool,
-    ) -> Result<(), AdmissionError> {
-        self.insist(&id);
-        loop {
-            if let Some(outcome) = self.outcome(&id) {
-                self.leave_line(id);
-                return outcome;
-            }
-            thread::park();
-        }
+        admitted.outcome()
     }
 
     /// How it ended for this waiter, if it did.

@@ -1,21 +1,25 @@
-//! The words of a frame that waits, on its owner's stack: a count of jobs, or the end of one.
+//! The words of a wait frame, on its owner's stack: a count of jobs, or the end of one.
 //!
-//! What they are for, and how their owner waits, is told in `wait.rs`. Here is only what several threads
-//! touch, so that models can explore it. Both words keep one promise: the operation that lets the owner
-//! go is the last access to them, and what wakes the owner is read before it.
+//! `runtime/wait/frames.rs` tells what they are for. Here is only what several threads touch, so
+//! that models can explore it. Both words keep one promise: the operation that lets the owner go is
+//! the last access to them, and what unparks the owner is read before it.
 
 #[cfg(all(test, loom))]
 mod model;
 
 use std::ops::Deref;
 
-use crate::sync::{AtomicU64, AtomicUsize, Ordering, fence};
+use crate::{
+    protocol::wait::{Condition, When},
+    sync::{AtomicU64, AtomicUsize, Ordering, fence},
+};
 
-/// One job, in the units of `far`; the bit below says that the owner is about to block.
+/// One job, in the units of `far`; the bit below announces that the owner is about to park.
 const JOB: u64 = 2;
 const WAITING: u64 = 1;
 
-/// Release: who sees the count sees what the job did. Acquire: for who wakes.
+/// Release: a thread that observes the count observes what the job did. Acquire: for the thread
+/// that unparks.
 const END: Ordering = if cfg!(mutant = "countdown_relaxed") {
     Ordering::Relaxed
 } else {
@@ -29,8 +33,8 @@ pub(crate) struct Tally {
     far: Line,
 }
 
-/// A word on a cache line of its own: else each job that the owner begins and ends would take the line foreign_stack from
-/// those who end jobs elsewhere, and from all who read the frame.
+/// A word on a cache line of its own: else each job that the owner begins and ends would take the
+/// line away from the threads that end jobs elsewhere, and from all that read the frame.
 #[repr(align(64))]
 struct Line(AtomicU64);
 
@@ -77,8 +81,8 @@ impl Tally {
         self.add_near(JOB.wrapping_neg());
     }
 
-    /// A job has ended, on another thread. After it, the frame may be gone. True if the owner is to be
-    /// woken, by what the caller knows of it already.
+    /// A job has ended, on another thread. After it, the frame may be gone. True if the owner is to
+    /// be unparked, by what the caller knows of it already.
     #[inline]
     #[must_use]
     pub(crate) fn end_far(&self) -> bool {
@@ -88,8 +92,8 @@ impl Tally {
         before == JOB | WAITING
     }
 
-    /// As `end_far`, where `whom` takes out of the frame what wakes the owner: at most as often as the
-    /// bit is seen.
+    /// As `end_far`, where `whom` takes out of the frame what unparks the owner: at most as often
+    /// as the bit is observed.
     #[inline]
     #[must_use]
     pub(crate) fn end_far_telling<W>(&self, whom: impl Fn() -> W) -> Option<W> {
@@ -114,26 +118,36 @@ impl Tally {
         }
     }
 
-    /// Whether no job is left. For the owner.
-    #[inline]
-    pub(crate) fn is_zero(&self) -> bool {
-        let near = self.near.load(Ordering::Relaxed);
-        self.far.load(Ordering::Acquire).wrapping_add(near) == 0
-    }
-
-    /// Whether the owner is about to block, or does. For who has put a side_entry into the list, in a job of
-    /// the frame: so it is still there.
+    /// Whether the owner is about to park, or does. For a job of the frame, which is still there
+    /// then, that has put a side entry into the list.
     pub(crate) fn is_awaited(&self) -> bool {
-        // Pairs with the fence in `block`: we see that the owner is about to block, or it sees the side_entry.
+        // Pairs with the fence in `announce`: we see that the owner is about to park, or it sees
+        // the side entry.
         if cfg!(not(mutant = "countdown_no_fence_stray")) {
             fence(Ordering::SeqCst);
         }
-        self.far.load(Ordering::Relaxed) & WAITING != 0
+        self.is_announced()
     }
 
-    /// Runs `block`, on the owner's thread, which parks it until `has_ended`, or for as long as it likes.
-    /// Who brings the count to zero meanwhile wakes it.
-    pub(crate) fn block<R>(&self, block: impl FnOnce() -> R) -> R {
+    fn is_announced(&self) -> bool {
+        self.far.load(Ordering::Relaxed) & WAITING != 0
+    }
+}
+
+/// That no job is left: for the owner.
+impl Condition for Tally {
+    #[inline]
+    fn is_met(&self) -> bool {
+        let near = self.near.load(Ordering::Relaxed);
+        (self.far.load(Ordering::Acquire) & !WAITING).wrapping_add(near) == 0
+    }
+
+    /// The thread that brings the count to zero unparks the owner from now on.
+    fn announce(&self) {
+        // Only the owner sets the bit, and only the owner clears it.
+        if self.is_announced() {
+            return;
+        }
         let near = if cfg!(mutant = "countdown_keep_near") {
             0
         } else {
@@ -144,34 +158,32 @@ impl Tally {
         } else {
             WAITING
         };
-        // AcqRel: as in `end_far` and `is_zero`.
+        // AcqRel: as in `end_far` and `is_met`.
         self.far.fetch_add(near.wrapping_add(bit), Ordering::AcqRel);
         // Pairs with the fence in `is_awaited`.
         if cfg!(not(mutant = "countdown_no_fence_block")) {
             fence(Ordering::SeqCst);
         }
-        let result = block();
-        self.far.fetch_sub(bit, Ordering::AcqRel);
-        result
     }
 
-    /// Whether no job is left. For the owner, inside of `block`.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.far.load(Ordering::Acquire) & !WAITING == 0
+    fn withdraw(&self) {
+        if cfg!(not(mutant = "countdown_silent")) {
+            self.far.fetch_sub(WAITING, Ordering::AcqRel);
+        }
     }
 }
 
 /// Whether one job has ended.
 ///
-/// The word tells whom to wake, from when the owner is about to block. So it is written once for a job that nobody else
-/// runs.
+/// The word holds the thread to unpark, from when the owner is about to park. So a job that no
+/// other thread runs writes it once.
 pub(crate) struct Ending(AtomicUsize);
 
 const ENDED: usize = 1;
 const AWAITED: usize = 2;
-/// Somebody else has begun it, and has said who.
+/// Another thread has begun it, and has published itself as the runner.
 const BEGUN: usize = 4;
-/// Above those three: the number of whom to wake.
+/// Above those three: the number of the thread to unpark.
 const NUMBER: usize = 8;
 
 impl Ending {
@@ -180,7 +192,7 @@ impl Ending {
         Self(AtomicUsize::new(0))
     }
 
-    /// Somebody else has begun the job. The owner sees what he has written about it.
+    /// Another thread has begun the job. The owner observes what that one has written about it.
     pub(crate) fn begin(&self) {
         let order = if cfg!(mutant = "ending_relaxed_begin") {
             Ordering::Relaxed
@@ -194,7 +206,8 @@ impl Ending {
         self.0.load(Ordering::Acquire) & BEGUN != 0
     }
 
-    /// The job has ended. After it, the frame may be gone. Returns whom to wake, if the owner is to be woken.
+    /// The job has ended. After it, the frame may be gone. Returns the owner's number, if it is to
+    /// be unparked.
     #[inline]
     #[must_use]
     pub(crate) fn end(&self) -> Option<usize> {
@@ -209,7 +222,8 @@ impl Ending {
         (before & AWAITED != 0).then_some(before / NUMBER)
     }
 
-    /// As `end`, where `whom` takes out of the frame what wakes the owner: before the frame may be gone.
+    /// As `end`, where `whom` takes out of the frame what unparks the owner: before the frame may
+    /// be gone.
     #[inline]
     #[must_use]
     pub(crate) fn end_telling<W>(&self, whom: impl Fn() -> W) -> Option<W> {
@@ -223,8 +237,9 @@ impl Ending {
         self.0.load(Ordering::Acquire) & ENDED != 0
     }
 
-    /// From now on who ends the job wakes the owner, by this number, unless it has ended.
-    pub(crate) fn await_end(&self, whom: usize) {
+    /// From now on the thread that ends the job unparks the owner, by this number, unless it has
+    /// ended.
+    fn await_end(&self, whom: usize) {
         let awaited = whom * NUMBER + AWAITED;
         #[cfg(mutant = "ending_deaf")]
         return self.0.store(awaited, Ordering::Relaxed);
@@ -232,6 +247,10 @@ impl Ending {
         let _ = self
             .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, await_it);
+    }
+    /// That the job has ended: for the owner, which is unparked by this number.
+    pub(crate) fn for_owner(&self, whom: usize) -> impl Condition {
+        When(|| self.has_ended(), move || self.await_end(whom), || ())
     }
 }
 
@@ -248,8 +267,8 @@ mod tests {
     }
 
     proptest! {
-        /// Failure 29: the count is zero when no job is left, and at no other time, though each of its words goes
-        /// below zero, or round.
+        /// Failure 29: the count is zero when no job is left, and at no other time, though each of
+        /// its words goes below zero, or round.
         #[test]
         fn r3_the_jobs_of_a_frame_are_counted_while_the_words_wrap(
             start in starts(),
@@ -269,21 +288,20 @@ mod tests {
                     _ => continue,
                 }
                 left = if op < 2 { left + 1 } else { left - 1 };
-                prop_assert_eq!(tally.is_zero(), left == 0);
+                prop_assert_eq!(tally.is_met(), left == 0);
             }
-            tally.block(|| {
-                prop_assert_eq!(tally.has_ended(), left == 0);
-                for left in (0..left).rev() {
-                    let is_last = if left % 2 == 0 {
-                        tally.end_far()
-                    } else {
-                        tally.end_far_telling(|| ()).is_some()
-                    };
-                    prop_assert_eq!((is_last, tally.has_ended()), (left == 0, left == 0));
-                }
-                Ok(())
-            })?;
-            prop_assert!(tally.is_zero());
+            tally.announce();
+            prop_assert_eq!(tally.is_met(), left == 0);
+            for left in (0..left).rev() {
+                let is_last = if left % 2 == 0 {
+                    tally.end_far()
+                } else {
+                    tally.end_far_telling(|| ()).is_some()
+                };
+                prop_assert_eq!((is_last, tally.is_met()), (left == 0, left == 0));
+            }
+            tally.withdraw();
+            prop_assert!(tally.is_met());
         }
     }
 }

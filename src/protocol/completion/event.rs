@@ -1,29 +1,36 @@
-//! What a consumer waits at for the next result.
+//! The event of a batch: where its consumer waits for the next result.
 //!
-//! Who leaves a result looks afterwards whether somebody waits for it; who is about to wait says so, and looks once
-//! more for the result. With a fence between the two on both sides, one of them sees the other.
+//! A worker that leaves a result checks afterwards whether the consumer waits for it. The consumer
+//! announces what it waits for, and then checks once more for the result. With a fence between the
+//! two on both sides, one of them observes the other.
 //!
-//! Who wakes the consumer takes back what he has said: until he runs many items may end, and one wake-up is
-//! enough. If he finds nothing then, he says it again before he looks again. In order he waits for one
-//! result, and no other wakes him.
+//! The worker that wakes the consumer takes the announcement back: until the consumer runs many
+//! items may end, and one wake-up is enough. If the consumer finds nothing then, it announces again
+//! before it checks again. In order it waits for one result, and no other wakes it.
 //!
-//! A consumer that leaves says that in the same word, and looks for results once more after a fence. So each result
-//! that it does not see there is left by a thread that is told by [`Event::notify`] that the consumer has left.
+//! A consumer that leaves publishes that in the same word, and checks for results once more after a
+//! fence. So each result that it does not observe is left by a thread that learns from
+//! [`Event::notify`] that the consumer has left.
 
 #[cfg(all(test, loom))]
 mod model;
 
-use crate::sync::{
-    AtomicUsize, Mutex, Ordering,
-    asymmetric::Fences,
-    lock,
-    thread::{self, Thread},
+use std::cell::Cell;
+
+use crate::{
+    protocol::wait::{Condition, When},
+    sync::{
+        AtomicUsize, Mutex, Ordering,
+        asymmetric::Fences,
+        lock,
+        thread::{self, Thread},
+    },
 };
 
 /// A result's number among all that there are at a time: [`FIRST`] or more.
 pub(crate) type Mark = usize;
 
-/// Nobody waits.
+/// The consumer does not wait.
 const NONE: Mark = 0;
 /// Any result will do.
 pub(crate) const ANY: Mark = 1;
@@ -35,7 +42,7 @@ pub(crate) const FIRST: Mark = 3;
 pub(crate) struct Event {
     /// What is waited for.
     awaited: AtomicUsize,
-    /// Who waits, or was the last who did.
+    /// The thread that waits, or was the last to wait.
     waiter: Mutex<Option<Thread>>,
     fences: Fences,
 }
@@ -49,11 +56,13 @@ impl Event {
         }
     }
 
-    /// This result was left. Returns whether the consumer has left, and may not have seen the result.
+    /// This result was left. Returns whether the consumer has left, and may not have seen the
+    /// result.
     #[inline]
     #[must_use]
     pub(crate) fn notify(&self, mark: Mark) -> bool {
-        // Pairs with the heavy fences in `say` and `leave`: we see what the consumer says, or it sees the result.
+        // Pairs with the heavy fences in `announce` and `leave`: we see what it announces, or it
+        // sees the result.
         if cfg!(not(mutant = "bell_no_fence_ring")) {
             self.fences.light();
         }
@@ -64,7 +73,8 @@ impl Event {
         awaited == LEFT
     }
 
-    /// The consumer leaves. It sees what was left before this, of which nobody else may know that it has left.
+    /// The consumer leaves. It observes what was left before this by threads that may not learn
+    /// that it has left.
     pub(crate) fn leave(&self) {
         self.awaited.store(LEFT, Ordering::Relaxed);
         // Pairs with the light fence in `notify`.
@@ -78,8 +88,9 @@ impl Event {
         if cfg!(mutant = "bell_take_back_late") {
             self.unpark();
         }
-        // Whoever takes it back wakes him, and not before: what he says when he has looked again is to stay. If he
-        // has said the same again meanwhile, he is woken for nothing.
+        // The thread that takes it back wakes the consumer, and not before: what that announces
+        // after its next check is to stay. If it has announced the same again meanwhile, it is
+        // woken for nothing.
         let taken_back =
             self.awaited
                 .compare_exchange(awaited, NONE, Ordering::Relaxed, Ordering::Relaxed);
@@ -94,18 +105,25 @@ impl Event {
         }
     }
 
-    /// Runs `park`, which parks the calling thread until the result of this mark is there, or for as long as it likes.
-    /// Before each look for it, it calls what it is given. Who leaves the result meanwhile unparks the thread.
-    /// One thread waits at a event.
-    pub(crate) fn wait<R>(&self, mark: Mark, park: impl FnOnce(&dyn Fn()) -> R) -> R {
-        *lock(&self.waiter) = Some(thread::current());
-        let result = park(&|| self.say(mark));
-        self.awaited.store(NONE, Ordering::Relaxed);
-        result
+    /// That `is_there` holds, which a result of this mark makes true: for the consumer.
+    pub(crate) fn awaited<'a>(
+        &'a self,
+        mark: Mark,
+        is_there: impl Fn() -> bool + 'a,
+    ) -> impl Condition + 'a {
+        let is_enrolled = Cell::new(false);
+        let announce = move || {
+            if !is_enrolled.replace(true) {
+                *lock(&self.waiter) = Some(thread::current());
+            }
+            self.announce(mark);
+        };
+        let withdraw = || self.awaited.store(NONE, Ordering::Relaxed);
+        When(is_there, announce, withdraw)
     }
 
-    /// Says what is waited for, if that was not said or was taken back.
-    fn say(&self, mark: Mark) {
+    /// Publishes what is waited for, unless it still is published.
+    fn announce(&self, mark: Mark) {
         if self.awaited.load(Ordering::Relaxed) == mark {
             return;
         }

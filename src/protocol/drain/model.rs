@@ -168,16 +168,14 @@ fn d2_a_pool_that_closes_runs_what_it_admitted_and_stops_once() {
     explore(|| {
         let pool = Pool::<1>::new(1);
         let worker = start(&pool, Pool::work);
-        let submitter = start(&pool, |pool| {
-            match pool.admission.acquire(None, &|| false) {
-                Ok(()) => {
-                    pool.enqueue(0);
-                    1
-                }
-                Err(reason) => {
-                    assert_eq!(reason, AdmissionError::Closed);
-                    0
-                }
+        let submitter = start(&pool, |pool| match pool.admission.acquire() {
+            Ok(()) => {
+                pool.enqueue(0);
+                1
+            }
+            Err(reason) => {
+                assert_eq!(reason, AdmissionError::Closed);
+                0
             }
         });
         pool.close();
@@ -196,16 +194,14 @@ fn d2_a_pool_that_closes_runs_the_jobs_of_those_who_were_granted() {
         assert_eq!(pool.admission.try_acquire(), Ok(()));
         pool.enqueue(0);
         let worker = start(&pool, Pool::work);
-        let submitter = start(&pool, |pool| {
-            match pool.admission.acquire(None, &|| false) {
-                Ok(()) => {
-                    pool.enqueue(1);
-                    1
-                }
-                Err(reason) => {
-                    assert_eq!(reason, AdmissionError::Closed);
-                    0
-                }
+        let submitter = start(&pool, |pool| match pool.admission.acquire() {
+            Ok(()) => {
+                pool.enqueue(1);
+                1
+            }
+            Err(reason) => {
+                assert_eq!(reason, AdmissionError::Closed);
+                0
             }
         });
         pool.close();

@@ -1,59 +1,65 @@
-//! Waiting for structured jobs: those of a scope, the other half of a join, an installed closure.
+//! Waits for structured jobs: those of a scope, the other half of a join, an installed closure.
 //!
-//! # The countdown
+//! # The count
 //!
-//! A frame on somebody's stack, the *owner's*, waits until a count of jobs is zero. What the owner
-//! itself begins and ends is counted in `near`, by plain stores. What other threads begin and end is
-//! counted in `far`, which may go below zero; the sum is the count. Only the owner can form it, and
-//! while it runs nobody else needs to. When it is about to block it moves `near` into `far`, together
-//! with a bit that says so. From then on who brings the count in `far` to zero wakes it.
+//! A *wait frame* on its owner's stack waits until a count of jobs is zero. The owner counts the
+//! jobs that it begins and ends itself in `near`, by plain stores. Other threads count theirs in
+//! `far`, which may go below zero; the sum is the count. Only the owner can form the sum, and while
+//! it runs no other thread needs it. When the owner is about to park it moves `near` into `far`,
+//! together with a bit that announces it. From then on the thread that brings `far` to zero unparks
+//! it.
 //!
-//! The frame may be gone as soon as the owner can see a count of zero. So the last access to it is
-//! the decrement; whom to wake is read before it. A slot's thread is found through the pool, which
-//! outlives its threads' stacks. Another thread's handle is cloned before the decrement, when the
-//! waiting bit is seen, and the decrement succeeds only if that has not changed. The words themselves are
-//! in `countdown.rs`, where models explore them.
+//! The frame may be gone as soon as the owner can observe a count of zero. So the decrement is the
+//! last access to it, and the thread to unpark is read before. A thread of the pool is found
+//! through the pool, which outlives the stacks of its threads. The handle of any other thread is
+//! cloned before the decrement, when the bit is observed, and the decrement succeeds only if the
+//! word has not changed since. The words are in `countdown.rs`, with their models.
 //!
 //! # Why these waits cannot deadlock
 //!
 //! A worker that waits in a frame runs the structured jobs that were pushed on its own deque since
 //! the frame began: they are the frame's own, or of a frame nested in it that has ended (a push for
-//! any other frame goes elsewhere: see `scope.rs`). And it *leapfrogs* who has stolen what it waits for, below. It takes
-//! nothing else, so nothing it runs can depend on what the waiting frame holds, unless the program's own nesting
-//! makes it so.
+//! any other frame goes elsewhere: see `scope.rs`). And it *leapfrogs* the thief of what it waits
+//! for, as below. It takes nothing else. So nothing that it runs can depend on what the waiting
+//! frame holds, unless the program's own nesting makes it so.
 //!
-//! Suppose that some workers are blocked for ever. Take one, X, blocked in a frame for a job k. As X
-//! has run what was on its own deque, k is running on another worker Y, or lies in Y's deque, below
-//! the mark of every frame on Y's stack (above it, Y would run it). In the second case Y had k
-//! before it began the job y that it runs now from its loop, since a worker that is inside of a job
-//! takes nothing into its deque for which others wait (in rayon's waits this argument does not hold). In both cases the
-//! last job that Y has begun, at the top of its stack, began after the one at the top of X's, of which k is a descendant.
-//! If Y is blocked too, that job waits for a descendant of its own, on a worker whose last job began still later. A
-//! chain of ever later beginnings cannot come back to X, and it is finite; its last worker is not blocked in such a wait.
-//! So it runs on, and the chain unwinds. (What is in an
-//! injector or in the list of side_list is taken by a worker that is blocked in nothing, or by a spare thread in the place of
-//! one that is; and what a worker of another pool waits for, by that worker itself if there is neither: see
-//! `starvation.rs`. What users do to each other with locks, channels and handles is theirs.)
+//! Suppose that some workers are blocked for ever. Take one, X, which is blocked in a frame for a
+//! job k. X has run what was on its own deque. So k is running on another worker Y, or lies in Y's
+//! deque, below the watermark of every frame on Y's stack (above it, Y would run it). In the second
+//! case Y had k before it began the job y that it runs now from its loop, since a worker inside of
+//! a job takes nothing into its deque for which others wait. (In rayon's waits this argument does
+//! not hold.) In both cases the last job that Y has begun, at the top of its stack, began after the
+//! one at the top of X's, of which k is a descendant. If Y is blocked too, that job waits for a
+//! descendant of its own, on a worker whose last job began still later. A chain of ever later
+//! beginnings cannot come back to X, and it is finite; its last worker is not blocked in such a
+//! wait. So that worker runs on, and the chain unwinds. (What lies in an injector or in the side
+//! list is taken by a worker that is blocked in nothing, or by a spare thread in the place of a
+//! blocked one; and the job that a worker of another pool waits for, by that worker itself if there
+//! is neither: see `starvation.rs`. What users do to each other with locks, channels and handles is
+//! theirs.)
 //!
-//! # Whom a worker leapfrogs
+//! # Leapfrogging
 //!
-//! Who waits for what another thread runs takes work from that one, for the same end. (This is leapfrogging: Wagner and
-//! Calder, 1993.) It takes only jobs for which a frame on that thread waits, on top of what is waited for itself: they
-//! end before that does. What is not wanted when it is claimed is given back. Others may have missed it meanwhile, as
-//! they do what a searcher has claimed; but whoever leapfrogs is no searcher, and looks again for them.
+//! A thread that waits for what another one runs takes work from that one, for the same end (Wagner
+//! and Calder, 1993). It takes only jobs for which a frame on that thread waits, on top of what it
+//! waits for itself: they end before that does. What is not wanted any more when it is claimed is
+//! given back. Searchers may have missed it meanwhile, as they miss what another searcher has
+//! claimed; but a leapfrogging thread is no searcher, so it checks again for them.
 //!
-//! **A half of a join.** Who begins it writes into its frame which thread he is, and his deque's mark. What lies above
-//! that mark was pushed since, on top of the half. It is taken only if the half has not ended when it is claimed already:
-//! what that thread pushes later, for others, comes after the end, which is seen then.
+//! **A half of a join.** The thread that begins it writes its own index and its deque's watermark
+//! into the frame. What lies above that watermark was pushed since, on top of the half. It is taken
+//! only if the half has not ended when it is claimed: what that thread pushes later, for others,
+//! comes after the end, which is observed then.
 //!
-//! **A scope.** Who has stolen jobs of it, when he had none of his own, says in his deque that he *serves* it, and takes
-//! that back before his loop runs anything else than what lies in that deque. Meanwhile he pushes there jobs of this
-//! scope, and of frames on his own stack, on top of one of them; those of scopes farther out go elsewhere. A job
-//! is taken only if he serves the scope when it is claimed already: what he pushes for others comes after he has taken
-//! that back. The scope's own jobs need no such proof, and come in batches.
+//! **A scope.** A thief that has stolen jobs of it, and had none of its own, publishes the scope as
+//! its deque's *steal origin*, and clears that before its loop runs anything else than what lies in
+//! that deque. Meanwhile it pushes there jobs of this scope, and of frames on its own stack, on top
+//! of one of them; those of scopes farther out go elsewhere. A job is taken only if the scope is
+//! still the steal origin when it is claimed: what the thief pushes for others comes after it has
+//! cleared that. The scope's own jobs need no such proof, and come in batches.
 //!
-//! While a worker runs what it has taken so, the frame that waits is still its nearest one: a scope farther out gets
-//! nothing on this deque.
+//! While a worker runs what it has taken so, the frame that waits is still its nearest one: a scope
+//! farther out gets nothing on this deque.
 
 use std::{cell::Cell, mem::MaybeUninit};
 
@@ -61,25 +67,22 @@ use crate::{
     protocol::{
         completion::countdown::{Ending, Tally},
         deque::Theft,
+        wait::Condition,
     },
     runtime::{
         context::JobContext,
         inner::Inner,
         job::{Job, Place},
-        wait::{
-            spin::linger,
-            starvation::{self, Blocked},
-        },
+        wait::{Assist, Help, IfStarved, Spin, Waited, wait_until},
         worker::{self, Current},
     },
     sync::{
         AtomicUsize, Ordering, UnsafeCell,
-        backoff::Backoff,
         thread::{self, Thread},
     },
 };
 
-/// Whose frame it is.
+/// The owner of a frame.
 enum Owner {
     /// A thread of the pool.
     Seat(usize),
@@ -112,19 +115,19 @@ pub(crate) trait Completion {
     fn end(&self, inner: &Inner);
 }
 
-/// For a frame of a thread of the pool. Which one is written only when it is about to block: most of these
-/// jobs are never stolen.
+/// For a frame of a thread of the pool. The thread is written only when it is about to park: most
+/// of these jobs are never stolen.
 pub(crate) struct OfWorker {
     ending: Ending,
-    /// Who runs it, when it has begun elsewhere.
+    /// The thread that runs it, when it has begun elsewhere.
     runner: UnsafeCell<MaybeUninit<Runner>>,
 }
 
-/// Who runs a stolen job.
+/// The thread that runs a stolen job.
 #[derive(Clone, Copy)]
 pub(crate) struct Runner {
     pub(crate) slot: usize,
-    /// What lies above it in his deque was pushed since he began.
+    /// What lies above it in that thread's deque was pushed since the job began.
     pub(crate) mark: usize,
 }
 
@@ -138,7 +141,7 @@ impl OfWorker {
     }
 
     fn runner(&self) -> Option<Runner> {
-        // SAFETY: it was written before the job was said to have begun, and is not written again.
+        // SAFETY: it was written before the job was published as begun, and is not written again.
         let read = |runner: *mut MaybeUninit<Runner>| unsafe { (*runner).assume_init() };
         self.ending.has_begun().then(|| self.runner.with_mut(read))
     }
@@ -147,33 +150,27 @@ impl OfWorker {
     #[cold]
     pub(crate) fn wait(&self, current: &Current, frame: *const ()) {
         let inner = current.inner();
-        self.leapfrog(current, frame);
-        self.ending.await_end(current.index());
-        let has_ended = || self.ending.has_ended();
-        // Only a thread of another pool is told that this one is starvation.
-        let end = starvation::block(inner, None, has_ended, || false);
-        debug_assert_eq!(end, Blocked::Done);
-    }
-
-    /// Runs what whoever runs the job leaves to others, until it has ended, or nothing has come for a short while.
-    fn leapfrog(&self, current: &Current, frame: *const ()) {
-        let is_due = || !self.ending.has_ended();
-        let mut backoff = Backoff::new();
-        while is_due() {
-            match self
-                .runner()
-                .map_or(Theft::Empty, |runner| current.leapfrog(runner, is_due))
-            {
+        // A job of a scope farther out lies in front. To claim it again would cost two fences each
+        // time.
+        let mut is_vain = false;
+        // The thread that runs the job leaves others on its deque.
+        let mut leapfrog = || {
+            let Some(runner) = self.runner().filter(|_| !is_vain) else {
+                return Help::Nothing;
+            };
+            match current.leapfrog(runner, || !self.ending.has_ended()) {
                 Theft::Success(job) => {
                     current.in_frame(frame, || job.run(current.context(), Place::Queue));
-                    backoff.reset();
+                    return Help::Ran;
                 }
-                // A job of a scope farther out lies in front. It would cost two fences each time.
-                Theft::Unwanted => return,
-                Theft::Empty | Theft::Busy if backoff.snooze() => {}
-                Theft::Empty | Theft::Busy => return,
+                Theft::Unwanted => is_vain = true,
+                Theft::Empty | Theft::Busy => {}
             }
-        }
+            Help::Nothing
+        };
+        let ended = self.ending.for_owner(current.index());
+        let waited = wait_until(inner, &[&ended], &mut leapfrog, Spin::Backoff, None);
+        debug_assert_eq!(waited, Waited::Met);
     }
 }
 
@@ -187,7 +184,7 @@ impl Completion for OfWorker {
             mark: current.mark(),
         };
         self.runner.with_mut(|own| {
-            // SAFETY: the job is ours, and nobody reads this before it is said to have begun.
+            // SAFETY: the job is ours, and no thread reads this before it is published as begun.
             unsafe { (*own).write(runner) };
         });
         self.ending.begin();
@@ -215,24 +212,27 @@ impl OfOther {
         }
     }
 
-    /// Waits for the end, on the owner's thread. If that is another pool's, and this one is starvation, it
-    /// runs the job itself, if `take_back` still gives it.
+    /// Waits for the end, on the owner's thread. If that is another pool's, and this one is
+    /// starved, it runs the job itself, if `take_back` still gives it.
     pub(crate) fn wait(&self, inner: &Inner, take_back: impl Fn() -> Option<Job>) {
-        linger(None, || self.ending.has_ended());
-        // The frame tells who is to be woken.
-        self.ending.await_end(0);
-        let has_ended = || self.ending.has_ended();
         let is_there = Cell::new(true);
-        while starvation::block(inner, None, has_ended, || is_there.get()) == Blocked::Starved {
-            match take_back() {
-                Some(job) => {
-                    job.run(&JobContext::elsewhere(inner), Place::Queue);
-                    // No worker of its pool runs dry after it.
-                    inner.check_drained();
-                }
-                None => is_there.set(false),
-            }
-        }
+        let mut run_it = IfStarved(
+            || is_there.get(),
+            || {
+                let Some(job) = take_back() else {
+                    is_there.set(false);
+                    return Help::Nothing;
+                };
+                job.run(&JobContext::elsewhere(inner), Place::Queue);
+                // No worker of its pool becomes idle after it.
+                inner.check_drained();
+                Help::Ran
+            },
+        );
+        // The frame tells which thread is to be unparked.
+        let ended = self.ending.for_owner(0);
+        let waited = wait_until(inner, &[&ended], &mut run_it, Spin::Adaptive, None);
+        debug_assert_eq!(waited, Waited::Met);
     }
 }
 
@@ -248,7 +248,7 @@ impl Completion for OfOther {
 pub(crate) struct Countdown {
     owner: Owner,
     tally: Tally,
-    /// How many jobs of this frame are in the list of side_list. Changed under its lock.
+    /// How many jobs of this frame are in the side list. Changed under the list's lock.
     pub(crate) side_list: AtomicUsize,
 }
 
@@ -269,7 +269,8 @@ impl Countdown {
         matches!(self.owner, Owner::Seat(owner) if Some(owner) == slot)
     }
 
-    /// Whether the owner looks for side_list while it waits: it is a worker of this pool, or of another.
+    /// Whether the owner polls the side list while it waits: it is a worker of this pool, or of
+    /// another.
     pub(crate) fn takes_from_side(&self) -> bool {
         match self.owner {
             Owner::Seat(_) => true,
@@ -314,7 +315,7 @@ impl Countdown {
         }
     }
 
-    /// A side_entry of this frame was put into the list: if the owner is blocked, it is to run it.
+    /// A job of this frame was put into the side list: if the owner is parked, it is to run it.
     pub(crate) fn notified_of_side(&self, inner: &Inner) {
         if self.tally.is_awaited() {
             match &self.owner {
@@ -324,81 +325,118 @@ impl Countdown {
         }
     }
 
-    /// Waits until no job is left, on the owner's thread. `own` says where its own jobs are, if it
-    /// is a worker.
+    /// Waits until no job is left, on the owner's thread. `own` is the owner, if it is a worker,
+    /// and the watermark above which its own jobs lie.
+    #[inline]
     pub(crate) fn wait(&self, inner: &Inner, own: Option<(&Current, usize)>) {
-        // A worker looks for jobs that it may run meanwhile.
-        if own.is_none() {
-            linger(None, || self.tally.is_zero());
-        }
-        let mut backoff = Backoff::new();
-        // What is its own is for the workers of this pool, unless there are none.
-        let mut is_starved = false;
-        let mut leapfrogs = false;
-        // Whether to look into the deques of others. If what was claimed was not wanted, it would be for nothing again.
-        let mut looks = true;
-        while !self.tally.is_zero() {
-            if let Some((current, _)) = own {
-                if leapfrogs {
-                    inner.timing.next_follows(current.slots().times);
-                } else {
-                    inner.timing.next_does_not_follow(current.slots().times);
-                }
-            }
-            leapfrogs = self.run_own(inner, own, is_starved);
-            if let (Some((current, _)), false) = (own, leapfrogs) {
-                if looks {
-                    match current.take_back(current.frame()) {
-                        Theft::Success(job) => {
-                            job.run(current.context(), Place::Queue);
-                            leapfrogs = true;
-                        }
-                        Theft::Unwanted => looks = false,
-                        Theft::Empty | Theft::Busy => {}
-                    }
-                }
-            }
-            if leapfrogs {
-                backoff.reset();
-            } else if !(own.is_some() && backoff.snooze()) {
-                is_starved = self.block(inner) == Blocked::Starved;
-                looks = true;
-                backoff.reset();
-            }
+        if !self.tally.is_met() {
+            self.wait_for_jobs(inner, own);
         }
     }
 
-    /// Runs one job that was pushed above the mark, or a side_entry.
-    #[inline]
-    fn run_own(&self, inner: &Inner, own: Option<(&Current, usize)>, is_starved: bool) -> bool {
-        if let Some((current, mark)) = own {
-            let local = current.local();
-            if local.is_some_and(|local| local.run_structured(mark, current.context())) {
-                return true;
-            }
-        }
-        if self.side_list.load(Ordering::Relaxed) == 0 || !(self.is_of_a_worker() || is_starved) {
-            return false;
-        }
-        let Some(job) = inner.queue.take_from_side_of(self) else {
-            return false;
+    fn wait_for_jobs(&self, inner: &Inner, own: Option<(&Current, usize)>) {
+        let mut runs_own = RunsOwn {
+            countdown: self,
+            inner,
+            own,
+            follows: false,
+            is_vain: false,
         };
-        job.run(&JobContext::here(inner), Place::Queue);
-        // The thread may be another pool's, or with rayon: no worker of its pool runs dry after it.
-        inner.check_drained();
-        true
+        // A worker polls for jobs that it may run meanwhile.
+        let spin = own.map_or(Spin::Adaptive, |_| Spin::Backoff);
+        let waited = wait_until(inner, &[&self.tally], &mut runs_own, spin, None);
+        debug_assert_eq!(waited, Waited::Met);
     }
 
     fn is_of_a_worker(&self) -> bool {
         matches!(self.owner, Owner::Seat(_))
     }
+}
 
-    /// Blocks until there may be a reason to look again.
-    #[cold]
-    fn block(&self, inner: &Inner) -> Blocked {
-        let has_strays = || self.side_list.load(Ordering::Relaxed) != 0;
-        let done = || self.tally.has_ended() || (self.is_of_a_worker() && has_strays());
-        self.tally
-            .block(|| starvation::block(inner, None, done, has_strays))
+/// The owner of a frame runs the frame's own jobs.
+struct RunsOwn<'a> {
+    countdown: &'a Countdown,
+    inner: &'a Inner,
+    own: Option<(&'a Current<'a>, usize)>,
+    /// The thread comes from a job of the frame.
+    follows: bool,
+    /// What was claimed in the deques of others was not wanted, and would not be again.
+    is_vain: bool,
+}
+
+impl RunsOwn<'_> {
+    /// Runs one job that was pushed above the watermark, or lies in the side list.
+    #[inline]
+    fn run_one(&mut self, is_starved: bool) -> bool {
+        if let Some((current, mark)) = self.own {
+            let (timing, times) = (&self.inner.timing, current.slots().times);
+            if self.follows {
+                timing.next_follows(times);
+            } else {
+                timing.next_does_not_follow(times);
+            }
+            let local = current.local();
+            if local.is_some_and(|local| local.run_structured(mark, current.context())) {
+                return true;
+            }
+        }
+        // What is in the list is for the workers of this pool, unless there are none.
+        self.has_work(is_starved) && self.run_of_side_list()
+    }
+
+    fn run_of_side_list(&mut self) -> bool {
+        // The thread may have parked since it stole in vain.
+        self.is_vain = false;
+        let Some(job) = self.inner.queue.take_from_side_of(self.countdown) else {
+            return false;
+        };
+        job.run(&JobContext::here(self.inner), Place::Queue);
+        // The thread may be another pool's, or with rayon: no worker of its pool becomes idle after
+        // it.
+        self.inner.check_drained();
+        true
+    }
+
+    /// Runs a job of the frame that a thief has in its deque.
+    fn run_stolen(&mut self, current: &Current) -> Help {
+        if self.is_vain {
+            return Help::Nothing;
+        }
+        match current.take_back(current.frame()) {
+            Theft::Success(job) => {
+                job.run(current.context(), Place::Queue);
+                self.follows = true;
+                Help::Ran
+            }
+            Theft::Unwanted => {
+                self.is_vain = true;
+                Help::Nothing
+            }
+            Theft::Empty | Theft::Busy => Help::Nothing,
+        }
+    }
+}
+
+impl Assist for RunsOwn<'_> {
+    fn help(&mut self, is_starved: bool) -> Help {
+        let mut has_run = false;
+        while self.run_one(is_starved) {
+            has_run = true;
+            self.follows = true;
+            if self.countdown.tally.is_met() {
+                return Help::Ran;
+            }
+        }
+        self.follows = false;
+        match self.own {
+            _ if has_run => Help::Ran,
+            Some((current, _)) => self.run_stolen(current),
+            None => Help::Nothing,
+        }
+    }
+
+    fn has_work(&self, is_starved: bool) -> bool {
+        let is_its_turn = self.countdown.is_of_a_worker() || is_starved;
+        is_its_turn && self.countdown.side_list.load(Ordering::Relaxed) != 0
     }
 }

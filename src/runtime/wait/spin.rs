@@ -1,20 +1,114 @@
-//! Adaptive spin: a wait spins for a moment, or yields a few times, before it blocks.
+//! Adaptive spin: a wait spins for a moment, or yields a few times, before it parks.
 //!
-//! Blocking and being woken takes some microseconds of both sides, and a worker that finds nothing meanwhile parks as
-//! well: a thread that submits tiny jobs one by one, and waits for each, spends nearly all of its time on that. But a
-//! spin for what takes long wastes a core, for which a worker may be waiting. So a thread goes by its last waits: after
-//! a spin in vain it skips the next one, then the next three, and so on, until a spin pays again. The record is private
-//! to the thread: whatever it waits for, most of its waits are of one kind.
+//! Parking and being unparked takes some microseconds of both sides, and a worker that finds
+//! nothing meanwhile parks as well: a thread that submits tiny jobs one by one, and waits for each,
+//! spends nearly all of its time on that. But a spin for what takes long wastes a core, for which a
+//! worker may be waiting. So a thread goes by its last waits: after a spin in vain it skips the
+//! next one, then the next three, and so on, until a spin pays again. The record is private to the
+//! thread: whatever it waits for, most of its waits are of one kind.
 //!
-//! A wait that skips its spin yields a few times: a worker that was woken on the same core runs at once, and may bring
-//! what the thread waits for before it has to block. Where others want the cores it does not yield (`backoff.rs`).
+//! A wait that skips its spin yields a few times: a worker that was woken on the same core runs at
+//! once, and may bring what the thread waits for before it has to park. Where others want the cores
+//! it does not yield (`backoff.rs`).
 
 use std::{cell::Cell, hint::spin_loop};
 
 use crate::{
-    sync::{Instant, backoff::Yields, thread_local},
-    tuning::{SPIN, SPIN_DOUBLINGS, YIELDS},
+    sync::{
+        Instant,
+        backoff::{YieldHint, Yields},
+        thread_local,
+    },
+    tuning::{SPIN, SPIN_DOUBLINGS, STRUCTURED_SPINS, STRUCTURED_YIELDS, YIELDS},
 };
+
+/// How a wait spends the time before it parks.
+#[derive(Clone, Copy)]
+pub(crate) enum Spin<'a> {
+    /// It spins, or yields, by the past of its thread.
+    Adaptive,
+    /// It looks for something to run between ever longer spins, and then yields.
+    Backoff,
+    /// It yields so often, and raises the hint meanwhile, if there is one.
+    Yields(u32, Option<&'a YieldHint>),
+}
+
+/// The pauses of one wait, one by one.
+pub(super) struct Pause<'a> {
+    step: Step<'a>,
+    deadline: Option<Instant>,
+}
+
+enum Step<'a> {
+    SpinUntil(Instant),
+    Yield(Yields, Option<&'a YieldHint>),
+    /// So many spins were made, each twice as long as the one before.
+    Doubling(u32),
+    Park,
+}
+
+impl<'a> Pause<'a> {
+    /// For a wait that has found nothing so far. None of it lasts beyond the deadline.
+    pub(super) fn new(spin: Spin<'a>, deadline: Option<Instant>) -> Self {
+        let step = match spin {
+            Spin::Adaptive => Self::adaptive(deadline),
+            Spin::Backoff => Step::Doubling(0),
+            Spin::Yields(most, hint) => Step::Yield(Yields::new(most), hint),
+        };
+        Self { step, deadline }
+    }
+
+    fn adaptive(deadline: Option<Instant>) -> Step<'a> {
+        let past = PAST.get();
+        if let Some(skips) = past.skips.checked_sub(1) {
+            PAST.set(Past { skips, ..past });
+            return Step::Yield(Yields::new(YIELDS), None);
+        }
+        let end = Instant::now() + SPIN;
+        if deadline.is_some_and(|deadline| deadline < end) {
+            Step::Park
+        } else {
+            Step::SpinUntil(end)
+        }
+    }
+
+    /// Pauses once. Returns false, and has not paused, if the thread is to park.
+    pub(super) fn pass(&mut self) -> bool {
+        let deadline = self.deadline;
+        let is_late = || deadline.is_some_and(|deadline| deadline <= Instant::now());
+        match &mut self.step {
+            Step::SpinUntil(end) if Instant::now() < *end => {
+                spin_loop();
+                true
+            }
+            Step::SpinUntil(_) => {
+                PAST.set(PAST.get().in_vain());
+                self.step = Step::Park;
+                false
+            }
+            Step::Yield(..) if is_late() => false,
+            Step::Yield(yields, None) => yields.next(),
+            Step::Yield(yields, Some(hint)) => hint.yield_next(yields),
+            Step::Doubling(spins) if *spins < STRUCTURED_SPINS => {
+                (0..1u32 << *spins).for_each(|_| spin_loop());
+                *spins += 1;
+                true
+            }
+            Step::Doubling(_) => {
+                self.step = Step::Yield(Yields::new(STRUCTURED_YIELDS), None);
+                self.pass()
+            }
+            Step::Park => false,
+        }
+    }
+
+    /// What the thread waits for came during the pauses.
+    pub(super) fn has_paid(&self) {
+        if let Step::SpinUntil(_) = self.step {
+            PAST.set(Past::PAID);
+        }
+    }
+}
 
 /// The last waits of a thread.
 #[derive(Clone, Copy)]
@@ -27,50 +121,6 @@ struct Past {
 
 thread_local! {
     static PAST: Cell<Past> = const { Cell::new(Past::PAID) };
-}
-
-/// Returns whether it is there, after a spin if that is worth while, or some yields; not beyond the `deadline`. To be
-/// called before the thread blocks.
-pub(crate) fn linger(deadline: Option<Instant>, is_there: impl Fn() -> bool) -> bool {
-    if is_there() {
-        return true;
-    }
-    let past = PAST.get();
-    if let Some(skips) = past.skips.checked_sub(1) {
-        PAST.set(Past { skips, ..past });
-        return yield_until(deadline, is_there);
-    }
-    let end = Instant::now() + SPIN;
-    if deadline.is_some_and(|deadline| deadline < end) {
-        return false;
-    }
-    let pays = spin_until(end, is_there);
-    PAST.set(if pays { Past::PAID } else { past.in_vain() });
-    pays
-}
-
-/// Yields the core to others that want it.
-fn yield_until(deadline: Option<Instant>, is_there: impl Fn() -> bool) -> bool {
-    let is_late = || deadline.is_some_and(|deadline| deadline <= Instant::now());
-    let mut yields = Yields::new(YIELDS);
-    while !is_late() && yields.next() {
-        if is_there() {
-            return true;
-        }
-    }
-    false
-}
-
-fn spin_until(end: Instant, is_there: impl Fn() -> bool) -> bool {
-    loop {
-        if is_there() {
-            return true;
-        }
-        if Instant::now() >= end {
-            return false;
-        }
-        spin_loop();
-    }
 }
 
 impl Past {
@@ -95,12 +145,19 @@ mod tests {
     use super::*;
     use crate::sync::backoff::simulation::Simulation;
 
-    /// Waits for what is there at the `times`th check after the first. Returns whether it was, and the number of checks
-    /// after the first.
-    fn wait(deadline: Option<Instant>, times: u32) -> (bool, u32) {
-        let checks = Cell::new(0);
-        let is_there = linger(deadline, || checks.replace(checks.get() + 1) == times);
-        (is_there, checks.get() - 1)
+    /// Waits for what is there after so many pauses. Returns whether the wait saw it, and how many
+    /// pauses it made.
+    fn wait(deadline: Option<Instant>, pauses: u32) -> (bool, u32) {
+        let mut pause = Pause::new(Spin::Adaptive, deadline);
+        let mut passed = 0;
+        while pause.pass() {
+            passed += 1;
+            if passed == pauses {
+                pause.has_paid();
+                return (true, passed);
+            }
+        }
+        (false, passed)
     }
 
     fn is_to_spin() -> bool {
@@ -144,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn no_thread_spins_beyond_its_deadline() {
+    fn no_pause_lasts_beyond_the_deadline() {
         Simulation::new().enter();
         let soon = Some(Instant::now());
         assert_eq!(wait(soon, 1), (false, 0));
@@ -154,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn r9_a_thread_that_may_not_yield_spins_or_blocks_at_once() {
+    fn r9_a_thread_that_may_not_yield_spins_or_parks_at_once() {
         let simulation = Simulation::new();
         simulation.enter();
         spin_in_vain();
@@ -168,10 +225,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_at_once_says_nothing_of_the_next() {
-        Simulation::new().enter();
-        spin_in_vain();
-        assert!(linger(None, || true));
-        assert!(!is_to_spin());
+    fn r9_a_backoff_spins_before_it_yields_and_then_parks() {
+        let simulation = Simulation::new();
+        simulation.run(|| {
+            let mut pause = Pause::new(Spin::Backoff, None);
+            for _ in 0..STRUCTURED_SPINS {
+                assert!(pause.pass());
+            }
+            assert_eq!(simulation.yields(), 0);
+            for _ in 0..STRUCTURED_YIELDS {
+                assert!(pause.pass());
+            }
+            assert!(!pause.pass());
+        });
+        assert_eq!(simulation.yields(), STRUCTURED_YIELDS);
     }
 }

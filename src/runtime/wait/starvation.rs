@@ -1,27 +1,28 @@
-//! Waits between pools. A worker of one pool that waits for another pool's job counts on that pool to
-//! have a thread for it. If all its threads are blocked in waits themselves, maybe for the very pool that
-//! the waiting worker belongs to, it has none: it is *starvation*. Then the waiting worker does the
-//! work itself, as it would in its own pool.
+//! Waits between pools. A worker of one pool that waits for another pool's job counts on that pool
+//! to have a thread for it. If all its threads are blocked in waits themselves, maybe for the very
+//! pool that the waiting worker belongs to, it has none: it is *starvation*. Then the waiting
+//! worker does the work itself, as it would in its own pool.
 //!
 //! # The protocol
 //!
-//! Which pools are starvation, and who waits for which pool, stands in one list, under one lock, for all
-//! pools. [`crate::runtime::rayon_host::threads`] enters a pool when its last thread blocks and no other can be had, and
-//! takes it out when one comes back. A worker enters itself (a [`Watch`]) before it blocks, and is told
-//! at once, or later, when the pool gets starvation. Both under the lock: one of the two comes first, and the
-//! other sees it. The list is touched by waits across pools and by pools that run out of threads, and
-//! by nothing else. Each process has its own: a forked child begins with an empty one.
+//! Which pools are starvation, and who waits for which pool, stands in one list, under one lock,
+//! for all pools. [`crate::runtime::rayon_host::threads`] enters a pool when its last thread blocks
+//! and no other can be had, and takes it out when one comes back. A worker enters itself (a
+//! [`Watch`]) before it blocks, and is told at once, or later, when the pool gets starvation. Both
+//! under the lock: one of the two comes first, and the other sees it. The list is touched by waits
+//! across pools and by pools that run out of threads, and by nothing else. Each process has its
+//! own: a forked child begins with an empty one.
 
 #[cfg(not(shuttle))]
 use std::sync::atomic::AtomicPtr;
-use std::{ptr, sync::Arc, time::Duration};
+use std::{ptr, sync::Arc};
 
 #[cfg(not(shuttle))]
 use crate::sync::process;
 use crate::{
     runtime::{inner::Inner, worker},
     sync::{
-        AtomicBool, Instant, Mutex, Ordering, lock,
+        AtomicBool, Mutex, Ordering, lock,
         thread::{self, Thread},
     },
 };
@@ -53,13 +54,13 @@ struct Waiting {
 struct OfProcess {
     number: usize,
     list: Mutex<List>,
-    /// The parent's. A thread of the parent may have had it locked, so it is left as it is; this only keeps it from being
-    /// taken for a leak.
+    /// The parent's. A thread of the parent may have had it locked, so it is left as it is; this
+    /// only keeps it from being taken for a leak.
     _parents: *mut OfProcess,
 }
 
-/// The list of this process. In a forked child it is a new one: what stood in the parent's concerns none of the child's
-/// threads, and its lock may be held for ever.
+/// The list of this process. In a forked child it is a new one: what stood in the parent's concerns
+/// none of the child's threads, and its lock may be held for ever.
 #[cfg(not(shuttle))]
 fn list() -> &'static Mutex<List> {
     static LIST: AtomicPtr<OfProcess> = AtomicPtr::new(ptr::null_mut());
@@ -115,42 +116,6 @@ pub(crate) fn set(pool: &Inner, starvation: bool) {
             waiting.thread.unpark();
         }
     }
-}
-
-/// How a wait ended.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Blocked {
-    Done,
-    TimedOut,
-    /// The calling thread has to do itself what it waits for.
-    Starved,
-}
-
-/// Blocks the calling thread until it is `done`: whoever makes it so unparks it. If it is some pool's
-/// worker, it is out of service meanwhile. `could_work` says whether what it waits for, from this pool, could be
-/// done here: whoever makes it so unparks the thread too.
-pub(crate) fn block(
-    pool: *const Inner,
-    deadline: Option<Instant>,
-    done: impl Fn() -> bool,
-    could_work: impl Fn() -> bool,
-) -> Blocked {
-    let watch = Watch::new(pool);
-    worker::blocking(|| {
-        loop {
-            if done() {
-                return Blocked::Done;
-            }
-            if watch.is_starved() && could_work() {
-                return Blocked::Starved;
-            }
-            match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                None => thread::park(),
-                Some(Duration::ZERO) => return Blocked::TimedOut,
-                Some(left) => thread::park_timeout(left),
-            }
-        }
-    })
 }
 
 /// A wait of the calling thread for a pool. If it is another pool's thread, it is unparked when the

@@ -66,7 +66,7 @@ fn a5_who_waits_gets_what_lies_in_a_stock() {
             let admission = Arc::clone(&admission);
             spawn(move || assert_eq!(admission.try_acquire_from(admission.slot(0)), Ok(())))
         };
-        assert_eq!(admission.acquire(None, &|| false), Ok(()));
+        assert_eq!(admission.acquire(), Ok(()));
         owner.join().unwrap();
         assert_eq!((admission.depth(), admission.waiting()), (2, 0));
     });

@@ -1,7 +1,9 @@
-//! Loom models of the words of a frame that waits. Each names the rule and the mutants that it kills.
+//! Loom models of the words of a frame that waits. Each names the rule and the mutants that it
+//! kills.
 //!
-//! When the wait is over the owner does to the frame what its return does: it takes it foreign_stack. loom sees
-//! that as a write to each of its words, and fails if it does not come after everybody's last access.
+//! When the wait is over the owner does to the frame what its return does: it takes it
+//! foreign_stack. loom sees that as a write to each of its words, and fails if it does not come
+//! after everybody's last access.
 
 use std::{
     array,
@@ -15,7 +17,10 @@ use loom::cell::UnsafeCell;
 
 use super::{Ending, Tally};
 use crate::{
-    protocol::model::{Slots, explore},
+    protocol::{
+        model::{Slots, explore},
+        wait::{Condition, park_until},
+    },
     sync::thread::{self, Thread, spawn},
 };
 
@@ -63,7 +68,8 @@ impl<W: Words> Stack<W> {
     }
 
     fn frame(&self) -> &Frame<W> {
-        // SAFETY: it is taken foreign_stack only when nobody looks at it; loom fails if that is not so.
+        // SAFETY: it is taken foreign_stack only when nobody looks at it; loom fails if that is not
+        // so.
         unsafe { &*self.0.get() }
     }
 
@@ -74,7 +80,8 @@ impl<W: Words> Stack<W> {
     }
 
     fn owner(&self) -> Thread {
-        // SAFETY: nobody writes it but who takes the frame foreign_stack; loom fails if that was done.
+        // SAFETY: nobody writes it but who takes the frame foreign_stack; loom fails if that was
+        // done.
         self.frame().owner.with(|owner| unsafe { (*owner).clone() })
     }
 
@@ -93,22 +100,27 @@ impl<W: Words> Stack<W> {
 }
 
 impl Tally {
-    /// As `Countdown::wait`, without the spinning; `run_own` is what the owner does meanwhile.
+    /// As the wait of a scope, without the spinning; `run_own` is what the owner does meanwhile.
     fn wait(&self, run_own: impl Fn() -> bool, has_own: impl Fn() -> bool) {
-        while !self.is_zero() {
+        while !self.is_met() {
             if !run_own() {
-                self.block(|| {
-                    while !self.has_ended() && !has_own() {
-                        thread::park();
-                    }
-                });
+                park_until(&[self], &has_own, None);
             }
         }
     }
 }
 
-/// R6: two jobs of a worker's frame end elsewhere, one of which begins and ends a third; the worker's
-/// thread is known without the frame. Kills `countdown_keep_near`, `countdown_look_late`,
+impl Ending {
+    /// The owner of this number waits for the end.
+    fn wait(&self, whom: usize) {
+        if !self.has_ended() {
+            park_until(&[&self.for_owner(whom)], &|| false, None);
+        }
+    }
+}
+
+/// R6: two jobs of a worker's frame end elsewhere, one of which begins and ends a third; the
+/// worker's thread is known without the frame. Kills `countdown_keep_near`, `countdown_look_late`,
 /// `countdown_relaxed` and `countdown_silent`.
 #[test]
 fn r6_a_worker_waits_until_its_jobs_have_ended_elsewhere() {
@@ -161,8 +173,8 @@ fn r6_a_stranger_waits_until_its_jobs_have_ended_elsewhere() {
     });
 }
 
-/// R3: a job of the frame leaves a side_entry that nobody but the owner takes, who may be about to block.
-/// Kills `countdown_no_fence_block` and `countdown_no_fence_stray`.
+/// R3: a job of the frame leaves a side_entry that nobody but the owner takes, who may be about to
+/// block. Kills `countdown_no_fence_block` and `countdown_no_fence_stray`.
 #[test]
 fn r3_a_worker_that_blocks_is_told_of_a_stray_of_its_frame() {
     explore(|| {
@@ -220,19 +232,14 @@ fn r6_who_waits_for_one_job_sees_its_end() {
                 }
             })
         };
-        if !ending.has_ended() {
-            ending.await_end(0);
-            while !ending.has_ended() {
-                thread::park();
-            }
-        }
+        ending.wait(0);
         assert_eq!(stack.return_from_it(), 1);
         job.join().unwrap();
     });
 }
 
-/// R3: who waits for a job sees who runs it as soon as it has begun, and is woken at its end all the same. Kills
-/// `ending_relaxed_begin` and `ending_deaf`.
+/// R3: who waits for a job sees who runs it as soon as it has begun, and is woken at its end all
+/// the same. Kills `ending_relaxed_begin` and `ending_deaf`.
 #[test]
 fn r3_who_waits_for_a_job_sees_who_runs_it() {
     const SEAT: usize = 3;
@@ -256,17 +263,14 @@ fn r3_who_waits_for_a_job_sees_who_runs_it() {
         // SAFETY: it is, and is not written again.
         let runner = || runner.with(|runner| unsafe { *runner });
         assert!(!ending.has_begun() || runner() == 1);
-        ending.await_end(SEAT);
-        while !ending.has_ended() {
-            thread::park();
-        }
+        ending.wait(SEAT);
         assert!(ending.has_begun() && runner() == 1);
         job.join().unwrap();
     });
 }
 
-/// R6: the same for a worker, whom the word itself tells of. Kills `countdown_relaxed`, `ending_deaf` and
-/// `ending_torn`.
+/// R6: the same for a worker, whom the word itself tells of. Kills `countdown_relaxed`,
+/// `ending_deaf` and `ending_torn`.
 #[test]
 fn r6_a_worker_waits_for_one_job_by_its_number() {
     const SEAT: usize = 3;
@@ -284,12 +288,7 @@ fn r6_a_worker_waits_for_one_job_by_its_number() {
                 }
             })
         };
-        if !ending.has_ended() {
-            ending.await_end(SEAT);
-            while !ending.has_ended() {
-                thread::park();
-            }
-        }
+        ending.wait(SEAT);
         assert_eq!(stack.return_from_it(), 1);
         job.join().unwrap();
     });

@@ -4,24 +4,15 @@ use std::sync::Arc;
 
 use super::{ANY, Event, FIRST, Mark};
 use crate::{
-    protocol::model::explore,
-    sync::{
-        AtomicBool, Ordering,
-        asymmetric::Fences,
-        thread::{park, spawn},
-    },
+    protocol::{model::explore, wait::park_until},
+    sync::{AtomicBool, Ordering, asymmetric::Fences, thread::spawn},
 };
 
 const RESULT: Mark = FIRST;
 
-fn park_until(is_there: &AtomicBool, say: &dyn Fn()) {
-    loop {
-        say();
-        if is_there.load(Ordering::Relaxed) {
-            return;
-        }
-        park();
-    }
+fn await_that(event: &Event, mark: Mark, is_there: &AtomicBool) {
+    let is_there = || is_there.load(Ordering::Relaxed);
+    park_until(&[&event.awaited(mark, is_there)], &|| false, None);
 }
 
 /// R2: who waits for a result is woken by who leaves it, or sees it. Kills `bell_no_fence_ring`,
@@ -37,13 +28,13 @@ fn r2_who_waits_for_a_result_is_told_of_it() {
             let _ = event.notify(RESULT);
         });
         let (event, is_there) = &*shared;
-        event.wait(RESULT, |say| park_until(is_there, say));
+        await_that(event, RESULT, is_there);
         leaves.join().unwrap();
     });
 }
 
-/// The same for one who waits twice, for two who leave one result each, and may wake him for the other one. Kills the
-/// same, and `bell_take_back_late`.
+/// The same for one who waits twice, for two who leave one result each, and may wake him for the
+/// other one. Kills the same, and `bell_take_back_late`.
 #[test]
 fn r2_who_waits_again_is_told_again() {
     explore(|| {
@@ -60,7 +51,7 @@ fn r2_who_waits_again_is_told_again() {
         });
         let (event, are_there) = &*shared;
         for is_there in are_there {
-            event.wait(ANY, |say| park_until(is_there, say));
+            await_that(event, ANY, is_there);
         }
         for leave in leaves {
             leave.join().unwrap();
@@ -68,8 +59,8 @@ fn r2_who_waits_again_is_told_again() {
     });
 }
 
-/// Fault 14: a result that comes while the consumer leaves is seen by it, or by who leaves the result. Kills
-/// `bell_no_fence_leave`.
+/// Fault 14: a result that comes while the consumer leaves is seen by it, or by who leaves the
+/// result. Kills `bell_no_fence_leave`.
 #[test]
 fn r6_a_result_that_meets_a_consumer_that_leaves_is_seen_by_one_of_the_two() {
     explore(|| {
