@@ -1,25 +1,18 @@
-//! Some items of a batch, in the order in which they were pulled, and what they leave.
+//! Some items of a batch, in the order in which they were pulled, and their results.
 //!
 //! # The protocol
 //!
-//! **One thread puts items in**, in the order of the slots: it writes the slot, and then adds one to `put`. As
-//! soon as somebody wants to begin one, he *closes* the chunk, by a bit in the same word: either the item
-//! was put before that, and is his to begin, or the one who puts it sees the bit, takes the item back out of
-//! the slot, and starts another chunk. So an item waits for no others, and for its chunk to be full neither.
+//! **One thread puts items in**, in the order of the slots: it writes the slot, and then adds one to `put`. Before an
+//! item is claimed the chunk is *closed*, by a bit in the same word. Either the item was put before that, and can be
+//! claimed; or the producer observes the bit, takes the item back out of the slot, and starts another chunk. So no
+//! item waits for others, or for its chunk to be full.
 //!
-//! **Of a closed chunk**, the items from `near` to below `far` are unbegun. One thread at a time is the *owner*:
-//! at first whoever has the lock of the batch's state, and then the one who serves the chunk. The owner begins at the
-//! near end, without a lock or a locked instruction; all others claim at the far end, under a lock. It is the
-//! protocol of `deque.rs`: the owner adds one to `near` first, and looks at `far` after it; who takes from the far
-//! end lowers `far` first, and looks at `near` after it. With a fence between the two on both sides, one
-//! of them sees the other, and then the lock decides: who finds under it that his number is beyond the other's
-//! word has lost.
+//! **Any thread claims** the next item of a closed chunk: it adds one to `claimed`. A number below the count of the
+//! items is the caller's alone; any other finds the chunk exhausted.
 //!
-//! **Who has begun an item** leaves a result in its slot and says so in `ended`, in a byte of its own. Then it is
-//! the consumer's, who is one thread, and takes it once.
-//!
-//! So nothing that the owner writes for an item is written by anybody else, but by those who have nothing better
-//! to do.
+//! **The claimer** replaces the item by its result, and publishes that in the slot's byte of `ended`. Then the result
+//! is the consumer's, which takes each once. When the consumer leaves, it and the threads that still run items may meet
+//! at a result: [`Chunk::race_to_take`] gives it to one of them.
 
 #[cfg(all(test, loom))]
 mod model;
@@ -29,47 +22,44 @@ use std::{
     ptr,
 };
 
+use crossbeam_utils::CachePadded;
+
 use crate::{
     protocol::completion::event::{self, Mark},
-    sync::{
-        AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering, UnsafeCell,
-        asymmetric::Fences, lock, unwind::quietly,
-    },
+    sync::{AtomicBool, AtomicU8, AtomicUsize, Ordering, UnsafeCell},
 };
 
-/// The most items of a chunk: one bit for each in a word.
+/// The most items of a chunk: the consumer has a bit for each in a word.
 pub(crate) const MOST: usize = 64;
 
 /// In `put`: nothing more is put in.
 const CLOSED: usize = 1 << 16;
 
-/// An item that was claimed, and its number.
+/// In `ended`: the slot has a result.
+const ENDED: u8 = 1;
+/// It had one, which [`Chunk::race_to_take`] has given away.
+const TAKEN: u8 = 2;
+
+/// A claimed item, and its number.
 pub(crate) type Claimed<T> = (usize, T);
 
-/// An item, or what it has left.
+/// An item, or its result.
 union Slot<T, R> {
     item: ManuallyDrop<T>,
     result: ManuallyDrop<R>,
 }
 
-type Cell<T, R> = UnsafeCell<MaybeUninit<Slot<T, R>>>;
-
+/// Drops none of its items and results: each is claimed, or taken, or leaked.
 pub(crate) struct Chunk<T, R> {
     /// How many items were put in, and the bit.
     put: AtomicUsize,
-    /// The first that the owner has not begun. Written by the owner alone.
-    near: AtomicUsize,
-    /// The end of those that nobody has claimed at that end. Written under the lock.
-    far: AtomicUsize,
-    lock: Mutex<()>,
+    /// How many were claimed, or more.
+    claimed: CachePadded<AtomicUsize>,
     /// Whether a job is in the queue that will claim some of it.
     is_offered: AtomicBool,
-    /// For each slot, whether it has a result.
+    /// What each slot has.
     ended: [AtomicU8; MOST],
-    /// Those that the consumer has taken, as he leaves it: a bit for each slot.
-    taken: AtomicU64,
-    slots: Box<[Cell<T, R>]>,
-    fences: Fences,
+    slots: Box<[UnsafeCell<MaybeUninit<Slot<T, R>>>]>,
 }
 
 // SAFETY: items and results go from thread to thread, each owned by one at a time: see above.
@@ -78,31 +68,25 @@ unsafe impl<T: Send, R: Send> Send for Chunk<T, R> {}
 unsafe impl<T: Send, R: Send> Sync for Chunk<T, R> {}
 
 impl<T, R> Chunk<T, R> {
-    /// With room for so many items: at most [`MOST`].
-    pub(crate) fn new(room: usize, fences: Fences) -> Self {
+    /// With `room` for items: at most [`MOST`].
+    pub(crate) fn new(room: usize) -> Self {
         debug_assert!((1..=MOST).contains(&room));
+        let slots = (0..room).map(|_| UnsafeCell::new(MaybeUninit::uninit()));
         Self {
             put: AtomicUsize::new(0),
-            near: AtomicUsize::new(0),
-            far: AtomicUsize::new(0),
-            lock: Mutex::new(()),
+            claimed: CachePadded::new(AtomicUsize::new(0)),
             is_offered: AtomicBool::new(false),
             ended: std::array::from_fn(|_| AtomicU8::new(0)),
-            taken: AtomicU64::new(0),
-            slots: (0..room)
-                .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
-                .collect(),
-            fences,
+            slots: slots.collect(),
         }
     }
 
-    /// With one slot, whose item has ended with this result, without ever having been put in.
-    pub(crate) fn ended(result: R, fences: Fences) -> Self {
-        let chunk = Self::new(1, fences);
+    /// With one slot, which has this result.
+    pub(crate) fn ended(result: R) -> Self {
+        let chunk = Self::new(1);
         chunk.put.store(1 | CLOSED, Ordering::Relaxed);
-        chunk.near.store(1, Ordering::Relaxed);
-        chunk.far.store(1, Ordering::Relaxed);
-        // SAFETY: nobody else has the chunk, and no item is in the slot.
+        chunk.claimed.store(1, Ordering::Relaxed);
+        // SAFETY: no other thread has the chunk, and the slot has no item.
         unsafe { chunk.end(0, result) };
         chunk
     }
@@ -122,50 +106,29 @@ impl<T, R> Chunk<T, R> {
         };
         slot.with_mut(|slot| {
             let item = ManuallyDrop::new(item);
-            // SAFETY: nobody else looks at a slot before its item is counted.
+            // SAFETY: no other thread accesses a slot before its item is counted.
             unsafe { (*slot).write(Slot { item }) };
         });
-        // Release: who closes it sees the item.
-        let counted = self.put.compare_exchange(
-            number,
-            number + 1,
-            if cfg!(mutant = "chunk_relaxed_put") {
-                Ordering::Relaxed
-            } else {
-                Ordering::Release
-            },
-            Ordering::Relaxed,
-        );
-        if counted.is_ok() {
-            return Ok(());
-        }
-        // SAFETY: it was written just now, and is not counted.
-        Err(unsafe { self.read_item(number) })
-    }
-
-    /// Nothing more is put in from now on. For the owner, before he begins anything.
-    pub(crate) fn close(&self) {
-        if self.is_closed() {
-            return;
-        }
-        #[cfg(mutant = "chunk_torn_close")]
-        let put = {
-            let put = self.put.load(Ordering::Acquire);
-            self.put.store(put | CLOSED, Ordering::Relaxed);
-            put
+        // Release: the thread that closes it sees the item.
+        let order = if cfg!(mutant = "chunk_relaxed_put") {
+            Ordering::Relaxed
+        } else {
+            Ordering::Release
         };
-        // Acquire: the items are seen.
-        #[cfg(not(mutant = "chunk_torn_close"))]
-        let put = self.put.fetch_or(CLOSED, Ordering::Acquire);
-        self.far.store(put & !CLOSED, Ordering::Relaxed);
+        self.put
+            .compare_exchange(number, number + 1, order, Ordering::Relaxed)
+            .map(drop)
+            // SAFETY: it was written just now, and is not counted.
+            .map_err(|_| unsafe { self.read_item(number) })
     }
 
-    /// How many were put in.
+    /// How many items were put in.
     pub(crate) fn len(&self) -> usize {
+        // Acquire: the items are seen.
         self.put.load(Ordering::Acquire) & !CLOSED
     }
 
-    /// Whether somebody has begun an item, or is about to.
+    /// Whether an item was claimed, or is about to be.
     pub(crate) fn is_closed(&self) -> bool {
         self.put.load(Ordering::Relaxed) & CLOSED != 0
     }
@@ -175,113 +138,68 @@ impl<T, R> Chunk<T, R> {
         self.len() == self.slots.len()
     }
 
-    /// How many nobody has begun, or had a moment ago. The chunk is closed.
-    pub(crate) fn unbegun(&self) -> usize {
-        let near = self.near.load(Ordering::Relaxed);
-        self.far.load(Ordering::Relaxed).saturating_sub(near)
+    /// How many items are unclaimed.
+    pub(crate) fn unclaimed(&self) -> usize {
+        self.len()
+            .saturating_sub(self.claimed.load(Ordering::Relaxed))
     }
 
-    /// The next item of the owner, who is the only one that may ask.
-    pub(crate) fn first_unbegun(&self) -> usize {
-        self.near.load(Ordering::Relaxed)
-    }
-
-    /// Whether there are items that nobody has begun, or were a moment ago.
-    pub(crate) fn may_be_begun(&self) -> bool {
+    /// Closes the chunk. Returns how many items it has.
+    fn close(&self) -> usize {
         if self.is_closed() {
-            self.unbegun() > 0
-        } else {
-            self.len() > 0
+            return self.len();
         }
-    }
-
-    /// Whether the caller is to put a job into the queue that claims what is left.
-    pub(crate) fn is_to_be_offered(&self) -> bool {
-        self.unbegun() > 0 && !self.is_offered.swap(true, Ordering::Relaxed)
-    }
-
-    /// Such a job has started. It has to claim, and to look whether another is to be put into the queue, after this.
-    pub(crate) fn offer_taken(&self) {
-        if cfg!(not(mutant = "chunk_keep_offer")) {
-            self.is_offered.store(false, Ordering::Relaxed);
-        }
-    }
-
-    /// The next item.
-    ///
-    /// # Safety
-    /// The caller is the owner.
-    #[inline]
-    pub(crate) unsafe fn begin(&self) -> Option<Claimed<T>> {
-        let number = self.near.load(Ordering::Relaxed);
-        // Release: who is next to be the owner sees what this one has done.
-        self.near.store(number + 1, Ordering::Release);
-        // Pairs with the heavy fences in `claim` and `claim_rest`: we see their claim, or they see ours.
-        if cfg!(not(mutant = "chunk_no_fence_begin")) {
-            self.fences.light();
-        }
-        // Acquire: of what somebody gave back, he has taken his eyes off.
-        if number < self.far.load(Ordering::Acquire) || self.prevails(number) {
-            Some(self.claimed(number))
-        } else {
-            None
-        }
-    }
-
-    /// Whether the item is the owner's when nobody else is about to claim it. If not, nothing is left.
-    #[cold]
-    fn prevails(&self, number: usize) -> bool {
-        let _lock = lock(&self.lock);
-        let prevails = number < self.far.load(Ordering::Relaxed);
-        if !prevails {
-            self.near.store(number, Ordering::Release);
-        }
-        prevails
-    }
-
-    /// The last item that is unbegun. The chunk is closed. For anybody.
-    pub(crate) fn claim(&self) -> Option<Claimed<T>> {
-        let _lock = lock(&self.lock);
-        let far = self.far.load(Ordering::Relaxed);
-        if far <= self.near.load(Ordering::Relaxed) {
-            return None;
-        }
-        let number = self.claim_from(far - 1, far);
-        (number < far).then(|| self.claimed(number))
-    }
-
-    /// All that nobody has begun. The chunk is closed. For anybody.
-    pub(crate) fn claim_rest(&self) -> impl ExactSizeIterator<Item = Claimed<T>> {
-        let lock = lock(&self.lock);
-        let far = self.far.load(Ordering::Relaxed);
-        let near = self.near.load(Ordering::Relaxed).min(far);
-        let from = self.claim_from(near, far);
-        drop(lock);
-        (from..far).map(|number| self.claimed(number))
-    }
-
-    /// Claims the items from this number to the far end, or those of them that the owner has not begun.
-    /// Returns the first. Under the lock.
-    fn claim_from(&self, from: usize, far: usize) -> usize {
-        self.far.store(from, Ordering::Relaxed);
-        // Pairs with the light fence in `begin`.
-        if cfg!(not(mutant = "chunk_no_fence_claim")) {
-            self.fences.heavy();
-        }
-        let begun = self.near.load(Ordering::Acquire);
-        let first = if cfg!(mutant = "chunk_keep_claim") {
-            from
-        } else {
-            begun.clamp(from, far)
+        #[cfg(mutant = "chunk_torn_close")]
+        let put = {
+            let put = self.put.load(Ordering::Acquire);
+            self.put.store(put | CLOSED, Ordering::Relaxed);
+            put
         };
-        self.far.store(first, Ordering::Release);
-        first
+        #[cfg(not(mutant = "chunk_torn_close"))]
+        let put = self.put.fetch_or(CLOSED, Ordering::Acquire);
+        put & !CLOSED
     }
 
-    fn claimed(&self, number: usize) -> Claimed<T> {
-        // SAFETY: the number was claimed by the caller alone, and the item was put in before the chunk was
-        // closed.
-        (number, unsafe { self.read_item(number) })
+    /// Claims the next item. Closes the chunk.
+    #[inline]
+    pub(crate) fn claim(&self) -> Option<Claimed<T>> {
+        let len = self.close();
+        #[cfg(mutant = "chunk_torn_claim")]
+        let number = {
+            let number = self.claimed.load(Ordering::Relaxed);
+            self.claimed.store(number + 1, Ordering::Relaxed);
+            number
+        };
+        #[cfg(not(mutant = "chunk_torn_claim"))]
+        let number = self.claimed.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: this is the only claim of the number, which was put in before the chunk was closed.
+        (number < len).then(|| (number, unsafe { self.read_item(number) }))
+    }
+
+    /// Claims the item of this number, if that is the next. Closes the chunk.
+    pub(crate) fn claim_if_next(&self, number: usize) -> Option<Claimed<T>> {
+        let is_claimed = number < self.close()
+            && self
+                .claimed
+                .compare_exchange(number, number + 1, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        // SAFETY: as in `claim`.
+        is_claimed.then(|| (number, unsafe { self.read_item(number) }))
+    }
+
+    /// Claims all items that are left. Closes the chunk.
+    pub(crate) fn claim_rest(&self) -> impl ExactSizeIterator<Item = Claimed<T>> {
+        let len = self.close();
+        #[cfg(mutant = "chunk_torn_rest")]
+        let first = {
+            let first = self.claimed.load(Ordering::Relaxed);
+            self.claimed.store(len, Ordering::Relaxed);
+            first
+        };
+        #[cfg(not(mutant = "chunk_torn_rest"))]
+        let first = self.claimed.swap(len, Ordering::Relaxed);
+        // SAFETY: as in `claim`.
+        (first.min(len)..len).map(|number| (number, unsafe { self.read_item(number) }))
     }
 
     /// # Safety
@@ -293,7 +211,19 @@ impl<T, R> Chunk<T, R> {
         })
     }
 
-    /// Leaves what came of a claimed item.
+    /// Whether the caller is to put a job into the queue that claims what is left.
+    pub(crate) fn is_to_be_offered(&self) -> bool {
+        self.unclaimed() > 0 && !self.is_offered.swap(true, Ordering::Relaxed)
+    }
+
+    /// Such a job has started. After this it claims, and asks whether another one is to be put into the queue.
+    pub(crate) fn offer_taken(&self) {
+        if cfg!(not(mutant = "chunk_keep_offer")) {
+            self.is_offered.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Leaves the result of a claimed item.
     ///
     /// # Safety
     /// The caller has claimed the number, and calls this once for it.
@@ -304,16 +234,16 @@ impl<T, R> Chunk<T, R> {
             // SAFETY: the slot is the caller's, and its item was moved out.
             unsafe { (*slot).write(Slot { result }) };
         });
-        // Release: who sees the mark sees the result.
+        // Release: a thread that sees the mark sees the result.
         let order = if cfg!(mutant = "chunk_relaxed_end") {
             Ordering::Relaxed
         } else {
             Ordering::Release
         };
-        self.ended[number].store(1, order);
+        self.ended[number].store(ENDED, order);
     }
 
-    /// How many items have no result, so far; not counted beyond this bound.
+    /// How many items have no result; not counted beyond `bound`.
     pub(crate) fn in_flight(&self, bound: usize) -> usize {
         let len = self.len();
         if !self.is_closed() {
@@ -324,7 +254,7 @@ impl<T, R> Chunk<T, R> {
         unended.take(bound).count()
     }
 
-    /// What tells the result of this slot from all others.
+    /// Tells the result of this slot from all others.
     pub(crate) fn mark(&self, number: usize) -> Mark {
         ptr::from_ref(self).addr() + event::FIRST + number
     }
@@ -339,7 +269,7 @@ impl<T, R> Chunk<T, R> {
     /// Takes a result.
     ///
     /// # Safety
-    /// The caller has seen that it has ended, and nobody has taken it before, nor will.
+    /// The caller has seen that it has ended, and no other thread takes it.
     #[inline]
     pub(crate) unsafe fn take(&self, number: usize) -> R {
         self.slots[number].with_mut(|slot| {
@@ -348,29 +278,23 @@ impl<T, R> Chunk<T, R> {
         })
     }
 
-    /// The consumer has taken these, and takes no more.
-    pub(crate) fn leave(&self, taken: u64) {
-        self.taken.store(taken, Ordering::Relaxed);
-    }
-}
-
-impl<T, R> Drop for Chunk<T, R> {
-    fn drop(&mut self) {
-        // One by one: a panic in one must not meet that of another.
-        self.close();
-        let near = self.near.load(Ordering::Relaxed);
-        for number in near..self.far.load(Ordering::Relaxed) {
-            // SAFETY: nobody has claimed it, and nobody else is left.
-            let item = unsafe { self.read_item(number) };
-            quietly(move || drop(item));
-        }
-        let taken = self.taken.load(Ordering::Relaxed);
-        for number in 0..self.slots.len() {
-            if self.has_ended(number) && taken >> number & 1 == 0 {
-                // SAFETY: it was left, and not taken.
-                let result = unsafe { self.take(number) };
-                quietly(move || drop(result));
-            }
-        }
+    /// Takes a result, if it is there, and no other thread has won it by this.
+    ///
+    /// # Safety
+    /// It is taken by this alone.
+    pub(crate) unsafe fn race_to_take(&self, number: usize) -> Option<R> {
+        let ended = &self.ended[number];
+        #[cfg(mutant = "chunk_torn_take")]
+        let won = {
+            let seen = ended.load(Ordering::Acquire);
+            ended.store(seen * TAKEN, Ordering::Relaxed);
+            seen == ENDED
+        };
+        #[cfg(not(mutant = "chunk_torn_take"))]
+        let won = ended
+            .compare_exchange(ENDED, TAKEN, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok();
+        // SAFETY: the exchange succeeds once, and only for a result that is there.
+        won.then(|| unsafe { self.take(number) })
     }
 }

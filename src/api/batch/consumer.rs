@@ -1,10 +1,11 @@
-//! The consumer's end of a batch: what was put in, and comes out again.
+//! The consumer's end of a batch: what was put in comes out again, in order or as it ends.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
-    producer::Producer,
-    shared::{ChunkOf, Home, Item, Leavings, Outcome},
+    feeder::Feeder,
+    home::Home,
+    state::{ChunkOf, Item, Leavings, Outcome, Types, Work},
 };
 use crate::{
     error::AdmissionError,
@@ -26,25 +27,16 @@ use crate::{
     tuning::YIELDS,
 };
 
-/// With fewer items under way he does not yield: the results would not be worth the milliseconds.
+/// With fewer items under way it does not yield: the results would not be worth the milliseconds.
 const MANY: usize = if cfg!(shuttle) { 2 } else { 32 };
 
-/// How the consumer of a batch gets his items in.
-pub(super) trait Door<'a>: Home<'a> {
-    /// Whether a place stays with a chunk_task that is left over.
-    const LEAVES_PLACE: bool;
-
-    /// Whether what the consumer runs for a closed pool is in none of its slots.
-    const IS_BESIDE_A_CLOSED_POOL: bool;
-}
-
-/// What a consumer has got, of what it has waited for.
+/// What a consumer has waited for.
 pub(super) enum Got<R> {
     /// The result that is due.
     Result(Outcome<R>),
     /// A place, for the item that was refused.
     Place,
-    /// None of the two: the item is to be run by the consumer, as all that come after it.
+    /// None of the two: the consumer runs the item, as all that come after it.
     Closed,
 }
 
@@ -53,36 +45,35 @@ enum Awaited {
     Result,
     Place,
     Closed,
-    /// The calling thread has to run an item itself, if it finds one.
+    /// The calling thread runs an item itself, if it finds one.
     Starved,
 }
 
-pub(super) struct Consumer<'p, H, T, F, R> {
-    producer: Producer<'p, H, T, F, R>,
+pub(super) struct Consumer<'p, B: Types> {
+    feeder: Feeder<'p, B>,
     is_ordered: bool,
-    leaves_place: bool,
     /// Those from which something is to be taken, the oldest in front.
-    chunks: VecDeque<Part<T, R>>,
-    /// The one of `chunks` to look at first, without an order.
-    cursor: usize,
+    chunks: VecDeque<Part<B>>,
 }
 
 /// A chunk, and how much of it was taken.
-struct Part<T, R> {
-    chunk: ChunkOf<T, R>,
+pub(super) struct Part<B: Types> {
+    chunk: ChunkOf<B>,
     /// A bit for each slot.
     taken: u64,
 }
 
-impl<T, R> Part<T, R> {
-    fn was_taken(&self, number: usize) -> bool {
-        self.taken >> number & 1 == 1
-    }
-
+impl<B: Types> Part<B> {
     /// The first slot that was not taken.
     #[inline]
     fn next(&self) -> usize {
         self.taken.trailing_ones() as usize
+    }
+
+    /// The slots that were not taken.
+    fn untaken(&self) -> impl Iterator<Item = usize> {
+        let taken = self.taken;
+        (self.next()..self.chunk.len()).filter(move |number| taken >> number & 1 == 0)
     }
 
     /// The slot with the next result, if there is one. In order, it is the first that was not taken.
@@ -95,20 +86,15 @@ impl<T, R> Part<T, R> {
         if is_ordered {
             return None;
         }
-        self.ready_after(next)
+        self.ready_after()
     }
 
-    fn ready_after(&self, next: usize) -> Option<usize> {
-        // Most that are not closed have many items, and none of them has ended.
-        if !self.chunk.is_closed() {
-            return None;
-        }
-        (next..self.chunk.len())
-            .find(|&number| self.chunk.has_ended(number) && !self.was_taken(number))
+    fn ready_after(&self) -> Option<usize> {
+        self.untaken().find(|&number| self.chunk.has_ended(number))
     }
 
     #[inline]
-    fn take(&mut self, number: usize) -> Outcome<R> {
+    fn take(&mut self, number: usize) -> Outcome<B::Result> {
         self.taken |= 1 << number;
         // SAFETY: it was ready, and is marked as taken.
         unsafe { self.chunk.take(number) }
@@ -118,56 +104,67 @@ impl<T, R> Part<T, R> {
     fn is_used_up(&self) -> bool {
         self.next() == self.chunk.len()
     }
-}
 
-impl<T, R> Drop for Part<T, R> {
-    fn drop(&mut self) {
-        self.chunk.leave(self.taken);
+    /// Claims what is unclaimed.
+    pub(super) fn claim_rest(&mut self, items: &mut Vec<Item<B::Item>>) {
+        for (number, item) in self.chunk.claim_rest() {
+            self.taken |= 1 << number;
+            items.push(item);
+        }
+    }
+
+    /// Whether an item has not ended. The rest is claimed.
+    pub(super) fn is_running(&self) -> bool {
+        self.untaken().any(|number| !self.chunk.has_ended(number))
+    }
+
+    /// Takes what has ended, unless its thread has taken it. Returns how many others there are.
+    pub(super) fn take_rest(&mut self, outcomes: &mut Vec<Outcome<B::Result>>) -> usize {
+        let before = outcomes.len();
+        let untaken = self.untaken();
+        // SAFETY: those that were not taken before are taken in this way alone.
+        let all =
+            untaken.inspect(|&number| outcomes.extend(unsafe { self.chunk.race_to_take(number) }));
+        all.count() - (outcomes.len() - before)
     }
 }
 
-impl<'p, H, T, F, R> Consumer<'p, H, T, F, R> {
-    pub(super) fn new<'a>(inner: &'p Inner, home: H, f: F, is_ordered: bool) -> Self
-    where
-        H: Door<'a>,
-    {
+impl<'p, B: Types> Consumer<'p, B> {
+    pub(super) fn new(inner: &'p Inner, home: B::Home, f: B::Function, is_ordered: bool) -> Self {
         Self {
-            producer: Producer::new(inner, home, f),
+            feeder: Feeder::new(inner, home, f),
             is_ordered,
-            leaves_place: H::LEAVES_PLACE,
             chunks: VecDeque::new(),
-            cursor: 0,
         }
     }
 
     pub(super) fn inner(&self) -> &'p Inner {
-        self.producer.inner
+        self.feeder.inner
+    }
+
+    /// Those whose results may be taken next. Items are begun in order: behind a chunk that is not closed none is.
+    fn candidates(&self) -> impl Iterator<Item = (usize, &Part<B>)> {
+        let count = if self.is_ordered { 1 } else { usize::MAX };
+        let chunks = self.chunks.iter().enumerate().take(count);
+        chunks.take_while(|(_, part)| part.chunk.is_closed())
+    }
+
+    /// Where the next result is that may be taken, if one is there.
+    #[inline]
+    fn ready(&self) -> Option<(usize, usize)> {
+        self.candidates()
+            .find_map(|(at, part)| Some((at, part.ready(self.is_ordered)?)))
     }
 
     /// Whether a result is there that may be taken next.
     #[inline]
     pub(super) fn is_ready(&self) -> bool {
-        // In order, that stays 0.
-        let part = self.chunks.get(self.cursor);
-        let is_ready = part.is_some_and(|part| part.ready(self.is_ordered).is_some());
-        // In order there is no other.
-        is_ready || !self.is_ordered && self.is_ready_elsewhere()
+        self.ready().is_some()
     }
 
-    fn is_ready_elsewhere(&self) -> bool {
-        self.begun().any(|(_, part)| part.ready(false).is_some())
-    }
-
-    /// Those of which an item may have begun, and where they are. Items are begun in order: behind a chunk that is not closed
-    /// there is none.
-    fn begun(&self) -> impl Iterator<Item = (usize, &Part<T, R>)> {
-        let chunks = self.chunks.iter().enumerate();
-        chunks.take_while(|(_, part)| part.chunk.is_closed())
-    }
-
-    /// Whether so many items, at least, were put in and have not ended.
+    /// Whether `least` items, at least, were put in and have not ended.
     ///
-    /// Those that were begun last are looked at first: if none of them is left, somebody who runs items has found no
+    /// Those that were begun last are observed first: if none of them is left, a thread that runs items has found no
     /// other, so fewer are under way than there are workers.
     #[inline]
     pub(super) fn are_in_flight(&self, least: usize) -> bool {
@@ -184,21 +181,6 @@ impl<'p, H, T, F, R> Consumer<'p, H, T, F, R> {
         left == 0
     }
 
-    /// Those that may have an item to be run next.
-    fn candidates(&self) -> impl Iterator<Item = &Part<T, R>> {
-        let count = if self.is_ordered {
-            1
-        } else {
-            self.chunks.len()
-        };
-        self.chunks.iter().take(count)
-    }
-
-    /// Whether an item may be claimed.
-    fn is_claimable(&self) -> bool {
-        self.candidates().any(|part| part.chunk.may_be_begun())
-    }
-
     /// What is waited for when no result is there.
     fn awaited(&self) -> Mark {
         match self.chunks.front() {
@@ -209,85 +191,50 @@ impl<'p, H, T, F, R> Consumer<'p, H, T, F, R> {
 
     /// The result that is due, if it is there.
     #[inline]
-    pub(super) fn try_take(&mut self) -> Option<Outcome<R>> {
-        let outcome = self.take_at(self.cursor);
-        // In order there is no other.
-        if outcome.is_some() || self.is_ordered {
-            return outcome;
-        }
-        self.take_elsewhere()
-    }
-
-    fn take_elsewhere(&mut self) -> Option<Outcome<R>> {
-        let ready = |&(_, part): &(_, &Part<T, R>)| part.ready(false).is_some();
-        let at = self.begun().find(ready)?.0;
-        self.take_at(at)
-    }
-
-    /// The next result of one of the chunks, if it is there.
-    #[inline(always)]
-    fn take_at(&mut self, at: usize) -> Option<Outcome<R>> {
-        let part = self.chunks.get_mut(at)?;
-        let number = part.ready(self.is_ordered)?;
-        let outcome = part.take(number);
-        self.cursor = at;
+    pub(super) fn try_take(&mut self) -> Option<Outcome<B::Result>> {
+        let (at, number) = self.ready()?;
+        let outcome = self.chunks[at].take(number);
         self.forget_if_used_up(at);
         Some(outcome)
     }
 
     #[inline]
     fn forget_if_used_up(&mut self, at: usize) {
-        if self.chunks[at].is_used_up() {
-            self.forget(at);
-        }
-    }
-
-    /// Forgets a chunk that is used up.
-    fn forget(&mut self, at: usize) {
         // To the last more may be added.
-        if at + 1 < self.chunks.len() {
+        if at + 1 < self.chunks.len() && self.chunks[at].is_used_up() {
             self.chunks.remove(at);
-            if self.cursor > at {
-                self.cursor -= 1;
-            }
         }
     }
 
-    /// Claims an item whose result may be taken next, and that nobody has begun; the oldest, if it can be had.
-    /// Returns where it is, and whether its place is left to a chunk_task.
-    fn claim(&self) -> Option<(usize, Claimed<Item<T>>, bool)> {
-        let (inner, shared) = (self.inner(), &self.producer.shared);
-        for (at, part) in self.candidates().enumerate() {
-            let chunk = &part.chunk;
-            let due = self.is_ordered.then(|| part.next());
-            let begun = shared.begin_unserved(inner, chunk, due, self.leaves_place);
-            if let Some((claimed, leaves_place)) = begun {
-                return Some((at, claimed, leaves_place));
-            }
-            // Who serves it comes to the next by himself.
-            let claimed = if self.is_ordered { None } else { chunk.claim() };
-            if let Some(claimed) = claimed {
-                return Some((at, claimed, false));
-            }
+    /// Claims an item whose result may be taken next; the oldest, if it can be had. Returns where it is.
+    fn claim(&self) -> Option<(usize, Claimed<Item<B::Item>>)> {
+        let mut chunks = self.chunks.iter();
+        if self.is_ordered {
+            let part = chunks.next()?;
+            return Some((0, part.chunk.claim_if_next(part.next())?));
         }
-        None
+        let mut chunks = chunks
+            .enumerate()
+            .filter(|(_, part)| part.chunk.unclaimed() > 0);
+        chunks.find_map(|(at, part)| Some((at, part.chunk.claim()?)))
+    }
+
+    /// Whether an item may be claimed.
+    fn is_claimable(&self) -> bool {
+        let count = if self.is_ordered { 1 } else { usize::MAX };
+        let mut chunks = self.chunks.iter().take(count);
+        chunks.any(|part| part.chunk.unclaimed() > 0)
     }
 }
 
-impl<'a, H, T, F, R> Consumer<'_, H, T, F, R>
-where
-    H: Door<'a>,
-    T: Send + 'a,
-    F: Fn(T) -> R + Send + Sync + 'a,
-    R: Send + 'a,
-{
+impl<'a, B: Work<'a>> Consumer<'_, B> {
     /// Makes a job of the item, if there is a place for it.
     ///
     /// # Errors
     /// The item, and why there is none.
     #[inline]
-    pub(super) fn offer(&mut self, item: T) -> Result<(), (T, Refusal)> {
-        match self.producer.try_place() {
+    pub(super) fn offer(&mut self, item: B::Item) -> Result<(), (B::Item, Refusal)> {
+        match self.inner().admission.try_acquire() {
             Ok(()) => {
                 self.put(item);
                 Ok(())
@@ -297,27 +244,27 @@ where
     }
 
     /// Makes a job of the item, which has a place.
-    pub(super) fn put(&mut self, item: T) {
-        if let Some(chunk) = self.producer.put(Origin::here(), item) {
-            self.leapfrog(chunk);
+    pub(super) fn put(&mut self, item: B::Item) {
+        if let Some(chunk) = self.feeder.put(Origin::here(), item) {
+            self.add(chunk);
         }
     }
 
     /// One more chunk, the last.
-    fn leapfrog(&mut self, chunk: ChunkOf<T, R>) {
+    fn add(&mut self, chunk: ChunkOf<B>) {
         let last = self.chunks.len().checked_sub(1);
         self.chunks.push_back(Part { chunk, taken: 0 });
         if let Some(last) = last {
-            // What was the last may be used up.
+            // The one that was the last may be used up.
             self.forget_if_used_up(last);
         }
     }
 
-    /// Brings in an item that was refused, when nothing is under way. Waits for a place, or runs it here, if nobody else
-    /// will; what comes of it, then.
-    pub(super) fn insist(&mut self, item: T) -> Option<Outcome<R>> {
-        let inner = self.inner();
-        if let Entry::Queued = inner.admit_item(&self.producer.shared.yield_hint) {
+    /// Brings in an item that was refused, when nothing is under way. Waits for a place, or runs it here if no other thread
+    /// will, and returns its outcome.
+    pub(super) fn insist(&mut self, item: B::Item) -> Option<Outcome<B::Result>> {
+        let entry = self.inner().admit_item(&self.feeder.batch.yield_hint);
+        if let Entry::Queued = entry {
             self.put(item);
             return None;
         }
@@ -325,33 +272,30 @@ where
     }
 
     /// Runs an item for a closed pool.
-    pub(super) fn run_outside(&self, item: T) -> Outcome<R> {
-        if H::IS_BESIDE_A_CLOSED_POOL {
-            self.producer.shared.run_beside(item)
-        } else {
+    pub(super) fn run_outside(&self, item: B::Item) -> Outcome<B::Result> {
+        if B::Home::IS_SCOPED {
             self.run_refused(item)
+        } else {
+            self.feeder.batch.run_beside(item)
         }
     }
 
-    fn run_refused(&self, item: T) -> Outcome<R> {
+    fn run_refused(&self, item: B::Item) -> Outcome<B::Result> {
         let inner = self.inner();
-        let outcome = self
-            .producer
-            .shared
-            .run_inline(&JobContext::here(inner), item);
+        let outcome = self.feeder.batch.run_inline(&JobContext::here(inner), item);
         inner.check_drained();
         outcome
     }
 
-    /// Keeps what has come of an item until it is due.
-    pub(super) fn keep(&mut self, outcome: Outcome<R>) {
-        self.producer.end_chunk();
-        self.leapfrog(Arc::new(Chunk::ended(outcome, self.producer.inner.fences)));
+    /// Keeps the outcome of an item until it is due.
+    pub(super) fn keep(&mut self, outcome: Outcome<B::Result>) {
+        self.feeder.end_chunk();
+        self.add(Arc::new(Chunk::ended(outcome)));
     }
 
     /// The next result; waits for it. Not to be called without an item that is `due`.
     #[inline(never)]
-    pub(super) fn take(&mut self, due: usize) -> Outcome<R> {
+    pub(super) fn take(&mut self, due: usize) -> Outcome<B::Result> {
         loop {
             if let Got::Result(outcome) = self.take_or_place(due, false) {
                 return outcome;
@@ -361,47 +305,59 @@ where
 
     /// The next result, or a place if it `wants_place`, whichever is there first; waits for it. Not to be called without an
     /// item that is `due`.
-    pub(super) fn take_or_place(&mut self, due: usize, wants_place: bool) -> Got<R> {
+    pub(super) fn take_or_place(&mut self, due: usize, wants_place: bool) -> Got<B::Result> {
+        // A worker must not wait for a queue that it should empty.
+        let may_run = worker::current_of(self.inner()).is_some();
         loop {
             if let Some(outcome) = self.try_take() {
                 return Got::Result(outcome);
             }
-            // A worker must not wait for a queue that it should empty.
-            let is_own_worker = worker::current_of(self.inner()).is_some();
-            if let Some(claim) = is_own_worker.then(|| self.claim()).flatten() {
-                return Got::Result(self.run_here(claim));
+            if let Some(outcome) = may_run.then(|| self.run_one()).flatten() {
+                return Got::Result(outcome);
             }
             match self.wait(due, wants_place) {
                 Awaited::Result => {}
                 Awaited::Place => return Got::Place,
                 Awaited::Closed => return Got::Closed,
                 Awaited::Starved => {
-                    if let Some(claim) = self.claim() {
-                        return Got::Result(self.run_here(claim));
+                    if let Some(outcome) = self.run_one() {
+                        return Got::Result(outcome);
                     }
                 }
             }
         }
     }
 
-    /// Blocks until the result is there that is due, or if it `wants_place`, until there is a place for the next item. If
-    /// the thread is another pool's, and this one is starved, until there is an item to be claimed.
+    /// Runs an item on the consumer's own stack, if one can be claimed.
+    fn run_one(&mut self) -> Option<Outcome<B::Result>> {
+        let (at, (number, item)) = self.claim()?;
+        let (inner, batch) = (self.inner(), &self.feeder.batch);
+        self.chunks[at].taken |= 1 << number;
+        let is_placed = !(B::Home::IS_SCOPED && batch.keeps_place(inner));
+        let outcome = batch.run(&JobContext::here(inner), is_placed, item);
+        self.forget_if_used_up(at);
+        inner.check_drained();
+        Some(outcome)
+    }
+
+    /// Blocks until the due result is there, or, if it `wants_place`, until the next item has a place. On a thread of
+    /// another pool it also ends when this pool is starved and an item can be claimed.
     fn wait(&self, due: usize, wants_place: bool) -> Awaited {
-        let (inner, shared) = (self.inner(), &self.producer.shared);
+        let (inner, batch) = (self.inner(), &self.feeder.batch);
         let mut yields = Yields::new(if due < MANY { 0 } else { YIELDS });
-        while shared.yield_hint.yield_next(&mut yields) {
+        while batch.yield_hint.yield_next(&mut yields) {
             if self.is_ready() {
                 return Awaited::Result;
             }
             if wants_place {
-                match self.producer.try_place() {
+                match inner.admission.try_acquire() {
                     Ok(()) => return Awaited::Place,
                     Err(Refusal::Closed) => return Awaited::Closed,
                     Err(Refusal::Full) => {}
                 }
             }
         }
-        let result = shared.event.awaited(self.awaited(), || self.is_ready());
+        let result = batch.event.awaited(self.awaited(), || self.is_ready());
         let place = Admitted::in_line(&inner.admission);
         let conditions: [&dyn Condition; 2] = [&result, &place];
         let conditions = &conditions[..1 + usize::from(wants_place)];
@@ -422,37 +378,22 @@ where
             Err(_) => Awaited::Result,
         }
     }
-
-    /// Runs an item on the consumer's own stack.
-    fn run_here(
-        &mut self,
-        (at, (number, item), leaves_place): (usize, Claimed<Item<T>>, bool),
-    ) -> Outcome<R> {
-        let inner = self.inner();
-        let part = &mut self.chunks[at];
-        part.taken |= 1 << number;
-        let context = JobContext::here(inner);
-        let outcome = self.producer.shared.run(&context, !leaves_place, item);
-        self.forget_if_used_up(at);
-        inner.check_drained();
-        outcome
-    }
 }
 
-impl<H, T, F, R> Drop for Consumer<'_, H, T, F, R> {
+impl<B: Types> Drop for Consumer<'_, B> {
     fn drop(&mut self) {
         let inner = self.inner();
         let context = JobContext::here(inner);
-        let parts = self.chunks.drain(..);
-        let parts = parts.map(|part| (Arc::clone(&part.chunk), part.taken));
-        let shared = &self.producer.shared;
         let Leavings {
             items,
             places,
             outcomes,
-            closure,
+            function,
             tombstones,
-        } = shared.leave(inner, self.leaves_place, parts);
+        } = self
+            .feeder
+            .batch
+            .leave(inner, self.chunks.make_contiguous());
         items
             .iter()
             .for_each(|_| inner.recorder.left_batch(context.counts()));
@@ -464,6 +405,6 @@ impl<H, T, F, R> Drop for Consumer<'_, H, T, F, R> {
         outcomes
             .into_iter()
             .for_each(|outcome| quietly(|| drop(outcome)));
-        quietly(|| drop(closure));
+        quietly(|| drop(function));
     }
 }

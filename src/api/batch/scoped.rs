@@ -1,70 +1,19 @@
-//! The batches of a scope: items, results and the closure may borrow.
+//! The batches of a scope: items, results and the function may borrow.
 
-use std::{any::Any, fmt, iter::FusedIterator};
+use std::{fmt, iter::FusedIterator};
 
-use super::{Stream, consumer::Door, shared::Home, stream};
-use crate::{
-    api::scope::{Scope, ScopeRef},
-    runtime::{
-        context::JobContext,
-        inner::Inner,
-        job::Runnable,
-        worker::{self, Current},
-    },
-};
+use super::{home::InScope, iterator, state::Of, stream::Stream};
+use crate::api::scope::Scope;
 
-/// The iterator of [`Scope::map`].
-#[must_use = "iterators do nothing unless they are consumed"]
-pub struct ScopedMap<'s, 'scope, I: Iterator, F, R> {
-    stream: Stream<'s, I, ScopeRef<'scope>, F, R>,
+iterator! {
+    /// The iterator of [`Scope::map`].
+    ScopedMap<'s, 'scope, I, F, R> in InScope<'scope, false>, for 'scope, of 's
 }
 
-/// The iterator of [`Scope::map_unordered`].
-#[must_use = "iterators do nothing unless they are consumed"]
-pub struct ScopedMapUnordered<'s, 'scope, I: Iterator, F, R> {
-    stream: Stream<'s, I, ScopeRef<'scope>, F, R>,
+iterator! {
+    /// The iterator of [`Scope::map_unordered`].
+    ScopedMapUnordered<'s, 'scope, I, F, R> in InScope<'scope, false>, for 'scope, of 's
 }
-
-impl<'scope> Home<'scope> for ScopeRef<'scope> {
-    fn push_chunk_task<J: Runnable + 'scope>(&self, inner: &Inner, job: J) {
-        // SAFETY: the caller is in the scope's body, or in a job that it counts.
-        let scope = unsafe { self.get() };
-        let current = worker::current_of(inner);
-        scope.begin_job(current.map(Current::index));
-        scope.push(inner, current, job);
-    }
-
-    fn push_split_task<J: Runnable + 'scope>(&self, inner: &Inner, job: J) {
-        self.push_chunk_task(inner, job);
-    }
-
-    fn ended(&self, context: &JobContext<'_>) {
-        // SAFETY: the job is counted until now.
-        unsafe { self.get() }.end_job(context);
-    }
-
-    fn panicked(&self, _: &Inner, payload: Box<dyn Any + Send>) {
-        // SAFETY: the scope counts the job that has run the item.
-        unsafe { self.get() }.keep_panic(payload);
-    }
-}
-
-impl<'scope> Door<'scope> for ScopeRef<'scope> {
-    const LEAVES_PLACE: bool = true;
-    const IS_BESIDE_A_CLOSED_POOL: bool = false;
-}
-
-stream!(ScopedMap<'s, 'scope, I, F, R> where {
-    I::Item: Send + 'scope,
-    F: Fn(I::Item) -> R + Send + Sync + 'scope,
-    R: Send + 'scope,
-});
-
-stream!(ScopedMapUnordered<'s, 'scope, I, F, R> where {
-    I::Item: Send + 'scope,
-    F: Fn(I::Item) -> R + Send + Sync + 'scope,
-    R: Send + 'scope,
-});
 
 /// # Batches
 ///
@@ -109,7 +58,7 @@ impl<'scope> Scope<'scope> {
         R: Send + 'scope,
     {
         ScopedMap {
-            stream: Stream::new(self.inner(), items.into_iter(), self.address(), f, true),
+            stream: self.stream(items.into_iter(), f, true),
         }
     }
 
@@ -139,7 +88,16 @@ impl<'scope> Scope<'scope> {
         R: Send + 'scope,
     {
         ScopedMapUnordered {
-            stream: Stream::new(self.inner(), items.into_iter(), self.address(), f, false),
+            stream: self.stream(items.into_iter(), f, false),
         }
+    }
+
+    fn stream<I: Iterator, F, R>(
+        &self,
+        items: I,
+        f: F,
+        is_ordered: bool,
+    ) -> Stream<'_, I, Of<InScope<'scope, false>, I::Item, F, R>> {
+        Stream::new(self.inner(), items, InScope(self.address()), f, is_ordered)
     }
 }

@@ -1,74 +1,23 @@
-//! The batches of a pool: items, results and the closure own what they need.
+//! The batches of a pool: items, results and the function own what they need.
 
 use std::{
-    any::Any,
     fmt,
     iter::FusedIterator,
     panic::{RefUnwindSafe, UnwindSafe},
 };
 
-use super::{Stream, consumer::Door, shared::Home, stream};
-use crate::{
-    api::pool::Pool,
-    runtime::{
-        context::JobContext,
-        inner::Inner,
-        job::{Job, Runnable},
-    },
-};
+use super::{home::InPool, iterator, state::Of, stream::Stream};
+use crate::api::pool::Pool;
 
-/// The iterator of [`Pool::map`].
-#[must_use = "iterators do nothing unless they are consumed"]
-pub struct Map<'p, I: Iterator, F, R: 'static> {
-    stream: Stream<'p, I, Unscoped, F, R>,
+iterator! {
+    /// The iterator of [`Pool::map`].
+    Map<'p, I, F, R: 'static> in InPool, for 'static, of 'p
 }
 
-/// The iterator of [`Pool::map_unordered`].
-#[must_use = "iterators do nothing unless they are consumed"]
-pub struct MapUnordered<'p, I: Iterator, F, R: 'static> {
-    stream: Stream<'p, I, Unscoped, F, R>,
+iterator! {
+    /// The iterator of [`Pool::map_unordered`].
+    MapUnordered<'p, I, F, R: 'static> in InPool, for 'static, of 'p
 }
-
-/// The queue of submitted jobs.
-#[derive(Clone, Copy)]
-struct Unscoped;
-
-impl Home<'static> for Unscoped {
-    fn push_chunk_task<J: Runnable + 'static>(&self, inner: &Inner, job: J) {
-        inner.enqueue(Job::new(job));
-    }
-
-    fn push_split_task<J: Runnable + 'static>(&self, inner: &Inner, job: J) {
-        inner.offer(job);
-    }
-
-    fn ended(&self, _: &JobContext<'_>) {}
-
-    fn panicked(&self, inner: &Inner, payload: Box<dyn Any + Send>) {
-        inner.handle_panic(payload);
-    }
-
-    fn is_kept(&self) -> bool {
-        true
-    }
-}
-
-impl Door<'static> for Unscoped {
-    const LEAVES_PLACE: bool = false;
-    const IS_BESIDE_A_CLOSED_POOL: bool = true;
-}
-
-stream!(Map<'p, I, F, R> where {
-    I::Item: Send + 'static,
-    F: Fn(I::Item) -> R + Send + Sync + 'static,
-    R: Send + 'static,
-});
-
-stream!(MapUnordered<'p, I, F, R> where {
-    I::Item: Send + 'static,
-    F: Fn(I::Item) -> R + Send + Sync + 'static,
-    R: Send + 'static,
-});
 
 /// No panic leaves anything of ours half done: what may be is the user's.
 macro_rules! unwind_safe {
@@ -162,7 +111,7 @@ impl Pool {
         R: Send + 'static,
     {
         Map {
-            stream: Stream::new(&self.inner, items.into_iter(), Unscoped, f, true),
+            stream: Stream::new(&self.inner, items.into_iter(), InPool, f, true),
         }
     }
 
@@ -188,7 +137,7 @@ impl Pool {
         R: Send + 'static,
     {
         MapUnordered {
-            stream: Stream::new(&self.inner, items.into_iter(), Unscoped, f, false),
+            stream: Stream::new(&self.inner, items.into_iter(), InPool, f, false),
         }
     }
 }

@@ -1,72 +1,29 @@
-//! `for_each`: a batch that leaves nothing but its panics.
+//! `for_each`: a batch without a consumer. A scope waits for it, and raises the first panic of its items.
 
-use std::any::Any;
-
-use super::{
-    producer::Producer,
-    shared::{Home, Outcome},
-};
+use super::{feeder::Feeder, home::InScope, state::Of};
 use crate::{
-    api::{
-        pool::Pool,
-        scope::{Scope, ScopeRef},
-    },
-    runtime::{
-        context::JobContext,
-        inner::Inner,
-        job::{Entry, Runnable},
-        span::Origin,
-        worker,
-    },
+    api::{pool::Pool, scope::Scope},
+    runtime::{job::Entry, span::Origin, worker},
 };
 
-/// The jobs of a scope, which keeps the first panic of their items.
-#[derive(Clone, Copy)]
-struct Each<'scope>(ScopeRef<'scope>);
+/// The batch of a `for_each`.
+type Each<'scope, T, F> = Of<InScope<'scope, true>, T, &'scope F, ()>;
 
-impl<'scope> Home<'scope> for Each<'scope> {
-    fn push_chunk_task<J: Runnable + 'scope>(&self, inner: &Inner, job: J) {
-        self.0.push_chunk_task(inner, job);
-    }
-
-    fn push_split_task<J: Runnable + 'scope>(&self, inner: &Inner, job: J) {
-        self.0.push_split_task(inner, job);
-    }
-
-    fn ended(&self, context: &JobContext<'_>) {
-        self.0.ended(context);
-    }
-
-    fn keep<R>(&self, outcome: Outcome<R>) -> Option<Outcome<R>> {
-        if let Err(payload) = outcome {
-            // SAFETY: the scope counts the job that has run the item.
-            unsafe { self.0.get() }.keep_panic(payload);
-        }
-        None
-    }
-
-    fn panicked(&self, inner: &Inner, payload: Box<dyn Any + Send>) {
-        self.0.panicked(inner, payload);
-    }
-}
-
-type Feed<'p, 'scope, T, F> = Producer<'p, Each<'scope>, T, F, ()>;
-
-/// Puts the item into the queue; waits for its place there, if the calling thread is not the pool's. What is refused is a job
-/// of the scope like any other.
+/// Puts the item into the queue; off the pool, waits for its place there. An item that is refused is a job of the scope like
+/// any other.
 fn feed<'scope, T, F>(
     scope: &Scope<'scope>,
-    producer: &mut Feed<'_, 'scope, T, &'scope F>,
+    feeder: &mut Feeder<'_, Each<'scope, T, F>>,
     f: &'scope F,
     item: T,
 ) where
     T: Send + 'scope,
     F: Fn(T) + Sync + 'scope,
 {
-    let inner = producer.inner;
+    let inner = feeder.inner;
     let origin = Origin::here();
-    match inner.admit_item(&producer.shared.yield_hint) {
-        Entry::Queued => drop(producer.put(origin, item)),
+    match inner.admit_item(&feeder.batch.yield_hint) {
+        Entry::Queued => drop(feeder.put(origin, item)),
         _ => scope.enter_refused(inner, worker::current_of(inner), origin, move |_| f(item)),
     }
 }
@@ -103,12 +60,12 @@ impl Pool {
     {
         let f = &f;
         self.in_place_scope(|scope| {
-            let mut producer = Producer::new(scope.inner(), Each(scope.address()), f);
+            let mut feeder = Feeder::new(scope.inner(), InScope(scope.address()), f);
             for item in items {
                 if scope.has_panicked() {
                     break;
                 }
-                feed(scope, &mut producer, f, item);
+                feed(scope, &mut feeder, f, item);
             }
         });
     }

@@ -1,0 +1,255 @@
+//! The iterator's end of a batch: when items are pulled, and when results are yielded.
+//!
+//! A pull may block for as long as it likes: the source may be a socket, or a channel to which the user of the results
+//! sends the next item. So a due result that is there is yielded first. Only a source that was quick just now is
+//! asked nevertheless, while fewer items are under way than there are workers: else these would become idle while the user
+//! is busy with the results.
+//!
+//! With no result to yield, items are pulled until a *window* of them is pulled and not yet yielded, or one finds no
+//! place. Then the consumer waits for the result, and in the second case for a place too, whichever is first.
+
+use std::{iter::Fuse, panic::resume_unwind, time::Duration};
+
+use super::{
+    consumer::{Consumer, Got},
+    state::{Outcome, Types, Work},
+};
+use crate::{
+    protocol::{admission::Refusal, chunk::MOST},
+    runtime::{inner::Inner, worker},
+    sync::{Instant, backoff::FullQueue},
+};
+
+/// A source that took less was quick: less than a thread takes to block and to be woken, a few times over.
+const QUICK: Duration = Duration::from_micros(50);
+
+/// As long as a batch of pulls takes less, the next one is larger; and while results are taken faster, the items under way
+/// are counted less often.
+const BRIEF: Duration = Duration::from_micros(10);
+
+/// The most items that are pulled before the consumer polls for a result: results that workers just wrote are as dear as
+/// several short items.
+const MOST_PULLED: usize = if cfg!(shuttle) { 2 } else { MOST };
+
+/// The most results that are yielded from one count to the next.
+const MOST_SKIPPED: u32 = if cfg!(shuttle) { 1 } else { 16 };
+
+/// An iterator, and the consumer that its items take.
+pub(super) struct Stream<'p, I: Iterator, B: Types> {
+    // Dropped first: what it cancels does not wait for the iterator's own drop.
+    consumer: Consumer<'p, B>,
+    items: Fuse<I>,
+    /// Pulled, and without a place so far.
+    staged: Option<I::Item>,
+    /// How many are in the consumer: of these no result was yielded.
+    pub(super) due: usize,
+    /// How many may have been pulled and not yielded, if that was chosen.
+    pub(super) window: Option<usize>,
+    is_ordered: bool,
+    /// How many results a consumer on a thread of the pool yields before it offers the refused item again: it runs items
+    /// itself meanwhile.
+    full_queue: FullQueue,
+    /// When the items under way were counted last: that reads what the workers write. While results are taken briefly,
+    /// `stride` of them are yielded from one time to the next, of which `skips` are left.
+    counted: Option<Instant>,
+    stride: u32,
+    skips: u32,
+    /// How many items are pulled next.
+    batch: usize,
+    /// Whether each of the last pulls took less than [`QUICK`]; not while one has not returned.
+    was_quick: bool,
+}
+
+/// Why pulling has stopped.
+enum Pulled<T> {
+    All,
+    /// No more may be pulled before a result was yielded.
+    Window,
+    /// There are no more.
+    End,
+    /// There is no place for this one, for this reason.
+    Refused((T, Refusal)),
+}
+
+impl<'p, I: Iterator, B: Types<Item = I::Item>> Stream<'p, I, B> {
+    pub(super) fn new(
+        inner: &'p Inner,
+        items: I,
+        home: B::Home,
+        f: B::Function,
+        is_ordered: bool,
+    ) -> Self {
+        Self {
+            consumer: Consumer::new(inner, home, f, is_ordered),
+            items: items.fuse(),
+            staged: None,
+            due: 0,
+            window: None,
+            is_ordered,
+            full_queue: FullQueue::default(),
+            counted: None,
+            stride: 0,
+            skips: 0,
+            batch: 1,
+            was_quick: false,
+        }
+    }
+
+    /// How many items may have been pulled and not yielded. If it was not chosen, by the capacity and the workers of this
+    /// moment: both may change half way. What was pulled by more generous ones is yielded before another is pulled. Never 0.
+    #[inline]
+    fn window(&self) -> usize {
+        if let Some(window) = self.window {
+            return window;
+        }
+        let inner = self.consumer.inner();
+        let capacity = usize::try_from(inner.admission.capacity()).unwrap_or(usize::MAX);
+        capacity.saturating_add(inner.idle.in_service()).max(1)
+    }
+
+    /// Whether another item is brought in before a result that is there is yielded.
+    #[inline]
+    fn may_pull_first(&mut self) -> bool {
+        if self.skips > 0 {
+            self.skips -= 1;
+            return false;
+        }
+        self.are_workers_short()
+    }
+
+    /// Whether fewer items are under way than there are workers, and the source is quick.
+    #[inline(never)]
+    fn are_workers_short(&mut self) -> bool {
+        let now = Instant::now();
+        let is_brief = self.counted.is_some_and(|before| now - before < BRIEF);
+        self.counted = Some(now);
+        self.stride = if is_brief {
+            (2 * self.stride + 1).min(MOST_SKIPPED)
+        } else {
+            0
+        };
+        self.skips = self.stride;
+        let workers = self.consumer.inner().idle.in_service();
+        (self.was_quick || self.staged.is_some())
+            && !self.consumer.are_in_flight(self.window().min(workers))
+    }
+
+    pub(super) fn size_hint(&self) -> (usize, Option<usize>) {
+        let (least, most) = self.items.size_hint();
+        let pulled = self.due + usize::from(self.staged.is_some());
+        (
+            least.saturating_add(pulled),
+            most.and_then(|most| most.checked_add(pulled)),
+        )
+    }
+}
+
+impl<'a, I: Iterator, B: Work<'a> + Types<Item = I::Item>> Stream<'_, I, B> {
+    pub(super) fn next(&mut self) -> Option<B::Result> {
+        if self.full_queue.skips() && self.due > 0 {
+            return Some(self.take());
+        }
+        loop {
+            let is_ready = self.due > 0 && self.consumer.is_ready();
+            if is_ready && !self.may_pull_first() {
+                return Some(self.take());
+            }
+            match self.pull() {
+                Pulled::All => {}
+                Pulled::Window => return Some(self.take()),
+                Pulled::End => return (self.due > 0).then(|| self.take()),
+                Pulled::Refused(refused) => {
+                    if let Some(outcome) = self.refused(refused) {
+                        return Some(yielded(outcome));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Pulls a batch of items, and makes jobs of them.
+    #[inline]
+    fn pull(&mut self) -> Pulled<I::Item> {
+        let start = Instant::now();
+        self.was_quick = false;
+        let pulled = self.pull_until(self.batch);
+        let elapsed = start.elapsed();
+        self.was_quick = elapsed < QUICK;
+        self.batch = if elapsed < BRIEF {
+            (2 * self.batch).min(MOST_PULLED)
+        } else {
+            1
+        };
+        pulled
+    }
+
+    fn pull_until(&mut self, most: usize) -> Pulled<I::Item> {
+        for _ in 0..most {
+            if self.due >= self.window() {
+                return Pulled::Window;
+            }
+            let Some(item) = self.staged.take().or_else(|| self.items.next()) else {
+                return Pulled::End;
+            };
+            if let Err(refused) = self.consumer.offer(item) {
+                return Pulled::Refused(refused);
+            }
+            self.due += 1;
+        }
+        Pulled::All
+    }
+
+    /// What becomes of an item that has found no place. Returns a result that is to be yielded, if there is one first.
+    #[inline(never)]
+    fn refused(&mut self, (item, refusal): (I::Item, Refusal)) -> Option<Outcome<B::Result>> {
+        if refusal == Refusal::Closed {
+            return self.run_outside(item);
+        }
+        if self.due == 0 {
+            let outcome = self.consumer.insist(item);
+            self.due += usize::from(outcome.is_none());
+            return outcome;
+        }
+        match self.consumer.take_or_place(self.due, true) {
+            Got::Result(outcome) => {
+                self.staged = Some(item);
+                self.due -= 1;
+                let inner = self.consumer.inner();
+                if worker::current_of(inner).is_some() {
+                    let window = self.window() as u64;
+                    self.full_queue.found_full(window, inner.idle.in_service());
+                }
+                Some(outcome)
+            }
+            Got::Place => {
+                self.consumer.put(item);
+                self.due += 1;
+                None
+            }
+            Got::Closed => self.run_outside(item),
+        }
+    }
+
+    /// Runs an item on the consumer's thread, since the pool is closed.
+    fn run_outside(&mut self, item: I::Item) -> Option<Outcome<B::Result>> {
+        let outcome = self.consumer.run_outside(item);
+        if self.due == 0 || !self.is_ordered {
+            return Some(outcome);
+        }
+        self.consumer.keep(outcome);
+        self.due += 1;
+        None
+    }
+
+    #[inline]
+    fn take(&mut self) -> B::Result {
+        let ready = self.consumer.try_take();
+        let outcome = ready.unwrap_or_else(|| self.consumer.take(self.due));
+        self.due -= 1;
+        yielded(outcome)
+    }
+}
+
+fn yielded<R>(outcome: Outcome<R>) -> R {
+    outcome.unwrap_or_else(|payload| resume_unwind(payload))
+}

@@ -1,0 +1,144 @@
+//! The jobs that work on a batch.
+//!
+//! For each chunk of items that waits, a *chunk task* is in the queue. It does not belong to a chunk: it serves the oldest
+//! that waits when it starts. So items are begun in their order, although a scope's own deque is last in, first out.
+//! There may be more chunk tasks than chunks, if the consumer has claimed all items of one.
+//!
+//! A job that serves a chunk runs its items one by one. Before it runs the first, it puts a *split task* where idle workers
+//! find it: a job that serves the same chunk. So while an item runs long, idle workers come to those behind it.
+//!
+//! # Places
+//!
+//! Each item has a place in the queue, from when it is put until it is begun or dropped. Tasks have none; how many there are is
+//! bounded by the items and by the threads. When a batch is left, a pool's own chunk tasks become *tombstones*, as the jobs of
+//! cancelled handles do. No thread can take a job of a scope back out of the queue; there a chunk task without a chunk
+//! keeps the place of an item that was claimed by the consumer, or dropped, until it starts. So a scope can open and leave
+//! any number of batches.
+//!
+//! # The turn of others (R8)
+//!
+//! A job that serves a chunk counts as many items. When its turn is over it puts the rest of the chunk back in front
+//! of those that wait, for another chunk task.
+
+use std::sync::Arc;
+
+use super::{
+    home::{Home, HomeOf},
+    state::{Batch, ChunkOf, Types, Work},
+};
+use crate::{
+    runtime::{
+        context::JobContext,
+        inner::Inner,
+        job::{Place, Runnable},
+        turn::LIMIT_TIME,
+        worker,
+    },
+    sync::{Instant, unwind::quietly},
+};
+
+pub(super) struct Task<B: Types> {
+    batch: Arc<Batch<B>>,
+    /// That of a split task.
+    chunk: Option<ChunkOf<B>>,
+}
+
+impl<'a, B: Work<'a>> Task<B> {
+    /// Puts a chunk task into the queue, which is counted in the state already.
+    pub(super) fn push(inner: &Inner, batch: &Arc<Batch<B>>) {
+        inner.queue.count_placeless(1);
+        let (batch, chunk) = (Arc::clone(batch), None);
+        batch.home.push(inner, Self { batch, chunk });
+    }
+
+    /// Offers what is left of the chunk to idle workers, unless that is offered already.
+    fn split(inner: &Inner, batch: &Arc<Batch<B>>, chunk: &ChunkOf<B>) {
+        if chunk.is_to_be_offered() {
+            inner.queue.count_placeless(1);
+            let (batch, chunk) = (Arc::clone(batch), Some(Arc::clone(chunk)));
+            batch.home.offer(inner, Self { batch, chunk });
+        }
+    }
+
+    fn is_in_pool(&self) -> bool {
+        self.chunk.is_none() && !B::Home::IS_SCOPED
+    }
+}
+
+impl<'a, B: Work<'a>> Runnable for Task<B> {
+    fn run(self, context: &JobContext<'_>, _: Place) {
+        let Self { batch, chunk } = self;
+        let home = batch.home;
+        let chunk = match chunk {
+            Some(chunk) => {
+                context.inner.queue.count_placeless(-1);
+                chunk.offer_taken();
+                Some(chunk)
+            }
+            None => batch.begin_task(context),
+        };
+        if let Some(chunk) = chunk {
+            serve(context, &batch, &chunk);
+        }
+        // If it is the last of the batch, this is the end of the function too.
+        quietly(move || drop(batch));
+        home.ended(context);
+    }
+
+    fn discard(self, context: &JobContext<'_>, place: Place) {
+        self.run(context, place);
+        context.inner.check_drained();
+    }
+
+    fn is_tombstone(&self) -> bool {
+        self.is_in_pool() && self.batch.is_left()
+    }
+
+    fn is_kept(&self) -> bool {
+        self.is_in_pool() && !self.batch.is_left()
+    }
+}
+
+/// Runs items of a chunk until none is left, or its turn is over.
+fn serve<'a, B: Work<'a>>(context: &JobContext<'_>, batch: &Arc<Batch<B>>, chunk: &ChunkOf<B>) {
+    let inner = context.inner;
+    let since = Instant::now();
+    let mut served = 0;
+    let mut next = chunk.claim();
+    Task::split(inner, batch, chunk);
+    while let Some((number, item)) = next {
+        let outcome = batch.run(context, true, item);
+        if let Some(times) = context.times() {
+            inner.timing.next_follows(times);
+        }
+        if B::Home::DISCARDS {
+            batch.discard(inner, outcome);
+        } else {
+            // SAFETY: the number was claimed just now.
+            unsafe { chunk.end(number, outcome) };
+            if batch.event.notify(chunk.mark(number)) {
+                batch.ran_on(inner, chunk, number);
+            }
+        }
+        served += 1;
+        // Of short ones a chunk takes less than a turn.
+        if !batch.are_short() && is_turn_over(context, since) {
+            if batch.put_back(chunk) {
+                Task::push(inner, batch);
+            }
+            break;
+        }
+        next = chunk.claim();
+    }
+    if let Some(current) = worker::current_of(inner) {
+        current.count_items(served);
+    }
+    batch.yield_hint.heed(|| batch.are_few_left());
+}
+
+/// Whether the worker's loop is to have its turn, after a job of it has run since then. A chunk has no more items than a turn.
+fn is_turn_over(context: &JobContext<'_>, since: Instant) -> bool {
+    // Else there is no loop, or nothing else has a turn.
+    let has_turns = context.slots.is_some() && !context.inner.life.is_discarding();
+    has_turns && since.elapsed() >= LIMIT_TIME
+}
