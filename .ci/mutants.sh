@@ -33,11 +33,6 @@ admission_stop_blind      drain::model::d2_the_job_of_a_permit_is_run_once_while
 admission_overdraw_blind  drain::model::d2_a_job_over_the_bound_is_run_or_refused_while_the_pool_ends
 admission_stop_twice      drain::model::d3_a_pool_that_two_close_stops_once
 admission_unused_first    drain::model::d1_a_permit_that_is_dropped_leaves_the_others_counted
-alike_keep_value          alike::model::m1_a_run_that_is_written_down_is_read_once
-alike_no_fence_change     alike::model::m1_a_run_that_is_written_down_is_read_once
-alike_no_fence_read       alike::model::m1_a_run_that_is_written_down_is_read_once
-alike_read_once           alike::model::m1_a_run_that_is_written_down_is_read_once
-alike_relaxed             alike::model::m1_a_run_that_is_written_down_is_read_once
 bell_deaf                 event::model::r2_who_waits_again_is_told_again
 bell_deaf                 event::model::r2_who_waits_for_a_result_is_told_of_it
 bell_no_fence_leave       event::model::r6_a_result_that_meets_a_consumer_that_leaves_is_seen_by_one_of_the_two

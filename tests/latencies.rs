@@ -220,13 +220,58 @@ fn m2_short_tasks_are_all_counted_and_longer_ones_are_seen() {
             pool.scope(|scope| (0..short).for_each(|_| scope.spawn(|_| ())));
             let run = pool.metrics().run_time;
             assert!(run.p90 < MUCH / 10, "{run}");
-            // As many as one timed job stands for.
-            pool.scope(|scope| (0..8).for_each(|_| scope.spawn(|_| spin(MUCH))));
+            // One of so many is timed, whichever thread brings them.
+            let long = MUCH / 4;
+            pool.scope(|scope| (0..48).for_each(|_| scope.spawn(|_| spin(long))));
+            (0..48).for_each(|_| pool.spawn(move || spin(long)).unwrap());
             pool.shutdown();
             assert_conserved(&pool);
             let seen = pool.metrics();
-            assert!(seen.run_time.max >= MUCH * 98 / 100, "{seen}");
+            assert!(seen.run_time.max >= long * 98 / 100, "{seen}");
         }
+    });
+}
+
+/// Whatever way they come in, and however few of them are timed.
+#[test]
+fn m2_short_jobs_are_all_counted_on_each_worker() {
+    watched(|| {
+        let pool = pool(2, 64);
+        let jobs = if cfg!(miri) { 50 } else { 20_000 };
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| (0..jobs).for_each(|_| pool.spawn(|| ()).unwrap()));
+            }
+        });
+        pool.for_each(0..jobs, |_| ());
+        pool.shutdown();
+        assert_conserved(&pool);
+        let seen = pool.metrics();
+        assert_eq!(seen.run_time.count, 3 * jobs);
+        for worker in &seen.per_worker {
+            assert_eq!(worker.run_time.count, worker.completed);
+            assert!(worker.queue_wait.count <= worker.started);
+        }
+        assert!(seen.run_time.p50 < MUCH && seen.run_time.mean > Duration::ZERO);
+        assert!(seen.queue_wait.max > Duration::ZERO);
+    });
+}
+
+/// One of twenty is long: too many of the others in a row for the pool to time every job.
+#[test]
+#[cfg(not(miri))]
+fn m2_long_jobs_among_short_ones_have_their_share() {
+    watched(|| {
+        let pool = pool(2, 64);
+        let long = Duration::from_micros(20);
+        for n in 0..100_000 {
+            let time = (n % 20 == 7).then_some(long);
+            pool.spawn(move || time.into_iter().for_each(spin)).unwrap();
+        }
+        pool.shutdown();
+        let run = pool.metrics().run_time;
+        assert!(run.p50 < long / 4 && run.p99 >= long * 98 / 100, "{run}");
+        assert!(run.mean >= long / 20 / 2, "{run}");
     });
 }
 

@@ -266,9 +266,9 @@ impl PoolBuilder {
     /// Whether latencies are measured: [`Snapshot::admission_wait`](crate::Snapshot::admission_wait),
     /// `queue_wait` and `run_time`. Default: true.
     ///
-    /// It costs two readings of a clock a job, which where the processor's counter can be used take some
-    /// 15 ns each, and 20 KiB for each thread that was started; of the shortest tasks that a worker spawns in scopes, and of such items of
-    /// batches, only one in eight is measured. The process's first pool with it takes about a millisecond
+    /// It costs three readings of a clock a job, which where the processor's counter can be used take some
+    /// 15 ns each. While jobs take less than a microsecond, one in 32 is timed, which costs some ns a job. Each thread that was
+    /// started takes 20 KiB. The process's first pool with latencies takes about a millisecond
     /// longer to build, to calibrate that clock; seldom, 200.
     pub fn latency_tracking(mut self, on: bool) -> Self {
         self.latency_tracking = on;

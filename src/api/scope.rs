@@ -162,7 +162,7 @@ impl<'scope> Scope<'scope> {
                 if current.take_place().is_ok() {
                     let slots = current.slots();
                     self.countdown.begin(Some(slots.index));
-                    let since = inner.timing.stamp_task(Some(slots.times));
+                    let since = inner.timing.stamp();
                     let job = self.job(since, origin, f);
                     if current.is_joining() {
                         self.push_aside(inner, job);
@@ -273,11 +273,10 @@ impl<'scope> Scope<'scope> {
     where
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
     {
-        let times = current.map(|current| current.slots().times);
         match entry {
             Entry::Queued => {
                 self.countdown.begin(current.map(Current::index));
-                let since = inner.timing.stamp_task(times);
+                let since = inner.timing.stamp();
                 self.push(inner, current, self.job(since, origin, f));
             }
             Entry::Overdrawn(holder) => {
@@ -294,7 +293,7 @@ impl<'scope> Scope<'scope> {
                         }
                         Advice::Keep => {
                             self.countdown.begin(None);
-                            let job = self.job(inner.timing.stamp_inline(None), origin, f);
+                            let job = self.job(inner.timing.stamp(), origin, f);
                             // SAFETY: the scope waits for the job before 'scope ends, and so does who borrows the pool.
                             unsafe { outside.keep_borrowing(inner, Job::borrowing(job)) };
                         }
@@ -310,8 +309,7 @@ impl<'scope> Scope<'scope> {
     where
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
     {
-        let times = current.map(|current| current.slots().times);
-        let since = inner.timing.stamp_inline(times);
+        let since = inner.timing.stamp();
         match current {
             Some(current) => {
                 let inline = current.inline();

@@ -6,18 +6,22 @@ use crate::{
 };
 
 impl WorkerSnapshot {
-    fn of(inner: &Inner, slot: usize, latencies: JobSummaries) -> Self {
-        let [unplaced, completed, panicked, steals] = inner.recorder.of_slot(slot);
-        let started = inner.admission.given_back_by(slot) + unplaced;
-        Self {
-            busy: started > completed + panicked,
+    /// Also how many jobs it began that had been queued.
+    fn of(inner: &Inner, slot: usize, latencies: JobSummaries) -> (Self, u64) {
+        let counts = inner.recorder.of_slot(slot);
+        let ended = counts.completed + counts.panicked;
+        let queued = inner.admission.given_back_by(slot) + counts.overdrawn_started;
+        let started = queued + counts.inlined;
+        let worker = Self {
+            busy: started > ended,
             started,
-            completed,
-            panicked,
-            steals,
-            queue_wait: latencies.queue_wait,
-            run_time: latencies.run_time,
-        }
+            completed: counts.completed,
+            panicked: counts.panicked,
+            steals: counts.steals,
+            queue_wait: inner.timing.of_jobs(latencies.queue_wait, queued),
+            run_time: inner.timing.of_jobs(latencies.run_time, ended),
+        };
+        (worker, queued)
     }
 }
 
@@ -35,18 +39,22 @@ impl Snapshot {
         let scaled = inner.scaler.scaled();
         let mut per_worker =
             vec![WorkerSnapshot::default(); inner.settings.workers_max + threads.spare];
+        let mut queued = sums.queued_elsewhere;
         for &(index, of_thread) in &latencies.slots {
             if index >= per_worker.len() {
                 // A spare thread that was started since they were counted.
                 per_worker.resize(index + 1, WorkerSnapshot::default());
             }
-            per_worker[index] = WorkerSnapshot::of(inner, index, of_thread);
+            let (worker, its_queued) = WorkerSnapshot::of(inner, index, of_thread);
+            per_worker[index] = worker;
+            queued += its_queued;
         }
         let started: u64 = per_worker.iter().map(|worker| worker.started).sum();
         let busy = per_worker.iter().filter(|worker| worker.busy).count() as u64;
         let admitted = inner
             .recorder
             .admitted_at_least(inner.admission.outstanding(sums.unplaced(), 0));
+        let jobs = latencies.jobs.summaries();
         let in_service = inner.workers_in_service() as u64;
         let seen = Self {
             depth: inner.admission.depth(),
@@ -62,7 +70,7 @@ impl Snapshot {
                 + sums.rejected_timed_out
                 + sums.rejected_closed,
             admitted,
-            started: started + sums.started_elsewhere,
+            started: started + sums.queued_elsewhere + sums.inlined_elsewhere,
             completed: sums.completed,
             panicked: sums.panicked,
             cancelled: sums.cancelled,
@@ -78,8 +86,10 @@ impl Snapshot {
             scale_ups: scaled.scale_ups,
             parks: scaled.parks,
             admission_wait: latencies.admission_wait.summary(),
-            queue_wait: latencies.jobs.queue_wait.summary(),
-            run_time: latencies.jobs.run_time.summary(),
+            queue_wait: inner.timing.of_jobs(jobs.queue_wait, queued),
+            run_time: inner
+                .timing
+                .of_jobs(jobs.run_time, sums.completed + sums.panicked),
             per_worker,
         };
         (seen, latencies)

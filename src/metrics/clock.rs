@@ -1,46 +1,38 @@
-//! The clock that jobs are timed with: the processor's own counter where the system trusts it, by the
-//! `quanta` crate, and the system's clock elsewhere. A third of the cost of `Instant::now`.
+//! The clock that jobs are timed with: the processor's counter where the system trusts it, through the `quanta`
+//! crate, and the system's clock elsewhere. A reading takes a third of the time of `Instant::now`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A moment as the clock reads it: no unit of time yet. Zero if there is no clock.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// A moment as the clock reads it: no unit of time yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Stamp(u64);
 
 impl Stamp {
-    /// No moment, and before all moments.
+    /// No moment: the clock was not read.
     pub(crate) const NONE: Self = Self(0);
 
-    /// In place of a moment: the clock was not read, and the job is as others before it.
-    pub(crate) const ALIKE: Self = Self(1);
-
-    /// This moment, lent to a job for which the clock was not read: it is as others before it, or if they were
-    /// long, has waited since then.
-    #[inline]
-    pub(crate) fn lent(self) -> Self {
-        Self(self.0 | Self::ALIKE.0)
-    }
-
-    /// Whether the clock was not read for the job.
-    #[inline]
-    pub(crate) fn is_alike(self) -> bool {
-        self.0 & Self::ALIKE.0 != 0
-    }
-
-    /// This moment, or in place of one that is not known, the other.
-    #[inline]
-    pub(crate) fn or(self, other: Self) -> Self {
-        if self == Self::ALIKE { other } else { self }
-    }
+    /// Set in a moment at which a job came that is timed whatever jobs came before it.
+    const UNSAMPLED: u64 = 1;
 
     #[inline]
-    pub(crate) fn from_raw(raw: u64) -> Self {
-        Self(raw)
+    pub(crate) fn is_none(self) -> bool {
+        self == Self::NONE
     }
 
     #[inline]
     pub(crate) fn raw(self) -> u64 {
         self.0
+    }
+
+    /// This moment, for a job that is no sample: its times stand for it alone.
+    #[inline]
+    pub(crate) fn unsampled(self) -> Self {
+        Self(self.0 | u64::from(!self.is_none()))
+    }
+
+    #[inline]
+    pub(crate) fn is_unsampled(self) -> bool {
+        self.0 & Self::UNSAMPLED != 0
     }
 }
 
@@ -49,7 +41,7 @@ impl Stamp {
 #[derive(Debug)]
 pub(crate) struct Clock(quanta::Clock);
 
-/// Whether there is one, or somebody is making it.
+/// Whether the process has a clock, or a thread is making one.
 static IS_WANTED: AtomicBool = AtomicBool::new(false);
 
 /// Waits until the process's first clock is calibrated, if that is under way.
@@ -67,11 +59,10 @@ impl Clock {
 
     #[inline]
     pub(crate) fn now(&self) -> Stamp {
-        // The last bit says whose it is.
-        Stamp(self.0.raw() & !Stamp::ALIKE.0)
+        Stamp(self.0.raw() & !Stamp::UNSAMPLED)
     }
 
-    /// From one moment to another, in ns. Zero if the other is not later: two cores may differ by a little.
+    /// The time from one moment to another, in ns. Zero if `to` is not later: two cores may differ by a little.
     #[inline]
     pub(crate) fn nanos(&self, from: Stamp, to: Stamp) -> u64 {
         self.0.delta_as_nanos(from.0, to.0)

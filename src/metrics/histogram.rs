@@ -9,18 +9,16 @@
 //! and maximum are exact. The buckets end at 2^42 ns, which is 73 minutes; what took longer lies in
 //! one more bucket, and a percentile that falls into it is reported as the maximum.
 //!
-//! A histogram is 1217 buckets of 8 bytes, 9.5 KiB on the heap, and 72 bytes in place. Jobs of like
+//! A histogram is 1217 buckets of 8 bytes, 9.5 KiB on the heap, and 40 bytes in place. Jobs of like
 //! length share a few cache lines of it. The buckets at both ends, which may share a line with
 //! something else, are the coldest: nothing takes less than 8 ns, and little takes an hour.
 //!
 //! # Writers and readers
 //!
-//! A worker writes its own histogram with plain loads and stores ([`Histogram::record`]); what is recorded once more
-//! ([`Histogram::record_again`]) stands in a run, until something else is recorded: `alike.rs` tells
-//! how. Threads that are not the pool's share a histogram, and add to it ([`Histogram::record_shared`]). A reader merges
-//! all ([`Histogram::merge_into`]), while they are written. The count is the sum of the buckets and of the run, so
-//! percentiles and count are always of the same records. The writer stores
-//! maximum, bucket, sum, in this order, and the reader reads them the other way round. So what is summed
+//! A worker writes its own histogram with plain loads and stores ([`Histogram::record`]). Threads that are not the pool's
+//! share a histogram, and add to it ([`Histogram::record_shared`]). A reader merges all ([`Histogram::merge_into`]), while
+//! they are written. The count is the sum of the buckets, so percentiles and count are always of the same records. The
+//! writer stores maximum, bucket, sum, in this order, and the reader loads them in the reverse order. So what is summed
 //! has been counted, and what is counted is no more than the maximum: a mean that is read meanwhile may
 //! be a little low, and is never above the maximum. No counter ever goes backwards, and at rest all agree.
 
@@ -29,10 +27,7 @@ mod tests;
 
 use std::{fmt, sync::OnceLock, time::Duration};
 
-use crate::{
-    protocol::alike::Run,
-    sync::{AtomicU64, Ordering},
-};
+use crate::sync::{AtomicU64, Ordering};
 
 /// A power of two has `1 << SUB_BITS` buckets.
 const SUB_BITS: u32 = 5;
@@ -77,9 +72,6 @@ type Buckets = [AtomicU64; BUCKETS];
 /// What was recorded by one thread, or by those that share it.
 #[derive(Debug, Default)]
 pub(crate) struct Histogram {
-    /// The last records, of one value: those in the buckets and the sum are the others.
-    run: Run,
-    /// Of the run, too.
     max: AtomicU64,
     low: AtomicU64,
     high: AtomicU64,
@@ -120,39 +112,16 @@ impl Histogram {
         })
     }
 
-    /// Records, on the only thread that writes this histogram.
+    /// Records a value so many times, on the only thread that writes this histogram.
     #[inline]
-    pub(crate) fn record(&self, nanos: u64) {
-        self.raise_max(nanos);
-        // The Release in it pairs with the Acquire in `merge_into`: who counts it reads a maximum that is no less.
-        self.run
-            .record(nanos, |nanos, times| self.write_down(nanos, times));
-    }
-
-    /// The same, but [`record_again`](Self::record_again) goes on with what was recorded before.
-    pub(crate) fn record_aside(&self, nanos: u64) {
-        self.raise_max(nanos);
-        self.write_down(nanos, 1);
-    }
-
-    #[inline(always)]
-    fn raise_max(&self, nanos: u64) {
+    pub(crate) fn record(&self, nanos: u64, times: u64) {
         if nanos > self.max.load(Ordering::Relaxed) {
+            // The Release of the bucket pairs with the Acquire in `merge_into`: who counts it loads a maximum that is no less.
             self.max.store(nanos, Ordering::Relaxed);
         }
-    }
-
-    #[inline(always)]
-    fn write_down(&self, nanos: u64, times: u64) {
         add(&self.buckets()[index_of(nanos)], times);
         add(&self.low, (nanos & LOW).wrapping_mul(times));
         add(&self.high, (nanos >> LOW_BITS).wrapping_mul(times));
-    }
-
-    /// Records what was recorded last once more, or zero, on the same thread.
-    #[inline(always)]
-    pub(crate) fn record_again(&self) {
-        self.run.again();
     }
 
     /// Records, on any thread. Not to be mixed with [`record`](Self::record).
@@ -169,23 +138,12 @@ impl Histogram {
         let Some(buckets) = self.buckets.get() else {
             return;
         };
-        let records = |bucket: &AtomicU64| bucket.load(Ordering::Acquire);
         // In the reverse order of the writer: see the head of this file.
-        let run = self.run.read(|nanos| {
-            let high = u128::from(self.high.load(Ordering::Acquire)) << LOW_BITS;
-            let sum = high + u128::from(self.low.load(Ordering::Acquire));
-            (sum, records(&buckets[index_of(nanos)]))
-        });
-        let (sum, in_bucket) = run.account;
-        merged.sum += sum + u128::from(run.value) * u128::from(run.times);
-        let with_run = index_of(run.value);
-        for (index, bucket) in buckets.iter().enumerate() {
-            let records = if index == with_run {
-                in_bucket + run.times
-            } else {
-                records(bucket)
-            };
-            merged.buckets[index] += records;
+        let high = u128::from(self.high.load(Ordering::Acquire)) << LOW_BITS;
+        merged.sum += high + u128::from(self.low.load(Ordering::Acquire));
+        for (sum, bucket) in merged.buckets.iter_mut().zip(buckets.iter()) {
+            let records = bucket.load(Ordering::Acquire);
+            *sum += records;
             merged.count += records;
         }
         merged.max = merged.max.max(self.max.load(Ordering::Relaxed));
@@ -280,13 +238,12 @@ impl Merged {
     }
 }
 
-/// How long something took, over all the times that it was measured.
+/// How long something took, over all the times that it happened.
 ///
-/// The count is exact, and so are the mean and the maximum of what was measured. Of tasks that a worker spawns in scopes, and of
-/// items of batches, one in eight is measured while the last that was took less than a microsecond, and stands for the
-/// others: a single long one among them is mostly missed (see [`Snapshot::run_time`](crate::Snapshot::run_time)). A percentile is within 1/64 (1.6 %) of the time that was measured
-/// at its rank; one of more than 73 minutes is reported as the maximum. All are zero as long as nothing
-/// was measured. While the pool works, the mean may leave out what was measured just now.
+/// The count is exact. The other figures are of what was timed: everything, unless jobs are short (see
+/// [`Snapshot::run_time`](crate::Snapshot::run_time)). Of that, mean and maximum are exact. A percentile is within 1/64 (1.6 %)
+/// of the time at its rank; one of more than 73 minutes is reported as the maximum. All are zero as long as nothing
+/// was timed. While the pool works, the mean may leave out what was timed just now.
 ///
 /// # Examples
 /// ```
@@ -300,7 +257,7 @@ impl Merged {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct LatencySummary {
-    /// How many times it was measured.
+    /// How many times it happened.
     pub count: u64,
     /// The mean.
     pub mean: Duration,

@@ -1,22 +1,22 @@
-//! What can be seen of a pool: the counters that its threads keep, and the snapshot made of them.
+//! The counters and latencies of a pool, and the snapshot that shows them.
 
 #![cfg(not(loom))]
 
 mod clock;
+mod counters;
+mod display;
 mod histogram;
-mod latency_slot;
-mod recorder;
+mod latency;
+mod sampling;
 mod snapshot;
-mod table;
-mod timing;
 
 #[cfg(feature = "prometheus")]
 pub(crate) use self::histogram::Merged;
 pub(crate) use self::{
     clock::{Stamp, settle as settle_clock},
-    latency_slot::{LatencySlot, Started},
-    recorder::{BatchPlaces, CounterSlot, Recorder},
-    timing::{JobSummaries, Latencies, Stamps, Timing},
+    counters::{BatchPlaces, CounterSlot, Recorder},
+    latency::{JobSummaries, Latencies, Timing},
+    sampling::{Begun, LatencySlot, Started},
 };
 pub use self::{
     histogram::LatencySummary,

@@ -87,14 +87,14 @@ pub struct Snapshot {
     /// Empty, as the two below, without
     /// [`latency_tracking`](crate::PoolBuilder::latency_tracking).
     pub admission_wait: LatencySummary,
-    /// How long jobs waited in the queue until they started. Not all are timed: see `run_time`.
+    /// How long jobs waited in the queue until they started. Sampled while jobs are short, as `run_time` is.
     pub queue_wait: LatencySummary,
     /// How long jobs ran, also those that panicked.
     ///
-    /// Every job of `submit`, `spawn` and permits is timed. Tasks that a worker spawns in scopes, and items of
-    /// batches, are sampled while they are short: as long as the last timed one took less than a microsecond, one in
-    /// eight is timed, and the others count as much as that one. So a single long one among short ones is recorded as short in about seven of eight cases: mean, maximum
-    /// and the higher percentiles miss it.
+    /// The count is exact. Every job is timed until one of the workers has timed 32 jobs in a row that took less than a
+    /// microsecond. From then on about one job in 32 is timed, and stands for those before it. The first timed job of a
+    /// microsecond or more ends that. So where jobs are long, all figures are exact. Among many short jobs, long ones have their
+    /// share in the mean and the percentiles, but a single long one is missed in 31 of 32 cases.
     pub run_time: LatencySummary,
 
     /// Each thread that the pool may have in service, by its index, and after them the spare threads

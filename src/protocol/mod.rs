@@ -2,8 +2,6 @@
 //! it.
 
 pub(crate) mod admission;
-#[cfg(any(test, not(loom)))]
-pub(crate) mod alike;
 pub(crate) mod chunk;
 pub(crate) mod completion;
 pub(crate) mod deque;

@@ -2,7 +2,7 @@
 //! owes to the pool's slots when it begins and ends goes through here.
 
 use crate::{
-    metrics::{self, Stamp, Started},
+    metrics::{self, Begun, Stamp, Started},
     protocol::admission,
     runtime::{inner::Inner, job::Place, worker, worker::foreign_stack},
 };
@@ -25,6 +25,16 @@ impl<'a> ThreadSlots<'a> {
             places: inner.admission.slot(index),
             counts: inner.recorder.cell(index),
             times: inner.timing.slot(index),
+        }
+    }
+
+    /// The jobs that the thread has begun. On that thread.
+    fn begun(&self) -> Begun {
+        let (overdrawn, inlined) = self.counts.begun_unplaced();
+        let queued = self.places.released() + overdrawn;
+        Begun {
+            queued,
+            all: queued + inlined,
         }
     }
 }
@@ -72,13 +82,32 @@ impl JobContext<'_> {
         match &self.slots {
             Some(slots) if matches!(place, Place::Queue) => {
                 if self.inner.admission.release_unattended(slots.places) {
-                    self.inner.timing.starts(Some(slots.times), true, since)
+                    self.begin_timing(true, since)
                 } else {
                     self.begin_attended(slots, since)
                 }
             }
             _ if matches!(place, Place::None) => self.begin_in_place(since),
             _ => self.begin_aside(place, since),
+        }
+    }
+
+    /// The clock's part of it.
+    #[inline]
+    fn begin_timing(&self, is_queued: bool, since: Stamp) -> Started {
+        if self.slots.is_some() && self.inner.timing.passes_over(since) {
+            Started::UNTIMED
+        } else {
+            self.begin_timed(is_queued, since)
+        }
+    }
+
+    #[inline(never)]
+    fn begin_timed(&self, is_queued: bool, since: Stamp) -> Started {
+        let timing = &self.inner.timing;
+        match &self.slots {
+            Some(slots) => timing.begin(slots.times, slots.begun(), is_queued, since),
+            None => timing.begin_elsewhere(is_queued, since),
         }
     }
 
@@ -89,7 +118,7 @@ impl JobContext<'_> {
             foreign_stack::begin(self.inner);
         }
         self.inner.recorder.inlined(self.counts());
-        self.inner.timing.starts(self.times(), false, since)
+        self.begin_timing(false, since)
     }
 
     /// The same when somebody waits for the place that was given back.
@@ -98,7 +127,7 @@ impl JobContext<'_> {
         if self.inner.admission.attend(slots.places) {
             self.inner.life.changed();
         }
-        self.inner.timing.starts(Some(slots.times), true, since)
+        self.begin_timing(true, since)
     }
 
     /// The same over the bound, or on a thread that is not the pool's.
@@ -114,18 +143,26 @@ impl JobContext<'_> {
             self.inner.recorder.started_elsewhere();
             self.inner.admission.release();
         }
-        self.inner.timing.starts(self.times(), true, since)
+        self.begin_timing(true, since)
     }
 
     /// A job has run, which started then. Its handle must not say so before this was called.
     #[inline]
     pub(crate) fn end(&self, started: Started, completed: bool) {
-        // In this order: who finds it counted finds it timed.
-        self.inner.timing.ended(self.times(), started);
+        if started.is_timed() {
+            self.end_timed(started);
+        }
         self.inner.recorder.ended(self.counts(), completed);
         if self.slots.is_none() {
             foreign_stack::end();
         }
+    }
+
+    #[inline(never)]
+    fn end_timed(&self, started: Started) {
+        let slot = self.slots.as_ref();
+        let slot = slot.map(|slots| (slots.times, slots.begun()));
+        self.inner.timing.end(slot, started);
     }
 
     /// A job was dropped un-run.

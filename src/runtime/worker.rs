@@ -245,9 +245,6 @@ enum Next {
 
 /// The loop of a worker, which is counted as searching at first.
 fn run(current: &Current) {
-    // The last job that it took, as a worker before, may have been a tombstone, which does not start.
-    let inner = current.inner();
-    inner.timing.next_does_not_follow(current.slots().times);
     let mut next = Next::Search;
     loop {
         next = match next {
@@ -261,7 +258,6 @@ fn run(current: &Current) {
 /// Runs jobs for as long as there are some in the own deques and the injectors.
 fn work(current: &Current) -> Next {
     let inner = current.inner();
-    inner.timing.next_does_not_follow(current.slots().times);
     current.slot.local.turn.resume();
     loop {
         read_inbox(current);
@@ -299,8 +295,6 @@ fn leave_as_excess(current: &Current) -> bool {
 fn read_inbox(current: &Current) {
     if current.inner().post.has_messages(current.slot.index) {
         inbox::read_in_loop(current);
-        let timing = &current.inner().timing;
-        timing.next_does_not_follow(current.slots().times);
     }
 }
 
@@ -316,7 +310,6 @@ fn leave_for_good(current: &Current) -> Next {
 fn run_next(current: &Current) -> bool {
     let turn = &current.slot.local.turn;
     let timing = &current.inner().timing;
-    timing.next_follows(current.slots().times);
     for _ in 0..=Source::COUNT {
         if run_from(current, turn.source()) {
             turn.ran(timing.is_short(current.slots().times) != Some(false));
@@ -388,8 +381,6 @@ fn run_of_rayon(current: &Current) -> bool {
     current.inline().begin_turn();
     let ran = current.run_of_rayon();
     if ran {
-        let timing = &current.inner().timing;
-        timing.next_does_not_follow(current.slots().times);
         // If a job waited for it, a shutdown may wait for its end.
         current.inner().check_drained();
     }
@@ -399,7 +390,6 @@ fn run_of_rayon(current: &Current) -> bool {
 /// The own deques and the injectors are empty: searches, or parks.
 fn idle(current: &Current) -> Next {
     let inner = current.inner();
-    inner.timing.next_does_not_follow(current.slots().times);
     inner.scaler.became_idle(inner);
     inner.admission.grant_waiters_if_any();
     inner.check_drained();

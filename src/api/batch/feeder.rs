@@ -7,7 +7,6 @@ use super::{
     task::Task,
 };
 use crate::{
-    metrics::Stamps,
     protocol::chunk::{Chunk, MOST},
     runtime::{inner::Inner, span::Origin},
 };
@@ -21,7 +20,6 @@ pub(super) struct Feeder<'p, B: Types> {
     /// How many items the next chunk has room for. It doubles when a chunk becomes full before it is begun, and is halved
     /// when one is begun before it was half full: so slow items get chunks of their own.
     room: usize,
-    stamps: Stamps,
 }
 
 impl<'p, B: Types> Feeder<'p, B> {
@@ -31,7 +29,6 @@ impl<'p, B: Types> Feeder<'p, B> {
             batch: Batch::new(inner, home, f),
             open: None,
             room: 1,
-            stamps: Stamps::default(),
         }
     }
 
@@ -47,8 +44,7 @@ impl<'p, B: Types> Feeder<'p, B> {
     where
         B: Work<'a>,
     {
-        let are_short = self.batch.are_short();
-        let since = self.inner.timing.stamp_item(&mut self.stamps, are_short);
+        let since = self.inner.timing.stamp();
         let mut item = Item {
             since,
             origin,

@@ -351,7 +351,7 @@ impl<'a, B: Work<'a>> Batch<B> {
         outcome
     }
 
-    /// An item was timed: those that are put in from now on are taken to be as long.
+    /// An item was timed: the next ones are likely as long.
     #[inline]
     fn was_timed(&self, context: &JobContext<'_>) {
         let Some(times) = context.times() else { return };
@@ -363,8 +363,7 @@ impl<'a, B: Work<'a>> Batch<B> {
 
     /// Runs an item that was not put in, in the slots of the pool too. By the consumer.
     pub(super) fn run_inline(&self, context: &JobContext<'_>, item: B::Item) -> Outcome<B::Result> {
-        let since = context.inner.timing.stamp_inline(context.times());
-        let started = context.begin(Place::None, since);
+        let started = context.begin(Place::None, context.inner.timing.stamp());
         let outcome = self.run_beside(item);
         context.end(started, outcome.is_ok());
         outcome

@@ -108,9 +108,6 @@ fn serve<'a, B: Work<'a>>(context: &JobContext<'_>, batch: &Arc<Batch<B>>, chunk
     Task::split(inner, batch, chunk);
     while let Some((number, item)) = next {
         let outcome = batch.run(context, true, item);
-        if let Some(times) = context.times() {
-            inner.timing.next_follows(times);
-        }
         if B::Home::DISCARDS {
             batch.discard(inner, outcome);
         } else {

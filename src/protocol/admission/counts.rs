@@ -1,7 +1,15 @@
 //! What is read of the admission: how many places are taken, by whom, and how many jobs are left.
 
-use super::{Admission, PLACE, SlowPath};
+use super::{Admission, PLACE, PlaceSlot, SlowPath};
 use crate::sync::{Ordering, lock};
+
+impl PlaceSlot {
+    /// The places that its thread gave back. On that thread.
+    #[cfg(not(loom))]
+    pub(crate) fn released(&self) -> u64 {
+        self.released.load(Ordering::Relaxed)
+    }
+}
 
 impl Admission {
     /// The jobs that were let in and have not ended, held places not counted, if `unplaced` came in
@@ -58,7 +66,7 @@ impl Admission {
             .fold(self.elsewhere.load(Ordering::Acquire), u64::wrapping_add)
     }
 
-    /// The places that one thread of the pool gave back, which is the jobs that it started.
+    /// The places that one thread of the pool gave back, which is the jobs that it started with a place.
     pub(crate) fn given_back_by(&self, slot: usize) -> u64 {
         self.slots[slot].released.load(Ordering::Acquire)
     }

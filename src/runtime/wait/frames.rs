@@ -339,7 +339,6 @@ impl Countdown {
             countdown: self,
             inner,
             own,
-            follows: false,
             is_vain: false,
         };
         // A worker polls for jobs that it may run meanwhile.
@@ -358,8 +357,6 @@ struct RunsOwn<'a> {
     countdown: &'a Countdown,
     inner: &'a Inner,
     own: Option<(&'a Current<'a>, usize)>,
-    /// The thread comes from a job of the frame.
-    follows: bool,
     /// What was claimed in the deques of others was not wanted, and would not be again.
     is_vain: bool,
 }
@@ -369,12 +366,6 @@ impl RunsOwn<'_> {
     #[inline]
     fn run_one(&mut self, is_starved: bool) -> bool {
         if let Some((current, mark)) = self.own {
-            let (timing, times) = (&self.inner.timing, current.slots().times);
-            if self.follows {
-                timing.next_follows(times);
-            } else {
-                timing.next_does_not_follow(times);
-            }
             let local = current.local();
             if local.is_some_and(|local| local.run_structured(mark, current.context())) {
                 return true;
@@ -405,7 +396,6 @@ impl RunsOwn<'_> {
         match current.take_back(current.frame()) {
             Theft::Success(job) => {
                 job.run(current.context(), Place::Queue);
-                self.follows = true;
                 Help::Ran
             }
             Theft::Unwanted => {
@@ -422,12 +412,10 @@ impl Assist for RunsOwn<'_> {
         let mut has_run = false;
         while self.run_one(is_starved) {
             has_run = true;
-            self.follows = true;
             if self.countdown.tally.is_met() {
                 return Help::Ran;
             }
         }
-        self.follows = false;
         match self.own {
             _ if has_run => Help::Ran,
             Some((current, _)) => self.run_stolen(current),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
-use super::timing::told_at_least;
+use super::latency::told_at_least;
 use crate::{
     error::AdmissionError,
     protocol::admission::Holder,
@@ -28,6 +28,13 @@ pub(crate) struct CounterSlot {
 }
 
 impl CounterSlot {
+    /// The jobs that were begun here without a place: those that had been queued, and those that had not. On the
+    /// cell's thread.
+    pub(crate) fn begun_unplaced(&self) -> (u64, u64) {
+        let own = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (own(&self.overdrawn_started), own(&self.inlined))
+    }
+
     /// A job has run. On the cell's thread.
     #[inline]
     fn ended(&self, completed: bool) {
@@ -131,8 +138,10 @@ pub(crate) struct Sums {
     pub(crate) dropped: u64,
     pub(crate) inlined: u64,
     pub(crate) overdrawn: u64,
-    /// All that were begun on threads that are not the pool's.
-    pub(crate) started_elsewhere: u64,
+    /// Those that were begun on threads that are not the pool's, after they had been queued.
+    pub(crate) queued_elsewhere: u64,
+    /// Those that were not queued.
+    pub(crate) inlined_elsewhere: u64,
     pub(crate) steals: u64,
     pub(crate) rejected_full: u64,
     pub(crate) rejected_timed_out: u64,
@@ -149,6 +158,16 @@ impl Sums {
     pub(crate) fn unplaced(&self) -> u64 {
         self.inlined + self.overdrawn
     }
+}
+
+/// The counters of one thread, read in the order of the fields.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SlotCounts {
+    pub(crate) completed: u64,
+    pub(crate) panicked: u64,
+    pub(crate) inlined: u64,
+    pub(crate) overdrawn_started: u64,
+    pub(crate) steals: u64,
 }
 
 fn add(counter: &AtomicU64) {
@@ -320,9 +339,8 @@ impl Recorder {
             cancelled,
             dropped,
             inlined: sum(|cell| &cell.inlined) + inlined_elsewhere,
-            started_elsewhere: inlined_elsewhere
-                + here(&elsewhere.started)
-                + here(&elsewhere.overdrawn_started),
+            queued_elsewhere: here(&elsewhere.started) + here(&elsewhere.overdrawn_started),
+            inlined_elsewhere,
             overdrawn: here(&elsewhere.overdrawn),
             steals: sum(|cell| &cell.steals),
             rejected_full: here(&elsewhere.rejected_full),
@@ -337,13 +355,17 @@ impl Recorder {
         told_at_least(&self.admitted_told, read)
     }
 
-    /// What one thread has done: begun without a place, completed, panicked, steals.
-    pub(crate) fn of_slot(&self, slot: usize) -> [u64; 4] {
+    /// What one thread has done.
+    pub(crate) fn of_slot(&self, slot: usize) -> SlotCounts {
         let cell = &self.cells[slot];
         let read = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         // What has ended is read before what was begun.
-        let (completed, panicked) = (read(&cell.completed), read(&cell.panicked));
-        let unplaced = read(&cell.inlined) + read(&cell.overdrawn_started);
-        [unplaced, completed, panicked, read(&cell.steals)]
+        SlotCounts {
+            completed: read(&cell.completed),
+            panicked: read(&cell.panicked),
+            inlined: read(&cell.inlined),
+            overdrawn_started: read(&cell.overdrawn_started),
+            steals: read(&cell.steals),
+        }
     }
 }

@@ -1,0 +1,382 @@
+//! Which jobs are timed, and how many jobs each of them stands for.
+//!
+//! A reading of the clock takes as long as a tiny job. So while the jobs of a pool are short, the pool times a *sample*:
+//! one job in [`SAMPLE`], about. The thread that brings a job decides, and reads the clock for it; a job without a stamp is
+//! not timed at all. The gaps are random, so that a pattern in the jobs does not repeat in the sample.
+//!
+//! **Mode.** A pool samples once one of its workers has timed [`SAMPLE`] short jobs in a row. The first long job that any
+//! worker times ends that, and every job is timed again. A job that other jobs ran inside of does not count:
+//! its length says nothing of theirs.
+//!
+//! **Weight.** A sample stands for every job that its worker has begun since the sample before. Its weight is known when it
+//! begins, before its length is. So among many jobs the long ones have their share, whatever the mode. The jobs after a
+//! worker's last sample are in the counters alone. A call that waits for its job anyway (`install`) is always timed, and
+//! weighs one: it is no sample of the others.
+
+use std::cell::Cell;
+
+use super::{
+    clock::{Clock, Stamp},
+    histogram::Histogram,
+};
+use crate::sync::{AtomicBool, AtomicU64, Ordering, thread_local};
+
+/// A job of fewer ns is short. By feel: a longer one bears two readings of the clock.
+const SHORT: u64 = 1_000;
+
+/// The log2 of the number of short jobs of which one is timed. The `tracking` question of the benches shows it.
+const SAMPLE_BITS: u32 = 5;
+pub(super) const SAMPLE: u64 = 1 << SAMPLE_BITS;
+
+thread_local! {
+    /// How many jobs this thread brings without a stamp before the next one that gets one.
+    static UNSTAMPED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Whether the calling thread brings a job without a stamp.
+#[inline]
+fn passes_over() -> bool {
+    UNSTAMPED.with(|unstamped| {
+        let left = unstamped.get();
+        unstamped.set(left.saturating_sub(1));
+        left > 0
+    })
+}
+
+/// How many jobs pass until the next sample: [`SAMPLE`], give or take a half. The last bits of the moment are the dice.
+fn gap(at: Stamp) -> u64 {
+    let dice = at.raw().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - SAMPLE_BITS);
+    SAMPLE / 2 + dice
+}
+
+/// The clock of a pool, and whether it is read for every job.
+#[derive(Debug)]
+pub(super) struct Sampling {
+    /// None if latencies are not tracked.
+    pub(super) clock: Option<Clock>,
+    /// Whether a job without a stamp is not timed. Always so if latencies are not tracked.
+    is_on: AtomicBool,
+}
+
+impl Sampling {
+    pub(super) fn new(clock: Option<Clock>) -> Self {
+        Self {
+            is_on: AtomicBool::new(clock.is_none()),
+            clock,
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, is_on: bool) {
+        // All threads read it for each job.
+        if self.is_on() != is_on {
+            self.is_on.store(is_on, Ordering::Relaxed);
+        }
+    }
+
+    /// This moment, or `NONE` for a job that is not timed.
+    #[inline]
+    pub(super) fn stamp(&self) -> Stamp {
+        if self.is_on() && passes_over() {
+            Stamp::NONE
+        } else {
+            self.sample()
+        }
+    }
+
+    #[inline(never)]
+    fn sample(&self) -> Stamp {
+        let Some(clock) = &self.clock else {
+            return Stamp::NONE;
+        };
+        let now = clock.now();
+        UNSTAMPED.set(gap(now));
+        now
+    }
+
+    /// A job was timed on the thread of this slot, and no other ran inside of it.
+    fn was_timed(&self, slot: &LatencySlot, nanos: u64) {
+        let short_in_a_row = if nanos < SHORT {
+            slot.short_in_a_row.load(Ordering::Relaxed) + 1
+        } else {
+            0
+        };
+        slot.short_in_a_row.store(short_in_a_row, Ordering::Relaxed);
+        if short_in_a_row == 0 || short_in_a_row >= SAMPLE {
+            self.set(short_in_a_row != 0);
+        }
+    }
+}
+
+/// How long jobs took.
+#[derive(Debug, Default)]
+pub(super) struct Times {
+    pub(super) queue_wait: Histogram,
+    pub(super) run_time: Histogram,
+}
+
+impl Times {
+    pub(super) fn made() -> Self {
+        let times = Self::default();
+        times.make();
+        times
+    }
+
+    pub(super) fn make(&self) {
+        self.queue_wait.make();
+        self.run_time.make();
+    }
+}
+
+/// The times of one thread, which only that thread writes.
+#[derive(Debug, Default)]
+pub(crate) struct LatencySlot {
+    /// Short jobs that were timed, one after another.
+    short_in_a_row: AtomicU64,
+    /// Jobs that the recorded waits stand for.
+    waits: AtomicU64,
+    /// Jobs that the samples stand for, recorded or still running.
+    runs: AtomicU64,
+    /// Made when the thread starts.
+    pub(super) times: Times,
+}
+
+/// The jobs that a thread has begun.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Begun {
+    /// Those that had waited in the queue.
+    pub(crate) queued: u64,
+    pub(crate) all: u64,
+}
+
+/// A job has started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Started {
+    /// When, or `NONE` if the job is not timed.
+    pub(super) at: Stamp,
+    /// The jobs that its thread had begun by then.
+    begun: u64,
+    /// The jobs that it stands for.
+    weight: u64,
+}
+
+impl Started {
+    pub(crate) const UNTIMED: Self = Self::alone(Stamp::NONE);
+
+    /// A job that stands for itself.
+    pub(super) const fn alone(at: Stamp) -> Self {
+        Self {
+            at,
+            begun: 0,
+            weight: 1,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_timed(self) -> bool {
+        !self.at.is_none()
+    }
+}
+
+/// How many of the jobs begun are not stood for so far. The caller stands for them from now on.
+fn take_weight(stands_for: &AtomicU64, begun: u64, since: Stamp) -> u64 {
+    let before = stands_for.load(Ordering::Relaxed);
+    let weight = if since.is_unsampled() {
+        1
+    } else {
+        begun.wrapping_sub(before)
+    };
+    stands_for.store(before.wrapping_add(weight), Ordering::Relaxed);
+    weight
+}
+
+impl LatencySlot {
+    /// Whether the last job that was timed here was short.
+    #[inline]
+    pub(super) fn is_short(&self) -> bool {
+        self.short_in_a_row.load(Ordering::Relaxed) > 0
+    }
+
+    /// A job starts that has waited in the queue since then.
+    pub(super) fn has_waited(&self, clock: &Clock, begun: Begun, since: Stamp, now: Stamp) {
+        let weight = take_weight(&self.waits, begun.queued, since);
+        let nanos = clock.nanos(since, now);
+        self.times.queue_wait.record(nanos, weight);
+    }
+
+    /// A job starts that is timed.
+    pub(super) fn begin(&self, begun: Begun, since: Stamp, now: Stamp) -> Started {
+        Started {
+            at: now,
+            begun: begun.all,
+            weight: take_weight(&self.runs, begun.all, since),
+        }
+    }
+
+    /// A job has run that was timed.
+    pub(super) fn end(&self, sampling: &Sampling, begun: Begun, started: Started, nanos: u64) {
+        self.times.run_time.record(nanos, started.weight);
+        if begun.all == started.begun {
+            sampling.was_timed(self, nanos);
+        }
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::{super::histogram::Merged, *};
+
+    const LONG: u64 = 50 * SHORT;
+
+    /// One worker and the thread that brings its jobs.
+    struct Simulated {
+        sampling: Sampling,
+        slot: LatencySlot,
+        begun: u64,
+    }
+
+    impl Simulated {
+        fn new() -> Self {
+            let slot = LatencySlot::default();
+            slot.times.make();
+            Self {
+                sampling: Sampling::new(Some(Clock::new())),
+                slot,
+                begun: 0,
+            }
+        }
+
+        fn begin(&mut self, since: Stamp) -> Started {
+            self.begun += 1;
+            if since.is_none() && self.sampling.is_on() {
+                return Started::UNTIMED;
+            }
+            self.slot.begin(self.now(), since, Stamp::NONE)
+        }
+
+        fn now(&self) -> Begun {
+            Begun {
+                queued: self.begun,
+                all: self.begun,
+            }
+        }
+
+        fn end(&self, started: Started, nanos: u64) {
+            self.slot.end(&self.sampling, self.now(), started, nanos);
+        }
+
+        /// Runs a job. Whether it was timed.
+        fn run(&mut self, nanos: u64) -> bool {
+            let since = self.sampling.stamp();
+            let is_timed = !(since.is_none() && self.sampling.is_on());
+            let started = self.begin(since);
+            if is_timed {
+                self.end(started, nanos);
+            }
+            is_timed
+        }
+
+        fn run_short(&mut self, jobs: u64) {
+            for _ in 0..jobs {
+                self.run(40);
+            }
+        }
+
+        fn run_times(&self) -> Merged {
+            let mut merged = Merged::default();
+            self.slot.times.run_time.merge_into(&mut merged);
+            merged
+        }
+    }
+
+    #[test]
+    fn m2_a_gap_is_the_sample_give_or_take_a_half() {
+        let clock = Clock::new();
+        let gaps: Vec<_> = (0..1000).map(|_| gap(clock.now())).collect();
+        let within = SAMPLE / 2..SAMPLE * 3 / 2;
+        assert!(gaps.iter().all(|gap| within.contains(gap)), "{gaps:?}");
+        assert!(gaps.iter().any(|&gap| gap != gaps[0]), "{gaps:?}");
+    }
+
+    #[test]
+    fn m2_a_pool_samples_when_its_jobs_are_short_and_times_all_after_a_long_one() {
+        let mut pool = Simulated::new();
+        // The first are all timed, and so is any number of long ones.
+        for nanos in [LONG; 50].into_iter().chain([SHORT - 1; SAMPLE as usize]) {
+            assert!(pool.run(nanos));
+        }
+        let timed = (0..1000).filter(|_| pool.run(40)).count() as u64;
+        let most = 1000 / (SAMPLE / 2);
+        assert!((1000 / (2 * SAMPLE)..=most).contains(&timed), "{timed}");
+        while !pool.run(SHORT) {}
+        assert!((0..SAMPLE - 1).all(|_| pool.run(40)));
+        assert!(pool.run(SHORT));
+        assert!((0..SAMPLE).all(|_| pool.run(40)));
+        assert!((0..2 * SAMPLE).any(|_| !pool.run(40)));
+    }
+
+    /// A third of them are long, and the lengths have no pattern that the sample could meet.
+    #[test]
+    fn m2_long_jobs_have_their_share_whatever_the_mode() {
+        const JOBS: u64 = if cfg!(miri) { 300 } else { 300_000 };
+        let mut pool = Simulated::new();
+        // It samples all the time, though many of its jobs are long.
+        pool.sampling.set(true);
+        let mut dice = 1u64;
+        for _ in 0..JOBS {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let nanos = if dice >> 32 < u64::from(u32::MAX) / 3 {
+                LONG
+            } else {
+                40
+            };
+            pool.run(nanos);
+        }
+        let seen = pool.run_times();
+        assert!(seen.count <= JOBS && JOBS - seen.count < 2 * SAMPLE);
+        let long = seen.count - seen.cumulative(&[SHORT])[0];
+        let share = long as f64 / JOBS as f64;
+        let error = if cfg!(miri) { 0.3 } else { 0.02 };
+        assert!((share - 1.0 / 3.0).abs() < error, "{share}");
+    }
+
+    /// It stands for those before it, and they for none of its time.
+    #[test]
+    fn m2_a_job_that_others_ran_inside_of_leaves_the_mode_as_it_was() {
+        let mut pool = Simulated::new();
+        pool.run_short(SAMPLE);
+        let outer = pool.begin(Clock::new().now());
+        pool.run_short(4 * SAMPLE);
+        pool.end(outer, LONG);
+        assert!(pool.sampling.is_on());
+        assert_eq!(
+            pool.run_times().cumulative(&[SHORT])[0],
+            pool.run_times().count - 1
+        );
+        let alone = pool.begin(Clock::new().now());
+        pool.end(alone, LONG);
+        assert!(!pool.sampling.is_on());
+    }
+
+    #[test]
+    fn m2_an_unsampled_job_stands_for_itself() {
+        let mut pool = Simulated::new();
+        pool.run_short(SAMPLE);
+        (0..5).for_each(|_| assert!(!pool.begin(Stamp::NONE).is_timed()));
+        let stamp = Clock::new().now();
+        let install = pool.begin(stamp.unsampled());
+        let sample = pool.begin(stamp);
+        assert_eq!((install.weight, sample.weight), (1, 6));
+        assert!(Stamp::NONE.unsampled().is_none());
+    }
+
+    #[test]
+    fn m2_without_a_clock_no_job_is_timed() {
+        let sampling = Sampling::new(None);
+        assert!((0..100).all(|_| sampling.stamp().is_none() && sampling.is_on()));
+    }
+}
