@@ -1,10 +1,10 @@
-//! A pool's metrics for Prometheus: the table of their names, and the collector that fills it in.
+//! A pool's metrics for Prometheus: the table of metric families, and the collector that fills it.
 //!
-//! Every family is a row of [`FAMILIES`]: its name, its help, and how its values are read off a
-//! [`Snapshot`]. docs/metrics.md tells what each is good for.
+//! Every family is a row of [`FAMILIES`]: its name, its help, and how its values are read from a
+//! [`Snapshot`]. docs/metrics.md says what each is good for.
 //!
-//! A collector shares the pool's insides, and is not the pool's handle: the pool is shut down when that
-//! is dropped, as ever, and the collector goes on telling what there was at the end.
+//! A collector shares the pool's insides, but does not keep the pool open. After the pool is
+//! dropped, the collector reports its last state.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -18,16 +18,16 @@ use crate::{
     runtime::{inner::Inner, resident::Resident},
 };
 
-/// The label that tells the pools apart.
+/// The label that distinguishes pools.
 const POOL: &str = "pool";
-/// The label of the rejections.
+/// The label of rejections.
 const REASON: &str = "reason";
 
-/// What a family is, and how it is read.
+/// The type of a family, and how its values are read.
 enum Kind {
     Gauge(fn(&Snapshot) -> u64),
     Counter(fn(&Snapshot) -> u64),
-    /// Counters that have a reason each.
+    /// One counter for each reason.
     CounterByReason(fn(&Snapshot) -> [(&'static str, u64); 3]),
     Histogram(fn(&Latencies) -> &Merged),
 }
@@ -66,12 +66,12 @@ const fn histogram(
     }
 }
 
-/// The upper bounds of the histograms' buckets, in ns: 1, 2.5 and 5 of each power of ten, from 1 us to
-/// 100 s. A job may take anything from well below a millisecond to minutes, so no factor is left out; from
-/// one bound to the next it is at most 2.5, which is how far off an interpolated quantile may be.
+/// The upper bounds of the histograms' buckets, in ns: 1, 2.5 and 5 times each power of ten, from 1
+/// us to 100 s. Neighbours differ by a factor of 2.5 at most, which bounds the error of an
+/// interpolated quantile.
 ///
-/// A record counts with the middle of its bucket in the finer histogram, so a bound is as good as moved
-/// by up to 1/64.
+/// A record counts with the middle of its bucket in the finer histogram, so each bound is exact to
+/// 1/64.
 const BOUNDS: [u64; 25] = [
     1_000,
     2_500,
@@ -110,7 +110,7 @@ static FAMILIES: &[Family] = &[
     ),
     gauge(
         "adaptive_pool_queue_capacity",
-        "Places that the queue has.",
+        "Places of the queue.",
         |seen| seen.capacity,
     ),
     gauge(
@@ -120,42 +120,42 @@ static FAMILIES: &[Family] = &[
     ),
     gauge(
         "adaptive_pool_workers_in_service",
-        "Workers that run jobs, or would if there were any.",
+        "Workers that run jobs or look for them.",
         |seen| seen.workers_in_service,
     ),
     gauge(
         "adaptive_pool_workers_busy",
-        "Threads that are inside a job.",
+        "Threads that run a job, or wait inside one.",
         |seen| seen.workers_busy,
     ),
     gauge(
         "adaptive_pool_workers_idle",
-        "Workers in service that have nothing to do.",
+        "Workers in service without a job.",
         |seen| seen.workers_idle,
     ),
     gauge(
         "adaptive_pool_workers_parked",
-        "Workers that were called in once, and are not in service now.",
+        "Workers that were in service before, and are parked now.",
         |seen| seen.workers_parked,
     ),
     gauge(
         "adaptive_pool_threads",
-        "Threads that were started, and have not ended.",
+        "Threads that were started and have not ended.",
         |seen| seen.threads,
     ),
     counter(
         "adaptive_pool_jobs_submitted_total",
-        "Jobs that were submitted, admitted or rejected.",
+        "Jobs submitted: admitted or rejected.",
         |seen| seen.submitted,
     ),
     counter(
         "adaptive_pool_jobs_admitted_total",
-        "Jobs that were admitted.",
+        "Jobs admitted.",
         |seen| seen.admitted,
     ),
     Family {
         name: "adaptive_pool_jobs_rejected_total",
-        help: "Jobs that were refused, by reason.",
+        help: "Jobs rejected, by reason.",
         kind: Kind::CounterByReason(|seen| {
             [
                 ("closed", seen.rejected_closed),
@@ -166,7 +166,7 @@ static FAMILIES: &[Family] = &[
     },
     counter(
         "adaptive_pool_jobs_started_total",
-        "Jobs that were begun.",
+        "Jobs started.",
         |seen| seen.started,
     ),
     counter(
@@ -181,68 +181,68 @@ static FAMILIES: &[Family] = &[
     ),
     counter(
         "adaptive_pool_jobs_cancelled_total",
-        "Jobs that their handle cancelled before they started.",
+        "Jobs cancelled by their handle before they started.",
         |seen| seen.cancelled,
     ),
     counter(
         "adaptive_pool_jobs_dropped_total",
-        "Jobs that a shutdown dropped before they started.",
+        "Jobs dropped by a shutdown before they started.",
         |seen| seen.dropped,
     ),
     counter(
         "adaptive_pool_jobs_inlined_total",
-        "Jobs that ran at once on the submitter's stack.",
+        "Jobs run at once on the submitter's stack.",
         |seen| seen.inlined,
     ),
     counter(
         "adaptive_pool_jobs_overdrawn_total",
-        "Jobs that were queued over the bound.",
+        "Jobs queued over the capacity.",
         |seen| seen.overdrawn,
     ),
     gauge(
         "adaptive_pool_overdrawn_jobs",
-        "Jobs over the bound that wait in the queue.",
+        "Jobs over the capacity that are queued now.",
         |seen| seen.overdrawn_now,
     ),
     counter(
         "adaptive_pool_steals_total",
-        "Batches of jobs that a worker took from another worker.",
+        "Batches of jobs taken from another worker.",
         |seen| seen.steals,
     ),
     counter(
         "adaptive_pool_scale_ups_total",
-        "How often workers were called in.",
+        "Times that workers were added.",
         |seen| seen.scale_ups,
     ),
     counter(
         "adaptive_pool_parks_total",
-        "Workers that were parked, over time.",
+        "Workers parked, over time.",
         |seen| seen.parks,
     ),
     counter(
         "adaptive_pool_thread_start_failures_total",
-        "Threads that the system refused to start.",
+        "Threads that the operating system failed to start.",
         |seen| seen.thread_start_failures,
     ),
     histogram(
         "adaptive_pool_admission_wait_seconds",
-        "How long it took to get a place in the queue; zero for a place that was free at once.",
+        "Time to get a place in the queue; zero if one was free.",
         |latencies| &latencies.admission_wait,
     ),
     histogram(
         "adaptive_pool_queue_wait_seconds",
-        "How long jobs waited in the queue until they started.",
+        "Time from admission to the start of a job. Sampled while jobs are short.",
         |latencies| &latencies.jobs.queue_wait,
     ),
     histogram(
         "adaptive_pool_job_run_seconds",
-        "How long jobs ran, also those that panicked.",
+        "Run time of a job, even if it panicked. Sampled while jobs are short.",
         |latencies| &latencies.jobs.run_time,
     ),
 ];
 
-/// Those that this pool has something to tell of. A histogram in which nothing is ever recorded would say
-/// that nobody waits.
+/// The families of this pool. A histogram in which nothing is ever recorded would claim that no job
+/// waits.
 fn families(inner: &Inner) -> impl Iterator<Item = &'static Family> {
     let tracked = inner.settings.latency_tracking;
     FAMILIES
@@ -264,8 +264,8 @@ impl PoolCollector {
                 Kind::CounterByReason(_) => vec![String::from(REASON)],
                 _ => Vec::new(),
             };
-            // The pool is a constant label: so a registry takes the same names of several pools, and
-            // sees when two of them have one name.
+            // A constant label, so that a registry accepts the same names from several pools, and
+            // rejects two pools of one name.
             let constant = HashMap::from([(String::from(POOL), inner.settings.name.clone())]);
             Desc::new(family.name.into(), family.help.into(), variable, constant)
                 .expect("the names are valid, whatever the label's value")
@@ -347,7 +347,7 @@ impl Collector for PoolCollector {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        // One pass: everything told is of one snapshot, and of the histograms that it was made of.
+        // One pass: all values come from one snapshot, and from the histograms that it was made of.
         let (seen, latencies) = Snapshot::with_latencies(&self.inner);
         families(&self.inner)
             .map(|family| self.family(family, &seen, &latencies))

@@ -1,5 +1,6 @@
-//! The clock that jobs are timed with: the processor's counter where the system trusts it, through the `quanta`
-//! crate, and the system's clock elsewhere. A reading takes a third of the time of `Instant::now`.
+//! The clock that jobs are timed with: the processor's counter where the system trusts it, through
+//! the `quanta` crate, and the system's clock elsewhere. A reading takes a third of the time of
+//! `Instant::now`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -36,8 +37,8 @@ impl Stamp {
     }
 }
 
-/// A clock. The process's first is calibrated, which takes about a millisecond; in one of 300 processes it took the
-/// 200 that `quanta` bounds it by.
+/// A clock. The process's first is calibrated, which takes about a millisecond; in one of 300
+/// processes it took the 200 that `quanta` bounds it by.
 #[derive(Debug)]
 pub(crate) struct Clock(quanta::Clock);
 
@@ -62,7 +63,8 @@ impl Clock {
         Stamp(self.0.raw() & !Stamp::UNSAMPLED)
     }
 
-    /// The time from one moment to another, in ns. Zero if `to` is not later: two cores may differ by a little.
+    /// The time from one moment to another, in ns. Zero if `to` is not later: two cores may differ
+    /// by a little.
     #[inline]
     pub(crate) fn nanos(&self, from: Stamp, to: Stamp) -> u64 {
         self.0.delta_as_nanos(from.0, to.0)

@@ -1,41 +1,41 @@
-//! The counters. Each thread of the pool writes its own cell, with plain loads and stores; what
-//! happens on other threads, and rarely, is counted in one shared place.
+//! The counters of a pool. Each of its threads writes its own slot, with plain loads and stores.
+//! What happens seldom, or on other threads, is counted in one shared place.
 
 use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
-use super::latency::told_at_least;
+use super::latency::reported_at_least;
 use crate::{
     error::AdmissionError,
     protocol::admission::Holder,
     sync::{AtomicBool, AtomicU64, Mutex, Ordering, bump, lock, slots::Slots},
 };
 
-/// What one thread counts.
+/// The counters that one thread of the pool writes.
 #[derive(Debug, Default)]
 pub(crate) struct CounterSlot {
     inlined: AtomicU64,
     completed: AtomicU64,
     panicked: AtomicU64,
     steals: AtomicU64,
-    /// Items of batches that do not wait any more.
+    /// Items of batches that have left the queue.
     left_batch: AtomicU64,
-    /// Jobs that were queued over the bound, and were begun here.
+    /// Jobs that were queued over the bound and started here.
     overdrawn_started: AtomicU64,
-    /// Jobs that this thread keeps over the bound. Written by all threads, seldom.
+    /// Jobs that this thread keeps over the bound. Written by all threads, but seldom.
     kept: AtomicU64,
 }
 
 impl CounterSlot {
-    /// The jobs that were begun here without a place: those that had been queued, and those that had not. On the
-    /// cell's thread.
+    /// The jobs that started here without a place: those that had been queued, and those that had
+    /// not. On the slot's thread.
     pub(crate) fn begun_unplaced(&self) -> (u64, u64) {
         let own = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         (own(&self.overdrawn_started), own(&self.inlined))
     }
 
-    /// A job has run. On the cell's thread.
+    /// Counts the end of a job. On the slot's thread.
     #[inline]
     fn ended(&self, completed: bool) {
         bump(if completed {
@@ -46,7 +46,7 @@ impl CounterSlot {
     }
 }
 
-/// What is counted by threads that are not the pool's.
+/// The counters that threads outside of the pool write, and all threads for what is seldom.
 #[derive(Debug, Default)]
 struct Elsewhere {
     inlined: AtomicU64,
@@ -60,18 +60,18 @@ struct Elsewhere {
     rejected_closed: AtomicU64,
     thread_start_failures: AtomicU64,
     left_batch: AtomicU64,
-    /// Jobs that were ever queued over the bound. Counted under the lock of the admission.
+    /// Jobs ever queued over the bound. Written under the lock of the admission.
     overdrawn: AtomicU64,
     overdrawn_started: AtomicU64,
-    /// Those that no thread keeps, and that wait.
+    /// Those that are queued, and that no thread keeps.
     overdrawn_waiting: AtomicU64,
 }
 
-/// The items that were put into one batch. Its only producer counts here, by plain stores.
+/// The items put into one batch. Its only producer writes here, with plain stores.
 #[derive(Debug)]
 struct Account {
     put: AtomicU64,
-    /// Nothing more is put.
+    /// The producer puts nothing more.
     is_closed: AtomicBool,
 }
 
@@ -79,7 +79,7 @@ struct Account {
 #[derive(Debug, Default)]
 struct Accounts {
     open: Vec<Arc<Account>>,
-    /// What was put into those that are gone.
+    /// The items put into batches that are gone.
     closed: u64,
 }
 
@@ -98,8 +98,8 @@ impl Accounts {
 
 /// Counts the items of a batch that have places.
 ///
-/// An item is counted after it has its place, and as gone before that is given back. So who reads these
-/// counts may find fewer items than there are, and never more.
+/// An item is counted after it has its place, and counted as gone before it returns the place. So a
+/// reader may find fewer items than there are, and never more.
 #[derive(Debug)]
 pub(crate) struct BatchPlaces(Arc<Account>);
 
@@ -122,14 +122,14 @@ impl Drop for BatchPlaces {
 pub(crate) struct Recorder {
     cells: Slots<CachePadded<CounterSlot>>,
     elsewhere: CachePadded<Elsewhere>,
-    /// The most jobs that anybody was told were admitted. Their number is a difference of counters
-    /// that are read one after another; this keeps it from going backwards.
-    admitted_told: AtomicU64,
+    /// The largest number of admitted jobs that was reported. The number is a difference of
+    /// counters that are read one after another; this keeps it from decreasing.
+    admitted_reported: AtomicU64,
     batches: Mutex<Accounts>,
 }
 
-/// One moment's sums, read in the order of the fields: what has ended before what was begun, so that
-/// a job that ends meanwhile is not seen to have ended without having begun.
+/// The sums at one moment, read in the order of the fields. Ends are read before starts, so that no
+/// job appears to have ended without a start.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Sums {
     pub(crate) completed: u64,
@@ -138,9 +138,9 @@ pub(crate) struct Sums {
     pub(crate) dropped: u64,
     pub(crate) inlined: u64,
     pub(crate) overdrawn: u64,
-    /// Those that were begun on threads that are not the pool's, after they had been queued.
+    /// Queued jobs that started on threads outside of the pool.
     pub(crate) queued_elsewhere: u64,
-    /// Those that were not queued.
+    /// Jobs that started there without being queued.
     pub(crate) inlined_elsewhere: u64,
     pub(crate) steals: u64,
     pub(crate) rejected_full: u64,
@@ -154,7 +154,7 @@ impl Sums {
         self.completed + self.panicked + self.cancelled + self.dropped
     }
 
-    /// All that came in without a place.
+    /// Jobs that came in without a place.
     pub(crate) fn unplaced(&self) -> u64 {
         self.inlined + self.overdrawn
     }
@@ -180,18 +180,18 @@ impl Recorder {
         Self {
             cells: Slots::new(first_spare),
             elsewhere: CachePadded::default(),
-            admitted_told: AtomicU64::new(0),
+            admitted_reported: AtomicU64::new(0),
             batches: Mutex::default(),
         }
     }
 
-    /// What the calling thread counts, of this index.
+    /// The slot of the calling thread, which has this index.
     pub(crate) fn cell(&self, index: usize) -> &CounterSlot {
         self.cells.enter(index)
     }
 
-    /// A job runs at once, without having been queued. `cell` is the calling thread's own, if it is
-    /// one of the pool's.
+    /// Counts a job that runs at once, without being queued. `cell` is the calling thread's, if it
+    /// is one of the pool's.
     pub(crate) fn inlined(&self, cell: Option<&CounterSlot>) {
         match cell {
             Some(cell) => bump(&cell.inlined),
@@ -199,18 +199,19 @@ impl Recorder {
         }
     }
 
-    /// A job is queued over the bound. To be called under the lock of the admission, before it is pushed.
+    /// Counts a job that is queued over the bound. Called under the lock of the admission, before
+    /// the push.
     pub(crate) fn overdraws(&self, holder: Holder) {
         self.waiting_of(holder).fetch_add(1, Ordering::Relaxed);
         add(&self.elsewhere.overdrawn);
     }
 
-    /// A job that was queued over the bound does not wait any more.
+    /// Counts a job over the bound as gone from the queue.
     pub(crate) fn left_overdrawn(&self, holder: Holder) {
         self.waiting_of(holder).fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// It starts. `cell` as in `inlined`.
+    /// Counts the start of a job over the bound. `cell` as in `inlined`.
     pub(crate) fn started_overdrawn(&self, cell: Option<&CounterSlot>, holder: Holder) {
         match cell {
             Some(cell) => bump(&cell.overdrawn_started),
@@ -226,12 +227,12 @@ impl Recorder {
         }
     }
 
-    /// How many jobs the thread of this index keeps over the bound.
+    /// The jobs that the thread of this index keeps over the bound.
     pub(crate) fn held_by(&self, index: usize) -> u64 {
         self.cells[index].kept.load(Ordering::Relaxed)
     }
 
-    /// How many jobs wait that were queued over the bound.
+    /// The jobs over the bound that are queued.
     pub(crate) fn overdrawn_now(&self) -> u64 {
         let kept = self.cells.iter().map(|cell| &cell.kept);
         kept.chain([&self.elsewhere.overdrawn_waiting])
@@ -239,12 +240,12 @@ impl Recorder {
             .sum()
     }
 
-    /// A job that had a place runs on a thread that is not the pool's.
+    /// Counts a job with a place that starts on a thread outside of the pool.
     pub(crate) fn started_elsewhere(&self) {
         add(&self.elsewhere.started);
     }
 
-    /// A job has run.
+    /// Counts the end of a job.
     #[inline]
     pub(crate) fn ended(&self, cell: Option<&CounterSlot>, completed: bool) {
         match (cell, completed) {
@@ -254,7 +255,7 @@ impl Recorder {
         }
     }
 
-    /// A batch begins.
+    /// Opens the account of a batch.
     pub(crate) fn open_batch(&self) -> BatchPlaces {
         let account = Arc::new(Account {
             put: AtomicU64::new(0),
@@ -266,7 +267,7 @@ impl Recorder {
         BatchPlaces(account)
     }
 
-    /// An item of a batch does not wait any more: it begins, or is dropped.
+    /// Counts an item of a batch that leaves the queue: it starts, or is dropped.
     #[inline]
     pub(crate) fn left_batch(&self, cell: Option<&CounterSlot>) {
         match cell {
@@ -275,9 +276,9 @@ impl Recorder {
         }
     }
 
-    /// How many items of batches wait.
+    /// The items of batches that are queued.
     pub(crate) fn batched(&self) -> u64 {
-        // In this order: what leaves in between makes it less, never more.
+        // In this order: items that leave in between make it less, never more.
         let mut batches = lock(&self.batches);
         batches.sweep();
         let open = batches
@@ -350,16 +351,16 @@ impl Recorder {
         }
     }
 
-    /// The number of jobs admitted, given what a reader made of the counters just now.
+    /// The number of admitted jobs, given what the counters amount to now.
     pub(crate) fn admitted_at_least(&self, read: u64) -> u64 {
-        told_at_least(&self.admitted_told, read)
+        reported_at_least(&self.admitted_reported, read)
     }
 
-    /// What one thread has done.
+    /// The counters of one thread.
     pub(crate) fn of_slot(&self, slot: usize) -> SlotCounts {
         let cell = &self.cells[slot];
         let read = |counter: &AtomicU64| counter.load(Ordering::Acquire);
-        // What has ended is read before what was begun.
+        // Ends are read before starts.
         SlotCounts {
             completed: read(&cell.completed),
             panicked: read(&cell.panicked),

@@ -1,13 +1,14 @@
-//! Latencies: a histogram of fixed size that costs its writer a few plain stores, and the percentiles
-//! that are read off the sum of many.
+//! A histogram of latencies, of fixed size: its writer needs a few plain stores, and readers merge
+//! many.
 //!
 //! # The buckets
 //!
-//! A power of two is cut into 32 buckets of equal width, as in HdrHistogram. Below 64 ns each bucket
-//! is one value; above, its width is at most 1/32 of any value in it. It is reported by its middle, so
-//! **what is reported is within 1/64 (1.6 %) of what was recorded**, and exact below 64 ns. Count, mean
-//! and maximum are exact. The buckets end at 2^42 ns, which is 73 minutes; what took longer lies in
-//! one more bucket, and a percentile that falls into it is reported as the maximum.
+//! A power of two is cut into 32 buckets of equal width, as in HdrHistogram. Below 64 ns each
+//! bucket is one value; above, its width is at most 1/32 of any value in it. It is reported by its
+//! middle, so **what is reported is within 1/64 (1.6 %) of what was recorded**, and exact below 64
+//! ns. Count, mean and maximum are exact. The buckets end at 2^42 ns, which is 73 minutes; what
+//! took longer lies in one more bucket, and a percentile that falls into it is reported as the
+//! maximum.
 //!
 //! A histogram is 1217 buckets of 8 bytes, 9.5 KiB on the heap, and 40 bytes in place. Jobs of like
 //! length share a few cache lines of it. The buckets at both ends, which may share a line with
@@ -15,12 +16,14 @@
 //!
 //! # Writers and readers
 //!
-//! A worker writes its own histogram with plain loads and stores ([`Histogram::record`]). Threads that are not the pool's
-//! share a histogram, and add to it ([`Histogram::record_shared`]). A reader merges all ([`Histogram::merge_into`]), while
-//! they are written. The count is the sum of the buckets, so percentiles and count are always of the same records. The
-//! writer stores maximum, bucket, sum, in this order, and the reader loads them in the reverse order. So what is summed
-//! has been counted, and what is counted is no more than the maximum: a mean that is read meanwhile may
-//! be a little low, and is never above the maximum. No counter ever goes backwards, and at rest all agree.
+//! A worker writes its own histogram with plain loads and stores ([`Histogram::record`]). Threads
+//! that are not the pool's share a histogram, and add to it ([`Histogram::record_shared`]). A
+//! reader merges all ([`Histogram::merge_into`]), while they are written. The count is the sum of
+//! the buckets, so percentiles and count are always of the same records. The writer stores maximum,
+//! bucket, sum, in this order, and the reader loads them in the reverse order. So what is summed
+//! has been counted, and what is counted is no more than the maximum: a mean that is read meanwhile
+//! may be a little low, and is never above the maximum. No counter ever goes backwards, and at rest
+//! all agree.
 
 #[cfg(test)]
 mod tests;
@@ -38,10 +41,10 @@ const RANGE_BITS: u32 = 42;
 const OVER: usize = index_within((1 << RANGE_BITS) - 1) + 1;
 const BUCKETS: usize = OVER + 1;
 
-/// The sum is kept in two counters, since in one it could overflow: a million jobs that wait all the
-/// time wait a million seconds in each, and 2^64 ns are over after five hours. `low` gets the last 16
-/// bits of each value, `high` the rest; both are good for eight years of that, and of a million records
-/// in each second.
+/// The sum is kept in two counters, since in one it could overflow: a million jobs that wait all
+/// the time wait a million seconds in each, and 2^64 ns are over after five hours. `low` gets the
+/// last 16 bits of each value, `high` the rest; both are good for eight years of that, and of a
+/// million records in each second.
 const LOW_BITS: u32 = 16;
 const LOW: u64 = (1 << LOW_BITS) - 1;
 
@@ -116,7 +119,8 @@ impl Histogram {
     #[inline]
     pub(crate) fn record(&self, nanos: u64, times: u64) {
         if nanos > self.max.load(Ordering::Relaxed) {
-            // The Release of the bucket pairs with the Acquire in `merge_into`: who counts it loads a maximum that is no less.
+            // The Release of the bucket pairs with the Acquire in `merge_into`: who counts it loads
+            // a maximum that is no less.
             self.max.store(nanos, Ordering::Relaxed);
         }
         add(&self.buckets()[index_of(nanos)], times);
@@ -190,8 +194,8 @@ impl Merged {
         self.count += records;
     }
 
-    /// The value that so many thousandths of the records do not exceed, within 1/64: that of the record
-    /// of this rank, rounded up. 0 if there are none.
+    /// The value that so many thousandths of the records do not exceed, within 1/64: that of the
+    /// record of this rank, rounded up. 0 if there are none.
     pub(crate) fn percentile(&self, thousandths: u64) -> u64 {
         let rank = (u128::from(self.count) * u128::from(thousandths)).div_ceil(1000);
         let mut counted = 0;
@@ -206,9 +210,10 @@ impl Merged {
     /// How many records are at most as long as each bound, for Prometheus: the bounds in ns, in
     /// ascending order.
     ///
-    /// Each record counts with the middle of its bucket, as it does in the percentiles; so a bound is
-    /// as good as moved by up to 1/64. What is over the range is within no bound, however large: it is
-    /// in the count alone. So the numbers never go backwards, and none exceeds the next or the count.
+    /// Each record counts with the middle of its bucket, as it does in the percentiles; so a bound
+    /// is as good as moved by up to 1/64. What is over the range is within no bound, however large:
+    /// it is in the count alone. So the numbers never go backwards, and none exceeds the next or
+    /// the count.
     #[cfg(any(test, feature = "prometheus"))]
     pub(crate) fn cumulative(&self, bounds: &[u64]) -> Vec<u64> {
         let mut next = 0;
@@ -240,10 +245,11 @@ impl Merged {
 
 /// How long something took, over all the times that it happened.
 ///
-/// The count is exact. The other figures are of what was timed: everything, unless jobs are short (see
-/// [`Snapshot::run_time`](crate::Snapshot::run_time)). Of that, mean and maximum are exact. A percentile is within 1/64 (1.6 %)
-/// of the time at its rank; one of more than 73 minutes is reported as the maximum. All are zero as long as nothing
-/// was timed. While the pool works, the mean may leave out what was timed just now.
+/// The count is exact. The other figures are of what was timed: everything, unless jobs are short
+/// (see [`Snapshot::run_time`](crate::Snapshot::run_time)). Of that, mean and maximum are exact. A
+/// percentile is within 1/64 (1.6 %) of the time at its rank; one of more than 73 minutes is
+/// reported as the maximum. All are zero as long as nothing was timed. While the pool works, the
+/// mean may leave out what was timed just now.
 ///
 /// # Examples
 /// ```

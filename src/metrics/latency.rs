@@ -1,10 +1,10 @@
-//! How long jobs wait and run, and how long it takes to be admitted.
+//! The latencies of a pool: admission wait, queue wait and run time.
 //!
-//! A job is stamped when it has its place. The clock is read again when it starts, and when it ends. While jobs are short,
-//! most of them are not timed: `sampling.rs` decides which.
+//! A job gets a stamp when it has its place. The clock is read again when it starts, and when it
+//! ends. While jobs are short, most of them are not timed: `sampling.rs` decides which.
 //!
-//! **Admission.** A place that is free at once takes no time, and is not timed. How many those are
-//! is a difference: of all places that were ever taken, and of those that were taken after a wait. A
+//! **Admission.** A place that is free takes no time, and is not timed. The number of such places
+//! is a difference: of all places ever taken, and of those that were taken after a wait. A
 //! wait is counted before its place is taken, so the difference is never too large; see `unwaited`.
 
 use crossbeam_utils::CachePadded;
@@ -16,21 +16,21 @@ use super::{
 };
 use crate::sync::{AtomicU64, Ordering, slots::Slots};
 
-/// The times of a pool's jobs.
+/// The latencies of a pool, as they are recorded.
 #[derive(Debug)]
 pub(crate) struct Timing {
     /// Read by all threads for each job, and seldom written.
     sampling: CachePadded<Sampling>,
     slots: Slots<CachePadded<LatencySlot>>,
-    /// Written by all threads that are not the pool's.
+    /// Written by all threads outside of the pool.
     elsewhere: CachePadded<Times>,
     admission_wait: CachePadded<Histogram>,
-    /// Submitters that had to wait for a place, or wait still.
+    /// Submitters that had to wait for a place, or still wait.
     waits: CachePadded<AtomicU64>,
-    /// Of these, those that did not get one.
+    /// Those of them that got none.
     waits_in_vain: AtomicU64,
-    /// The most places that any reader found to be taken without a wait.
-    unwaited_told: AtomicU64,
+    /// The largest number of places taken without a wait that was reported.
+    unwaited_reported: AtomicU64,
 }
 
 /// The latencies of a pool, merged.
@@ -49,7 +49,7 @@ pub(crate) struct JobLatencies {
     pub(crate) run_time: Merged,
 }
 
-/// The samples of one thread's jobs.
+/// The summaries of one thread's jobs.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct JobSummaries {
     pub(crate) queue_wait: LatencySummary,
@@ -88,7 +88,7 @@ impl Timing {
             admission_wait: CachePadded::new(Histogram::made()),
             waits: CachePadded::default(),
             waits_in_vain: AtomicU64::new(0),
-            unwaited_told: AtomicU64::new(0),
+            unwaited_reported: AtomicU64::new(0),
         }
     }
 
@@ -96,25 +96,26 @@ impl Timing {
         self.sampling.clock.as_ref()
     }
 
-    /// The calling thread has this slot, and will record there.
+    /// Allocates what the thread of this slot will write.
     pub(crate) fn enroll(&self, slot: usize) {
         if self.clock().is_some() {
             self.slots[slot].times.make();
         }
     }
 
-    /// What the calling thread writes, of this index.
+    /// The slot of the calling thread, which has this index.
     pub(crate) fn slot(&self, index: usize) -> &LatencySlot {
         self.slots.enter(index)
     }
 
-    /// This moment, for a job that the calling thread brings; `NONE` if the job is not to be timed.
+    /// Returns this moment for a job that the calling thread submits, or `NONE` if it is not to be
+    /// timed.
     #[inline]
     pub(crate) fn stamp(&self) -> Stamp {
         self.sampling.stamp()
     }
 
-    /// This moment, for a job that is timed in any mode.
+    /// Returns this moment for a job that is timed in any mode, and stands for itself alone.
     pub(crate) fn stamp_unsampled(&self) -> Stamp {
         self.now().unsampled()
     }
@@ -136,8 +137,8 @@ impl Timing {
         since.is_none() && self.sampling.is_on()
     }
 
-    /// A job starts on the thread of this slot, which has begun as many with it. `is_queued` if it has
-    /// waited in the queue since then.
+    /// Begins to time a job on the thread of this slot. `begun` includes the job. If it
+    /// `is_queued`, it was so `since` then.
     pub(crate) fn begin(
         &self,
         slot: &LatencySlot,
@@ -155,7 +156,7 @@ impl Timing {
         slot.begin(begun, since, now)
     }
 
-    /// The same on a thread that is not the pool's, where every job is timed.
+    /// As `begin` on a thread outside of the pool, where every job is timed.
     pub(crate) fn begin_elsewhere(&self, is_queued: bool, since: Stamp) -> Started {
         let Some(clock) = self.clock() else {
             return Started::UNTIMED;
@@ -168,7 +169,8 @@ impl Timing {
         Started::alone(now)
     }
 
-    /// A job has run that was timed. `slot` and what its thread has begun by now, if it is one of the pool's.
+    /// Records a timed job that has ended. `slot` comes with what its thread has started by now; it
+    /// is None outside of the pool.
     pub(crate) fn end(&self, slot: Option<(&LatencySlot, Begun)>, started: Started) {
         let Some(clock) = self.clock() else {
             return;
@@ -180,13 +182,13 @@ impl Timing {
         }
     }
 
-    /// A submitter has to wait for a place. Returns since when.
+    /// Counts a submitter that waits for a place. Returns since when.
     pub(crate) fn begins_to_wait(&self) -> Stamp {
         self.waits.fetch_add(1, Ordering::Release);
         self.now()
     }
 
-    /// A submitter that has waited since then got a place, or did not.
+    /// Records a submitter that has waited `since` then.
     pub(crate) fn has_waited(&self, since: Stamp, got_place: bool) {
         if let Some(clock) = self.clock() {
             let nanos = clock.nanos(since, clock.now());
@@ -197,12 +199,12 @@ impl Timing {
         }
     }
 
-    /// A submitter that waited does not want a place any more.
+    /// Counts a submitter that got no place, or gave up.
     pub(crate) fn waits_no_more(&self) {
         self.waits_in_vain.fetch_add(1, Ordering::Release);
     }
 
-    /// The latencies of all threads, merged. `places` tells how many places were ever taken.
+    /// Merges the latencies of all threads. `places` returns the number of places ever taken.
     pub(crate) fn latencies(&self, places: impl FnOnce() -> u64) -> Latencies {
         let mut jobs = JobLatencies::of(&self.elsewhere);
         let slots = self.slots.indexed().map(|(index, slot)| {
@@ -226,27 +228,27 @@ impl Timing {
         }
     }
 
-    /// The summary of the samples of this many jobs.
+    /// The summary of this many jobs, of which `samples` were timed.
     pub(crate) fn of_jobs(&self, samples: LatencySummary, jobs: u64) -> LatencySummary {
         let count = if self.clock().is_some() { jobs } else { 0 };
         LatencySummary { count, ..samples }
     }
 
-    /// How many places were taken by who did not have to wait. Never less than was told before.
+    /// The number of places taken without a wait. Never less than reported before.
     fn unwaited(&self, places: impl FnOnce() -> u64) -> u64 {
-        // In this order: each place that was taken after a wait is among the waits by then, and no wait in
-        // vain is missing there.
+        // In this order: each place that was taken after a wait is among the waits by then, and no
+        // wait in vain is missing there.
         let in_vain = self.waits_in_vain.load(Ordering::Acquire);
         let taken = places();
         let waits = self.waits.load(Ordering::Acquire);
         let unwaited = taken.wrapping_sub(waits.wrapping_sub(in_vain));
-        told_at_least(&self.unwaited_told, unwaited)
+        reported_at_least(&self.unwaited_reported, unwaited)
     }
 }
 
-/// A difference of counters that were read just now, or what was told before, if that was more.
-pub(super) fn told_at_least(told: &AtomicU64, read: u64) -> u64 {
-    // Read at a bad moment it may even be below zero.
+/// Returns a difference of counters as it was read, or what was reported before if that was larger.
+pub(super) fn reported_at_least(reported: &AtomicU64, read: u64) -> u64 {
+    // Since the counters are read one after another, it may even be below zero.
     let read = if read > u64::MAX / 2 { 0 } else { read };
-    told.fetch_max(read, Ordering::Relaxed).max(read)
+    reported.fetch_max(read, Ordering::Relaxed).max(read)
 }

@@ -1,17 +1,21 @@
 //! Which jobs are timed, and how many jobs each of them stands for.
 //!
-//! A reading of the clock takes as long as a tiny job. So while the jobs of a pool are short, the pool times a *sample*:
-//! one job in [`SAMPLE`], about. The thread that brings a job decides, and reads the clock for it; a job without a stamp is
-//! not timed at all. The gaps are random, so that a pattern in the jobs does not repeat in the sample.
+//! Reading the clock takes as long as a tiny job. While the jobs of a pool are short, the pool
+//! therefore times a *sample*: about one job in [`SAMPLE`]. The thread that submits a job decides,
+//! and reads the clock for it. A job without a stamp is not timed. The gaps are random, so that the
+//! sample does not follow a pattern in the jobs.
 //!
-//! **Mode.** A pool samples once one of its workers has timed [`SAMPLE`] short jobs in a row. The first long job that any
-//! worker times ends that, and every job is timed again. A job that other jobs ran inside of does not count:
-//! its length says nothing of theirs.
+//! **Mode.** Sampling starts when a worker has timed [`SAMPLE`] short jobs in a row. The first long
+//! job that any worker times ends it, and every job is timed again. A job is left out of this if
+//! other jobs ran inside of it: its length says nothing about theirs.
 //!
-//! **Weight.** A sample stands for every job that its worker has begun since the sample before. Its weight is known when it
-//! begins, before its length is. So among many jobs the long ones have their share, whatever the mode. The jobs after a
-//! worker's last sample are in the counters alone. A call that waits for its job anyway (`install`) is always timed, and
-//! weighs one: it is no sample of the others.
+//! **Weight.** A timed job stands for every job that its worker has started since the timed job
+//! before. The weight is fixed when the job starts, so it does not depend on its length: among many
+//! jobs, long ones have their share in any mode. Jobs after the last timed one of a worker appear
+//! in the counters only. A call that waits for its job (`install`) is always timed. It is no sample
+//! of the others, so its weight is one.
+//!
+//! Each word has one writer, or is a hint: no protocol orders them.
 
 use std::cell::Cell;
 
@@ -21,19 +25,20 @@ use super::{
 };
 use crate::sync::{AtomicBool, AtomicU64, Ordering, thread_local};
 
-/// A job of fewer ns is short. By feel: a longer one bears two readings of the clock.
+/// A job of fewer ns is short. By feel: a longer one takes ten times as long as its timing.
 const SHORT: u64 = 1_000;
 
-/// The log2 of the number of short jobs of which one is timed. The `tracking` question of the benches shows it.
+/// The log2 of [`SAMPLE`]. With 16, tracking costs up to 12 ns a job: see docs/benchmarks.md.
 const SAMPLE_BITS: u32 = 5;
+/// One in this many short jobs is timed.
 pub(super) const SAMPLE: u64 = 1 << SAMPLE_BITS;
 
 thread_local! {
-    /// How many jobs this thread brings without a stamp before the next one that gets one.
+    /// The jobs that this thread submits without a stamp before the next stamp.
     static UNSTAMPED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Whether the calling thread brings a job without a stamp.
+/// Whether the next job that the calling thread submits gets no stamp.
 #[inline]
 fn passes_over() -> bool {
     UNSTAMPED.with(|unstamped| {
@@ -43,7 +48,8 @@ fn passes_over() -> bool {
     })
 }
 
-/// How many jobs pass until the next sample: [`SAMPLE`], give or take a half. The last bits of the moment are the dice.
+/// The jobs between two stamps: [`SAMPLE`], give or take a half. The last bits of the moment are
+/// the dice.
 fn gap(at: Stamp) -> u64 {
     let dice = at.raw().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - SAMPLE_BITS);
     SAMPLE / 2 + dice
@@ -72,13 +78,13 @@ impl Sampling {
     }
 
     fn set(&self, is_on: bool) {
-        // All threads read it for each job.
+        // All threads load it for each job, so it is stored seldom.
         if self.is_on() != is_on {
             self.is_on.store(is_on, Ordering::Relaxed);
         }
     }
 
-    /// This moment, or `NONE` for a job that is not timed.
+    /// Returns this moment, or `NONE` for a job that is not to be timed.
     #[inline]
     pub(super) fn stamp(&self) -> Stamp {
         if self.is_on() && passes_over() {
@@ -98,7 +104,8 @@ impl Sampling {
         now
     }
 
-    /// A job was timed on the thread of this slot, and no other ran inside of it.
+    /// Adapts the mode to a job that the thread of this slot has timed, and that no other ran
+    /// inside of.
     fn was_timed(&self, slot: &LatencySlot, nanos: u64) {
         let short_in_a_row = if nanos < SHORT {
             slot.short_in_a_row.load(Ordering::Relaxed) + 1
@@ -112,7 +119,7 @@ impl Sampling {
     }
 }
 
-/// How long jobs took.
+/// The latencies of the jobs of one thread, or of several that share them.
 #[derive(Debug, Default)]
 pub(super) struct Times {
     pub(super) queue_wait: Histogram,
@@ -132,33 +139,33 @@ impl Times {
     }
 }
 
-/// The times of one thread, which only that thread writes.
+/// What one thread of the pool writes to time its jobs.
 #[derive(Debug, Default)]
 pub(crate) struct LatencySlot {
-    /// Short jobs that were timed, one after another.
+    /// Short jobs that were timed in a row.
     short_in_a_row: AtomicU64,
-    /// Jobs that the recorded waits stand for.
+    /// Jobs that recorded waits stand for.
     waits: AtomicU64,
-    /// Jobs that the samples stand for, recorded or still running.
+    /// Jobs that timed jobs stand for, ended or not.
     runs: AtomicU64,
-    /// Made when the thread starts.
+    /// Allocated when the thread starts.
     pub(super) times: Times,
 }
 
-/// The jobs that a thread has begun.
+/// The jobs that a thread has started.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Begun {
-    /// Those that had waited in the queue.
+    /// Those that had been queued.
     pub(crate) queued: u64,
     pub(crate) all: u64,
 }
 
-/// A job has started.
+/// A job that has started.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Started {
     /// When, or `NONE` if the job is not timed.
     pub(super) at: Stamp,
-    /// The jobs that its thread had begun by then.
+    /// The jobs that its thread had started by then, it included.
     begun: u64,
     /// The jobs that it stands for.
     weight: u64,
@@ -167,7 +174,7 @@ pub(crate) struct Started {
 impl Started {
     pub(crate) const UNTIMED: Self = Self::alone(Stamp::NONE);
 
-    /// A job that stands for itself.
+    /// A job that stands for itself alone.
     pub(super) const fn alone(at: Stamp) -> Self {
         Self {
             at,
@@ -182,7 +189,7 @@ impl Started {
     }
 }
 
-/// How many of the jobs begun are not stood for so far. The caller stands for them from now on.
+/// Returns how many started jobs no other stands for yet: the weight of the job that starts now.
 fn take_weight(stands_for: &AtomicU64, begun: u64, since: Stamp) -> u64 {
     let before = stands_for.load(Ordering::Relaxed);
     let weight = if since.is_unsampled() {
@@ -201,14 +208,14 @@ impl LatencySlot {
         self.short_in_a_row.load(Ordering::Relaxed) > 0
     }
 
-    /// A job starts that has waited in the queue since then.
+    /// Records the wait of a job that starts, and was queued `since` then.
     pub(super) fn has_waited(&self, clock: &Clock, begun: Begun, since: Stamp, now: Stamp) {
         let weight = take_weight(&self.waits, begun.queued, since);
         let nanos = clock.nanos(since, now);
         self.times.queue_wait.record(nanos, weight);
     }
 
-    /// A job starts that is timed.
+    /// Begins to time a job.
     pub(super) fn begin(&self, begun: Begun, since: Stamp, now: Stamp) -> Started {
         Started {
             at: now,
@@ -217,7 +224,7 @@ impl LatencySlot {
         }
     }
 
-    /// A job has run that was timed.
+    /// Records a timed job that has run for `nanos`.
     pub(super) fn end(&self, sampling: &Sampling, begun: Begun, started: Started, nanos: u64) {
         self.times.run_time.record(nanos, started.weight);
         if begun.all == started.begun {

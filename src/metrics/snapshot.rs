@@ -4,15 +4,15 @@ use super::histogram::LatencySummary;
 
 /// Counters and gauges of a pool, read at one moment.
 ///
-/// Counters never go backwards. While the pool works they are read one after another, so sums may be
-/// off by what happened in between; at rest they agree exactly:
+/// Counters never decrease. They are read one after another, so while the pool works, sums may be
+/// off by what happens in between. At rest they agree exactly:
 ///
 /// - `submitted == admitted + rejected_full + rejected_timed_out + rejected_closed`
 /// - `admitted == completed + panicked + cancelled + dropped`
-/// - `run_time.count == completed + panicked`, and `queue_wait.count == started - inlined`, if latencies are
-///   tracked
+/// - `run_time.count == completed + panicked`, and `queue_wait.count == started - inlined`, if
+///   latencies are tracked
 ///
-/// `Display` prints all of it as a table for a terminal.
+/// `Display` prints a table for a terminal.
 ///
 /// # Examples
 /// ```
@@ -25,80 +25,81 @@ use super::histogram::LatencySummary;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// Places of the queue that are taken: by jobs that wait, and by permits that were not used yet.
+    /// Places of the queue that are taken: by queued jobs, and by unused permits.
     pub depth: u64,
-    /// How many places the queue has.
+    /// Places of the queue.
     pub capacity: u64,
-    /// Submitters that wait for a place, threads and tasks.
+    /// Submitters that wait for a place: threads and tasks.
     pub waiting_submitters: u64,
 
-    /// Workers that run jobs, or would if there were any.
+    /// Workers that run jobs or look for them.
     pub workers_in_service: u64,
-    /// Threads inside a job, also those that wait there for other jobs; so there may be
+    /// Threads inside a job. Those that wait there for other jobs are included, so there may be
     /// more than are in service.
     pub workers_busy: u64,
-    /// Workers in service that have nothing to do.
+    /// Workers in service without a job.
     pub workers_idle: u64,
-    /// Workers that were called in once, and are not in service now.
+    /// Workers that were in service before, and are parked now.
     pub workers_parked: u64,
-    /// Threads that were started, and have not ended: those for workers, and one more, which starts threads and keeps the
-    /// scaling's time.
+    /// Threads that were started and have not ended: those for workers, and one that starts threads
+    /// and serves as timer.
     pub threads: u64,
 
-    /// Jobs that were submitted: admitted or rejected.
+    /// Jobs submitted: admitted or rejected.
     pub submitted: u64,
-    /// Jobs that were admitted.
+    /// Jobs admitted.
     pub admitted: u64,
-    /// Jobs that were begun.
+    /// Jobs started.
     pub started: u64,
     /// Jobs that returned.
     pub completed: u64,
     /// Jobs that panicked.
     pub panicked: u64,
-    /// Jobs that their handle cancelled before they started.
+    /// Jobs cancelled by their handle before they started.
     pub cancelled: u64,
-    /// Jobs that a shutdown dropped before they started.
+    /// Jobs dropped by a shutdown before they started.
     pub dropped: u64,
-    /// Jobs that ran at once on the submitter's stack, without having been queued.
+    /// Jobs run at once on the submitter's stack, without being queued.
     pub inlined: u64,
-    /// Jobs that were queued over the bound: kept by one of the pool's own threads that had no room to run them in
-    /// place, deferred, or brought by a permit without a place.
+    /// Jobs queued over the capacity: kept by a thread of the pool that had no room to run them in
+    /// place, deferred, or submitted through a permit without a place.
     pub overdrawn: u64,
-    /// Jobs over the bound that wait now. They are not part of `depth`.
+    /// Jobs over the capacity that are queued now. They are not part of `depth`.
     pub overdrawn_now: u64,
-    /// Batches of jobs that a worker took from another worker's deque.
+    /// Batches of jobs taken from another worker's deque.
     pub steals: u64,
-    /// Refused because the queue was full, to callers that do not wait.
+    /// Jobs rejected because the queue was full, by calls that do not wait.
     pub rejected_full: u64,
-    /// Refused because the queue stayed full until the timeout.
+    /// Jobs rejected because the queue stayed full until the timeout.
     pub rejected_timed_out: u64,
-    /// Refused because the pool was closed.
+    /// Jobs rejected because the pool was closed.
     pub rejected_closed: u64,
-    /// Threads that the system refused to start.
+    /// Threads that the operating system failed to start.
     pub thread_start_failures: u64,
 
-    /// How often workers were called in because of the load, or of a resize.
+    /// Times that workers were added, by load or by a resize.
     pub scale_ups: u64,
-    /// How many workers were parked, over time.
+    /// Workers parked, over time.
     pub parks: u64,
 
-    /// How long it took to get a place in the queue: once for each place that was taken, and for each wait that
-    /// ended without one, except those of dropped futures. A place that was free at once counts as no wait.
-    /// Empty, as the two below, without
+    /// Time to get a place in the queue; zero if one was free. Waits that ended without a place are
+    /// included, except those of dropped futures. Empty, as the two below, without
     /// [`latency_tracking`](crate::PoolBuilder::latency_tracking).
     pub admission_wait: LatencySummary,
-    /// How long jobs waited in the queue until they started. Sampled while jobs are short, as `run_time` is.
+    /// Time from admission to the start of a job. Sampled while jobs are short, as `run_time` is.
     pub queue_wait: LatencySummary,
-    /// How long jobs ran, also those that panicked.
+    /// Run time of jobs, even if they panicked.
     ///
-    /// The count is exact. Every job is timed until one of the workers has timed 32 jobs in a row that took less than a
-    /// microsecond. From then on about one job in 32 is timed, and stands for those before it. The first timed job of a
-    /// microsecond or more ends that. So where jobs are long, all figures are exact. Among many short jobs, long ones have their
+    /// The count is exact. The pool times every job until one of its workers has timed 32 jobs in a
+    /// row that took less than a microsecond. From then on it times about one job in 32, which
+    /// stands for those before it. The first timed job of a microsecond or more ends that.
+    ///
+    /// So where jobs are long, all figures are exact. Among many short jobs, long ones have their
     /// share in the mean and the percentiles, but a single long one is missed in 31 of 32 cases.
     pub run_time: LatencySummary,
 
-    /// Each thread that the pool may have in service, by its index, and after them the spare threads
-    /// that were started to take the places of blocked workers, or for a resize.
+    /// The threads that the pool may have in service, by index, followed by the spare threads that
+    /// were started to take the places of blocked workers, or for a resize.
     pub per_worker: Vec<WorkerSnapshot>,
 }
 
@@ -109,7 +110,7 @@ pub struct Snapshot {
 pub struct WorkerSnapshot {
     /// Whether it runs a job.
     pub busy: bool,
-    /// Jobs that it began.
+    /// Jobs that it started.
     pub started: u64,
     /// Jobs that returned on it.
     pub completed: u64,
@@ -117,8 +118,8 @@ pub struct WorkerSnapshot {
     pub panicked: u64,
     /// Batches of jobs that it took from another worker's deque.
     pub steals: u64,
-    /// How long the jobs that it began had waited in the queue.
+    /// Time from admission to the start of the jobs that it started.
     pub queue_wait: LatencySummary,
-    /// How long they ran.
+    /// Run time of these jobs.
     pub run_time: LatencySummary,
 }

@@ -175,8 +175,8 @@ fn recording(
     merged([&histogram])
 }
 
-/// What is read while it is written. The sum is read first, and then the bucket of 1 before nearly all
-/// others.
+/// What is read while it is written. The sum is read first, and then the bucket of 1 before nearly
+/// all others.
 #[test]
 fn m1_what_is_summed_has_been_counted() {
     for record in WAYS {
