@@ -112,3 +112,12 @@ pub(crate) const TURN_STRIDE: u32 = 32;
 
 /// Time. A job that takes longer is long: the clock is read after each of them. `million`.
 pub(crate) const LONG_JOB: Duration = Duration::from_micros(12);
+
+// Latencies: see `metrics/sampling.rs`.
+
+/// Nanoseconds. A job that takes less is short, and sampled. A longer one takes ten times as long as its timing. By feel.
+/// `one-producer`, `small-jobs`.
+pub(crate) const SHORT_JOB: u64 = 1_000;
+
+/// Count, a power of two. One in so many short jobs is timed. A timed job costs 100 ns. `one-producer`, `four-producers`.
+pub(crate) const SAMPLE: u64 = 32;

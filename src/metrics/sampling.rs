@@ -23,15 +23,10 @@ use super::{
     clock::{Clock, Stamp},
     histogram::Histogram,
 };
-use crate::sync::{AtomicBool, AtomicU64, Ordering, thread_local};
-
-/// A job of fewer ns is short. By feel: a longer one takes ten times as long as its timing.
-const SHORT: u64 = 1_000;
-
-/// The log2 of [`SAMPLE`]. With 16, tracking costs up to 12 ns a job: see docs/benchmarks.md.
-const SAMPLE_BITS: u32 = 5;
-/// One in this many short jobs is timed.
-pub(super) const SAMPLE: u64 = 1 << SAMPLE_BITS;
+use crate::{
+    sync::{AtomicBool, AtomicU64, Ordering, thread_local},
+    tuning::{SAMPLE, SHORT_JOB},
+};
 
 thread_local! {
     /// The jobs that this thread submits without a stamp before the next stamp.
@@ -51,7 +46,7 @@ fn passes_over() -> bool {
 /// The jobs between two stamps: [`SAMPLE`], give or take a half. The last bits of the moment are
 /// the dice.
 fn gap(at: Stamp) -> u64 {
-    let dice = at.raw().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - SAMPLE_BITS);
+    let dice = at.raw().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - SAMPLE.ilog2());
     SAMPLE / 2 + dice
 }
 
@@ -107,7 +102,7 @@ impl Sampling {
     /// Adapts the mode to a job that the thread of this slot has timed, and that no other ran
     /// inside of.
     fn was_timed(&self, slot: &LatencySlot, nanos: u64) {
-        let short_in_a_row = if nanos < SHORT {
+        let short_in_a_row = if nanos < SHORT_JOB {
             slot.short_in_a_row.load(Ordering::Relaxed) + 1
         } else {
             0
@@ -237,7 +232,7 @@ impl LatencySlot {
 mod tests {
     use super::{super::histogram::Merged, *};
 
-    const LONG: u64 = 50 * SHORT;
+    const LONG: u64 = 50 * SHORT_JOB;
 
     /// One worker and the thread that brings its jobs.
     struct Simulated {
@@ -313,15 +308,18 @@ mod tests {
     fn m2_a_pool_samples_when_its_jobs_are_short_and_times_all_after_a_long_one() {
         let mut pool = Simulated::new();
         // The first are all timed, and so is any number of long ones.
-        for nanos in [LONG; 50].into_iter().chain([SHORT - 1; SAMPLE as usize]) {
+        for nanos in [LONG; 50]
+            .into_iter()
+            .chain([SHORT_JOB - 1; SAMPLE as usize])
+        {
             assert!(pool.run(nanos));
         }
         let timed = (0..1000).filter(|_| pool.run(40)).count() as u64;
         let most = 1000 / (SAMPLE / 2);
         assert!((1000 / (2 * SAMPLE)..=most).contains(&timed), "{timed}");
-        while !pool.run(SHORT) {}
+        while !pool.run(SHORT_JOB) {}
         assert!((0..SAMPLE - 1).all(|_| pool.run(40)));
-        assert!(pool.run(SHORT));
+        assert!(pool.run(SHORT_JOB));
         assert!((0..SAMPLE).all(|_| pool.run(40)));
         assert!((0..2 * SAMPLE).any(|_| !pool.run(40)));
     }
@@ -345,7 +343,7 @@ mod tests {
         }
         let seen = pool.run_times();
         assert!(seen.count <= JOBS && JOBS - seen.count < 2 * SAMPLE);
-        let long = seen.count - seen.cumulative(&[SHORT])[0];
+        let long = seen.count - seen.cumulative(&[SHORT_JOB])[0];
         let share = long as f64 / JOBS as f64;
         let error = if cfg!(miri) { 0.3 } else { 0.02 };
         assert!((share - 1.0 / 3.0).abs() < error, "{share}");
@@ -361,7 +359,7 @@ mod tests {
         pool.end(outer, LONG);
         assert!(pool.sampling.is_on());
         assert_eq!(
-            pool.run_times().cumulative(&[SHORT])[0],
+            pool.run_times().cumulative(&[SHORT_JOB])[0],
             pool.run_times().count - 1
         );
         let alone = pool.begin(Clock::new().now());
