@@ -21,12 +21,18 @@ pub mod scaling {}
 #[cfg_attr(feature = "prometheus", doc = include_str!("../docs/metrics.md"))]
 pub mod metrics {}
 
-/// Internals, and the rules by number.
+/// The folders, the words and the life of a job; the rules by number.
 ///
-/// [scaling.md]: scaling
-/// [benchmarks.md]: benchmarks
+/// [verification.md]: verification
 #[doc = include_str!("../docs/architecture.md")]
 pub mod architecture {}
+
+/// The models, their mutants, and what each check cannot show.
+///
+/// [architecture.md]: architecture
+/// [reliability.md]: reliability
+#[doc = include_str!("../docs/verification.md")]
+pub mod verification {}
 
 /// Known failure modes of thread pools, and the tests that cover each.
 #[doc = include_str!("../docs/reliability.md")]
