@@ -121,3 +121,7 @@ pub(crate) const SHORT_JOB: u64 = 1_000;
 
 /// Count, a power of two. One in so many short jobs is timed. A timed job costs 100 ns. `one-producer`, `four-producers`.
 pub(crate) const SAMPLE: u64 = 32;
+
+/// Count. One in so many at least, where a worker runs jobs in place of a check of a full queue: so many may be long before
+/// it knows. `fib-scope`.
+pub(crate) const SAMPLE_IN_PLACE: u64 = 8;

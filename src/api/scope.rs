@@ -309,7 +309,7 @@ impl<'scope> Scope<'scope> {
     where
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
     {
-        let since = inner.timing.stamp();
+        let since = inner.timing.stamp_in_place();
         match current {
             Some(current) => {
                 let inline = current.inline();

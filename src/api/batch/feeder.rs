@@ -44,9 +44,8 @@ impl<'p, B: Types> Feeder<'p, B> {
     where
         B: Work<'a>,
     {
-        let since = self.inner.timing.stamp();
         let mut item = Item {
-            since,
+            since: self.inner.timing.stamp(),
             origin,
             item,
         };

@@ -363,7 +363,8 @@ impl<'a, B: Work<'a>> Batch<B> {
 
     /// Runs an item that was not put in, in the slots of the pool too. By the consumer.
     pub(super) fn run_inline(&self, context: &JobContext<'_>, item: B::Item) -> Outcome<B::Result> {
-        let started = context.begin(Place::None, context.inner.timing.stamp());
+        let since = context.inner.timing.stamp_in_place();
+        let started = context.begin(Place::None, since);
         let outcome = self.run_beside(item);
         context.end(started, outcome.is_ok());
         outcome
