@@ -125,3 +125,28 @@ pub(crate) const SAMPLE: u64 = 32;
 /// Count. One in so many at least, where a worker runs jobs in place of a check of a full queue: so many may be long before
 /// it knows. `fib-scope`.
 pub(crate) const SAMPLE_IN_PLACE: u64 = 8;
+
+// Batches: see `api/batch`.
+
+/// Time. A source that took less is quick, and may be asked while a result is there: a few times what a thread takes to
+/// block and to be woken. By feel.
+pub(crate) const QUICK_SOURCE: Duration = Duration::from_micros(50);
+
+/// Time. While a batch of pulls takes less, the next one is larger; and while results are taken faster, the items under
+/// way are counted less often. `small-jobs`.
+pub(crate) const BRIEF_PULLS: Duration = Duration::from_micros(10);
+
+/// Count. The most items that a consumer pulls before it polls for a result: results that workers just wrote are as dear
+/// as several short items. `small-jobs`.
+pub(crate) const PULLS: usize = shuttled(64, 2) as usize;
+
+/// Count. The most results that a consumer yields from one count of the items under way to the next. Without it a batch
+/// of empty items takes twice as long. `small-jobs`.
+pub(crate) const UNCOUNTED_RESULTS: u32 = shuttled(16, 1);
+
+/// Count. With fewer items under way a consumer blocks without a yield: the results would not be worth a time slice. By
+/// feel.
+pub(crate) const YIELD_WORTHY: usize = shuttled(32, 2) as usize;
+
+/// Count. With so few chunks that wait, a worker yields to a consumer that has yielded to it. By feel.
+pub(crate) const FEW_CHUNKS: usize = 4;

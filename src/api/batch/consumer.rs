@@ -24,11 +24,8 @@ use crate::{
         worker,
     },
     sync::{backoff::Yields, unwind::quietly},
-    tuning::YIELDS,
+    tuning::{YIELD_WORTHY, YIELDS},
 };
-
-/// With fewer items under way it does not yield: the results would not be worth the milliseconds.
-const MANY: usize = if cfg!(shuttle) { 2 } else { 32 };
 
 /// What a consumer has waited for.
 pub(super) enum Got<R> {
@@ -344,7 +341,7 @@ impl<'a, B: Work<'a>> Consumer<'_, B> {
     /// another pool it also ends when this pool is starved and an item can be claimed.
     fn wait(&self, due: usize, wants_place: bool) -> Awaited {
         let (inner, batch) = (self.inner(), &self.feeder.batch);
-        let mut yields = Yields::new(if due < MANY { 0 } else { YIELDS });
+        let mut yields = Yields::new(if due < YIELD_WORTHY { 0 } else { YIELDS });
         while batch.yield_hint.yield_next(&mut yields) {
             if self.is_ready() {
                 return Awaited::Result;

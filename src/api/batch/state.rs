@@ -27,10 +27,8 @@ use crate::{
     protocol::{chunk::Chunk, completion::event::Event},
     runtime::{context::JobContext, inner::Inner, job::Place, span::Origin},
     sync::{AtomicBool, Mutex, Ordering, UnsafeCell, backoff::YieldHint, lock, unwind::quietly},
+    tuning::FEW_CHUNKS,
 };
-
-/// With so many chunks that wait, the consumer is to bring others soon.
-const FEW: usize = 4;
 
 /// The types of a batch, as one parameter.
 pub(super) trait Types {
@@ -222,7 +220,7 @@ impl<B: Types> Batch<B> {
 
     /// Whether the workers come to an end of what was brought soon.
     pub(super) fn are_few_left(&self) -> bool {
-        lock(&self.state).waiting.len() <= FEW
+        lock(&self.state).waiting.len() <= FEW_CHUNKS
     }
 
     /// The turn of a job that serves the chunk is over: it puts the rest back in front, so that items are begun in their

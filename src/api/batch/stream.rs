@@ -8,31 +8,18 @@
 //! With no result to yield, items are pulled until a *window* of them is pulled and not yet yielded, or one finds no
 //! place. Then the consumer waits for the result, and in the second case for a place too, whichever is first.
 
-use std::{iter::Fuse, panic::resume_unwind, time::Duration};
+use std::{iter::Fuse, panic::resume_unwind};
 
 use super::{
     consumer::{Consumer, Got},
     state::{Outcome, Types, Work},
 };
 use crate::{
-    protocol::{admission::Refusal, chunk::MOST},
+    protocol::admission::Refusal,
     runtime::{inner::Inner, worker},
     sync::{Instant, backoff::FullQueue},
+    tuning::{BRIEF_PULLS, PULLS, QUICK_SOURCE, UNCOUNTED_RESULTS},
 };
-
-/// A source that took less was quick: less than a thread takes to block and to be woken, a few times over.
-const QUICK: Duration = Duration::from_micros(50);
-
-/// As long as a batch of pulls takes less, the next one is larger; and while results are taken faster, the items under way
-/// are counted less often.
-const BRIEF: Duration = Duration::from_micros(10);
-
-/// The most items that are pulled before the consumer polls for a result: results that workers just wrote are as dear as
-/// several short items.
-const MOST_PULLED: usize = if cfg!(shuttle) { 2 } else { MOST };
-
-/// The most results that are yielded from one count to the next.
-const MOST_SKIPPED: u32 = if cfg!(shuttle) { 1 } else { 16 };
 
 /// An iterator, and the consumer that its items take.
 pub(super) struct Stream<'p, I: Iterator, B: Types> {
@@ -56,7 +43,7 @@ pub(super) struct Stream<'p, I: Iterator, B: Types> {
     skips: u32,
     /// How many items are pulled next.
     batch: usize,
-    /// Whether each of the last pulls took less than [`QUICK`]; not while one has not returned.
+    /// Whether each of the last pulls took less than [`QUICK_SOURCE`]; not while one has not returned.
     was_quick: bool,
 }
 
@@ -121,10 +108,12 @@ impl<'p, I: Iterator, B: Types<Item = I::Item>> Stream<'p, I, B> {
     #[inline(never)]
     fn are_workers_short(&mut self) -> bool {
         let now = Instant::now();
-        let is_brief = self.counted.is_some_and(|before| now - before < BRIEF);
+        let is_brief = self
+            .counted
+            .is_some_and(|before| now - before < BRIEF_PULLS);
         self.counted = Some(now);
         self.stride = if is_brief {
-            (2 * self.stride + 1).min(MOST_SKIPPED)
+            (2 * self.stride + 1).min(UNCOUNTED_RESULTS)
         } else {
             0
         };
@@ -174,9 +163,9 @@ impl<'a, I: Iterator, B: Work<'a> + Types<Item = I::Item>> Stream<'_, I, B> {
         self.was_quick = false;
         let pulled = self.pull_until(self.batch);
         let elapsed = start.elapsed();
-        self.was_quick = elapsed < QUICK;
-        self.batch = if elapsed < BRIEF {
-            (2 * self.batch).min(MOST_PULLED)
+        self.was_quick = elapsed < QUICK_SOURCE;
+        self.batch = if elapsed < BRIEF_PULLS {
+            (2 * self.batch).min(PULLS)
         } else {
             1
         };
