@@ -23,8 +23,10 @@ use crate::{
 
 /// How long records of deliveries are kept.
 const RECORDS: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How long workers have to report their state.
-const ROLL_CALL: Duration = Duration::from_millis(250);
+/// How long the first worker has to report its state: a busy machine may need most of it.
+const FIRST: Duration = Duration::from_secs(1);
+/// How long the others have after the first.
+const OTHERS: Duration = Duration::from_millis(250);
 
 /// A JetStream stream as a queue of jobs.
 ///
@@ -261,8 +263,8 @@ impl Queue {
         })
     }
 
-    /// Reads the queue's state. Asks all workers of the consumer, which takes a quarter of a
-    /// second.
+    /// Reads the queue's state. Asks all workers of the consumer, and waits for their answers: a
+    /// second at most for the first one, and then a quarter of a second for the others.
     ///
     /// # Errors
     /// [`Error::NoStream`], or a server that does not answer.
@@ -318,12 +320,13 @@ impl Queue {
             .publish_with_reply(subject, inbox, Default::default())
             .await
             .map_err(|error| silent(error.to_string()))?;
-        let until = Instant::now() + ROLL_CALL;
+        let mut until = Instant::now() + FIRST;
         let mut workers: Vec<WorkerStatus> = Vec::new();
         while let Ok(Some(answer)) = timeout_at(until, answers.next()).await {
             if answer.status == Some(StatusCode::NO_RESPONDERS) {
                 break;
             }
+            until = until.min(Instant::now() + OTHERS);
             workers.extend(serde_json::from_slice::<WorkerStatus>(&answer.payload));
         }
         workers.sort_by(|a, b| (&a.host, a.pid).cmp(&(&b.host, b.pid)));
