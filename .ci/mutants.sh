@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Shows that the loom models can fail: each mutant must be killed by the models that claim it, and each
-# model must kill one. A mutant is a line behind `cfg(mutant = "name")`. Arguments, if any, select
+# model must kill one. Its place in the code is marked by a macro of src/sync/mutants.rs. Arguments, if any, select
 # mutants.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -178,7 +178,7 @@ while read -r mutant; do
         echo "UNTRIED: $mutant"
         failed=1
     fi
-done < <(grep -rhoE 'mutant = "[a-z_]+"' src | cut -d'"' -f2 | sort -u)
+done < <(grep -rhozE 'mutant(_order)?!\(\s*"[a-z_]+"' src | tr -d '\0\n ' | grep -oE '"[a-z_]+"' | tr -d '"' | sort -u)
 
 built=
 while read -r mutant model; do

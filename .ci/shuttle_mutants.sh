@@ -53,7 +53,7 @@ while read -r mutant program; do
     if [ -z "$mutant" ] || { [ $# -gt 0 ] && [[ " $* " != *" $mutant "* ]]; }; then
         continue
     fi
-    if ! grep -rq "mutant = \"$mutant\"" src; then
+    if ! grep -rqz "mutant[a-z_]*!([[:space:]]*\"$mutant\"" src; then
         echo "MISSING: $mutant"
         failed=1
         continue

@@ -66,6 +66,9 @@ compile_error!("cfg(loom) builds only the models: see .ci/loom.sh");
 #[cfg(all(shuttle, not(feature = "_shuttle")))]
 compile_error!("cfg(shuttle) requires the feature _shuttle: see .ci/shuttle.sh");
 
+#[macro_use]
+mod sync;
+
 mod api;
 #[cfg(doctest)]
 mod compile_fail;
@@ -75,7 +78,6 @@ mod metrics;
 mod protocol;
 mod runtime;
 mod scaling;
-mod sync;
 mod tuning;
 
 pub use self::error::{

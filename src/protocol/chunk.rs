@@ -110,11 +110,7 @@ impl<T, R> Chunk<T, R> {
             unsafe { (*slot).write(Slot { item }) };
         });
         // Release: the thread that closes it sees the item.
-        let order = if cfg!(mutant = "chunk_relaxed_put") {
-            Ordering::Relaxed
-        } else {
-            Ordering::Release
-        };
+        let order = mutant_order!("chunk_relaxed_put", Ordering::Release);
         self.put
             .compare_exchange(number, number + 1, order, Ordering::Relaxed)
             .map(drop)
@@ -149,14 +145,15 @@ impl<T, R> Chunk<T, R> {
         if self.is_closed() {
             return self.len();
         }
-        #[cfg(mutant = "chunk_torn_close")]
-        let put = {
-            let put = self.put.load(Ordering::Acquire);
-            self.put.store(put | CLOSED, Ordering::Relaxed);
-            put
-        };
-        #[cfg(not(mutant = "chunk_torn_close"))]
-        let put = self.put.fetch_or(CLOSED, Ordering::Acquire);
+        let put = or_mutant!(
+            "chunk_torn_close",
+            self.put.fetch_or(CLOSED, Ordering::Acquire),
+            {
+                let put = self.put.load(Ordering::Acquire);
+                self.put.store(put | CLOSED, Ordering::Relaxed);
+                put
+            }
+        );
         put & !CLOSED
     }
 
@@ -164,14 +161,15 @@ impl<T, R> Chunk<T, R> {
     #[inline]
     pub(crate) fn claim(&self) -> Option<Claimed<T>> {
         let len = self.close();
-        #[cfg(mutant = "chunk_torn_claim")]
-        let number = {
-            let number = self.claimed.load(Ordering::Relaxed);
-            self.claimed.store(number + 1, Ordering::Relaxed);
-            number
-        };
-        #[cfg(not(mutant = "chunk_torn_claim"))]
-        let number = self.claimed.fetch_add(1, Ordering::Relaxed);
+        let number = or_mutant!(
+            "chunk_torn_claim",
+            self.claimed.fetch_add(1, Ordering::Relaxed),
+            {
+                let number = self.claimed.load(Ordering::Relaxed);
+                self.claimed.store(number + 1, Ordering::Relaxed);
+                number
+            }
+        );
         // SAFETY: this is the only claim of the number, which was put in before the chunk was closed.
         (number < len).then(|| (number, unsafe { self.read_item(number) }))
     }
@@ -190,14 +188,15 @@ impl<T, R> Chunk<T, R> {
     /// Claims all items that are left. Closes the chunk.
     pub(crate) fn claim_rest(&self) -> impl ExactSizeIterator<Item = Claimed<T>> {
         let len = self.close();
-        #[cfg(mutant = "chunk_torn_rest")]
-        let first = {
-            let first = self.claimed.load(Ordering::Relaxed);
-            self.claimed.store(len, Ordering::Relaxed);
-            first
-        };
-        #[cfg(not(mutant = "chunk_torn_rest"))]
-        let first = self.claimed.swap(len, Ordering::Relaxed);
+        let first = or_mutant!(
+            "chunk_torn_rest",
+            self.claimed.swap(len, Ordering::Relaxed),
+            {
+                let first = self.claimed.load(Ordering::Relaxed);
+                self.claimed.store(len, Ordering::Relaxed);
+                first
+            }
+        );
         // SAFETY: as in `claim`.
         (first.min(len)..len).map(|number| (number, unsafe { self.read_item(number) }))
     }
@@ -218,9 +217,10 @@ impl<T, R> Chunk<T, R> {
 
     /// Such a job has started. After this it claims, and asks whether another one is to be put into the queue.
     pub(crate) fn offer_taken(&self) {
-        if cfg!(not(mutant = "chunk_keep_offer")) {
-            self.is_offered.store(false, Ordering::Relaxed);
-        }
+        unless_mutant!(
+            "chunk_keep_offer",
+            self.is_offered.store(false, Ordering::Relaxed)
+        );
     }
 
     /// Leaves the result of a claimed item.
@@ -235,11 +235,7 @@ impl<T, R> Chunk<T, R> {
             unsafe { (*slot).write(Slot { result }) };
         });
         // Release: a thread that sees the mark sees the result.
-        let order = if cfg!(mutant = "chunk_relaxed_end") {
-            Ordering::Relaxed
-        } else {
-            Ordering::Release
-        };
+        let order = mutant_order!("chunk_relaxed_end", Ordering::Release);
         self.ended[number].store(ENDED, order);
     }
 
@@ -284,16 +280,17 @@ impl<T, R> Chunk<T, R> {
     /// It is taken by this alone.
     pub(crate) unsafe fn race_to_take(&self, number: usize) -> Option<R> {
         let ended = &self.ended[number];
-        #[cfg(mutant = "chunk_torn_take")]
-        let won = {
-            let seen = ended.load(Ordering::Acquire);
-            ended.store(seen * TAKEN, Ordering::Relaxed);
-            seen == ENDED
-        };
-        #[cfg(not(mutant = "chunk_torn_take"))]
-        let won = ended
-            .compare_exchange(ENDED, TAKEN, Ordering::Acquire, Ordering::Relaxed)
-            .is_ok();
+        let won = or_mutant!(
+            "chunk_torn_take",
+            ended
+                .compare_exchange(ENDED, TAKEN, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok(),
+            {
+                let seen = ended.load(Ordering::Acquire);
+                ended.store(seen * TAKEN, Ordering::Relaxed);
+                seen == ENDED
+            }
+        );
         // SAFETY: the exchange succeeds once, and only for a result that is there.
         won.then(|| unsafe { self.take(number) })
     }

@@ -60,11 +60,7 @@ const LENGTH: usize = if cfg!(any(loom, shuttle)) {
     2 * STEAL_BATCH
 };
 
-const GIVE_BACK: Ordering = if cfg!(mutant = "deque_relaxed") {
-    Ordering::Relaxed
-} else {
-    Ordering::Release
-};
+const GIVE_BACK: Ordering = mutant_order!("deque_relaxed", Ordering::Release);
 
 /// A cache line, so that no two values share one, and that a value's address takes no multiplication.
 #[repr(align(64))]
@@ -255,7 +251,7 @@ impl<T> Owner<T> {
     /// Finds out how many slots thieves have left; if there are fewer than that, widens the ring.
     #[cold]
     fn make_room(&self, values: usize) {
-        if cfg!(mutant = "deque_no_lock_for_room") {
+        if mutant!("deque_no_lock_for_room") {
             return self.limit.set(self.limit.get() + values);
         }
         let mut slots = lock(&self.shared.ring);
@@ -318,7 +314,7 @@ impl<T> Owner<T> {
     /// Forgets the numbers from this one on, if there are any: all their values were stolen.
     #[inline]
     pub(crate) fn clear_stolen(&self, number: usize) {
-        if self.mark() != number && cfg!(not(mutant = "deque_keep_stolen")) {
+        if self.mark() != number && !mutant!("deque_keep_stolen") {
             let is_left = self.retract(number);
             debug_assert!(!is_left);
         }
@@ -346,7 +342,7 @@ impl<T> Owner<T> {
     #[inline]
     fn claim(&self, mark: usize) -> Option<usize> {
         let bottom = self.mark();
-        if bottom <= mark && cfg!(not(mutant = "deque_forget_mark")) {
+        if bottom <= mark && !mutant!("deque_forget_mark") {
             return None;
         }
         let wanted = bottom - 1;
@@ -363,9 +359,7 @@ impl<T> Owner<T> {
             return self.claim_fenced(wanted, mark);
         }
         // Pairs with the heavy fence in `steal_alike`: we see the thief's claim, or it sees ours.
-        if cfg!(not(mutant = "deque_no_fence_pop")) {
-            self.fences.light();
-        }
+        unless_mutant!("deque_no_fence_pop", self.fences.light());
         // Acquire: of what a thief gave back, it has taken its eyes off. One who asks for fences has claimed
         // all, as it looks.
         let claimed = shared.top.load(Ordering::Acquire) > wanted;
@@ -376,9 +370,7 @@ impl<T> Owner<T> {
     #[inline(never)]
     fn claim_fenced(&self, wanted: usize, mark: usize) -> bool {
         // Pairs with the plain fence in `steal_alike`, as the light one with the heavy one.
-        if cfg!(not(mutant = "deque_no_fence_fenced")) {
-            fence(Ordering::SeqCst);
-        }
+        unless_mutant!("deque_no_fence_fenced", fence(Ordering::SeqCst));
         let top = Top(self.shared.top.load(Ordering::Acquire));
         let goes_on = self.fencing.goes_on(top);
         (goes_on && top.number() <= wanted) || self.prevails(wanted, mark)
@@ -480,19 +472,18 @@ impl<T> Thief<T> {
         let claim = found.at(top + wanted);
         self.0.top.store(claim.0, Ordering::Relaxed);
         // Pairs with the light fence in `claim_number`, or with the plain one in `claim_fenced`.
-        let is_expensive = cfg!(not(mutant = "deque_no_fence_steal"))
-            && !found.is_fenced()
-            && self.0.fences.heavy();
-        if found.is_fenced() && cfg!(not(mutant = "deque_no_fence_steal_fenced")) {
+        let is_expensive =
+            !mutant!("deque_no_fence_steal") && !found.is_fenced() && self.0.fences.heavy();
+        if found.is_fenced() && !mutant!("deque_no_fence_steal_fenced") {
             fence(Ordering::SeqCst);
         }
         // Acquire: we see the values.
         let bottom = self.0.bottom.load(Ordering::Acquire);
-        let ours = if cfg!(mutant = "deque_keep_claim") {
+        let ours = or_mutant!(
+            "deque_keep_claim",
+            bottom.saturating_sub(top).min(wanted),
             wanted
-        } else {
-            bottom.saturating_sub(top).min(wanted)
-        };
+        );
         let slot = |number: usize| slots[number & (slots.len() - 1)].with(<*const _>::cast::<T>);
         let is_alike = |&number: &usize| {
             // SAFETY: both values are ours, and not moved out yet.

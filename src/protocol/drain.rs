@@ -46,26 +46,20 @@ impl Drain {
             return;
         }
         // Pairs with the fence in `is_awaited`: they see that we wait, or we see the end.
-        if cfg!(not(mutant = "drain_no_fence_begin")) {
-            self.fences.heavy();
-        }
+        unless_mutant!("drain_no_fence_begin", self.fences.heavy());
     }
 
     /// Whether somebody waits for the end of the last job; to be asked after each end that may have
     /// been the last, and followed by [`Drain::try_stop`] if so.
     pub(crate) fn is_awaited(&self) -> bool {
         // Pairs with the fence in `begin`: they see the end, or we see that they wait for it.
-        if cfg!(not(mutant = "drain_no_fence_look")) {
-            self.fences.light();
-        }
+        unless_mutant!("drain_no_fence_look", self.fences.light());
         if !self.is(DRAINING) {
             return false;
         }
         // Pairs with itself, and so cannot be light: of two ends that may each have been the last, one
         // at least sees the other.
-        if cfg!(not(mutant = "drain_no_fence_look")) {
-            fence(Ordering::SeqCst);
-        }
+        unless_mutant!("drain_no_fence_look", fence(Ordering::SeqCst));
         true
     }
 
@@ -82,13 +76,11 @@ impl Drain {
         }
         // The list's lock sees to it that a worker that lies down is in the list of those who are
         // woken, or sees that the pool has stopped.
-        if cfg!(mutant = "drain_stop_late") {
+        if mutant!("drain_stop_late") {
             idle.wake_all();
         }
         self.flags.fetch_or(STOPPED, Ordering::AcqRel);
-        if cfg!(not(mutant = "drain_stop_late")) {
-            idle.wake_all();
-        }
+        unless_mutant!("drain_stop_late", idle.wake_all());
         true
     }
 

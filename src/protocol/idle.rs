@@ -219,9 +219,7 @@ impl Idle {
         let added = in_rayon as u64 * IN_RAYON;
         self.counts.fetch_add(added, Ordering::AcqRel);
         // As in `announce_idle`.
-        if cfg!(not(mutant = "sleep_no_fence_add")) {
-            self.fence();
-        }
+        unless_mutant!("sleep_no_fence_add", self.fence());
         if work() {
             self.wake_one()
         } else {
@@ -232,7 +230,7 @@ impl Idle {
     /// Removes places in service: those in rayon, or else those of running workers, when their jobs end.
     pub(crate) fn remove_places(&self, places: usize) {
         for _ in 0..places {
-            if !self.return_to_service() && cfg!(not(mutant = "sleep_park_forgets")) {
+            if !self.return_to_service() && !mutant!("sleep_park_forgets") {
                 self.add_excess();
             }
         }
@@ -251,9 +249,7 @@ impl Idle {
     pub(crate) fn after_push(&self) -> WakeUp {
         // Pairs with the fences in `stop_searching`, `announce_idle`, `leave_service` and
         // `begin_discarding`: we see what they have written, or they see our job.
-        if cfg!(not(mutant = "sleep_no_fence_push")) {
-            fence(Ordering::SeqCst);
-        }
+        unless_mutant!("sleep_no_fence_push", fence(Ordering::SeqCst));
         let counts = self.load();
         if counts.discarding() {
             return WakeUp::Discard;
@@ -277,9 +273,7 @@ impl Idle {
     #[inline]
     pub(crate) fn after_offer(&self) -> WakeUp {
         // Pairs as in `after_push`, with those that are heavy.
-        if cfg!(not(mutant = "sleep_no_fence_offer")) {
-            self.fences.light();
-        }
+        unless_mutant!("sleep_no_fence_offer", self.fences.light());
         let counts = self.load();
         if counts == Counts(0) {
             return WakeUp::None;
@@ -305,7 +299,7 @@ impl Idle {
     /// passed.
     #[inline]
     pub(crate) fn check_searcher_deadline(&self, wake_up: WakeUp) {
-        let is_woken = wake_up == WakeUp::Woken && cfg!(not(mutant = "sleep_doubt_woken"));
+        let is_woken = wake_up == WakeUp::Woken && !mutant!("sleep_doubt_woken");
         if !is_woken && wake_up.is_nothing() && self.is_left_to_an_absent() {
             self.wake_another();
         }
@@ -327,11 +321,7 @@ impl Idle {
     /// Wakes an idle worker, if there is one, beside those that search.
     #[cold]
     fn wake_another(&self) {
-        let searching = if cfg!(mutant = "sleep_another_uncounted") {
-            0
-        } else {
-            SEARCHING
-        };
+        let searching = or_mutant!("sleep_another_uncounted", SEARCHING, 0);
         // Acquire: as in `wake_one`.
         let is_roused = self.change(Ordering::AcqRel, |counts| {
             (counts.of(IDLE) > 0).then(|| counts.0 - IDLE + searching)
@@ -431,9 +421,7 @@ impl Idle {
         }
         // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see that no worker
         // searches.
-        if cfg!(not(mutant = "sleep_no_fence_found")) {
-            self.fence();
-        }
+        unless_mutant!("sleep_no_fence_found", self.fence());
         if more() {
             self.wake_one()
         } else {
@@ -443,7 +431,7 @@ impl Idle {
 
     /// Ends a search that has found nothing, and leaves service, as `leave_service` does.
     pub(crate) fn search_in_vain(&self, work: impl FnOnce() -> bool) -> WakeUp {
-        self.leave(SEARCHING, cfg!(not(mutant = "sleep_no_fence_vain")), work)
+        self.leave(SEARCHING, !mutant!("sleep_no_fence_vain"), work)
     }
 
     /// Leaves service, and takes the caller out of the field `counted`.
@@ -479,9 +467,7 @@ impl Idle {
     pub(crate) fn begin_to_offer(&self) {
         self.offering.fetch_add(1, Ordering::Relaxed);
         // Pairs with the plain one in `fence`: they see that we offer, or we see what they have changed.
-        if cfg!(not(mutant = "sleep_no_fence_begin")) {
-            fence(Ordering::SeqCst);
-        }
+        unless_mutant!("sleep_no_fence_begin", fence(Ordering::SeqCst));
     }
 
     /// Ends that. To be called before the worker's last check of the queues.
@@ -498,9 +484,7 @@ impl Idle {
         // Release: a waker that counts this worker finds it in the list.
         self.counts.fetch_add(IDLE, Ordering::Release);
         // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see us idle.
-        if cfg!(not(mutant = "sleep_no_fence_doze")) {
-            self.fence();
-        }
+        unless_mutant!("sleep_no_fence_doze", self.fence());
         if work() {
             self.wake_one()
         } else {
@@ -523,8 +507,9 @@ impl Idle {
             if go_to_rayon() {
                 return IdleEnd::Asleep;
             }
-            #[cfg(mutant = "sleep_doze_for_good")]
-            return self.park_for_good(index);
+            if mutant!("sleep_doze_for_good") {
+                return self.park_for_good(index);
+            }
         }
     }
 
@@ -551,8 +536,7 @@ impl Idle {
         self.take_notification(index)
     }
 
-    /// Parks without a timeout, for models.
-    #[cfg(loom)]
+    /// Parks without a timeout, for models, and for a mutant.
     pub(crate) fn park_for_good(&self, index: usize) -> IdleEnd {
         while !self.take_notification(index) {
             thread::park();
@@ -578,7 +562,7 @@ impl Idle {
             return false;
         };
         let falls = self.change(Ordering::AcqRel, |counts| {
-            let is_free = counts.of(IDLE) > 0 || cfg!(mutant = "sleep_torn_fall");
+            let is_free = counts.of(IDLE) > 0 || mutant!("sleep_torn_fall");
             is_free.then(|| counts.0 - IDLE + IN_RAYON)
         });
         if falls {
@@ -598,7 +582,7 @@ impl Idle {
     ///
     /// If there is an excess worker, that one is in its place already; or was, and becomes idle just now.
     pub(crate) fn leave_service(&self, work: impl FnOnce() -> bool) -> WakeUp {
-        self.leave(0, cfg!(not(mutant = "sleep_no_fence_leave")), work)
+        self.leave(0, !mutant!("sleep_no_fence_leave"), work)
     }
 
     /// As `leave_service`, for a worker that is about to block: a spare thread may take its place, so an activation is
@@ -668,9 +652,7 @@ impl Idle {
     /// from sending one.
     pub(crate) fn recheck(&self, work: impl FnOnce() -> bool) -> WakeUp {
         // As in `announce_idle`.
-        if cfg!(not(mutant = "sleep_no_fence_again")) {
-            self.fence();
-        }
+        unless_mutant!("sleep_no_fence_again", self.fence());
         if work() {
             self.wake_one()
         } else {
@@ -691,7 +673,7 @@ impl Idle {
 
     /// Whether the calling worker is the excess, and has to leave.
     pub(crate) fn take_excess(&self) -> bool {
-        if cfg!(mutant = "sleep_torn_surplus") {
+        if mutant!("sleep_torn_surplus") {
             let excess = self.excess.load(Ordering::Relaxed);
             self.excess
                 .store(excess.saturating_sub(1), Ordering::Relaxed);
@@ -709,9 +691,7 @@ impl Idle {
         self.counts.fetch_or(DISCARDING, Ordering::Relaxed);
         // Pairs with the fence in `after_push`: they see the flag, or the thread that empties the queues sees their
         // job.
-        if cfg!(not(mutant = "sleep_no_fence_discard")) {
-            fence(Ordering::SeqCst);
-        }
+        unless_mutant!("sleep_no_fence_discard", fence(Ordering::SeqCst));
     }
 
     /// Wakes every idle worker: the pool stops. A worker that becomes idle later has to check the stop flag.
@@ -719,7 +699,7 @@ impl Idle {
         let idle_workers = std::mem::take(&mut *lock(&self.idle_workers));
         for idle_worker in idle_workers {
             self.notify(idle_worker);
-            if cfg!(mutant = "sleep_stop_rings_one") {
+            if mutant!("sleep_stop_rings_one") {
                 break;
             }
         }

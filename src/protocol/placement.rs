@@ -204,7 +204,7 @@ impl Placement {
 
     /// There is no thread for the activate: if nobody fills its place, it waits for one that comes back to rayon.
     fn activate_without_thread(&mut self, idle: &Idle) -> Order {
-        if cfg!(not(mutant = "roster_call_blind")) && idle.take_excess() {
+        if !mutant!("roster_call_blind") && idle.take_excess() {
             // Somebody runs without a place, who came back from a wait after the activate was sent.
             idle.activation_voided();
             return Order::Recheck;
@@ -267,7 +267,7 @@ impl Placement {
     /// from `reroute_on`.
     pub(crate) fn reroute(&mut self) -> Order {
         let missing = self.activating > 0 && self.activating + self.working > self.started;
-        if !self.is_open || !missing || cfg!(mutant = "roster_no_reroute") {
+        if !self.is_open || !missing || mutant!("roster_no_reroute") {
             Order::Nothing
         } else if self.started < self.limit() {
             Order::Start
@@ -320,8 +320,8 @@ impl Placement {
             Some(spare) => {
                 if let Some(spare) = self.spares.get_mut(spare) {
                     // The activate lies behind what blocks here.
-                    aside.calls = cfg!(not(mutant = "roster_spare_keeps_call"))
-                        && mem::take(&mut spare.is_activated);
+                    aside.calls =
+                        !mutant!("roster_spare_keeps_call") && mem::take(&mut spare.is_activated);
                     spare.void += usize::from(aside.calls);
                     aside.counts = !mem::replace(&mut spare.is_busy, true) || aside.calls;
                 }
@@ -353,9 +353,9 @@ impl Placement {
     /// is one too many.
     #[must_use]
     pub(crate) fn come_back(&mut self, idle: &Idle) -> bool {
-        if cfg!(not(mutant = "roster_come_back_blind")) && self.void_activation() {
+        if !mutant!("roster_come_back_blind") && self.void_activation() {
             idle.activation_voided();
-            cfg!(not(mutant = "roster_come_back_deaf"))
+            !mutant!("roster_come_back_deaf")
         } else {
             idle.add_excess();
             false
@@ -366,7 +366,7 @@ impl Placement {
     /// place it fills: then `recheck` has to leapfrog. Returns whether it leaves.
     #[must_use]
     pub(crate) fn leave_as_excess(&mut self, idle: &Idle, index: usize) -> bool {
-        if cfg!(not(mutant = "roster_leave_blind")) && self.void_activation() {
+        if !mutant!("roster_leave_blind") && self.void_activation() {
             idle.activation_voided();
             return false;
         }
@@ -382,7 +382,7 @@ impl Placement {
         }
         self.end_work(index);
         // Now there is a thread to be activating, and calls that found none would keep others from being sent.
-        while cfg!(not(mutant = "roster_keep_calls")) && self.void_activation() {
+        while !mutant!("roster_keep_calls") && self.void_activation() {
             idle.activation_put_back();
         }
         idle.settle_excess();

@@ -97,13 +97,9 @@ pub(crate) fn park_until(
 ) -> Unparked {
     let mut is_first = true;
     let unparked = loop {
-        if is_first || cfg!(not(mutant = "wait_announce_once")) {
+        if is_first || !mutant!("wait_announce_once") {
             is_first = false;
-            let announced = if cfg!(mutant = "wait_announce_at_one") {
-                &conditions[..1]
-            } else {
-                conditions
-            };
+            let announced = or_mutant!("wait_announce_at_one", conditions, &conditions[..1]);
             announced.iter().for_each(|condition| condition.announce());
         }
         if conditions.iter().any(|condition| condition.is_met()) {
@@ -124,9 +120,10 @@ pub(crate) fn park_until(
             Some(left) => thread::park_timeout(left),
         }
     };
-    if cfg!(not(mutant = "wait_stay")) {
-        conditions.iter().for_each(|condition| condition.withdraw());
-    }
+    unless_mutant!(
+        "wait_stay",
+        conditions.iter().for_each(|condition| condition.withdraw())
+    );
     unparked
 }
 

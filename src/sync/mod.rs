@@ -5,6 +5,9 @@
 //! one that does not is left out of loom builds. shuttle runs the whole pool, on one thread of the
 //! system, so that nothing in it may block, look at the time, or keep thread-local values but through here.
 
+#[macro_use]
+mod mutants;
+
 pub(crate) mod asymmetric;
 pub(crate) mod backoff;
 #[cfg(all(test, not(loom)))]

@@ -44,7 +44,7 @@ impl Admission {
     /// All places that were ever taken for jobs, or fewer.
     pub(crate) fn taken(&self) -> u64 {
         // An owner that a reclaim beats to a place has announced it, and takes that back.
-        let _desk = cfg!(not(mutant = "stock_count_aloud")).then(|| lock(&self.slow_path));
+        let _desk = (!mutant!("stock_count_aloud")).then(|| lock(&self.slow_path));
         self.taken_on_slow_path()
     }
 

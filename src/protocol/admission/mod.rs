@@ -180,7 +180,7 @@ impl Admission {
             if (limit.wrapping_sub(word) as i64) < (places * PLACE) as i64 {
                 return Err(Refusal::Full);
             }
-            if cfg!(mutant = "admission_torn_take") {
+            if mutant!("admission_torn_take") {
                 self.acquired.word.store(word + PLACE, Ordering::Release);
                 return Ok(());
             }
@@ -217,7 +217,7 @@ impl Admission {
         // when it is full: it still is. In this order: what was put into a cache is seen there, or as
         // reclaimed, if the acquired is seen to be shut by that.
         let word = self.acquired.word.load(Ordering::Acquire);
-        let is_stocked = self.cached() > 0 && cfg!(not(mutant = "stock_unseen"));
+        let is_stocked = self.cached() > 0 && !mutant!("stock_unseen");
         if !is_stocked && self.free_beside(word) == 0 {
             return if self.is_closed() {
                 Err(Refusal::Closed)
@@ -232,7 +232,7 @@ impl Admission {
     pub(crate) fn try_acquire_held(&self) -> Result<(), Refusal> {
         self.on_slow_path(|slow_path, wakes| {
             self.take_in_turn(slow_path, wakes)?;
-            slow_path.held += u64::from(cfg!(not(mutant = "admission_no_hold")));
+            slow_path.held += u64::from(!mutant!("admission_no_hold"));
             Ok(())
         })
     }
@@ -278,7 +278,7 @@ impl Admission {
     pub(crate) fn unhold(&self) -> bool {
         let mut slow_path = lock(&self.slow_path);
         slow_path.held -= 1;
-        !slow_path.stopped || cfg!(mutant = "admission_stop_blind")
+        !slow_path.stopped || mutant!("admission_stop_blind")
     }
 
     /// A held place is given back without ever having had a job. The caller has to look whether the
@@ -286,7 +286,7 @@ impl Admission {
     pub(crate) fn release_held(&self) {
         let mut slow_path = lock(&self.slow_path);
         slow_path.unused = slow_path.unused.wrapping_add(1);
-        if cfg!(mutant = "admission_unused_first") {
+        if mutant!("admission_unused_first") {
             drop(slow_path);
             slow_path = lock(&self.slow_path);
         }
@@ -307,8 +307,8 @@ impl Admission {
     /// `open`, unless that is closed. Under the lock, so that a pool that stops has seen it, or it sees the stop.
     pub(crate) fn overdraw(&self, open: bool, count: impl FnOnce()) -> Result<(), Refusal> {
         let slow_path = lock(&self.slow_path);
-        let is_refused = (slow_path.stopped && cfg!(not(mutant = "admission_overdraw_blind")))
-            || open && self.is_closed();
+        let is_refused =
+            (slow_path.stopped && !mutant!("admission_overdraw_blind")) || open && self.is_closed();
         if is_refused {
             return Err(Refusal::Closed);
         }
@@ -321,13 +321,11 @@ impl Admission {
     pub(crate) fn try_stop(&self, counts: impl FnOnce() -> (u64, u64)) -> bool {
         debug_assert!(self.is_closed());
         let mut slow_path = lock(&self.slow_path);
-        if slow_path.stopped && cfg!(not(mutant = "admission_stop_twice")) {
+        if slow_path.stopped && !mutant!("admission_stop_twice") {
             return false;
         }
         // Whoever closed the door may not have come to it yet.
-        if cfg!(not(mutant = "stock_open")) {
-            self.reclaim();
-        }
+        unless_mutant!("stock_open", self.reclaim());
         let (unplaced, ended) = counts();
         slow_path.stopped = self.outstanding_at(&slow_path, unplaced, ended) == 0;
         slow_path.stopped
@@ -382,9 +380,7 @@ impl Admission {
         slow_path.watched = true;
         self.set_wake_mode(&slow_path);
         // Pairs with the fence in `release_unattended`: they see the wake_mode, or we see the place.
-        if cfg!(not(mutant = "admission_no_fence_watch")) {
-            self.fences.heavy();
-        }
+        unless_mutant!("admission_no_fence_watch", self.fences.heavy());
     }
 
     /// Gives back a place from anywhere: its job was cancelled or dropped, or it was not used.
@@ -465,7 +461,7 @@ impl Admission {
     /// Refuses everybody from now on, and wakes all who wait.
     pub(crate) fn close(&self) {
         self.acquired.word.fetch_or(CLOSED, Ordering::AcqRel);
-        if cfg!(mutant = "admission_close_peeks")
+        if mutant!("admission_close_peeks")
             && self.wake_mode.level.load(Ordering::Relaxed) == NOBODY
         {
             return;
@@ -488,9 +484,10 @@ impl Admission {
         self.on_slow_path(|slow_path, wakes| {
             self.capacity.store(capacity as u64, Ordering::Relaxed);
             self.reclaim();
-            if cfg!(not(mutant = "admission_resize_silent")) {
-                self.grant_waiters(slow_path, wakes, true);
-            }
+            unless_mutant!(
+                "admission_resize_silent",
+                self.grant_waiters(slow_path, wakes, true)
+            );
         });
     }
 

@@ -72,12 +72,10 @@ impl PermitCache {
         let spent = spent.wrapping_add(1);
         self.spent.store(spent, Ordering::Relaxed);
         // Pairs with the heavy fence between the two halves of a reclaim.
-        if cfg!(not(mutant = "stock_no_fence_spend")) {
-            fences.light();
-        }
+        unless_mutant!("stock_no_fence_spend", fences.light());
         // Acquire: who spends sees what was done before the place was given back.
         let ceiling = self.ceiling.load(Ordering::Acquire);
-        if above(spent, ceiling) && cfg!(not(mutant = "stock_blind")) {
+        if above(spent, ceiling) && !mutant!("stock_blind") {
             Spending::Announced
         } else {
             Spending::Done
@@ -243,7 +241,7 @@ impl Admission {
 
     /// Under the lock: what lies in the caches is free again. False if there was nothing.
     pub(super) fn reclaim(&self) -> bool {
-        if cfg!(mutant = "stock_no_recall") {
+        if mutant!("stock_no_recall") {
             return false;
         }
         let caches = || self.slots.iter().map(|slot| &slot.cache);
@@ -252,9 +250,7 @@ impl Admission {
             return false;
         }
         // Pairs with the light fence of `PermitCache::spend`: we see what was spent, or they see the ceiling.
-        if cfg!(not(mutant = "stock_no_fence_recall")) {
-            self.fences.heavy();
-        }
+        unless_mutant!("stock_no_fence_recall", self.fences.heavy());
         let mut reclaimed = self.reclaimed.load(Ordering::Relaxed);
         for cache in caches() {
             let rest = cache.rest();

@@ -178,7 +178,7 @@ impl Admission {
                     // `insist`, and does without: a heavy fence stops other cores, and costs more
                     // than a batch of tiny jobs.
                     self.set_wake_mode(slow_path);
-                    if prompt && cfg!(not(mutant = "admission_no_fence")) {
+                    if prompt && !mutant!("admission_no_fence") {
                         self.fences.heavy();
                     } else if cfg!(not(loom)) {
                         // In a model it would be as good as a heavy one, and hide that that of
@@ -223,9 +223,7 @@ impl Admission {
             slow_path.line.make_prompt(id);
             self.set_wake_mode(slow_path);
             // Pairs with the fence in `release_unattended`, as in `join_line`.
-            if cfg!(not(mutant = "admission_no_fence")) {
-                self.fences.heavy();
-            }
+            unless_mutant!("admission_no_fence", self.fences.heavy());
             self.grant_waiters(slow_path, wakes, true);
         });
     }
@@ -241,9 +239,7 @@ impl Admission {
         // A waker is the user's code. If it panics, that is nobody's.
         quietly(move || drop(wake));
         match standing {
-            Standing::Granted if cfg!(mutant = "admission_drop_grant") => {
-                Err(AdmissionError::TimedOut)
-            }
+            Standing::Granted if mutant!("admission_drop_grant") => Err(AdmissionError::TimedOut),
             Standing::Granted => Ok(()),
             Standing::Closed => Err(AdmissionError::Closed),
             Standing::Patient | Standing::Eager => Err(AdmissionError::TimedOut),
@@ -302,7 +298,7 @@ impl Admission {
 
     /// Ends the wait of a task that is dropped. A place that it was granted goes to the next.
     pub(crate) fn forsake(&self, id: WaiterId) {
-        if self.give_up(id).is_ok() && cfg!(not(mutant = "admission_forsake_keeps")) {
+        if self.give_up(id).is_ok() && !mutant!("admission_forsake_keeps") {
             self.release_held();
         }
     }

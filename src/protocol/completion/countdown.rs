@@ -20,11 +20,7 @@ const WAITING: u64 = 1;
 
 /// Release: a thread that observes the count observes what the job did. Acquire: for the thread
 /// that unparks.
-const END: Ordering = if cfg!(mutant = "countdown_relaxed") {
-    Ordering::Relaxed
-} else {
-    Ordering::AcqRel
-};
+const END: Ordering = mutant_order!("countdown_relaxed", Ordering::AcqRel);
 
 /// How many jobs are left.
 pub(crate) struct Tally {
@@ -87,8 +83,9 @@ impl Tally {
     #[must_use]
     pub(crate) fn end_far(&self) -> bool {
         let before = self.far.fetch_sub(JOB, END);
-        #[cfg(mutant = "countdown_look_late")]
-        return self.far.load(Ordering::Relaxed) == WAITING;
+        if mutant!("countdown_look_late") {
+            return self.far.load(Ordering::Relaxed) == WAITING;
+        }
         before == JOB | WAITING
     }
 
@@ -100,8 +97,7 @@ impl Tally {
         let mut far = self.far.load(Ordering::Relaxed);
         loop {
             let wake = (far == JOB | WAITING).then(&whom);
-            #[cfg(mutant = "countdown_torn_end")]
-            {
+            if mutant!("countdown_torn_end") {
                 self.far.fetch_sub(JOB, END);
                 return wake;
             }
@@ -109,10 +105,9 @@ impl Tally {
                 .far
                 .compare_exchange_weak(far, far.wrapping_sub(JOB), END, Ordering::Relaxed)
             {
-                #[cfg(mutant = "countdown_read_late")]
-                Ok(_) => return wake.map(|_| whom()),
-                #[cfg(not(mutant = "countdown_read_late"))]
-                Ok(_) => return wake,
+                Ok(_) => {
+                    return or_mutant!("countdown_read_late", wake, wake.map(|_| whom()));
+                }
                 Err(now) => far = now,
             }
         }
@@ -123,9 +118,7 @@ impl Tally {
     pub(crate) fn is_awaited(&self) -> bool {
         // Pairs with the fence in `announce`: we see that the owner is about to park, or it sees
         // the side entry.
-        if cfg!(not(mutant = "countdown_no_fence_stray")) {
-            fence(Ordering::SeqCst);
-        }
+        unless_mutant!("countdown_no_fence_stray", fence(Ordering::SeqCst));
         self.is_announced()
     }
 
@@ -148,28 +141,23 @@ impl Condition for Tally {
         if self.is_announced() {
             return;
         }
-        let near = if cfg!(mutant = "countdown_keep_near") {
+        let near = or_mutant!(
+            "countdown_keep_near",
+            self.near.swap(0, Ordering::Relaxed),
             0
-        } else {
-            self.near.swap(0, Ordering::Relaxed)
-        };
-        let bit = if cfg!(mutant = "countdown_silent") {
-            0
-        } else {
-            WAITING
-        };
+        );
+        let bit = or_mutant!("countdown_silent", WAITING, 0);
         // AcqRel: as in `end_far` and `is_met`.
         self.far.fetch_add(near.wrapping_add(bit), Ordering::AcqRel);
         // Pairs with the fence in `is_awaited`.
-        if cfg!(not(mutant = "countdown_no_fence_block")) {
-            fence(Ordering::SeqCst);
-        }
+        unless_mutant!("countdown_no_fence_block", fence(Ordering::SeqCst));
     }
 
     fn withdraw(&self) {
-        if cfg!(not(mutant = "countdown_silent")) {
-            self.far.fetch_sub(WAITING, Ordering::AcqRel);
-        }
+        unless_mutant!(
+            "countdown_silent",
+            self.far.fetch_sub(WAITING, Ordering::AcqRel)
+        );
     }
 }
 
@@ -194,11 +182,7 @@ impl Ending {
 
     /// Another thread has begun the job. The owner observes what that one has written about it.
     pub(crate) fn begin(&self) {
-        let order = if cfg!(mutant = "ending_relaxed_begin") {
-            Ordering::Relaxed
-        } else {
-            Ordering::Release
-        };
+        let order = mutant_order!("ending_relaxed_begin", Ordering::Release);
         self.0.fetch_add(BEGUN, order);
     }
 
@@ -211,14 +195,11 @@ impl Ending {
     #[inline]
     #[must_use]
     pub(crate) fn end(&self) -> Option<usize> {
-        #[cfg(mutant = "ending_torn")]
-        let before = {
+        let before = or_mutant!("ending_torn", self.0.fetch_add(ENDED, END), {
             let before = self.0.load(Ordering::Relaxed);
             self.0.store(before + ENDED, Ordering::Release);
             before
-        };
-        #[cfg(not(mutant = "ending_torn"))]
-        let before = self.0.fetch_add(ENDED, END);
+        });
         (before & AWAITED != 0).then_some(before / NUMBER)
     }
 
@@ -227,8 +208,9 @@ impl Ending {
     #[inline]
     #[must_use]
     pub(crate) fn end_telling<W>(&self, whom: impl Fn() -> W) -> Option<W> {
-        #[cfg(mutant = "ending_read_late")]
-        return self.end().map(|_| whom());
+        if mutant!("ending_read_late") {
+            return self.end().map(|_| whom());
+        }
         let whom = whom();
         self.end().map(|_| whom)
     }
@@ -241,8 +223,9 @@ impl Ending {
     /// ended.
     fn await_end(&self, whom: usize) {
         let awaited = whom * NUMBER + AWAITED;
-        #[cfg(mutant = "ending_deaf")]
-        return self.0.store(awaited, Ordering::Relaxed);
+        if mutant!("ending_deaf") {
+            return self.0.store(awaited, Ordering::Relaxed);
+        }
         let await_it = |word| (word & ENDED == 0).then_some(awaited + (word & BEGUN));
         let _ = self
             .0

@@ -63,9 +63,7 @@ impl Event {
     pub(crate) fn notify(&self, mark: Mark) -> bool {
         // Pairs with the heavy fences in `announce` and `leave`: we see what it announces, or it
         // sees the result.
-        if cfg!(not(mutant = "bell_no_fence_ring")) {
-            self.fences.light();
-        }
+        unless_mutant!("bell_no_fence_ring", self.fences.light());
         let awaited = self.awaited.load(Ordering::Relaxed);
         if awaited == mark || awaited == ANY {
             self.wake(awaited);
@@ -78,14 +76,12 @@ impl Event {
     pub(crate) fn leave(&self) {
         self.awaited.store(LEFT, Ordering::Relaxed);
         // Pairs with the light fence in `notify`.
-        if cfg!(not(mutant = "bell_no_fence_leave")) {
-            self.fences.heavy();
-        }
+        unless_mutant!("bell_no_fence_leave", self.fences.heavy());
     }
 
     #[cold]
     fn wake(&self, awaited: Mark) {
-        if cfg!(mutant = "bell_take_back_late") {
+        if mutant!("bell_take_back_late") {
             self.unpark();
         }
         // The thread that takes it back wakes the consumer, and not before: what that announces
@@ -94,7 +90,7 @@ impl Event {
         let taken_back =
             self.awaited
                 .compare_exchange(awaited, NONE, Ordering::Relaxed, Ordering::Relaxed);
-        if taken_back.is_ok() && cfg!(not(mutant = "bell_take_back_late")) {
+        if taken_back.is_ok() && !mutant!("bell_take_back_late") {
             self.unpark();
         }
     }
@@ -127,12 +123,8 @@ impl Event {
         if self.awaited.load(Ordering::Relaxed) == mark {
             return;
         }
-        if cfg!(not(mutant = "bell_deaf")) {
-            self.awaited.store(mark, Ordering::Relaxed);
-        }
+        unless_mutant!("bell_deaf", self.awaited.store(mark, Ordering::Relaxed));
         // Pairs with the light fence in `notify`.
-        if cfg!(not(mutant = "bell_no_fence_wait")) {
-            self.fences.heavy();
-        }
+        unless_mutant!("bell_no_fence_wait", self.fences.heavy());
     }
 }

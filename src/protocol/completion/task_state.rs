@@ -49,11 +49,7 @@ const AWAITED: u8 = 1 << 2;
 const DETACHED: u8 = 1 << 3;
 const DEQUEUED: u8 = 1 << 4;
 
-const FINISH: Ordering = if cfg!(mutant = "task_relaxed_finish") {
-    Ordering::Relaxed
-} else {
-    Ordering::AcqRel
-};
+const FINISH: Ordering = mutant_order!("task_relaxed_finish", Ordering::AcqRel);
 
 /// What both ends point to.
 pub(crate) struct TaskCell<T: ?Sized> {
@@ -66,7 +62,7 @@ impl<T: ?Sized> TaskCell<T> {
     /// True for the one caller that may run, cancel or drop the job.
     fn claim(&self) -> bool {
         // Relaxed: the claim only decides. Each end came to its thread with the closure.
-        let torn = cfg!(mutant = "task_torn_claim") && !self.is_claimed();
+        let torn = mutant!("task_torn_claim") && !self.is_claimed();
         self.word.fetch_or(CLAIMED, Ordering::Relaxed) & CLAIMED == 0 || torn
     }
 
@@ -78,7 +74,7 @@ impl<T: ?Sized> TaskCell<T> {
     fn finish(&self, more: u8) {
         // Release: a handle that observes it sees the result. Acquire: we see its wake.
         let before = self.word.fetch_or(DONE | more, FINISH);
-        if before & AWAITED != 0 && cfg!(not(mutant = "task_mute")) {
+        if before & AWAITED != 0 && !mutant!("task_mute") {
             // SAFETY: the word was awaited when we set done, so the slot is ours.
             let wake = self.waiter.with_mut(|slot| unsafe { (*slot).take() });
             if let Some(wake) = wake {
@@ -90,18 +86,10 @@ impl<T: ?Sized> TaskCell<T> {
     /// Sets the flag of an end that leaves. Returns whether the other has left, too.
     fn leave(&self, own: u8, other: u8) -> bool {
         let (look, leave) = (
-            if cfg!(mutant = "task_relaxed_look") {
-                Ordering::Relaxed
-            } else {
-                Ordering::Acquire
-            },
-            if cfg!(mutant = "task_relaxed_leave") {
-                Ordering::Relaxed
-            } else {
-                Ordering::AcqRel
-            },
+            mutant_order!("task_relaxed_look", Ordering::Acquire),
+            mutant_order!("task_relaxed_leave", Ordering::AcqRel),
         );
-        if cfg!(mutant = "task_torn_leave") {
+        if mutant!("task_torn_leave") {
             let word = self.word.load(Ordering::Acquire);
             self.word.store(word | own, Ordering::Release);
             return word & other != 0;
@@ -194,7 +182,7 @@ impl<T: ?Sized> QueueEnd<T> {
         let mut word = self.0.word.load(Ordering::Acquire);
         while word & DETACHED == 0 {
             if word & AWAITED != 0 {
-                if cfg!(mutant = "task_leave_early") {
+                if mutant!("task_leave_early") {
                     return ManuallyDrop::new(self).0.finish(DEQUEUED);
                 }
                 self.0.finish(0);
@@ -244,7 +232,7 @@ impl<T: ?Sized> HandleEnd<T> {
         let is_replaced = cell.word.load(Ordering::Relaxed) & AWAITED != 0;
         // Acquire, here and below: if it is done, we see the result.
         if is_replaced
-            && cfg!(not(mutant = "task_torn_wake"))
+            && !mutant!("task_torn_wake")
             && cell.word.fetch_and(!AWAITED, Ordering::Acquire) & DONE != 0
         {
             return true;
@@ -256,7 +244,7 @@ impl<T: ?Sized> HandleEnd<T> {
         // Release: the end that sets done sees the wake.
         let before = cell.word.fetch_or(AWAITED, Ordering::AcqRel);
         quietly(move || drop(earlier));
-        before & DONE != 0 && cfg!(not(mutant = "task_deaf"))
+        before & DONE != 0 && !mutant!("task_deaf")
     }
 
     /// This end, with a type that tells less of the value.

@@ -419,7 +419,7 @@ impl<'p> Current<'p> {
     #[inline(never)]
     fn may_be_joining(&self) -> bool {
         let is_joining = self.mark() > self.frame_watermark.get() && self.deques().is_last_half();
-        is_joining && cfg!(not(mutant = "join_unseen"))
+        is_joining && !mutant!("join_unseen")
     }
 
     /// The thread has just pushed the half of a join, of this number.
