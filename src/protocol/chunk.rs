@@ -2,17 +2,19 @@
 //!
 //! # The protocol
 //!
-//! **One thread puts items in**, in the order of the slots: it writes the slot, and then adds one to `put`. Before an
-//! item is claimed the chunk is *closed*, by a bit in the same word. Either the item was put before that, and can be
-//! claimed; or the producer observes the bit, takes the item back out of the slot, and starts another chunk. So no
-//! item waits for others, or for its chunk to be full.
+//! **One thread puts items in**, in the order of the slots: it writes the slot, and then adds one
+//! to `put`. Before an item is claimed the chunk is *closed*, by a bit in the same word. Either the
+//! item was put before that, and can be claimed; or the producer observes the bit, takes the item
+//! back out of the slot, and starts another chunk. So no item waits for others, or for its chunk to
+//! be full.
 //!
-//! **Any thread claims** the next item of a closed chunk: it adds one to `claimed`. A number below the count of the
-//! items is the caller's alone; any other finds the chunk exhausted.
+//! **Any thread claims** the next item of a closed chunk: it adds one to `claimed`. A number below
+//! the count of the items is the caller's alone; any other finds the chunk exhausted.
 //!
-//! **The claimer** replaces the item by its result, and publishes that in the slot's byte of `ended`. Then the result
-//! is the consumer's, which takes each once. When the consumer leaves, it and the threads that still run items may meet
-//! at a result: [`Chunk::race_to_take`] gives it to one of them.
+//! **The claimer** replaces the item by its result, and publishes that in the slot's byte of
+//! `ended`. Then the result is the consumer's, which takes each once. When the consumer leaves, it
+//! and the threads that still run items may meet at a result: [`Chunk::race_to_take`] gives it to
+//! one of them.
 
 #[cfg(all(test, loom))]
 mod model;
@@ -49,6 +51,8 @@ union Slot<T, R> {
     result: ManuallyDrop<R>,
 }
 
+type Cell<T, R> = UnsafeCell<MaybeUninit<Slot<T, R>>>;
+
 /// Drops none of its items and results: each is claimed, or taken, or leaked.
 pub(crate) struct Chunk<T, R> {
     /// How many items were put in, and the bit.
@@ -59,7 +63,7 @@ pub(crate) struct Chunk<T, R> {
     is_offered: AtomicBool,
     /// What each slot has.
     ended: [AtomicU8; MOST],
-    slots: Box<[UnsafeCell<MaybeUninit<Slot<T, R>>>]>,
+    slots: Box<[Cell<T, R>]>,
 }
 
 // SAFETY: items and results go from thread to thread, each owned by one at a time: see above.
@@ -202,7 +206,7 @@ impl<T, R> Chunk<T, R> {
     }
 
     /// # Safety
-    /// The slot has an item, which is the caller's, who reads it once.
+    /// The slot has an item, which is the caller's to read, once.
     unsafe fn read_item(&self, number: usize) -> T {
         self.slots[number].with_mut(|slot| {
             // SAFETY: passed on to the caller.
@@ -215,7 +219,8 @@ impl<T, R> Chunk<T, R> {
         self.unclaimed() > 0 && !self.is_offered.swap(true, Ordering::Relaxed)
     }
 
-    /// Such a job has started. After this it claims, and asks whether another one is to be put into the queue.
+    /// Such a job has started. After this it claims, and asks whether another one is to be put into
+    /// the queue.
     pub(crate) fn offer_taken(&self) {
         unless_mutant!(
             "chunk_keep_offer",

@@ -73,7 +73,8 @@ impl<B: Types> Part<B> {
         (self.next()..self.chunk.len()).filter(move |number| taken >> number & 1 == 0)
     }
 
-    /// The slot with the next result, if there is one. In order, it is the first that was not taken.
+    /// The slot with the next result, if there is one. In order, it is the first that was not
+    /// taken.
     #[inline]
     fn ready(&self, is_ordered: bool) -> Option<usize> {
         let next = self.next();
@@ -139,17 +140,18 @@ impl<'p, B: Types> Consumer<'p, B> {
         self.feeder.inner
     }
 
-    /// Those whose results may be taken next. Items are begun in order: behind a chunk that is not closed none is.
-    fn candidates(&self) -> impl Iterator<Item = (usize, &Part<B>)> {
+    /// The chunks whose results may be taken next, and where they are: in order, the first alone.
+    fn eligible(&self) -> impl Iterator<Item = (usize, &Part<B>)> {
         let count = if self.is_ordered { 1 } else { usize::MAX };
-        let chunks = self.chunks.iter().enumerate().take(count);
-        chunks.take_while(|(_, part)| part.chunk.is_closed())
+        self.chunks.iter().enumerate().take(count)
     }
 
     /// Where the next result is that may be taken, if one is there.
     #[inline]
     fn ready(&self) -> Option<(usize, usize)> {
-        self.candidates()
+        // Items are begun in their order: behind a chunk that is not closed none is.
+        self.eligible()
+            .take_while(|(_, part)| part.chunk.is_closed())
             .find_map(|(at, part)| Some((at, part.ready(self.is_ordered)?)))
     }
 
@@ -161,8 +163,8 @@ impl<'p, B: Types> Consumer<'p, B> {
 
     /// Whether `least` items, at least, were put in and have not ended.
     ///
-    /// Those that were begun last are observed first: if none of them is left, a thread that runs items has found no
-    /// other, so fewer are under way than there are workers.
+    /// Those that were begun last are observed first: if none of them is left, a thread that runs
+    /// items has found no other, so fewer are under way than there are workers.
     #[inline]
     pub(super) fn are_in_flight(&self, least: usize) -> bool {
         let mut left = least;
@@ -203,24 +205,22 @@ impl<'p, B: Types> Consumer<'p, B> {
         }
     }
 
-    /// Claims an item whose result may be taken next; the oldest, if it can be had. Returns where it is.
-    fn claim(&self) -> Option<(usize, Claimed<Item<B::Item>>)> {
-        let mut chunks = self.chunks.iter();
-        if self.is_ordered {
-            let part = chunks.next()?;
-            return Some((0, part.chunk.claim_if_next(part.next())?));
-        }
-        let mut chunks = chunks
-            .enumerate()
-            .filter(|(_, part)| part.chunk.unclaimed() > 0);
-        chunks.find_map(|(at, part)| Some((at, part.chunk.claim()?)))
+    /// The chunks of these that have unclaimed items.
+    fn claimable(&self) -> impl Iterator<Item = (usize, &Part<B>)> {
+        self.eligible()
+            .filter(|(_, part)| part.chunk.unclaimed() > 0)
     }
 
-    /// Whether an item may be claimed.
-    fn is_claimable(&self) -> bool {
-        let count = if self.is_ordered { 1 } else { usize::MAX };
-        let mut chunks = self.chunks.iter().take(count);
-        chunks.any(|part| part.chunk.unclaimed() > 0)
+    /// Claims the oldest item whose result may be taken next. Returns where it is.
+    fn claim(&self) -> Option<(usize, Claimed<Item<B::Item>>)> {
+        self.claimable().find_map(|(at, part)| {
+            let claimed = if self.is_ordered {
+                part.chunk.claim_if_next(part.next())
+            } else {
+                part.chunk.claim()
+            };
+            Some((at, claimed?))
+        })
     }
 }
 
@@ -257,8 +257,8 @@ impl<'a, B: Work<'a>> Consumer<'_, B> {
         }
     }
 
-    /// Brings in an item that was refused, when nothing is under way. Waits for a place, or runs it here if no other thread
-    /// will, and returns its outcome.
+    /// Brings in an item that was refused, when nothing is under way. Waits for a place, or runs it
+    /// here if no other thread will, and returns its outcome.
     pub(super) fn insist(&mut self, item: B::Item) -> Option<Outcome<B::Result>> {
         let entry = self.inner().admit_item(&self.feeder.batch.yield_hint);
         if let Entry::Queued = entry {
@@ -300,8 +300,8 @@ impl<'a, B: Work<'a>> Consumer<'_, B> {
         }
     }
 
-    /// The next result, or a place if it `wants_place`, whichever is there first; waits for it. Not to be called without an
-    /// item that is `due`.
+    /// The next result, or a place if it `wants_place`, whichever is there first; waits for it. Not
+    /// to be called without an item that is `due`.
     pub(super) fn take_or_place(&mut self, due: usize, wants_place: bool) -> Got<B::Result> {
         // A worker must not wait for a queue that it should empty.
         let may_run = worker::current_of(self.inner()).is_some();
@@ -337,8 +337,9 @@ impl<'a, B: Work<'a>> Consumer<'_, B> {
         Some(outcome)
     }
 
-    /// Blocks until the due result is there, or, if it `wants_place`, until the next item has a place. On a thread of
-    /// another pool it also ends when this pool is starved and an item can be claimed.
+    /// Blocks until the due result is there, or, if it `wants_place`, until the next item has a
+    /// place. On a thread of another pool it also ends when this pool is starved and an item can be
+    /// claimed.
     fn wait(&self, due: usize, wants_place: bool) -> Awaited {
         let (inner, batch) = (self.inner(), &self.feeder.batch);
         let mut yields = Yields::new(if due < YIELD_WORTHY { 0 } else { YIELDS });
@@ -359,7 +360,7 @@ impl<'a, B: Work<'a>> Consumer<'_, B> {
         let conditions: [&dyn Condition; 2] = [&result, &place];
         let conditions = &conditions[..1 + usize::from(wants_place)];
         let since = wants_place.then(|| inner.timing.begins_to_wait());
-        let mut claims = IfStarved(|| self.is_claimable(), || Help::Starved);
+        let mut claims = IfStarved(|| self.claimable().next().is_some(), || Help::Starved);
         let waited = wait_until(inner, conditions, &mut claims, Spin::Adaptive, None);
         let outcome = place.outcome();
         match since {
@@ -396,8 +397,8 @@ impl<B: Types> Drop for Consumer<'_, B> {
             .for_each(|_| inner.recorder.left_batch(context.counts()));
         (0..places).for_each(|_| context.cancelled(Place::Queue));
         (0..tombstones).for_each(|_| inner.tombstone_left());
-        // One by one: a panic in one must not meet that of another. In this order: a drop may be the end of the
-        // pool, which must not wait for what is cancelled then.
+        // One by one: a panic in one must not meet that of another. In this order: a drop may be
+        // the end of the pool, which must not wait for what is cancelled then.
         items.into_iter().for_each(|item| quietly(|| drop(item)));
         outcomes
             .into_iter()

@@ -17,8 +17,9 @@ pub(super) struct Feeder<'p, B: Types> {
     pub(super) batch: Arc<Batch<B>>,
     /// The last chunk, as long as it may take more.
     open: Option<ChunkOf<B>>,
-    /// How many items the next chunk has room for. It doubles when a chunk becomes full before it is begun, and is halved
-    /// when one is begun before it was half full: so slow items get chunks of their own.
+    /// How many items the next chunk has room for. It doubles when a chunk becomes full before it
+    /// is begun, and is halved when one is begun before it was half full: so slow items get chunks
+    /// of their own.
     room: usize,
 }
 
@@ -37,8 +38,8 @@ impl<'p, B: Types> Feeder<'p, B> {
         self.open = None;
     }
 
-    /// Puts an item into the queue that has a place; `origin` is the present span. Returns the chunk that it is in, if that
-    /// is a new one.
+    /// Puts an item into the queue that has a place; `origin` is the present span. Returns the
+    /// chunk that it is in, if that is a new one.
     #[inline]
     pub(super) fn put<'a>(&mut self, origin: Origin, item: B::Item) -> Option<ChunkOf<B>>
     where

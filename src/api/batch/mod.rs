@@ -1,12 +1,13 @@
 //! Batches: results of a function over an iterator, pulled only as fast as admission allows.
 //!
-//! The iterator is pulled on the consumer's thread, one item ahead of the places that are won: a consumer holds no
-//! place while it pulls, since what it pulls from may be another batch that needs one.
-//! Each item has a place, and is counted as a job, but what lies in the queue is a job for a
-//! whole chunk of items that have come since any thread claimed one: `task.rs` and `chunk.rs` define how.
-//! No shutdown drops an item: the consumer waits for it.
+//! The iterator is pulled on the consumer's thread, one item ahead of the places that are won: a
+//! consumer holds no place while it pulls, since what it pulls from may be another batch that needs
+//! one. Each item has a place, and is counted as a job, but what lies in the queue is a job for a
+//! whole chunk of items that have come since any thread claimed one: `task.rs` and `chunk.rs`
+//! define how. No shutdown drops an item: the consumer waits for it.
 //!
-//! An item's way: `stream.rs` pulls it, `feeder.rs` puts it into a chunk, `task.rs` runs it, `consumer.rs` takes its result.
+//! An item's way: `stream.rs` pulls it, `feeder.rs` puts it into a chunk, `task.rs` runs it,
+//! `consumer.rs` takes its result.
 
 mod consumer;
 mod feeder;
@@ -25,9 +26,14 @@ pub use self::{
     unscoped::{Map, MapUnordered},
 };
 
-/// An iterator over the results of a batch, whose jobs go to a home that runs what outlives a lifetime.
+/// An iterator over the results of a batch, whose jobs go to a home that runs what outlives a
+/// lifetime.
 macro_rules! iterator {
-    ($(#[$doc:meta])* $name:ident<$($lt:lifetime,)* I, F, R $(: $static:lifetime)?> in $home:ty, for $a:lifetime, of $p:lifetime) => {
+    (
+        $(#[$doc:meta])*
+        $name:ident<$($lt:lifetime,)* I, F, R $(: $static:lifetime)?>
+        in $home:ty, for $a:lifetime, of $p:lifetime
+    ) => {
         $(#[$doc])*
         #[must_use = "iterators do nothing unless they are consumed"]
         pub struct $name<$($lt,)* I: Iterator, F, R $(: $static)?> {
@@ -37,11 +43,12 @@ macro_rules! iterator {
         impl<$($lt,)* I: Iterator, F, R> $name<$($lt,)* I, F, R> {
             /// Has at most `items` items be pulled and not yet yielded at a time; 0 counts as 1.
             ///
-            /// By default that is the capacity and the number of workers in service together, as they are at each pull.
-            /// With 1 an item is pulled when the result of the one before was yielded: question and answer. Fewer than
-            /// there are workers leave some of these without work. With more than the default, results in the order of the
-            /// items get past a slow item: what is done holds no place in the queue. How many items wait to
-            /// be begun is bounded by the capacity, however large the window.
+            /// By default that is the capacity and the number of workers in service together, as
+            /// they are at each pull. With 1 an item is pulled when the result of the one before
+            /// was yielded: question and answer. Fewer than there are workers leave some of these
+            /// without work. With more than the default, results in the order of the items get past
+            /// a slow item: what is done holds no place in the queue. How many items wait to be
+            /// begun is bounded by the capacity, however large the window.
             ///
             /// # Examples
             /// ```

@@ -2,12 +2,14 @@
 //!
 //! # The end of the function
 //!
-//! The function is called between the beginning and the end of an item, and never else. So it can be dropped as soon as the
-//! consumer has left and all items that were begun have ended, whatever jobs still refer to the batch. The consumer leaves
-//! under the lock of the state: it claims what is unclaimed, publishes at the event that it has left, and takes each result
-//! that is there. The other items *run on*. A thread that ends one of these observes at the event that the consumer has
-//! left. Either it or the consumer wins the result ([`Chunk::race_to_take`]), so each item that runs on is counted once in
-//! `running`; the last of them, or the consumer if there is none, drops the function.
+//! The function is called between the beginning and the end of an item, and never else. So it can
+//! be dropped as soon as the consumer has left and all items that were begun have ended, whatever
+//! jobs still refer to the batch. The consumer leaves under the lock of the state: it claims what
+//! is unclaimed, publishes at the event that it has left, and takes each result that is there. The
+//! other items *run on*. A thread that ends one of these observes at the event that the consumer
+//! has left. Either it or the consumer wins the result ([`Chunk::race_to_take`]), so each item that
+//! runs on is counted once in `running`; the last of them, or the consumer if there is none, drops
+//! the function.
 
 use std::{
     collections::VecDeque,
@@ -123,11 +125,13 @@ pub(super) struct Batch<B: Types> {
 }
 
 struct State<B: Types> {
-    /// Chunks that no chunk task serves yet, the oldest in front. The consumer may have claimed items of the first ones.
+    /// Chunks that no chunk task serves yet, the oldest in front. The consumer may have claimed
+    /// items of the first ones.
     waiting: VecDeque<ChunkOf<B>>,
     /// Chunk tasks in the queue that will each serve one of these, or none.
     chunk_tasks: usize,
-    /// How many of these have the place of an item that has run without it. It is held, as that of a permit.
+    /// How many of these have the place of an item that has run without it. It is held, as that of
+    /// a permit.
     held: usize,
     /// How many have the place of an item that was dropped.
     cancelled: usize,
@@ -197,7 +201,8 @@ impl<B: Types> Batch<B> {
         self.is_left.load(Ordering::Relaxed)
     }
 
-    /// One more chunk, with an item in it. Returns whether it needs a chunk task, which is counted already.
+    /// One more chunk, with an item in it. Returns whether it needs a chunk task, which is counted
+    /// already.
     pub(super) fn bring(&self, chunk: &ChunkOf<B>) -> bool {
         let mut state = lock(&self.state);
         state.forget_exhausted();
@@ -205,8 +210,8 @@ impl<B: Types> Batch<B> {
         state.needs_task()
     }
 
-    /// The consumer in a scope has claimed an item, which has a place. Returns whether that stays with a chunk task that
-    /// has no chunk to serve now.
+    /// The consumer in a scope has claimed an item, which has a place. Returns whether that stays
+    /// with a chunk task that has no chunk to serve now.
     pub(super) fn keeps_place(&self, inner: &Inner) -> bool {
         let mut state = lock(&self.state);
         state.forget_exhausted();
@@ -223,8 +228,9 @@ impl<B: Types> Batch<B> {
         lock(&self.state).waiting.len() <= FEW_CHUNKS
     }
 
-    /// The turn of a job that serves the chunk is over: it puts the rest back in front, so that items are begun in their
-    /// order. Returns whether that needs a chunk task, which is counted already.
+    /// The turn of a job that serves the chunk is over: it puts the rest back in front, so that
+    /// items are begun in their order. Returns whether that needs a chunk task, which is counted
+    /// already.
     pub(super) fn put_back(&self, chunk: &ChunkOf<B>) -> bool {
         let mut state = lock(&self.state);
         let is_waiting = state.waiting.iter().any(|one| Arc::ptr_eq(one, chunk));
@@ -321,8 +327,8 @@ impl<B: Types> Batch<B> {
 }
 
 impl<'a, B: Work<'a>> Batch<B> {
-    /// Runs an item, in the slots of the pool too. Without `placed`, its place stays with a chunk task. Always inlined:
-    /// called, it costs a batch of short items an eighth more.
+    /// Runs an item, in the slots of the pool too. Without `placed`, its place stays with a chunk
+    /// task. Always inlined: called, it costs a batch of short items an eighth more.
     #[inline(always)]
     pub(super) fn run(
         &self,

@@ -1,12 +1,13 @@
 //! The iterator's end of a batch: when items are pulled, and when results are yielded.
 //!
-//! A pull may block for as long as it likes: the source may be a socket, or a channel to which the user of the results
-//! sends the next item. So a due result that is there is yielded first. Only a source that was quick just now is
-//! asked nevertheless, while fewer items are under way than there are workers: else these would become idle while the user
-//! is busy with the results.
+//! A pull may block for as long as it likes: the source may be a socket, or a channel to which the
+//! user of the results sends the next item. So a due result that is there is yielded first. Only a
+//! source that was quick just now is asked nevertheless, while fewer items are under way than there
+//! are workers: else these would become idle while the user is busy with the results.
 //!
-//! With no result to yield, items are pulled until a *window* of them is pulled and not yet yielded, or one finds no
-//! place. Then the consumer waits for the result, and in the second case for a place too, whichever is first.
+//! With no result to yield, items are pulled until a *window* of them is pulled and not yet
+//! yielded, or one finds no place. Then the consumer waits for the result, and in the second case
+//! for a place too, whichever is first.
 
 use std::{iter::Fuse, panic::resume_unwind};
 
@@ -33,17 +34,19 @@ pub(super) struct Stream<'p, I: Iterator, B: Types> {
     /// How many may have been pulled and not yielded, if that was chosen.
     pub(super) window: Option<usize>,
     is_ordered: bool,
-    /// How many results a consumer on a thread of the pool yields before it offers the refused item again: it runs items
-    /// itself meanwhile.
+    /// How many results a consumer on a thread of the pool yields before it offers the refused item
+    /// again: it runs items itself meanwhile.
     full_queue: FullQueue,
-    /// When the items under way were counted last: that reads what the workers write. While results are taken briefly,
-    /// `stride` of them are yielded from one time to the next, of which `skips` are left.
+    /// When the items under way were counted last: that reads what the workers write. While results
+    /// are taken briefly, `stride` of them are yielded from one time to the next, of which `skips`
+    /// are left.
     counted: Option<Instant>,
     stride: u32,
     skips: u32,
     /// How many items are pulled next.
     batch: usize,
-    /// Whether each of the last pulls took less than [`QUICK_SOURCE`]; not while one has not returned.
+    /// Whether each of the last pulls took less than [`QUICK_SOURCE`]; not while one has not
+    /// returned.
     was_quick: bool,
 }
 
@@ -82,8 +85,9 @@ impl<'p, I: Iterator, B: Types<Item = I::Item>> Stream<'p, I, B> {
         }
     }
 
-    /// How many items may have been pulled and not yielded. If it was not chosen, by the capacity and the workers of this
-    /// moment: both may change half way. What was pulled by more generous ones is yielded before another is pulled. Never 0.
+    /// How many items may have been pulled and not yielded. If it was not chosen, by the capacity
+    /// and the workers of this moment: both may change half way. What was pulled by more generous
+    /// ones is yielded before another is pulled. Never 0.
     #[inline]
     fn window(&self) -> usize {
         if let Some(window) = self.window {
@@ -143,7 +147,8 @@ impl<'a, I: Iterator, B: Work<'a> + Types<Item = I::Item>> Stream<'_, I, B> {
             if is_ready && !self.may_pull_first() {
                 return Some(self.take());
             }
-            match self.pull() {
+            let most = if is_ready { 1 } else { self.batch };
+            match self.pull(most) {
                 Pulled::All => {}
                 Pulled::Window => return Some(self.take()),
                 Pulled::End => return (self.due > 0).then(|| self.take()),
@@ -156,12 +161,12 @@ impl<'a, I: Iterator, B: Work<'a> + Types<Item = I::Item>> Stream<'_, I, B> {
         }
     }
 
-    /// Pulls a batch of items, and makes jobs of them.
+    /// Pulls at most so many items, and makes jobs of them.
     #[inline]
-    fn pull(&mut self) -> Pulled<I::Item> {
+    fn pull(&mut self, most: usize) -> Pulled<I::Item> {
         let start = Instant::now();
         self.was_quick = false;
-        let pulled = self.pull_until(self.batch);
+        let pulled = self.pull_until(most);
         let elapsed = start.elapsed();
         self.was_quick = elapsed < QUICK_SOURCE;
         self.batch = if elapsed < BRIEF_PULLS {
@@ -188,7 +193,8 @@ impl<'a, I: Iterator, B: Work<'a> + Types<Item = I::Item>> Stream<'_, I, B> {
         Pulled::All
     }
 
-    /// What becomes of an item that has found no place. Returns a result that is to be yielded, if there is one first.
+    /// What becomes of an item that has found no place. Returns a result that is to be yielded, if
+    /// there is one first.
     #[inline(never)]
     fn refused(&mut self, (item, refusal): (I::Item, Refusal)) -> Option<Outcome<B::Result>> {
         if refusal == Refusal::Closed {

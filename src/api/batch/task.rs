@@ -1,24 +1,27 @@
 //! The jobs that work on a batch.
 //!
-//! For each chunk of items that waits, a *chunk task* is in the queue. It does not belong to a chunk: it serves the oldest
-//! that waits when it starts. So items are begun in their order, although a scope's own deque is last in, first out.
-//! There may be more chunk tasks than chunks, if the consumer has claimed all items of one.
+//! For each chunk of items that waits, a *chunk task* is in the queue. It does not belong to a
+//! chunk: it serves the oldest that waits when it starts. So items are begun in their order,
+//! although a scope's own deque is last in, first out. There may be more chunk tasks than chunks,
+//! if the consumer has claimed all items of one.
 //!
-//! A job that serves a chunk runs its items one by one. Before it runs the first, it puts a *split task* where idle workers
-//! find it: a job that serves the same chunk. So while an item runs long, idle workers come to those behind it.
+//! A job that serves a chunk runs its items one by one. Before it runs the first, it puts a *split
+//! task* where idle workers find it: a job that serves the same chunk. So while an item runs long,
+//! idle workers come to those behind it.
 //!
 //! # Places
 //!
-//! Each item has a place in the queue, from when it is put until it is begun or dropped. Tasks have none; how many there are is
-//! bounded by the items and by the threads. When a batch is left, a pool's own chunk tasks become *tombstones*, as the jobs of
-//! cancelled handles do. No thread can take a job of a scope back out of the queue; there a chunk task without a chunk
-//! keeps the place of an item that was claimed by the consumer, or dropped, until it starts. So a scope can open and leave
-//! any number of batches.
+//! Each item has a place in the queue, from when it is put until it is begun or dropped. Tasks have
+//! none; how many there are is bounded by the items and by the threads. When a batch is left, a
+//! pool's own chunk tasks become *tombstones*, as the jobs of cancelled handles do. No thread can
+//! take a job of a scope back out of the queue; there a chunk task without a chunk keeps the place
+//! of an item that was claimed by the consumer, or dropped, until it starts. So a scope can open
+//! and leave any number of batches.
 //!
 //! # The turn of others (R8)
 //!
-//! A job that serves a chunk counts as many items. When its turn is over it puts the rest of the chunk back in front
-//! of those that wait, for another chunk task.
+//! A job that serves a chunk counts as many items. When its turn is over it puts the rest of the
+//! chunk back in front of those that wait, for another chunk task.
 
 use std::sync::Arc;
 
@@ -133,7 +136,8 @@ fn serve<'a, B: Work<'a>>(context: &JobContext<'_>, batch: &Arc<Batch<B>>, chunk
     batch.yield_hint.heed(|| batch.are_few_left());
 }
 
-/// Whether the worker's loop is to have its turn, after a job of it has run since then. A chunk has no more items than a turn.
+/// Whether the worker's loop is to have its turn, after a job of it has run since then. A chunk has
+/// no more items than a turn.
 fn is_turn_over(context: &JobContext<'_>, since: Instant) -> bool {
     // Else there is no loop, or nothing else has a turn.
     let has_turns = context.slots.is_some() && !context.inner.life.is_discarding();

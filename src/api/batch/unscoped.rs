@@ -40,33 +40,40 @@ unwind_safe!(MapUnordered);
 /// # Batches
 ///
 /// A function over an iterator, in parallel, with back-pressure: what rayon's `par_bridge` does not
-/// have. The iterator is pulled on the consumer's thread, only as fast as jobs are admitted; what was
-/// pulled and not yet yielded is at most the *window*: capacity + workers items, or what [`Map::window`] sets. If there come to
-/// be fewer of either half way, nothing more is pulled until that holds again.
+/// have. The iterator is pulled on the consumer's thread, only as fast as jobs are admitted; what
+/// was pulled and not yet yielded is at most the *window*: capacity + workers items, or what
+/// [`Map::window`] sets. If there come to be fewer of either half way, nothing more is pulled until
+/// that holds again.
 ///
-/// **Off the pool nothing runs on the consumer's thread.** It waits for places and results, and holds no place meanwhile.
-/// So hold no lock, borrow or permit there that the function needs, and do not consume a batch on a thread for which the
-/// pool's workers wait. One exception: a worker of another pool runs an item itself while every thread of this one is blocked.
+/// **Off the pool nothing runs on the consumer's thread.** It waits for places and results, and
+/// holds no place meanwhile. So hold no lock, borrow or permit there that the function needs, and
+/// do not consume a batch on a thread for which the pool's workers wait. One exception: a worker of
+/// another pool runs an item itself while every thread of this one is blocked.
 ///
-/// **A source that blocks**, as a socket or a channel, holds back what becomes ready while it is being asked: one
-/// result for each item at most, if the source is slow. A result that is ready is yielded before the source is asked. Only after a
-/// pull that took less than 50 us another item may be pulled first, while fewer items are under way than there are
-/// workers. If items depend on results of earlier ones, set the window to 1.
+/// **A source that blocks**, as a socket or a channel, holds back what becomes ready while it is
+/// being asked: one result for each item at most, if the source is slow. A result that is ready is
+/// yielded before the source is asked. Only after a pull that took less than 50 us another item may
+/// be pulled first, while fewer items are under way than there are workers. If items depend on
+/// results of earlier ones, set the window to 1.
 ///
-/// **On a closed pool** the function runs on the consumer's thread. Neither `close` nor `shutdown_now` ends a batch: it
-/// goes on there, alone. To end it with the pool, bound the iterator: `items.take_while(|_| !pool.is_closed())`.
+/// **On a closed pool** the function runs on the consumer's thread. Neither `close` nor
+/// `shutdown_now` ends a batch: it goes on there, alone. To end it with the pool, bound the
+/// iterator: `items.take_while(|_| !pool.is_closed())`.
 impl Pool {
     /// Applies `f` to every item; yields the results in the order of the items, as they come.
     ///
-    /// Nothing is pulled before the first `next`. While no result is due that is ready, `next` pulls and submits what is
-    /// admitted, and blocks until a place is free or the result is there. A consumer on a thread of this pool runs the item
-    /// that it waits for itself, if nobody has come to it.
+    /// Nothing is pulled before the first `next`. While no result is due that is ready, `next`
+    /// pulls and submits what is admitted, and blocks until a place is free or the result is there.
+    /// A consumer on a thread of this pool runs the item that it waits for itself, if no worker
+    /// has begun it.
     ///
-    /// Dropping the iterator half way cancels what has not started, and waits for nothing. Items that run then end; a panic
-    /// of theirs goes to the pool's panic handler. When all items that were begun have ended, nobody has `f` any more.
+    /// Dropping the iterator half way cancels what has not started, and waits for nothing. Items
+    /// that run then end; a panic of theirs goes to the pool's panic handler. When all items that
+    /// were begun have ended, the batch has dropped `f`.
     ///
-    /// `f` owns what it captures. In a method, copy or clone the field before the closure: `|x| x * self.factor` borrows
-    /// `self`, which is error E0521. Or use [`Scope::map`](crate::Scope::map), which may borrow:
+    /// `f` owns what it captures. In a method, copy or clone the field before the closure:
+    /// `|x| x * self.factor` borrows `self`, which is error E0521. Or use
+    /// [`Scope::map`](crate::Scope::map), which may borrow:
     ///
     /// ```
     /// # use adaptive_pool::Pool;
@@ -117,7 +124,8 @@ impl Pool {
 
     /// As [`map`](Self::map), but yields each result as soon as it is there.
     ///
-    /// On a thread of this pool that has no finished result it runs the oldest item that nobody has come to.
+    /// On a thread of this pool that has no finished result it runs the oldest item that no worker
+    /// has begun.
     ///
     /// # Panics
     /// As [`map`](Self::map).

@@ -119,8 +119,8 @@ fn r6_the_end_of_an_item_publishes_its_result() {
     });
 }
 
-/// R2: while items are left, a job is in the queue that claims some, or a thread is about to put one there.
-/// Kills `chunk_keep_offer`.
+/// R2: while items are left, a job is in the queue that claims some, or a thread is about to put
+/// one there. Kills `chunk_keep_offer`.
 #[test]
 fn r2_what_is_left_is_offered_again_by_the_job_that_takes_an_offer() {
     explore(|| {
