@@ -41,9 +41,6 @@ pub(crate) const YIELDS: u32 = if cfg!(loom) { 0 } else { shuttled(8, 1) };
 /// of a theft. `sections`, `sort`.
 pub(crate) const STRUCTURED_SPINS: u32 = shuttled(7, 0);
 
-/// Count. The yields of a structured wait that has spun. `fib-scope`.
-pub(crate) const STRUCTURED_YIELDS: u32 = shuttled(4, 1);
-
 /// Wall time. How long one wait yields. A yield on a core that no other thread wants takes a hundredth of that. `waits`.
 pub(crate) const YIELD_BUDGET: Duration = Duration::from_micros(50);
 
@@ -64,9 +61,6 @@ pub(crate) const IDLE_TIME: Duration = Duration::from_millis(5);
 /// half as many a round trip takes up to twice as long; with twice as many a lone job costs more CPU. `round-trip`,
 /// `idle`.
 pub(crate) const SEARCH_ROUNDS: u32 = shuttled(8, 2);
-
-/// Count. The rounds after a long idle time: no job was just about to come, and that is likely the same now. `idle`.
-pub(crate) const LONE_ROUNDS: u32 = shuttled(2, 1);
 
 /// Time. An idle time is short if searching on might have spared it: most of it is the time that a woken thread takes to
 /// run. `round-trip`, `idle`.
@@ -100,10 +94,6 @@ pub(crate) const STEAL_BATCH: usize = modelled(512, 2);
 /// without. `sections`.
 pub(crate) const FENCED_POPS: u32 = modelled(512, 4) as u32;
 
-/// Count. After a theft of at most so many jobs the thief asks the owner for fences: with more of them the heavy fence
-/// is little for each. `sections`, `million`.
-pub(crate) const FEW_STOLEN: usize = 16;
-
 // Turns: see `runtime/turn.rs`.
 
 /// Count. The most short jobs between two readings of the clock: one reading takes as long as two tiny jobs.
@@ -128,25 +118,39 @@ pub(crate) const SAMPLE_IN_PLACE: u64 = 8;
 
 // Batches: see `api/batch`.
 
-/// Time. A source that took less is quick, and may be asked while a result is there: a few times what a thread takes to
-/// block and to be woken. By feel.
-pub(crate) const QUICK_SOURCE: Duration = Duration::from_micros(50);
-
 /// Time. While a batch of pulls takes less, the next one is larger; and while results are taken faster, the items under
 /// way are counted less often. `small-jobs`.
 pub(crate) const BRIEF_PULLS: Duration = Duration::from_micros(10);
 
-/// Count. The most items that a consumer pulls before it polls for a result: results that workers just wrote are as dear
-/// as several short items. `small-jobs`.
-pub(crate) const PULLS: usize = shuttled(64, 2) as usize;
-
-/// Count. The most results that a consumer yields from one count of the items under way to the next. Without it a batch
-/// of empty items takes twice as long. `small-jobs`.
-pub(crate) const UNCOUNTED_RESULTS: u32 = shuttled(16, 1);
-
-/// Count. With fewer items under way a consumer blocks without a yield: the results would not be worth a time slice. By
-/// feel.
-pub(crate) const YIELD_WORTHY: usize = shuttled(32, 2) as usize;
-
 /// Count. With so few chunks that wait, a worker yields to a consumer that has yielded to it. By feel.
 pub(crate) const FEW_CHUNKS: usize = 4;
+
+// Timers: pauses between two checks of what no thread may announce.
+
+/// Time. The first pause: the timer's, a shutdown's and a broadcast's. A busy machine makes a thread that was woken wait as
+/// long for its core. By feel: no question depends on it.
+pub(crate) const RECHECK: Duration = Duration::from_millis(1);
+
+/// Time. How long jobs wait, while all workers run and none starts, until rayon is asked for help. Most jobs are shorter;
+/// only a thread that waits inside rayon takes up help. By feel: `tests/through_rayon.rs` waits for it.
+pub(crate) const STALL: Duration = Duration::from_millis(10);
+
+// Derived from others.
+
+/// The yields of a structured wait that has spun: half as many, since it has polled for jobs before. `fib-scope`.
+pub(crate) const STRUCTURED_YIELDS: u32 = YIELDS.div_ceil(2);
+
+/// A source that took less is quick, and may be asked while a result is there: a few times what a thread takes to block
+/// and to be woken.
+pub(crate) const QUICK_SOURCE: Duration = BRIEF_PULLS.saturating_mul(5);
+
+/// The most items that a consumer pulls before it polls for a result: as many as a chunk has. Results that workers just
+/// wrote are as dear as several short items. `small-jobs`.
+pub(crate) const PULLS: usize = shuttled(64, 2) as usize;
+
+/// The most results that a consumer yields from one count of the items under way to the next. Without it a batch of empty
+/// items takes twice as long. `small-jobs`.
+pub(crate) const UNCOUNTED_RESULTS: u32 = (PULLS as u32).div_ceil(4);
+
+/// With fewer items under way a consumer blocks without a yield: the results would not be worth a time slice.
+pub(crate) const YIELD_WORTHY: usize = if cfg!(shuttle) { PULLS } else { PULLS / 2 };

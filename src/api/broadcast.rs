@@ -91,10 +91,10 @@ use crate::{
         Instant, Mutex, Ordering, lock,
         unwind::{drop_payload, quietly},
     },
+    tuning::RECHECK,
 };
 
-/// The first pause of a caller from outside before it probes again, and the longest.
-const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// The longest pause of a caller from outside before it probes again. The first is [`RECHECK`].
 const PAUSE_MAX: Duration = Duration::from_millis(256);
 
 impl Delivery {
@@ -203,7 +203,7 @@ impl Inner {
             threads,
             is_probed: Cell::new(false),
             again_at: Cell::new(None),
-            pause: Cell::new(PAUSE_MIN),
+            pause: Cell::new(RECHECK),
         };
         // SAFETY: it is the same type but for the lifetime, and `delivered` does not let this frame
         // be left while there is a message that has the pointer.

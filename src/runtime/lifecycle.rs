@@ -20,13 +20,12 @@
 //! its place and is told (the admission is *watched*), or is dropped. So when no place is taken by
 //! a job any more, what has started runs, and nothing else ever will.
 
-use std::time::Duration;
-
 use crate::{
     error::{ShutdownError, ShutdownReport},
     protocol::drain::Drain,
     runtime::{context::JobContext, inner::Inner, job::Place, worker, worker::foreign_stack},
     sync::{Condvar, Instant, Mutex, MutexGuard, asymmetric::Fences, lock, wait_timeout},
+    tuning::RECHECK,
 };
 
 /// How far a pool has come.
@@ -101,10 +100,6 @@ impl Life {
         }
     }
 }
-
-/// How long a shutdown whose time is up waits for news of the jobs that are on their way out of the
-/// queue, before it looks by itself.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// How long a shutdown lets queued jobs start.
 #[derive(Clone, Copy)]
@@ -223,9 +218,7 @@ impl Inner {
         while self.admission.queued() > self.queue.structured() + self.recorder.batched()
             || self.recorder.overdrawn_now() > self.queue.overdrawn()
         {
-            state = self
-                .life
-                .wait(state, Instant::now().checked_add(LOOK_AGAIN));
+            state = self.life.wait(state, Instant::now().checked_add(RECHECK));
         }
         drop(state);
         let report = self.report();

@@ -25,7 +25,7 @@
 //!
 //! **Starvation.** A worker may wait inside another rayon pool for what comes back to this one: it counts as running, so that
 //! nobody is called, and all workers may do so. So while jobs wait and all workers run, the pool is *watched*: a push that finds
-//! all running, or a worker that leaves jobs behind as the last that was idle, has the timer look after [`PATIENCE`]. If
+//! all running, or a worker that leaves jobs behind as the last that was idle, has the timer look after [`STALL`]. If
 //! no job has started since, the timer sends *help* to rayon (`worker.rs`), which lies there until a thread takes it up that
 //! waits in rayon. The pauses between two looks double; after help has run a job the next is the shortest, since what comes
 //! back has often more to bring. It ends the watch when the queue is empty: it takes the
@@ -50,14 +50,11 @@ use crate::{
     },
     scaling::{Decision, Measured, Past, Policy},
     sync::{AtomicBool, AtomicU64, Instant, Mutex, Ordering, lock, thread},
+    tuning::{RECHECK, STALL},
 };
 
-/// How long jobs wait, while all workers run and none starts, until rayon is asked for help; and the longest pause between
-/// two looks. Most jobs are shorter than that; nobody takes up help but who waits inside rayon. When help was needed
-/// a moment ago, the pause is the shortest.
-const PATIENCE: Duration = Duration::from_millis(10);
-const PAUSE_MIN: Duration = Duration::from_millis(1);
-const PAUSE_MAX: Duration = Duration::from_millis(80);
+/// The longest pause between two checks for help. The first is [`STALL`]; after help was needed, [`RECHECK`].
+const PAUSE_MAX: Duration = STALL.saturating_mul(8);
 /// The longest while no job starts: help lies ready then.
 const PAUSE_IN_VAIN: Duration = Duration::from_secs(1);
 
@@ -147,7 +144,7 @@ impl Scaler {
                 most: min,
                 look_at: None,
                 watch: None,
-                pause: PATIENCE,
+                pause: STALL,
                 scale_ups: 0,
                 parks: 0,
             }),
@@ -191,7 +188,7 @@ impl Scaler {
         let mut state = lock(&self.state);
         if state.watch.is_none() && !inner.life.is_stopped() {
             self.marks.is_watched.store(true, Ordering::Relaxed);
-            let at = self.now() + PATIENCE.min(state.pause);
+            let at = self.now() + STALL.min(state.pause);
             state.watch = Some(Watch {
                 at,
                 started: inner.started(),
@@ -209,7 +206,7 @@ impl Scaler {
     /// they do not any more.
     pub(crate) fn found_old_help(&self, inner: &Inner) {
         let mut state = lock(&self.state);
-        let soon = self.now() + PATIENCE;
+        let soon = self.now() + STALL;
         if let Some(watch) = &mut state.watch {
             if soon < watch.at {
                 watch.at = soon;
@@ -241,7 +238,7 @@ impl Scaler {
             is_starved = started == watch.started;
             let longest = if is_starved { PAUSE_IN_VAIN } else { PAUSE_MAX };
             state.pause = if self.has_helped.swap(false, Ordering::Relaxed) {
-                PAUSE_MIN
+                RECHECK
             } else {
                 longest.min(state.pause * 2)
             };

@@ -11,8 +11,11 @@ use std::{cell::Cell, time::Duration};
 
 use crate::{
     sync::{Instant, backoff::Yields},
-    tuning::{LONE_ROUNDS, SEARCH_ROUNDS, SHORT_IDLE},
+    tuning::{SEARCH_ROUNDS, SHORT_IDLE},
 };
+
+/// The rounds after a long idle time: no job was just about to come, and that is likely the same now.
+const LONE_ROUNDS: u32 = SEARCH_ROUNDS.div_ceil(4);
 
 #[derive(Debug)]
 pub(super) struct IdlePolicy {
