@@ -137,7 +137,7 @@ where
     }
 }
 
-impl<F, T> Runnable for Shared<F, T>
+impl<F, T> Runnable<Inner> for Shared<F, T>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,

@@ -13,8 +13,8 @@ use crate::{
     protocol::admission::Refusal,
     runtime::{
         context::JobContext,
-        inner::Inner,
-        job::{Entry, Job, Place, Runnable},
+        inner::{Inner, Job},
+        job::{Entry, Place, Runnable},
         span,
         wait::frames::{Completion, OfOther, OfWorker},
         worker::{self, Current},
@@ -136,7 +136,7 @@ struct GuestJob<C, F, R, A>(*const Guest<C, F, R>, A);
 // guest outlives its job.
 unsafe impl<C: Completion, F: Send, R: Send, A: Account> Send for GuestJob<C, F, R, A> {}
 
-impl<C, F, R, A> Runnable for GuestJob<C, F, R, A>
+impl<C, F, R, A> Runnable<Inner> for GuestJob<C, F, R, A>
 where
     C: Completion,
     F: FnOnce() -> R + Send,

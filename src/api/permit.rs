@@ -16,9 +16,9 @@ use crate::{
     metrics::Stamp,
     protocol::admission::{Refusal, WaiterId},
     runtime::{
-        context::JobContext,
+        context::{Detached, JobContext},
         inner::Inner,
-        job::{Detached, Entry, Holder, Place, Runnable},
+        job::{Entry, Holder, Place, Runnable},
         span, worker,
     },
 };
@@ -126,7 +126,7 @@ impl Used {
         }
     }
 
-    fn put_in<R: Runnable + 'static>(self, inner: &Inner, runnable: R) {
+    fn put_in<R: Runnable<Inner> + 'static>(self, inner: &Inner, runnable: R) {
         match self {
             Self::Enters(entry) => inner.put_in(entry, runnable),
             Self::Discarded(place) => runnable.discard(&JobContext::here(inner), place),

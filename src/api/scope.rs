@@ -24,9 +24,9 @@ use crate::{
     error::SubmitError,
     metrics::Stamp,
     runtime::{
-        context::JobContext,
-        inner::Inner,
-        job::{Entry, Holder, Job, Overdrawn, Place, Runnable},
+        context::{JobContext, Overdrawn},
+        inner::{Inner, Job},
+        job::{Entry, Holder, Place, Runnable},
         span::Origin,
         wait::frames::Countdown,
         worker::{
@@ -93,7 +93,7 @@ struct ScopeJob<'scope, F> {
     f: F,
 }
 
-impl<'scope, F: FnOnce(&Scope<'scope>) + Send> Runnable for ScopeJob<'scope, F> {
+impl<'scope, F: FnOnce(&Scope<'scope>) + Send> Runnable<Inner> for ScopeJob<'scope, F> {
     #[inline]
     fn run(self, context: &JobContext<'_>, place: Place) {
         let Self {
@@ -323,7 +323,7 @@ impl<'scope> Scope<'scope> {
     /// Puts a job over the bound into the queue, which is counted already.
     fn push_overdrawn<J>(&self, inner: &Inner, current: Option<&Current>, holder: Holder, job: J)
     where
-        J: Runnable + 'scope,
+        J: Runnable<Inner> + 'scope,
     {
         inner.queue.count_overdrawn(1);
         let job = Overdrawn::<_, true> { holder, job };
@@ -360,7 +360,7 @@ impl<'scope> Scope<'scope> {
     /// Puts a job into the queue that is counted already.
     pub(crate) fn push<J>(&self, inner: &Inner, current: Option<&Current>, job: J)
     where
-        J: Runnable + 'scope,
+        J: Runnable<Inner> + 'scope,
     {
         match current {
             Some(current)
@@ -376,7 +376,7 @@ impl<'scope> Scope<'scope> {
     #[inline(never)]
     fn push_aside<J>(&self, inner: &Inner, job: J)
     where
-        J: Runnable + 'scope,
+        J: Runnable<Inner> + 'scope,
     {
         // SAFETY: the scope waits for the job before 'scope ends; it is run even when the pool is emptied.
         let job = unsafe { Job::borrowing(job) };
@@ -396,7 +396,7 @@ impl<'scope> Scope<'scope> {
     #[inline(always)]
     fn push_own<J>(&self, current: &Current, job: J)
     where
-        J: Runnable + 'scope,
+        J: Runnable<Inner> + 'scope,
     {
         let (inner, local) = (self.inner(), current.deques());
         // SAFETY: as in `push_aside`.

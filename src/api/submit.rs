@@ -11,9 +11,9 @@ use crate::{
     error::{AdmissionError, SubmitError},
     protocol::admission::{Admitted, Refusal},
     runtime::{
-        context::JobContext,
-        inner::Inner,
-        job::{Detached, Entry, Holder, Job, Place, Runnable},
+        context::{Detached, JobContext},
+        inner::{Inner, Job},
+        job::{Entry, Holder, Place, Runnable},
         span::Origin,
         wait::{Help, IfStarved, Spin, Waited, wait_until},
         worker::{
@@ -159,7 +159,7 @@ impl Inner {
 
     /// Runs a job that has no place, here.
     #[cold]
-    fn run_in_place<R: Runnable + 'static>(&self, runnable: R) {
+    fn run_in_place<R: Runnable<Inner> + 'static>(&self, runnable: R) {
         match worker::current_of(self) {
             Some(current) => current
                 .inline()
@@ -170,7 +170,7 @@ impl Inner {
     }
 
     /// The same on a thread without a loop.
-    fn run_outside<R: Runnable + 'static>(&self, runnable: R) {
+    fn run_outside<R: Runnable<Inner> + 'static>(&self, runnable: R) {
         inline::outside(|outside| match outside.advise(self.admission.capacity()) {
             Advice::RunInPlace => {
                 outside.run(|| runnable.run(&JobContext::elsewhere(self), Place::None));
@@ -180,7 +180,7 @@ impl Inner {
     }
 
     #[inline]
-    pub(crate) fn put_in<R: Runnable + 'static>(&self, entry: Entry, runnable: R) {
+    pub(crate) fn put_in<R: Runnable<Inner> + 'static>(&self, entry: Entry, runnable: R) {
         match entry {
             Entry::Queued => self.enqueue(Job::new(runnable)),
             Entry::InPlace => self.run_in_place(runnable),

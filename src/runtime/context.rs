@@ -1,10 +1,17 @@
 //! Where a job runs: the pool, and the slot of the thread, if it is one of the pool's. What a job
 //! owes to the pool's slots when it begins and ends goes through here.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use crate::{
     metrics::{self, Begun, Stamp, Started},
     protocol::admission,
-    runtime::{inner::Inner, job::Place, worker, worker::foreign_stack},
+    runtime::{
+        foreign_stack,
+        inner::Inner,
+        job::{Executor, Holder, Place, Runnable},
+    },
+    sync::unwind::quietly,
 };
 
 /// What one thread of the pool writes for each job: found once, and not for each.
@@ -47,15 +54,14 @@ pub(crate) struct JobContext<'a> {
     pub(crate) slots: Option<ThreadSlots<'a>>,
 }
 
+impl Executor for Inner {
+    type Context<'a> = JobContext<'a>;
+}
+
 impl<'a> JobContext<'a> {
     /// A thread that is not the pool's.
     pub(crate) fn elsewhere(inner: &'a Inner) -> Self {
         Self { inner, slots: None }
-    }
-
-    /// The calling thread.
-    pub(crate) fn here(inner: &'a Inner) -> Self {
-        worker::current_of(inner).map_or(Self::elsewhere(inner), |current| *current.context())
     }
 
     /// The index of a thread of the pool.
@@ -185,5 +191,76 @@ impl JobContext<'_> {
             Place::Overdrawn(holder) => self.inner.recorder.left_overdrawn(holder),
         }
         self.inner.check_drained();
+    }
+}
+
+/// A closure without a handle.
+pub(crate) struct Detached<F> {
+    /// Since when it has its place.
+    pub(crate) since: Stamp,
+    pub(crate) f: F,
+}
+
+impl<F: FnOnce() + Send> Runnable<Inner> for Detached<F> {
+    #[inline]
+    fn run(self, context: &E::Context<'_>, place: Place) {
+        let started = context.begin(place, self.since);
+        let outcome = catch_unwind(AssertUnwindSafe(self.f));
+        context.end(started, outcome.is_ok());
+        if let Err(payload) = outcome {
+            context.inner.handle_panic(payload);
+        }
+    }
+
+    fn discard(self, context: &E::Context<'_>, place: Place) {
+        // In this order: the drop may be the end of the pool, which must not wait for this job then.
+        context.dropped(place);
+        quietly(move || drop(self));
+    }
+}
+
+/// A job that was queued over the bound, for which it has no place.
+pub(crate) struct Overdrawn<R, const STRUCTURED: bool> {
+    pub(crate) holder: Holder,
+    pub(crate) job: R,
+}
+
+impl<R: Runnable<Inner>, const STRUCTURED: bool> Overdrawn<R, STRUCTURED> {
+    /// The job, which has come out of the queue.
+    fn take(self, context: &E::Context<'_>) -> (R, Place) {
+        if STRUCTURED {
+            context.inner.queue.count_overdrawn(-1);
+        }
+        (self.job, Place::Overdrawn(self.holder))
+    }
+}
+
+impl<R: Runnable<Inner>, const STRUCTURED: bool> Runnable<Inner> for Overdrawn<R, STRUCTURED> {
+    const IS_HALF: bool = R::IS_HALF;
+
+    fn run(self, context: &E::Context<'_>, _: Place) {
+        let (job, place) = self.take(context);
+        job.run(context, place);
+    }
+
+    fn discard(self, context: &E::Context<'_>, _: Place) {
+        let (job, place) = self.take(context);
+        job.discard(context, place);
+    }
+
+    fn frame(&self) -> *const () {
+        self.job.frame()
+    }
+
+    fn is_of_worker(&self, slot: usize) -> bool {
+        self.job.is_of_worker(slot)
+    }
+
+    fn is_tombstone(&self) -> bool {
+        self.job.is_tombstone()
+    }
+
+    fn is_kept(&self) -> bool {
+        self.job.is_kept()
     }
 }

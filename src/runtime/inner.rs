@@ -15,12 +15,11 @@ use crate::{
         idle::{Idle, WakeUp},
     },
     runtime::{
-        job::{Entry, Holder, Job, Overdrawn, Runnable},
-        lifecycle::Life,
-        queue::Queue,
+        job::{self, Entry, Holder},
+        life::Life,
+        queue,
         rayon_host::{inbox::Inboxes, threads::Threads},
         scaler::Scaler,
-        worker,
     },
     sync::{
         AtomicUsize,
@@ -91,6 +90,10 @@ pub(crate) struct Hooks {
     pub(crate) exit: Option<ThreadHook>,
     pub(crate) panic: Option<PanicHook>,
 }
+
+pub(crate) type Job = job::Job<Inner>;
+pub(crate) type Queue = queue::Queue<Inner>;
+pub(crate) type Local = queue::Local<Inner>;
 
 /// Everything that is one pool.
 pub(crate) struct Inner {
@@ -190,45 +193,12 @@ impl Inner {
         self.pushed(self.idle.after_push());
     }
 
-    /// Puts a submitted job over the bound into the deque of the thread that keeps it, or where all find it.
-    pub(crate) fn enqueue_overdrawn<R: Runnable + 'static>(&self, holder: Holder, job: R) {
-        let job = Job::new(Overdrawn::<_, false> { holder, job });
-        let current = match holder {
-            Holder::Thread(_) => worker::current_of(self),
-            Holder::Nobody => None,
-        };
-        match current.and_then(worker::Current::local) {
-            Some(local) => local.keep(job),
-            None => self.queue.push(job),
-        }
-        self.pushed(self.idle.after_push());
-    }
-
     /// Counts a job that is to be queued over the bound. Refused if no worker is left to run it, or, if the pool has to be
     /// `open`, if it is closed.
     pub(crate) fn overdraw(&self, open: bool, holder: Holder) -> Result<Entry, Refusal> {
         let count = || self.recorder.overdraws(holder);
         self.admission.overdraw(open, count)?;
         Ok(Entry::Overdrawn(holder))
-    }
-
-    /// Puts a job without a place where those find it who have nothing to do, for one who is about to do
-    /// something else.
-    pub(crate) fn offer<J: Runnable + 'static>(&self, job: J) {
-        let wake_up = match worker::current_of(self) {
-            Some(current)
-                if current.frame().is_null() && current.has_deques() && !current.is_joining() =>
-            {
-                // SAFETY: it borrows nothing.
-                unsafe { current.deques().push_structured(job) };
-                current.offer()
-            }
-            _ => {
-                self.queue.push_structured(Job::new(job));
-                self.idle.after_push()
-            }
-        };
-        self.perform(wake_up);
     }
 
     /// To be called after the push of a job that holds a place.

@@ -6,12 +6,11 @@
 
 use std::{
     mem::{self, MaybeUninit},
-    panic::{AssertUnwindSafe, catch_unwind},
     ptr,
 };
 
 pub(crate) use crate::protocol::admission::Holder;
-use crate::{metrics::Stamp, runtime::context::JobContext, sync::unwind::quietly};
+use crate::sync::unwind::quietly;
 
 /// What a job holds of the queue's bound until it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,18 +44,23 @@ impl Entry {
     }
 }
 
-/// What can lie in a queue.
-pub(crate) trait Runnable: Send {
+/// What runs jobs, as far as these know it: each is handed its executor's context when it runs.
+pub(crate) trait Executor: 'static {
+    type Context<'a>;
+}
+
+/// What can lie in a queue of this executor.
+pub(crate) trait Runnable<E: Executor>: Send {
     /// Whether it is a half of a join, whose other half runs on the thread that has pushed it until it is taken back, or has
     /// ended elsewhere.
     const IS_HALF: bool = false;
 
     /// Runs it.
-    fn run(self, context: &JobContext<'_>, place: Place);
+    fn run(self, context: &E::Context<'_>, place: Place);
 
     /// Drops it un-run, because the pool is being emptied; a job that somebody waits for in its own
     /// stack frame is run even so.
-    fn discard(self, context: &JobContext<'_>, place: Place);
+    fn discard(self, context: &E::Context<'_>, place: Place);
 
     /// The frame that waits for it, if it may be stolen together with others of the same one: a thief
     /// that has taken it may run those others first. Null if not.
@@ -82,14 +86,14 @@ pub(crate) trait Runnable: Send {
 
 type Words = MaybeUninit<[usize; 6]>;
 
-struct Table {
+struct Table<E: Executor> {
     is_half: bool,
     /// # Safety
     /// The words hold an initialized value of the table's type, which is moved out before anything else.
-    run: unsafe fn(*mut Words, &JobContext<'_>, Place),
+    run: unsafe fn(*mut Words, &E::Context<'_>, Place),
     /// # Safety
     /// As for `run`.
-    discard: unsafe fn(*mut Words, &JobContext<'_>, Place),
+    discard: unsafe fn(*mut Words, &E::Context<'_>, Place),
     /// # Safety
     /// As for `run`.
     drop: unsafe fn(*mut Words),
@@ -108,13 +112,13 @@ struct Table {
 }
 
 /// A closure without its type.
-pub(crate) struct Job {
-    table: &'static Table,
+pub(crate) struct Job<E: Executor> {
+    table: &'static Table<E>,
     words: Words,
 }
 
 // SAFETY: the value in the words is `Runnable`, which is `Send`.
-unsafe impl Send for Job {}
+unsafe impl<E: Executor> Send for Job<E> {}
 
 const fn fits<R>() -> bool {
     mem::size_of::<R>() <= mem::size_of::<Words>()
@@ -122,8 +126,8 @@ const fn fits<R>() -> bool {
 }
 
 /// The functions for a value that lies in the words itself.
-trait InWords: Runnable + Sized {
-    const TABLE: Table = Table {
+trait InWords<E: Executor>: Runnable<E> + Sized {
+    const TABLE: Table<E> = Table {
         is_half: Self::IS_HALF,
         run: |words, context, place| {
             // SAFETY: the words hold a Self, which nobody else will touch again.
@@ -163,17 +167,17 @@ trait InWords: Runnable + Sized {
     };
 }
 
-impl<R: Runnable> InWords for R {}
+impl<E: Executor, R: Runnable<E>> InWords<E> for R {}
 
 /// A value that is too large for the words.
-impl<R: Runnable> Runnable for Box<R> {
+impl<E: Executor, R: Runnable<E>> Runnable<E> for Box<R> {
     const IS_HALF: bool = R::IS_HALF;
 
-    fn run(self, context: &JobContext<'_>, place: Place) {
+    fn run(self, context: &E::Context<'_>, place: Place) {
         (*self).run(context, place);
     }
 
-    fn discard(self, context: &JobContext<'_>, place: Place) {
+    fn discard(self, context: &E::Context<'_>, place: Place) {
         (*self).discard(context, place);
     }
 
@@ -194,9 +198,9 @@ impl<R: Runnable> Runnable for Box<R> {
     }
 }
 
-impl Job {
+impl<E: Executor> Job<E> {
     #[inline]
-    pub(crate) fn new<R: Runnable + 'static>(runnable: R) -> Self {
+    pub(crate) fn new<R: Runnable<E> + 'static>(runnable: R) -> Self {
         // SAFETY: it borrows nothing.
         unsafe { Self::borrowing(runnable) }
     }
@@ -207,7 +211,7 @@ impl Job {
     /// What it borrows has to outlive the job: the caller sees to it that the job is run, discarded
     /// or dropped before.
     #[inline]
-    pub(crate) unsafe fn borrowing<R: Runnable>(runnable: R) -> Self {
+    pub(crate) unsafe fn borrowing<R: Runnable<E>>(runnable: R) -> Self {
         let mut job = MaybeUninit::uninit();
         // SAFETY: the place is a job's; the rest is passed on to the caller.
         unsafe { Self::write(job.as_mut_ptr(), runnable) };
@@ -221,7 +225,7 @@ impl Job {
     /// 1. The place is valid for writes of a job.
     /// 2. What it borrows has to outlive the job.
     #[inline]
-    pub(crate) unsafe fn write<R: Runnable>(place: *mut Self, runnable: R) {
+    pub(crate) unsafe fn write<R: Runnable<E>>(place: *mut Self, runnable: R) {
         if const { fits::<R>() } {
             // SAFETY: passed on to the caller; it fits.
             unsafe { Self::write_inline(place, runnable) };
@@ -234,10 +238,10 @@ impl Job {
     /// # Safety
     /// As for `write`, and the value fits into the words.
     #[inline]
-    unsafe fn write_inline<R: Runnable>(place: *mut Self, runnable: R) {
+    unsafe fn write_inline<R: Runnable<E>>(place: *mut Self, runnable: R) {
         debug_assert!(const { fits::<R>() });
         // SAFETY: the place is valid for writes.
-        unsafe { (&raw mut (*place).table).write(&<R as InWords>::TABLE) };
+        unsafe { (&raw mut (*place).table).write(&<R as InWords<E>>::TABLE) };
         // SAFETY: as above, and an R fits into the words, in size and alignment.
         unsafe { (&raw mut (*place).words).cast::<R>().write(runnable) };
     }
@@ -249,7 +253,7 @@ impl Job {
     }
 
     #[inline]
-    pub(crate) fn run(self, context: &JobContext<'_>, place: Place) {
+    pub(crate) fn run(self, context: &E::Context<'_>, place: Place) {
         let mut job = mem::ManuallyDrop::new(self);
         // SAFETY: the table belongs to the value in the words, which was not moved out yet; `job`
         // is not dropped.
@@ -261,12 +265,12 @@ impl Job {
     /// # Safety
     /// The place holds a job, which is not used again.
     #[inline]
-    pub(crate) unsafe fn run_in_place(job: *mut Self, context: &JobContext<'_>, place: Place) {
+    pub(crate) unsafe fn run_in_place(job: *mut Self, context: &E::Context<'_>, place: Place) {
         // SAFETY: passed on to the caller; the table belongs to the value in the words.
         unsafe { ((*job).table.run)(&raw mut (*job).words, context, place) };
     }
 
-    pub(crate) fn discard(self, context: &JobContext<'_>, place: Place) {
+    pub(crate) fn discard(self, context: &E::Context<'_>, place: Place) {
         let mut job = mem::ManuallyDrop::new(self);
         // SAFETY: as in `run`.
         unsafe { (job.table.discard)(&mut job.words, context, place) };
@@ -306,80 +310,9 @@ impl Job {
     }
 }
 
-impl Drop for Job {
+impl<E: Executor> Drop for Job<E> {
     fn drop(&mut self) {
         // SAFETY: the table belongs to the value in the words; whoever moves it out forgets the job.
         unsafe { (self.table.drop)(&mut self.words) };
-    }
-}
-
-/// A closure without a handle.
-pub(crate) struct Detached<F> {
-    /// Since when it has its place.
-    pub(crate) since: Stamp,
-    pub(crate) f: F,
-}
-
-impl<F: FnOnce() + Send> Runnable for Detached<F> {
-    #[inline]
-    fn run(self, context: &JobContext<'_>, place: Place) {
-        let started = context.begin(place, self.since);
-        let outcome = catch_unwind(AssertUnwindSafe(self.f));
-        context.end(started, outcome.is_ok());
-        if let Err(payload) = outcome {
-            context.inner.handle_panic(payload);
-        }
-    }
-
-    fn discard(self, context: &JobContext<'_>, place: Place) {
-        // In this order: the drop may be the end of the pool, which must not wait for this job then.
-        context.dropped(place);
-        quietly(move || drop(self));
-    }
-}
-
-/// A job that was queued over the bound, for which it has no place.
-pub(crate) struct Overdrawn<R, const STRUCTURED: bool> {
-    pub(crate) holder: Holder,
-    pub(crate) job: R,
-}
-
-impl<R: Runnable, const STRUCTURED: bool> Overdrawn<R, STRUCTURED> {
-    /// The job, which has come out of the queue.
-    fn take(self, context: &JobContext<'_>) -> (R, Place) {
-        if STRUCTURED {
-            context.inner.queue.count_overdrawn(-1);
-        }
-        (self.job, Place::Overdrawn(self.holder))
-    }
-}
-
-impl<R: Runnable, const STRUCTURED: bool> Runnable for Overdrawn<R, STRUCTURED> {
-    const IS_HALF: bool = R::IS_HALF;
-
-    fn run(self, context: &JobContext<'_>, _: Place) {
-        let (job, place) = self.take(context);
-        job.run(context, place);
-    }
-
-    fn discard(self, context: &JobContext<'_>, _: Place) {
-        let (job, place) = self.take(context);
-        job.discard(context, place);
-    }
-
-    fn frame(&self) -> *const () {
-        self.job.frame()
-    }
-
-    fn is_of_worker(&self, slot: usize) -> bool {
-        self.job.is_of_worker(slot)
-    }
-
-    fn is_tombstone(&self) -> bool {
-        self.job.is_tombstone()
-    }
-
-    fn is_kept(&self) -> bool {
-        self.job.is_kept()
     }
 }

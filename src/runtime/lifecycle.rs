@@ -22,84 +22,10 @@
 
 use crate::{
     error::{ShutdownError, ShutdownReport},
-    protocol::drain::Drain,
-    runtime::{context::JobContext, inner::Inner, job::Place, worker, worker::foreign_stack},
-    sync::{Condvar, Instant, Mutex, MutexGuard, asymmetric::Fences, lock, wait_timeout},
+    runtime::{context::JobContext, foreign_stack, inner::Inner, job::Place, worker},
+    sync::{Instant, lock},
     tuning::RECHECK,
 };
-
-/// How far a pool has come.
-pub(crate) struct Life {
-    drain: Drain,
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    /// Threads that have nothing left to do but to end.
-    exited: usize,
-    joining: bool,
-    report: Option<ShutdownReport>,
-}
-
-impl Life {
-    pub(crate) fn new(fences: Fences) -> Self {
-        Self {
-            drain: Drain::new(fences),
-            state: Mutex::new(State::default()),
-            changed: Condvar::new(),
-        }
-    }
-
-    /// To be asked after each end that may have been the last: see [`Drain::is_awaited`].
-    pub(crate) fn is_drain_awaited(&self) -> bool {
-        self.drain.is_awaited()
-    }
-
-    #[inline]
-    pub(crate) fn is_discarding(&self) -> bool {
-        self.drain.is_discarding()
-    }
-
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.drain.is_stopped()
-    }
-
-    /// Something happened that a shutdown may be waiting for.
-    pub(crate) fn changed(&self) {
-        // Through the lock, so that nobody is between its look and its wait.
-        drop(lock(&self.state));
-        self.changed.notify_all();
-    }
-
-    /// A thread of the pool ends.
-    pub(crate) fn thread_exited(&self) {
-        lock(&self.state).exited += 1;
-        self.changed.notify_all();
-    }
-
-    pub(crate) fn threads_exited(&self) -> usize {
-        lock(&self.state).exited
-    }
-
-    fn wait<'a>(
-        &'a self,
-        state: MutexGuard<'a, State>,
-        deadline: Option<Instant>,
-    ) -> MutexGuard<'a, State> {
-        match deadline {
-            None => self
-                .changed
-                .wait(state)
-                .unwrap_or_else(|poisoned| poisoned.into_inner()),
-            Some(deadline) => {
-                let left = deadline.saturating_duration_since(Instant::now());
-                wait_timeout(&self.changed, &self.state, state, left)
-            }
-        }
-    }
-}
 
 /// How long a shutdown lets queued jobs start.
 #[derive(Clone, Copy)]
@@ -218,7 +144,9 @@ impl Inner {
         while self.admission.queued() > self.queue.structured() + self.recorder.batched()
             || self.recorder.overdrawn_now() > self.queue.overdrawn()
         {
-            state = self.life.wait(state, Instant::now().checked_add(RECHECK));
+            state = self
+                .life
+                .wait(state, Instant::now().checked_add(RECHECK));
         }
         drop(state);
         let report = self.report();

@@ -3,8 +3,10 @@
 #![cfg(not(loom))]
 
 pub(crate) mod context;
+pub(crate) mod foreign_stack;
 pub(crate) mod inner;
 pub(crate) mod job;
+pub(crate) mod life;
 pub(crate) mod lifecycle;
 pub(crate) mod queue;
 pub(crate) mod rayon_host;

@@ -16,8 +16,7 @@ use crossbeam_utils::CachePadded;
 use crate::{
     protocol::deque::{self, Owner, Theft, Thief},
     runtime::{
-        context::JobContext,
-        job::{Job, Place, Runnable},
+        job::{Executor, Job, Place, Runnable},
         turn::Turn,
     },
     sync::{
@@ -31,14 +30,14 @@ use crate::{
 };
 
 /// The shared part of the queue.
-pub(crate) struct Queue {
-    submitted: Injector<Job>,
-    structured: Injector<Job>,
+pub(crate) struct Queue<E: Executor> {
+    submitted: Injector<Job<E>>,
+    structured: Injector<Job<E>>,
     /// The side list: structured jobs that could not be pushed on the deque of the thread that waits for them.
-    side_list: Mutex<VecDeque<SideEntry>>,
+    side_list: Mutex<VecDeque<SideEntry<E>>>,
     side_count: CachePadded<AtomicUsize>,
     /// Set for each thread that has entered.
-    stealers: Slots<OnceLock<Stealers>>,
+    stealers: Slots<OnceLock<Stealers<E>>>,
     /// Tombstones in the queues: jobs that were taken back. A tombstone may come out of the queue before the thread that
     /// left it has counted it.
     tombstones: CachePadded<AtomicI64>,
@@ -51,29 +50,29 @@ pub(crate) struct Queue {
 }
 
 /// A structured job in the side list.
-struct SideEntry {
+struct SideEntry<E: Executor> {
     /// The address of the frame that waits for it, not to be followed.
     frame: *const (),
     /// The frame's count of its jobs in the side list, if it has one. The frame outlives the job.
     count: *const AtomicUsize,
-    job: Job,
+    job: Job<E>,
 }
 
 // SAFETY: the count is Sync, and a job is Send.
-unsafe impl Send for SideEntry {}
+unsafe impl<E: Executor> Send for SideEntry<E> {}
 
 /// The far ends of one thread's deques.
-struct Stealers {
-    submitted: Stealer<Job>,
-    structured: Thief<Job>,
+struct Stealers<E: Executor> {
+    submitted: Stealer<Job<E>>,
+    structured: Thief<Job<E>>,
 }
 
 /// One thread's part of the queue.
-pub(crate) struct Local {
+pub(crate) struct Local<E: Executor> {
     /// First in, first out.
-    submitted: Worker<Job>,
+    submitted: Worker<Job<E>>,
     /// Last in, first out.
-    structured: Owner<Job>,
+    structured: Owner<Job<E>>,
     /// At most how many of the submitted jobs, in front, came from the injector in one batch.
     batch: Cell<usize>,
     pub(crate) turn: Turn,
@@ -81,13 +80,13 @@ pub(crate) struct Local {
 }
 
 /// A job, and where it was found.
-pub(crate) struct Found {
-    pub(crate) job: Job,
+pub(crate) struct Found<E: Executor> {
+    pub(crate) job: Job<E>,
     /// Whether it came from another thread.
     pub(crate) stolen: bool,
 }
 
-impl Queue {
+impl<E: Executor> Queue<E> {
     /// For a pool whose threads below the index `first_spare` are not spare.
     pub(crate) fn new(first_spare: usize, fences: Fences) -> Self {
         Self {
@@ -105,7 +104,7 @@ impl Queue {
     }
 
     /// The deques of the thread of this index, which has none yet.
-    pub(crate) fn enroll(&self, index: usize) -> Local {
+    pub(crate) fn enroll(&self, index: usize) -> Local<E> {
         let submitted = Worker::new_fifo();
         let (structured, thief) = deque::new(self.fences);
         let stealers = Stealers {
@@ -125,24 +124,24 @@ impl Queue {
     }
 
     /// The far ends of the deques of each thread that has some.
-    fn stealers(&self) -> impl Iterator<Item = &Stealers> {
+    fn stealers(&self) -> impl Iterator<Item = &Stealers<E>> {
         self.stealers.iter().filter_map(OnceLock::get)
     }
 
     /// Pushes a submitted job for all threads.
     #[inline]
-    pub(crate) fn push(&self, job: Job) {
+    pub(crate) fn push(&self, job: Job<E>) {
         self.submitted.push(job);
     }
 
     /// Pushes a structured job for all threads; or a kept one, while the pool is emptied.
-    pub(crate) fn push_structured(&self, job: Job) {
+    pub(crate) fn push_structured(&self, job: Job<E>) {
         self.structured.push(job);
     }
 
     /// Pushes a structured job for its frame's thread and for any worker that waits for nothing. `count` is the frame's
     /// count of its jobs in the side list.
-    pub(crate) fn push_to_side<F>(&self, frame: &F, count: Option<&AtomicUsize>, job: Job) {
+    pub(crate) fn push_to_side<F>(&self, frame: &F, count: Option<&AtomicUsize>, job: Job<E>) {
         let mut side_list = lock(&self.side_list);
         side_list.push_back(SideEntry {
             frame: ptr::from_ref(frame).cast(),
@@ -156,7 +155,7 @@ impl Queue {
     }
 
     /// Takes a job of this frame from the side list.
-    pub(crate) fn take_from_side_of<F>(&self, frame: &F) -> Option<Job> {
+    pub(crate) fn take_from_side_of<F>(&self, frame: &F) -> Option<Job<E>> {
         let frame = ptr::from_ref(frame).cast::<()>();
         let mut side_list = lock(&self.side_list);
         let at = side_list
@@ -166,14 +165,14 @@ impl Queue {
     }
 
     /// Takes the oldest job of the side list.
-    fn take_from_side(&self) -> Option<Job> {
+    fn take_from_side(&self) -> Option<Job<E>> {
         if self.side_count.load(Ordering::Relaxed) == 0 {
             return None;
         }
         self.take_from_side_at(&mut lock(&self.side_list), 0)
     }
 
-    fn take_from_side_at(&self, side_list: &mut VecDeque<SideEntry>, at: usize) -> Option<Job> {
+    fn take_from_side_at(&self, side_list: &mut VecDeque<SideEntry<E>>, at: usize) -> Option<Job<E>> {
         let side_entry = side_list.remove(at)?;
         // SAFETY: the frame waits for the job, which has not run.
         if let Some(count) = unsafe { side_entry.count.as_ref() } {
@@ -184,7 +183,7 @@ impl Queue {
     }
 
     /// Takes a structured job that was pushed for all threads.
-    pub(crate) fn take_structured(&self, local: &Local) -> Option<Job> {
+    pub(crate) fn take_structured(&self, local: &Local<E>) -> Option<Job<E>> {
         if self.structured.is_empty() {
             return None;
         }
@@ -193,13 +192,13 @@ impl Queue {
     }
 
     /// Takes the oldest job of the side list, for a worker that waits for nothing.
-    pub(crate) fn take_from_side_for(&self, local: &Local) -> Option<Job> {
+    pub(crate) fn take_from_side_for(&self, local: &Local<E>) -> Option<Job<E>> {
         self.take_from_side()
             .inspect(|_| local.clear_steal_origin())
     }
 
     /// Takes the next job of the batch that the worker has taken from the injector.
-    pub(crate) fn take_of_batch(&self, local: &Local) -> Option<Job> {
+    pub(crate) fn take_of_batch(&self, local: &Local<E>) -> Option<Job<E>> {
         if local.batch.get() == 0 {
             return None;
         }
@@ -208,7 +207,7 @@ impl Queue {
 
     /// Takes a submitted job from the injector; with `takes_batch`, others come into the own deque. To be called when
     /// nothing is left of the last batch.
-    pub(crate) fn take_submitted_for(&self, local: &Local, takes_batch: bool) -> Option<Job> {
+    pub(crate) fn take_submitted_for(&self, local: &Local<E>, takes_batch: bool) -> Option<Job<E>> {
         if self.submitted.is_empty() {
             return None;
         }
@@ -224,14 +223,14 @@ impl Queue {
     }
 
     /// Takes a job that was pushed for all threads, and maybe a batch of others for the own deque.
-    fn take_injected(&self, local: &Local) -> Option<Job> {
+    fn take_injected(&self, local: &Local<E>) -> Option<Job<E>> {
         self.take_structured(local)
             .or_else(|| self.take_from_side_for(local))
             .or_else(|| self.take_submitted_for(local, true))
     }
 
     /// Searches everywhere, for a thread that waits for nothing and whose own deques are empty.
-    pub(crate) fn search(&self, local: &Local, own: usize) -> Option<Found> {
+    pub(crate) fn search(&self, local: &Local<E>, own: usize) -> Option<Found<E>> {
         if let Some(job) = self.take_injected(local) {
             return Some(Found { job, stolen: false });
         }
@@ -262,7 +261,7 @@ impl Queue {
 
     /// Takes the oldest job from the deque of a thread that serves this scope, for the thread that waits in the scope, if
     /// the job is the scope's own or is waited for on that thread. Other jobs of the scope come into the own deque.
-    pub(crate) fn take_back(&self, local: &Local, scope: *const ()) -> Theft<Job> {
+    pub(crate) fn take_back(&self, local: &Local<E>, scope: *const ()) -> Theft<Job<E>> {
         for (index, thread) in self.stealers.indexed() {
             let Some(Stealers {
                 structured: victim, ..
@@ -273,11 +272,11 @@ impl Queue {
             if !victim.serves(scope) {
                 continue;
             }
-            let is_of_scope = |job: &Job| ptr::eq(job.frame(), scope);
+            let is_of_scope = |job: &Job<E>| ptr::eq(job.frame(), scope);
             // It may serve another scope by now, and have pushed this job for that.
             let is_wanted =
-                |job: &Job| victim.serves(scope) && (is_of_scope(job) || job.is_of_worker(index));
-            let alike = |one: &Job, other: &Job| is_of_scope(one) && is_of_scope(other);
+                |job: &Job<E>| victim.serves(scope) && (is_of_scope(job) || job.is_of_worker(index));
+            let alike = |one: &Job<E>, other: &Job<E>| is_of_scope(one) && is_of_scope(other);
             match victim.steal_batch_if(&local.structured, is_wanted, alike) {
                 Theft::Empty | Theft::Busy => {}
                 theft => return theft,
@@ -293,8 +292,8 @@ impl Queue {
         thread: usize,
         mark: usize,
         is_due: impl Fn() -> bool,
-    ) -> Theft<Job> {
-        let is_wanted = |job: &Job| job.is_of_worker(thread) && is_due();
+    ) -> Theft<Job<E>> {
+        let is_wanted = |job: &Job<E>| job.is_of_worker(thread) && is_due();
         match self.stealers[thread].get() {
             Some(stealers) => stealers.structured.steal_above(mark, is_wanted),
             None => Theft::Empty,
@@ -318,7 +317,7 @@ impl Queue {
     }
 
     /// Takes one job of either kind from anywhere, on any thread.
-    pub(crate) fn take_any(&self) -> Option<Job> {
+    pub(crate) fn take_any(&self) -> Option<Job<E>> {
         insist(|| self.structured.steal())
             .or_else(|| {
                 let thefts = self.stealers().map(|thread| thread.structured.steal());
@@ -365,7 +364,7 @@ impl Queue {
     }
 
     /// Takes one submitted job from anywhere, on any thread.
-    pub(crate) fn take_submitted(&self) -> Option<Job> {
+    pub(crate) fn take_submitted(&self) -> Option<Job<E>> {
         insist(|| {
             iter::once(self.submitted.steal())
                 .chain(self.stealers().map(|thread| thread.submitted.steal()))
@@ -374,7 +373,7 @@ impl Queue {
     }
 
     /// Moves all jobs of the thread to the injectors. The caller wakes others for them.
-    pub(crate) fn hand_over(&self, local: &Local) {
+    pub(crate) fn hand_over(&self, local: &Local<E>) {
         while let Some(job) = local.structured.pop(0) {
             self.structured.push(job);
         }
@@ -419,7 +418,7 @@ impl Queue {
         }
     }
 
-    fn keep_if_alive(&self, job: Job) {
+    fn keep_if_alive(&self, job: Job<E>) {
         if job.is_tombstone() {
             self.tombstone_gone();
         } else {
@@ -428,9 +427,9 @@ impl Queue {
     }
 }
 
-impl Local {
+impl<E: Executor> Local<E> {
     /// Pushes a submitted job that the thread keeps over the bound, for itself and for thieves.
-    pub(crate) fn keep(&self, job: Job) {
+    pub(crate) fn keep(&self, job: Job<E>) {
         self.submitted.push(job);
     }
 
@@ -455,7 +454,7 @@ impl Local {
     /// # Safety
     /// As for [`Job::borrowing`].
     #[inline]
-    pub(crate) unsafe fn push_structured<R: Runnable>(&self, runnable: R) {
+    pub(crate) unsafe fn push_structured<R: Runnable<E>>(&self, runnable: R) {
         // SAFETY: the slot is a job's; the rest is passed on to the caller.
         unsafe {
             self.structured.push_with(|slot| Job::write(slot, runnable));
@@ -479,7 +478,7 @@ impl Local {
     /// 1. As for [`Job::borrowing`].
     /// 2. The mark is what `room` gives.
     #[inline]
-    pub(crate) unsafe fn push_structured_at<R: Runnable>(&self, mark: usize, runnable: R) {
+    pub(crate) unsafe fn push_structured_at<R: Runnable<E>>(&self, mark: usize, runnable: R) {
         // SAFETY: the slot is a job's; the rest is passed on to the caller.
         unsafe {
             self.structured
@@ -523,7 +522,7 @@ impl Local {
 
     /// Runs the structured job that was pushed last, if it lies above the mark and was not stolen. Returns whether it ran.
     #[inline]
-    pub(crate) fn run_structured(&self, mark: usize, context: &JobContext<'_>) -> bool {
+    pub(crate) fn run_structured(&self, mark: usize, context: &E::Context<'_>) -> bool {
         // SAFETY: running it moves its closure out first.
         unsafe {
             self.structured
@@ -533,7 +532,7 @@ impl Local {
 
     /// Pops the next of the submitted jobs in the thread's own deque.
     #[inline]
-    pub(crate) fn pop_submitted(&self) -> Option<Job> {
+    pub(crate) fn pop_submitted(&self) -> Option<Job<E>> {
         let job = self.submitted.pop();
         let batch = self.batch.get();
         // Thieves may have taken some of it.
@@ -571,7 +570,7 @@ fn insist<T>(mut steal: impl FnMut() -> Steal<T>) -> Option<T> {
 }
 
 /// xorshift: good enough to choose a victim.
-fn random_below(local: &Local, bound: usize) -> usize {
+fn random_below<E: Executor>(local: &Local<E>, bound: usize) -> usize {
     let mut x = local.random.get();
     x ^= x << 13;
     x ^= x >> 17;
@@ -584,10 +583,22 @@ fn random_below(local: &Local, bound: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{metrics::Stamp, runtime::job::Detached};
+
+    /// It runs nothing.
+    struct Nothing;
+
+    impl Executor for Nothing {
+        type Context<'a> = ();
+    }
+
+    impl Runnable<Nothing> for () {
+        fn run(self, (): &(), _: Place) {}
+
+        fn discard(self, (): &(), _: Place) {}
+    }
 
     /// A queue of `threads` threads, and the part of each.
-    fn queue(threads: usize) -> (Queue, Vec<Local>) {
+    fn queue(threads: usize) -> (Queue<Nothing>, Vec<Local<Nothing>>) {
         let queue = Queue::new(threads, Fences::new(true));
         let locals = (0..threads).map(|index| queue.enroll(index)).collect();
         (queue, locals)
@@ -601,9 +612,8 @@ mod tests {
         assert_eq!(insist(|| script.next().unwrap_or(Steal::Empty)), None);
     }
 
-    fn submit(queue: &Queue) {
-        let since = Stamp::NONE;
-        queue.push(Job::new(Detached { since, f: || () }));
+    fn submit(queue: &Queue<Nothing>) {
+        queue.push(Job::new(()));
     }
 
     #[test]
@@ -630,8 +640,7 @@ mod tests {
         let local = &locals[0];
         (0..3).for_each(|_| submit(&queue));
         assert!(queue.take_submitted_for(local, true).is_some());
-        let since = Stamp::NONE;
-        local.keep(Job::new(Detached { since, f: || () }));
+        local.keep(Job::new(()));
         assert!(local.has_kept());
         while local.batch.get() > 0 {
             assert!(local.pop_submitted().is_some());

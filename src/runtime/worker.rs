@@ -25,9 +25,9 @@
 //! wait of rayon's, runs one job, and sends it on to itself while there are more.
 
 mod current;
-pub(crate) mod foreign_stack;
 mod idle_policy;
 pub(crate) mod inline;
+mod push;
 mod stack;
 
 use std::{sync::Arc, time::Duration};
@@ -39,8 +39,8 @@ pub(crate) use self::current::{
 use crate::{
     protocol::idle::IdleEnd,
     runtime::{
-        inner::Inner,
-        job::{Job, Place},
+        inner::{Inner, Job},
+        job::Place,
         rayon_host::inbox::{self, WaitProbe},
         turn::Source,
     },

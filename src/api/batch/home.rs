@@ -6,8 +6,8 @@ use crate::{
     api::scope::ScopeRef,
     runtime::{
         context::JobContext,
-        inner::Inner,
-        job::{Job, Runnable},
+        inner::{Inner, Job},
+        job::Runnable,
         worker::{self, Current},
     },
 };
@@ -30,10 +30,10 @@ pub(super) trait Home: Copy {
 /// How jobs get there that borrow what outlives `'a`.
 pub(super) trait HomeOf<'a>: Home + Send + Sync + 'a {
     /// Puts a job into the queue, in its turn. It runs before `'a` ends.
-    fn push<J: Runnable + 'a>(self, inner: &Inner, job: J);
+    fn push<J: Runnable<Inner> + 'a>(self, inner: &Inner, job: J);
 
     /// Puts a job where idle workers find it. It runs before `'a` ends.
-    fn offer<J: Runnable + 'a>(self, inner: &Inner, job: J);
+    fn offer<J: Runnable<Inner> + 'a>(self, inner: &Inner, job: J);
 }
 
 /// The queue of submitted jobs.
@@ -52,11 +52,11 @@ impl Home for InPool {
 }
 
 impl HomeOf<'static> for InPool {
-    fn push<J: Runnable + 'static>(self, inner: &Inner, job: J) {
+    fn push<J: Runnable<Inner> + 'static>(self, inner: &Inner, job: J) {
         inner.enqueue(Job::new(job));
     }
 
-    fn offer<J: Runnable + 'static>(self, inner: &Inner, job: J) {
+    fn offer<J: Runnable<Inner> + 'static>(self, inner: &Inner, job: J) {
         inner.offer(job);
     }
 }
@@ -81,7 +81,7 @@ impl<const DISCARDS: bool> Home for InScope<'_, DISCARDS> {
 }
 
 impl<'scope, const DISCARDS: bool> HomeOf<'scope> for InScope<'scope, DISCARDS> {
-    fn push<J: Runnable + 'scope>(self, inner: &Inner, job: J) {
+    fn push<J: Runnable<Inner> + 'scope>(self, inner: &Inner, job: J) {
         // SAFETY: the caller is in the scope's body, or in a job that it counts.
         let scope = unsafe { self.0.get() };
         let current = worker::current_of(inner);
@@ -89,7 +89,7 @@ impl<'scope, const DISCARDS: bool> HomeOf<'scope> for InScope<'scope, DISCARDS> 
         scope.push(inner, current, job);
     }
 
-    fn offer<J: Runnable + 'scope>(self, inner: &Inner, job: J) {
+    fn offer<J: Runnable<Inner> + 'scope>(self, inner: &Inner, job: J) {
         self.push(inner, job);
     }
 }

@@ -68,7 +68,7 @@ impl<'a, B: Work<'a>> Task<B> {
     }
 }
 
-impl<'a, B: Work<'a>> Runnable for Task<B> {
+impl<'a, B: Work<'a>> Runnable<Inner> for Task<B> {
     fn run(self, context: &JobContext<'_>, _: Place) {
         let Self { batch, chunk } = self;
         let home = batch.home;

@@ -71,8 +71,8 @@ use crate::{
     },
     runtime::{
         context::JobContext,
-        inner::Inner,
-        job::{Job, Place},
+        inner::{Inner, Job},
+        job::Place,
         wait::{Assist, Help, IfStarved, Spin, Waited, wait_until},
         worker::{self, Current},
     },
@@ -158,7 +158,7 @@ impl OfWorker {
             let Some(runner) = self.runner().filter(|_| !is_vain) else {
                 return Help::Nothing;
             };
-            match current.leapfrog(runner, || !self.ending.has_ended()) {
+            match current.leapfrog(runner.slot, runner.mark, || !self.ending.has_ended()) {
                 Theft::Success(job) => {
                     current.in_frame(frame, || job.run(current.context(), Place::Queue));
                     return Help::Ran;

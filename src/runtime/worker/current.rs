@@ -8,10 +8,8 @@ use crate::{
     protocol::{admission::Refusal, deque::Theft, idle::WakeUp},
     runtime::{
         context::{JobContext, ThreadSlots},
-        inner::Inner,
-        job::{Entry, Holder, Job},
-        queue::{Local, Queue},
-        wait::frames::Runner,
+        inner::{Inner, Job, Local, Queue},
+        job::{Entry, Holder},
         worker::{
             inline::{Advice, Inline},
             stack::{Stack, stack_pointer},
@@ -94,6 +92,13 @@ thread_local! {
     /// The thread's pool until the thread's very end: thread-local values may end the pool when they are dropped. An
     /// address, not to be followed.
     static HOME: Cell<*const Inner> = const { Cell::new(ptr::null()) };
+}
+
+impl<'a> JobContext<'a> {
+    /// The calling thread.
+    pub(crate) fn here(inner: &'a Inner) -> Self {
+        current_of(inner).map_or(Self::elsewhere(inner), |current| *current.context())
+    }
 }
 
 /// Runs `f` with the calling thread as the pool's thread of this index.
@@ -377,8 +382,13 @@ impl<'p> Current<'p> {
     }
 
     /// Takes a job that `runner` has pushed meanwhile and waits for, if the runner's own job `is_due` even then.
-    pub(crate) fn leapfrog(&self, runner: Runner, is_due: impl Fn() -> bool) -> Theft<Job> {
-        self.steal(|queue| queue.leapfrog(runner.slot, runner.mark, is_due))
+    pub(crate) fn leapfrog(
+        &self,
+        runner: usize,
+        mark: usize,
+        is_due: impl Fn() -> bool,
+    ) -> Theft<Job> {
+        self.steal(|queue| queue.leapfrog(runner, mark, is_due))
     }
 
     /// Takes jobs of this scope out of a thief's deque, for the calling thread, which waits in the scope and has none

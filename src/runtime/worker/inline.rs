@@ -18,8 +18,8 @@ use std::{cell::Cell, collections::VecDeque, mem::ManuallyDrop, ptr, sync::Arc, 
 use crate::{
     runtime::{
         context::JobContext,
-        inner::Inner,
-        job::{Job, Place},
+        inner::{Inner, Job},
+        job::Place,
         turn::{LIMIT_JOBS, LIMIT_TIME},
         worker::stack::{Room, Stack},
     },

@@ -1,0 +1,43 @@
+//! Where the calling thread puts a job that has no place of its own.
+
+use crate::runtime::{
+    context::Overdrawn,
+    inner::{Inner, Job},
+    job::{Holder, Runnable},
+    worker::{Current, current_of},
+};
+
+impl Inner {
+    /// Puts a submitted job over the bound into the deque of the thread that keeps it, or where all find it.
+    pub(crate) fn enqueue_overdrawn<R: Runnable<Inner> + 'static>(&self, holder: Holder, job: R) {
+        let job = Job::new(Overdrawn::<_, false> { holder, job });
+        let current = match holder {
+            Holder::Thread(_) => current_of(self),
+            Holder::Nobody => None,
+        };
+        match current.and_then(Current::local) {
+            Some(local) => local.keep(job),
+            None => self.queue.push(job),
+        }
+        self.pushed(self.idle.after_push());
+    }
+
+    /// Puts a job without a place where those find it who have nothing to do, for one who is about to do
+    /// something else.
+    pub(crate) fn offer<J: Runnable<Inner> + 'static>(&self, job: J) {
+        let wake_up = match current_of(self) {
+            Some(current)
+                if current.frame().is_null() && current.has_deques() && !current.is_joining() =>
+            {
+                // SAFETY: it borrows nothing.
+                unsafe { current.deques().push_structured(job) };
+                current.offer()
+            }
+            _ => {
+                self.queue.push_structured(Job::new(job));
+                self.idle.after_push()
+            }
+        };
+        self.perform(wake_up);
+    }
+}
