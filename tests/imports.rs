@@ -26,6 +26,32 @@ fn each_folder_imports_only_from_folders_before_it() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// The parts of `runtime`.
+const RUNTIME: &[&str] = &[
+    "span",
+    "turn",
+    "stack",
+    "foreign_stack",
+    "job",
+    "queue",
+    "life",
+    "scaler",
+    "rayon_host",
+    "inner",
+    "context",
+    "controller",
+    "resident",
+    "worker",
+    "wait",
+    "lifecycle",
+];
+
+#[test]
+fn each_part_of_runtime_imports_only_from_parts_before_it() {
+    let wrong = imports_out_of_order(&["runtime"], RUNTIME);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 #[test]
 fn paths_are_resolved_wherever_they_stand() {
     let code = r#"

@@ -35,7 +35,7 @@
 //! not looked yet, since it counts the probe as taken before it takes the lock. A probe may be
 //! taken anywhere where rayon waits. To know whether this is the base, it spawns a *look* onto its
 //! own rayon queue, which takes the way of a call: for that way the depth of the base is known (see
-//! `worker/current.rs`). If another thread steals the look, it probes once more.
+//! `rayon_host/thread.rs`). If another thread steals the look, it probes once more.
 //!
 //! rayon does not let its threads end while one of them has such a closure in its queue, and one
 //! that was never started would have it for ever. So before the first probe all threads of the pool
@@ -47,7 +47,7 @@
 //! **Why nothing deadlocks.** A thread that waits in a job may wait for the very job that
 //! broadcasts. So no inside broadcast waits for one that waits: messages from inside are declined
 //! when a thread begins to block
-//! ([`Inboxes::begin_to_block`](crate::runtime::rayon_host::inbox::Inboxes::begin_to_block)), are
+//! ([`Inbox::begin_to_block`](crate::protocol::inbox::Inbox::begin_to_block)), are
 //! refused while it is blocked, and are declined when a probe finds it in a wait of rayon. A caller
 //! from inside probes everybody who has not read after a short while, since they may be in such a
 //! wait; and blocks itself like any worker, so two broadcasts that meet decline each other's
@@ -80,15 +80,17 @@ use std::{
 
 use crate::{
     api::pool::Pool,
-    protocol::wait::Condition,
+    protocol::{
+        inbox::{Delivery, Message, Part, Put},
+        wait::Condition,
+    },
     runtime::{
         inner::Inner,
-        rayon_host::inbox::{Delivery, Message, Part, Put},
         wait::{Help, Spin, Waited, wait_until},
         worker,
     },
     sync::{
-        Instant, Mutex, Ordering, lock,
+        Instant, Mutex, lock,
         unwind::{drop_payload, quietly},
     },
     tuning::RECHECK,
@@ -99,13 +101,18 @@ const PAUSE_MAX: Duration = Duration::from_millis(256);
 
 impl Delivery {
     /// Sends a part to every thread below this number but the caller's own.
-    fn send(self: &Arc<Self>, inner: &Inner, part: *const Part<'static>, threads: usize) {
+    ///
+    /// # Safety
+    /// The part lives until the delivery is over.
+    unsafe fn send(self: &Arc<Self>, inner: &Inner, part: *const Part<'static>, threads: usize) {
         let own = worker::index_in(inner);
         let mut unaware = false;
         for index in (0..threads).filter(|&index| Some(index) != own) {
-            let inbox = &inner.post.boxes[index];
-            match inbox.put(Message::new(self, part)) {
-                Put::Refused => {}
+            let inbox = inner.threads.inbox(index);
+            // SAFETY: passed on to the caller.
+            let message = unsafe { Message::new(self, part) };
+            match inbox.put(message) {
+                Put::Declined => {}
                 Put::InLoop => inner.idle.wake_this(index),
                 Put::WithRayon => unaware |= !inbox.is_probed(),
             }
@@ -135,7 +142,7 @@ impl Delivered<'_> {
     /// back, or has it tried again.
     fn probe(&self) {
         let (delivery, inner) = (&self.delivery, self.inner);
-        let mut unaware = inner.post.boxes_below(self.threads);
+        let mut unaware = inner.threads.inboxes_below(self.threads);
         let mut unaware = unaware
             .by_ref()
             .filter(|one| one.is_unaware(delivery))
@@ -143,18 +150,18 @@ impl Delivered<'_> {
         if unaware.peek().is_none() || inner.threads.probe(&inner.me()) {
             return;
         }
-        if delivery.inside {
+        if delivery.is_inside() {
             unaware.for_each(|one| one.withdraw(delivery));
         } else {
-            inner.threads.probe_some();
-            delivery.missed.store(true, Ordering::Relaxed);
+            inner.threads.probe_some(&inner.me());
+            delivery.set_missed(true);
         }
     }
 }
 
 impl Condition for Delivered<'_> {
     fn is_met(&self) -> bool {
-        self.delivery.left.load(Ordering::Acquire) == 0
+        self.delivery.is_over()
     }
 
     /// Probes the threads once, and again as long as one of them says that it was missed.
@@ -165,13 +172,13 @@ impl Condition for Delivered<'_> {
             None => false,
         };
         if is_again {
-            self.delivery.missed.store(false, Ordering::Relaxed);
+            self.delivery.set_missed(false);
         }
         if is_again || !self.is_probed.get() {
             self.is_probed.set(true);
             self.probe();
         }
-        let is_missed = self.delivery.missed.load(Ordering::Acquire);
+        let is_missed = self.delivery.is_missed();
         self.again_at.set(is_missed.then(|| {
             let pause = self.pause.get();
             self.pause.set(PAUSE_MAX.min(pause * 2));
@@ -208,7 +215,8 @@ impl Inner {
         // SAFETY: it is the same type but for the lifetime, and `delivered` does not let this frame
         // be left while there is a message that has the pointer.
         let lasting = unsafe { mem::transmute::<&Part<'_>, &Part<'static>>(part) };
-        delivered.delivery.send(self, lasting, threads);
+        // SAFETY: as above.
+        unsafe { delivered.delivery.send(self, lasting, threads) };
         if let Some(own) = own.filter(|&own| own < threads) {
             part(own);
         }

@@ -13,7 +13,10 @@ use crate::{
     api::pool::Pool,
     error::BuildError,
     protocol::idle::MAX_WORKERS,
-    runtime::inner::{Hooks, Inner, Scaling, Settings},
+    runtime::{
+        inner::{Hooks, Inner, Settings},
+        scaler::Scaling,
+    },
 };
 
 /// The largest capacity: the places of a pool are counted with 63 bits, and so that nothing can be

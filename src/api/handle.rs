@@ -434,16 +434,17 @@ impl<T: 'static> JobHandle<T> {
     /// its list. Returns whether it did.
     fn run_here_if_own(&self) -> bool {
         // The pool is compared by its address alone, as it may be gone.
-        let current = worker::current_of(self.task.inner());
-        let is_ours = current.is_some() || self.task.is_unqueued();
-        if !is_ours || !self.task.claim() {
-            return false;
-        }
-        match current {
-            Some(current) => self.run_here(current.context()),
-            None => self.run_here(&JobContext::elsewhere(&self.keep_alive())),
-        }
-        true
+        worker::with_current_of(self.task.inner(), |current| {
+            let is_ours = current.is_some() || self.task.is_unqueued();
+            if !is_ours || !self.task.claim() {
+                return false;
+            }
+            match current {
+                Some(current) => self.run_here(current.context()),
+                None => self.run_here(&JobContext::elsewhere(&self.keep_alive())),
+            }
+            true
+        })
     }
 
     /// Runs a job that was claimed.

@@ -170,7 +170,7 @@ impl Pool {
     pub fn set_capacity(&self, jobs: usize) -> Result<(), BuildError> {
         builder::validate_capacity(jobs)?;
         self.inner.admission.set_capacity(jobs);
-        self.inner.scaler.look(&self.inner);
+        self.inner.ask_policy();
         Ok(())
     }
 
@@ -197,9 +197,7 @@ impl Pool {
     pub fn resize(&self, workers: impl Into<Workers>) -> Result<(), BuildError> {
         let workers = workers.into();
         workers.validate_below(self.inner.settings.max_threads)?;
-        self.inner
-            .scaler
-            .resize(&self.inner, workers.min()..=workers.max());
+        self.inner.resize(workers.min()..=workers.max());
         Ok(())
     }
 

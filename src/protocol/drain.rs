@@ -1,11 +1,10 @@
-//! How far a pool has come towards its end, and who sees the last job end.
+//! The end of a pool: how far it has come, and which thread sees the last job end.
 //!
-//! Only the decision is here, so that a model can check it; `shutdown.rs` says what leads to it and
-//! what leapfrogs.
+//! Here is the decision alone, so that a model can check it; `runtime/lifecycle.rs` has what leads to it and what follows.
 //!
-//! **Who sees the last job end.** A worker looks whether the pool has drained whenever it runs dry,
-//! which it does after the last job. It counts the end of the job, fences, and looks whether there
-//! is somebody who drains; who drains says so, fences, and counts. So one of the two sees the whole.
+//! **Which thread sees the last job end.** A worker checks whether the pool has drained whenever it becomes idle,
+//! which it does after the last job. It counts the end of the job, fences, and reads whether the pool drains. The thread
+//! that drains sets the flag, fences, and reads the counts. So one of the two sees the whole.
 
 #[cfg(all(test, loom))]
 mod model;
@@ -38,7 +37,7 @@ impl Drain {
         self.flags.load(Ordering::Acquire) & flag != 0
     }
 
-    /// Closes the door. To be followed by [`Drain::try_stop`].
+    /// Closes the admission. [`Drain::try_stop`] has to follow.
     pub(crate) fn begin(&self, admission: &Admission) {
         admission.close();
         let before = self.flags.fetch_or(DRAINING, Ordering::AcqRel);
@@ -49,8 +48,8 @@ impl Drain {
         unless_mutant!("drain_no_fence_begin", self.fences.heavy());
     }
 
-    /// Whether somebody waits for the end of the last job; to be asked after each end that may have
-    /// been the last, and followed by [`Drain::try_stop`] if so.
+    /// Whether the pool drains. To be called after each end that may have been the last; if it does, [`Drain::try_stop`]
+    /// has to follow.
     pub(crate) fn is_awaited(&self) -> bool {
         // Pairs with the fence in `begin`: they see the end, or we see that they wait for it.
         unless_mutant!("drain_no_fence_look", self.fences.light());
@@ -74,8 +73,8 @@ impl Drain {
         if !admission.try_stop(counts) {
             return false;
         }
-        // The list's lock sees to it that a worker that lies down is in the list of those who are
-        // woken, or sees that the pool has stopped.
+        // The lock of the list of idle workers orders it: a worker that parks is in the list and is woken, or sees that the
+        // pool has stopped.
         if mutant!("drain_stop_late") {
             idle.wake_all();
         }

@@ -7,7 +7,9 @@ pub(crate) mod completion;
 pub(crate) mod deque;
 pub(crate) mod drain;
 pub(crate) mod idle;
+pub(crate) mod inbox;
 #[cfg(all(test, loom))]
 pub(crate) mod model;
 pub(crate) mod placement;
+pub(crate) mod starvation;
 pub(crate) mod wait;

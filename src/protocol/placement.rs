@@ -1,22 +1,22 @@
-//! Who of a pool's threads does what, and which of them a activate goes to: the decision alone.
+//! Which of a pool's threads does what, and which of them an activation goes to: the decision alone.
 //!
-//! `threads.rs` keeps it under its lock, does what it orders with real threads and rayon's pools, and tells
-//! it what came of that. A activate that *lies in rayon* was sent, and no thread has taken it up. A activate may
-//! find no thread: then it waits for one that comes back to rayon, and keeps others from being sent
-//! (`idle.rs`). So nothing here may leave a activate in rayon while somebody is there who could do its work,
-//! and whom rayon does not give it to: a spare thread, or a worker without a place.
+//! `runtime/rayon_host/table.rs` keeps it under its lock, carries out its orders with real threads and rayon's pools, and
+//! reports the outcome. An activation *lies in rayon* when it was sent and no thread has taken it up. An activation that
+//! finds no thread waits for one that comes back to rayon, and keeps others from being sent (`idle.rs`). So no
+//! activation may stay in rayon while there is a thread that could do its work, and that rayon does not give it to: a spare
+//! thread, or a worker without a place.
 //!
-//! - Who comes back from a wait, and finds all places taken, fills that of the activate.
-//! - So does who leaves because there is one worker too many.
-//! - A activate that finds no thread, but one worker too many, leaves its place to that one.
-//! - Who falls asleep puts such calls back, so that a new one can be sent to him.
-//! - When there are more calls than threads that can take them up, others are started for them, or spare
-//!   threads answer them (*reroute*): after a worker has blocked, or one that is with rayon; after
-//!   a spare thread has come back from such a wait, or from a activate that it answered by one job; after the range has
+//! - A worker that comes back from a wait, and finds all places taken, fills that of the activation.
+//! - So does a worker that leaves because there is one too many.
+//! - An activation that finds no thread, but one worker too many, leaves its place to that one.
+//! - A worker that goes back to rayon puts such activations back, so that a new one can be sent to it.
+//! - When there are more activations than threads that can take them up, others are started for them, or spare
+//!   threads answer them (*reroute*): after a worker has blocked, or a thread that is with rayon; after
+//!   a spare thread has come back from such a wait, or from an activation that it answered by one job; after the range has
 //!   grown.
-//! - Who takes back a activate without putting its place to idle again looks at the queues (`Idle::recheck`): that
-//!   activate kept others from being sent, and there may be another place that is asleep.
-//! - A activate that lies with a spare thread which blocks before it takes it up is sent once more.
+//! - A thread that takes back an activation without making its place idle again rechecks the queues (`Idle::recheck`): that
+//!   activation kept others from being sent, and there may be another place in rayon.
+//! - An activation that lies with a spare thread which blocks before it takes it up is sent once more.
 
 #[cfg(all(test, loom))]
 mod model;
@@ -28,22 +28,22 @@ use std::mem;
 
 use crate::protocol::idle::Idle;
 
-/// What is to be done for a activate.
+/// What is to be done for an activation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub(crate) enum Order {
     Nothing,
     /// Start the next thread that is not spare.
     Start,
-    /// Spawn a activate into rayon.
+    /// Spawn an activation into rayon.
     Send,
     /// The same; and if it is late, another thread is to be started: see `start_for_late_activation`.
     SendAndWatch,
-    /// Spawn a activate into the pool of this spare thread.
+    /// Spawn an activation into the pool of this spare thread.
     ActivateSpare(usize),
     /// Make the next spare thread, and activate it.
     MakeSpare,
-    /// Nothing, but `recheck` has to leapfrog.
+    /// Nothing, but `recheck` has to follow.
     Recheck,
 }
 
@@ -58,13 +58,13 @@ pub(crate) struct Placement {
     is_open: bool,
     /// Of the threads that are not spare: how many were started, how many are workers, or run a part of
     /// a broadcast or block while they are with rayon, and how many
-    /// calls to them were not taken up.
+    /// activations to them were not taken up.
     started: usize,
     working: usize,
     activating: usize,
     /// One of these may be late.
     is_watched: bool,
-    /// Of the calls that rayon still has, how many were answered by spare threads meanwhile, or by
+    /// Of the activations that rayon still has, how many were answered by spare threads meanwhile, or by
     /// workers that came back from a wait.
     void: usize,
     spares: Vec<Spare>,
@@ -76,11 +76,11 @@ pub(crate) struct Placement {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Spare {
-    /// It is a worker, or was activating to be one, or blocks while it is with rayon.
+    /// It is a worker, or was activated to be one, or blocks while it is with rayon.
     is_busy: bool,
-    /// It was activating, and has not taken that up.
+    /// It was activated, and has not taken that up.
     is_activated: bool,
-    /// How many calls lie in its pool that were sent elsewhere meanwhile.
+    /// How many activations lie in its pool that were sent elsewhere meanwhile.
     void: usize,
 }
 
@@ -90,8 +90,8 @@ struct Spare {
 pub(crate) struct Aside {
     /// It is to be counted as free again afterwards.
     pub(crate) counts: bool,
-    /// A activate to it is void: `activate` has to leapfrog.
-    pub(crate) calls: bool,
+    /// An activation to it is void: `activate` has to follow.
+    pub(crate) is_voided: bool,
 }
 
 impl Placement {
@@ -126,7 +126,7 @@ impl Placement {
         self.spares.clear();
     }
 
-    /// How many may be in service from now on. `reroute` has to leapfrog.
+    /// How many may be in service from now on. `reroute` has to follow.
     pub(crate) fn set_max(&mut self, max: usize) {
         self.max = max;
     }
@@ -153,7 +153,7 @@ impl Placement {
         self.started += 1;
     }
 
-    /// A spare thread was made, and activating.
+    /// A spare thread was made, and activated.
     pub(crate) fn spare_made(&mut self) {
         self.spares.push(Spare {
             is_busy: true,
@@ -194,7 +194,7 @@ impl Placement {
         }
     }
 
-    /// There is no other thread for the activate than a spare one.
+    /// There is no other thread for the activation than a spare one.
     fn activate_elsewhere(&mut self, idle: &Idle) -> Order {
         match self.activate_spare() {
             Order::Nothing => self.activate_without_thread(idle),
@@ -202,10 +202,10 @@ impl Placement {
         }
     }
 
-    /// There is no thread for the activate: if nobody fills its place, it waits for one that comes back to rayon.
+    /// There is no thread for the activation: if no worker fills its place, it waits for a thread that comes back to rayon.
     fn activate_without_thread(&mut self, idle: &Idle) -> Order {
         if !mutant!("roster_call_blind") && idle.take_excess() {
-            // Somebody runs without a place, who came back from a wait after the activate was sent.
+            // A worker runs without a place: it came back from a wait after the activation was sent.
             idle.activation_voided();
             return Order::Recheck;
         }
@@ -242,13 +242,13 @@ impl Placement {
         }
     }
 
-    /// Whether a activate may be late.
+    /// Whether an activation may be late.
     pub(crate) fn is_watched(&self) -> bool {
         self.is_watched
     }
 
-    /// A activate is late: the threads that are with rayon are busy there, or the system had refused one. If it
-    /// refuses it again, `stays_late` has to leapfrog.
+    /// An activation is late: the threads that are with rayon are busy there, or the system had refused one. If it
+    /// refuses it again, `stays_late` has to follow.
     pub(crate) fn start_for_late_activation(&mut self) -> Order {
         self.is_watched = false;
         if self.is_open && self.activating > 0 && self.started < self.limit() {
@@ -258,12 +258,12 @@ impl Placement {
         }
     }
 
-    /// The thread for a late activate could not be started.
+    /// The thread for a late activation could not be started.
     pub(crate) fn stays_late(&mut self) {
         self.is_watched = true;
     }
 
-    /// There may be more calls than threads that can take them up: the first order. The next ones come
+    /// There may be more activations than threads that can take them up: the first order. The next ones come
     /// from `reroute_on`.
     pub(crate) fn reroute(&mut self) -> Order {
         let missing = self.activating > 0 && self.activating + self.working > self.started;
@@ -289,7 +289,7 @@ impl Placement {
         }
     }
 
-    /// A worker is about to block in a wait. When it has left service, `reroute` has to leapfrog: a activate that
+    /// A worker is about to block in a wait. When it has left service, `reroute` has to follow: an activation that
     /// waits for a thread to come back to rayon may have no other to come than this one.
     pub(crate) fn block(&mut self) {
         self.blocked += 1;
@@ -300,13 +300,13 @@ impl Placement {
         self.blocked -= 1;
     }
 
-    /// A thread, of this index, that is with rayon is about to block: it takes up no activate meanwhile.
-    /// `is_counted` says that it is counted as busy already. `reroute` has to leapfrog.
+    /// A thread, of this index, that is with rayon is about to block: it takes up no activation meanwhile.
+    /// `is_counted` says that it is counted as busy already. `reroute` has to follow.
     pub(crate) fn block_aside(&mut self, index: usize, is_counted: bool) -> Aside {
         self.blocked += 1;
         let mut aside = Aside {
             counts: false,
-            calls: false,
+            is_voided: false,
         };
         if is_counted {
             return aside;
@@ -319,18 +319,18 @@ impl Placement {
             // It is not there any more if the pool has stopped.
             Some(spare) => {
                 if let Some(spare) = self.spares.get_mut(spare) {
-                    // The activate lies behind what blocks here.
-                    aside.calls =
+                    // The activation lies behind what blocks here.
+                    aside.is_voided =
                         !mutant!("roster_spare_keeps_call") && mem::take(&mut spare.is_activated);
-                    spare.void += usize::from(aside.calls);
-                    aside.counts = !mem::replace(&mut spare.is_busy, true) || aside.calls;
+                    spare.void += usize::from(aside.is_voided);
+                    aside.counts = !mem::replace(&mut spare.is_busy, true) || aside.is_voided;
                 }
             }
         }
         aside
     }
 
-    /// See `block_aside`. `reroute` has to leapfrog, for a spare thread that has come back.
+    /// See `block_aside`. `reroute` has to follow, for a spare thread that has come back.
     pub(crate) fn unblock_aside(&mut self, index: usize, counts: bool) {
         self.blocked -= 1;
         if counts {
@@ -338,7 +338,7 @@ impl Placement {
         }
     }
 
-    /// Takes back a activate that lies in rayon. False if there is none.
+    /// Takes back an activation that lies in rayon. False if there is none.
     fn void_activation(&mut self) -> bool {
         let is_activated = self.activating > 0;
         if is_activated {
@@ -348,8 +348,8 @@ impl Placement {
         is_activated
     }
 
-    /// A worker came back from a wait, and all places are taken. If a activate for one of them lies in rayon, it
-    /// fills that place, and `recheck` has to leapfrog: that activate kept others from being sent. Otherwise it
+    /// A worker came back from a wait, and all places are taken. If an activation for one of them lies in rayon, it
+    /// fills that place, and `recheck` has to follow: that activation kept others from being sent. Otherwise it
     /// is one too many.
     #[must_use]
     pub(crate) fn come_back(&mut self, idle: &Idle) -> bool {
@@ -362,8 +362,8 @@ impl Placement {
         }
     }
 
-    /// A worker, of this index, leaves for the excess, which it has taken; unless a activate lies in rayon, whose
-    /// place it fills: then `recheck` has to leapfrog. Returns whether it leaves.
+    /// A worker, of this index, leaves for the excess, which it has taken; unless an activation lies in rayon, whose
+    /// place it fills: then `recheck` has to follow. Returns whether it leaves.
     #[must_use]
     pub(crate) fn leave_as_excess(&mut self, idle: &Idle, index: usize) -> bool {
         if !mutant!("roster_leave_blind") && self.void_activation() {
@@ -374,14 +374,14 @@ impl Placement {
         true
     }
 
-    /// A worker, of this index, falls asleep and goes back to rayon, unless somebody is about to wake_one it.
+    /// A worker, of this index, goes back to rayon, unless a waker is about to notify it.
     #[must_use]
     pub(crate) fn go_to_rayon(&mut self, idle: &Idle, index: usize) -> bool {
         if !idle.go_to_rayon(index) {
             return false;
         }
         self.end_work(index);
-        // Now there is a thread to be activating, and calls that found none would keep others from being sent.
+        // Now there is a thread to be activated, and activations that found none would keep others from being sent.
         while !mutant!("roster_keep_calls") && self.void_activation() {
             idle.activation_put_back();
         }
@@ -389,7 +389,7 @@ impl Placement {
         true
     }
 
-    /// A activate that a thread of this index was given ends here if it, or another one, was answered already.
+    /// An activation that a thread of this index was given ends here if it, or another one, was answered already.
     pub(crate) fn take_if_void(&mut self, index: usize) -> bool {
         let void = match index.checked_sub(self.most) {
             None => &mut self.void,
@@ -403,7 +403,7 @@ impl Placement {
         is_void
     }
 
-    /// A activate that a thread of this index was given ends, and it becomes no worker: `reroute` has to leapfrog.
+    /// An activation that a thread of this index was given ends, and it becomes no worker: `reroute` has to follow.
     /// False if that was answered already: which of those it is does not matter.
     #[must_use]
     pub(crate) fn take_activation(&mut self, index: usize) -> bool {
@@ -425,7 +425,7 @@ impl Placement {
         true
     }
 
-    /// A thread, of this index, becomes a worker, by a activate. False if that was answered already.
+    /// A thread, of this index, becomes a worker, by an activation. False if that was answered already.
     #[must_use]
     pub(crate) fn begin_work(&mut self, index: usize) -> bool {
         if !self.take_activation(index) {
@@ -456,7 +456,7 @@ impl Placement {
     }
 
     /// A thread that is with rayon, and is not spare, is busy there with something of ours, and takes up no
-    /// activate meanwhile. It may be the one that a activate under way was meant for: `reroute` has to leapfrog.
+    /// activation meanwhile. It may be the one that an activation under way was meant for: `reroute` has to follow.
     pub(crate) fn begin_aside(&mut self) {
         self.working += 1;
     }

@@ -203,7 +203,7 @@ pub(crate) struct Detached<F> {
 
 impl<F: FnOnce() + Send> Runnable<Inner> for Detached<F> {
     #[inline]
-    fn run(self, context: &E::Context<'_>, place: Place) {
+    fn run(self, context: &JobContext<'_>, place: Place) {
         let started = context.begin(place, self.since);
         let outcome = catch_unwind(AssertUnwindSafe(self.f));
         context.end(started, outcome.is_ok());
@@ -212,7 +212,7 @@ impl<F: FnOnce() + Send> Runnable<Inner> for Detached<F> {
         }
     }
 
-    fn discard(self, context: &E::Context<'_>, place: Place) {
+    fn discard(self, context: &JobContext<'_>, place: Place) {
         // In this order: the drop may be the end of the pool, which must not wait for this job then.
         context.dropped(place);
         quietly(move || drop(self));
@@ -227,7 +227,7 @@ pub(crate) struct Overdrawn<R, const STRUCTURED: bool> {
 
 impl<R: Runnable<Inner>, const STRUCTURED: bool> Overdrawn<R, STRUCTURED> {
     /// The job, which has come out of the queue.
-    fn take(self, context: &E::Context<'_>) -> (R, Place) {
+    fn take(self, context: &JobContext<'_>) -> (R, Place) {
         if STRUCTURED {
             context.inner.queue.count_overdrawn(-1);
         }
@@ -238,12 +238,12 @@ impl<R: Runnable<Inner>, const STRUCTURED: bool> Overdrawn<R, STRUCTURED> {
 impl<R: Runnable<Inner>, const STRUCTURED: bool> Runnable<Inner> for Overdrawn<R, STRUCTURED> {
     const IS_HALF: bool = R::IS_HALF;
 
-    fn run(self, context: &E::Context<'_>, _: Place) {
+    fn run(self, context: &JobContext<'_>, _: Place) {
         let (job, place) = self.take(context);
         job.run(context, place);
     }
 
-    fn discard(self, context: &E::Context<'_>, _: Place) {
+    fn discard(self, context: &JobContext<'_>, _: Place) {
         let (job, place) = self.take(context);
         job.discard(context, place);
     }

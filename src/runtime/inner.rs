@@ -4,7 +4,6 @@ use std::{
     any::Any,
     fmt,
     sync::{Arc, Weak},
-    time::Duration,
 };
 
 use crate::{
@@ -13,16 +12,16 @@ use crate::{
     protocol::{
         admission::{Admission, Refusal},
         idle::{Idle, WakeUp},
+        starvation::PoolId,
     },
     runtime::{
         job::{self, Entry, Holder},
         life::Life,
         queue,
-        rayon_host::{inbox::Inboxes, threads::Threads},
-        scaler::Scaler,
+        rayon_host::{ThreadSettings, Threads},
+        scaler::{Scaler, Scaling},
     },
     sync::{
-        AtomicUsize,
         asymmetric::Fences,
         process,
         unwind::{drop_payload, quietly},
@@ -62,9 +61,19 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// What its threads need.
+    fn threads(&self) -> ThreadSettings {
+        ThreadSettings {
+            name: self.name.clone(),
+            stack_size: self.stack_size,
+            main: self.workers_max,
+            spare: self.spare_threads(),
+        }
+    }
+
     /// How many spare threads the pool may have: those that take the places of blocked workers, and
     /// those for what a resize brings beyond the width of rayon's pool.
-    pub(crate) fn spare_threads(&self) -> usize {
+    fn spare_threads(&self) -> usize {
         let in_service = self.max_threads - self.workers_max;
         in_service + self.workers_max.clamp(SPARES_MIN, SPARES_MAX)
     }
@@ -73,14 +82,6 @@ impl Settings {
     pub(crate) fn stack_bytes(&self) -> usize {
         self.stack_size.unwrap_or(STD_STACK)
     }
-}
-
-/// The options of scaling.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Scaling {
-    pub(crate) threshold: f64,
-    pub(crate) cooldown: Duration,
-    pub(crate) idle_timeout: Duration,
 }
 
 /// The user's hooks.
@@ -106,13 +107,8 @@ pub(crate) struct Inner {
     pub(crate) threads: Threads,
     pub(crate) life: Life,
     pub(crate) fences: Fences,
-    pub(crate) post: Inboxes,
     pub(crate) settings: Settings,
     pub(crate) hooks: Arc<Hooks>,
-    /// How deep in the stack a call is taken from rayon's main loop: see `worker/current.rs`.
-    pub(crate) base_depth: AtomicUsize,
-    /// Places in service that are filled on top of others, on threads that wait inside rayon: see `worker.rs`.
-    pub(crate) hopping: AtomicUsize,
     /// The number of the process that has its threads.
     process: usize,
     me: Weak<Inner>,
@@ -158,14 +154,11 @@ impl Inner {
             ),
             recorder: Recorder::new(first_spare),
             timing: Timing::new(first_spare, latency_tracking),
-            threads: Threads::new(),
+            threads: Threads::new(PoolId::of(me.as_ptr()), settings.threads()),
             life: Life::new(fences),
             fences,
-            post: Inboxes::new(first_spare),
             settings,
             hooks,
-            base_depth: AtomicUsize::new(0),
-            hopping: AtomicUsize::new(0),
             process: process::number(),
             me: Weak::clone(me),
         })
@@ -209,35 +202,6 @@ impl Inner {
         self.place_taken();
     }
 
-    /// To be called when a place was taken for work that a job in the queue will come to.
-    #[inline]
-    pub(crate) fn place_taken(&self) {
-        if self.scaler.is_due(self) {
-            self.scaler.look(self);
-        }
-        if self.scaler.is_unwatched() && self.idle.all_run() {
-            self.scaler.watch(self);
-        }
-    }
-
-    /// To be called by a worker that was idle and is not any more: if it was the last, and jobs wait, the timer
-    /// watches them.
-    pub(crate) fn is_busy_again(&self) {
-        if !self.scaler.is_unwatched() || !self.idle.all_run() {
-            return;
-        }
-        let mut jobs_wait = false;
-        // Its fence pairs with those of a push, which may have found the caller searching.
-        let wake_up = self.idle.recheck(|| {
-            jobs_wait = !self.queue.is_empty();
-            jobs_wait
-        });
-        self.perform(wake_up);
-        if jobs_wait {
-            self.scaler.watch(self);
-        }
-    }
-
     /// How many jobs have started, or were given up.
     pub(crate) fn started(&self) -> u64 {
         self.admission.given_back()
@@ -256,8 +220,8 @@ impl Inner {
         match wake_up {
             WakeUp::None | WakeUp::Woken => {}
             WakeUp::Activate => {
-                self.scaler.was_activated();
-                self.threads.call(&self.me());
+                self.place_was_activated();
+                self.threads.activate(&self.me());
             }
             WakeUp::Discard => {
                 self.discard_submitted();

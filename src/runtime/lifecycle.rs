@@ -51,7 +51,7 @@ impl Inner {
         };
         let drain = &self.life.drain;
         if drain.try_stop(&self.admission, &self.idle, counts) {
-            self.threads.stop(self);
+            self.threads.stop();
             self.life.changed();
         } else if drain.is_discarding() {
             self.life.changed();
@@ -122,7 +122,7 @@ impl Inner {
                 self.threads.join();
                 let report = self.report();
                 lock(&self.life.state).report = Some(report);
-                self.life.changed.notify_all();
+                self.life.changed();
                 // The tombstones that no worker has come to: those of batches hold the user's closure. Not before
                 // the report, since what is dropped with it may ask for that too.
                 self.discard_submitted();
@@ -144,9 +144,7 @@ impl Inner {
         while self.admission.queued() > self.queue.structured() + self.recorder.batched()
             || self.recorder.overdrawn_now() > self.queue.overdrawn()
         {
-            state = self
-                .life
-                .wait(state, Instant::now().checked_add(RECHECK));
+            state = self.life.wait(state, Instant::now().checked_add(RECHECK));
         }
         drop(state);
         let report = self.report();

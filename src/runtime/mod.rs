@@ -3,6 +3,7 @@
 #![cfg(not(loom))]
 
 pub(crate) mod context;
+pub(crate) mod controller;
 pub(crate) mod foreign_stack;
 pub(crate) mod inner;
 pub(crate) mod job;
@@ -13,6 +14,7 @@ pub(crate) mod rayon_host;
 pub(crate) mod resident;
 pub(crate) mod scaler;
 pub(crate) mod span;
+pub(crate) mod stack;
 pub(crate) mod turn;
 pub(crate) mod wait;
 pub(crate) mod worker;

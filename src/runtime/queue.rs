@@ -172,7 +172,11 @@ impl<E: Executor> Queue<E> {
         self.take_from_side_at(&mut lock(&self.side_list), 0)
     }
 
-    fn take_from_side_at(&self, side_list: &mut VecDeque<SideEntry<E>>, at: usize) -> Option<Job<E>> {
+    fn take_from_side_at(
+        &self,
+        side_list: &mut VecDeque<SideEntry<E>>,
+        at: usize,
+    ) -> Option<Job<E>> {
         let side_entry = side_list.remove(at)?;
         // SAFETY: the frame waits for the job, which has not run.
         if let Some(count) = unsafe { side_entry.count.as_ref() } {
@@ -274,8 +278,9 @@ impl<E: Executor> Queue<E> {
             }
             let is_of_scope = |job: &Job<E>| ptr::eq(job.frame(), scope);
             // It may serve another scope by now, and have pushed this job for that.
-            let is_wanted =
-                |job: &Job<E>| victim.serves(scope) && (is_of_scope(job) || job.is_of_worker(index));
+            let is_wanted = |job: &Job<E>| {
+                victim.serves(scope) && (is_of_scope(job) || job.is_of_worker(index))
+            };
             let alike = |one: &Job<E>, other: &Job<E>| is_of_scope(one) && is_of_scope(other);
             match victim.steal_batch_if(&local.structured, is_wanted, alike) {
                 Theft::Empty | Theft::Busy => {}

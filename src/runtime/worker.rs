@@ -1,215 +1,33 @@
-//! The loop of one worker, and the answer to a call.
+//! The loop of one worker.
 //!
 //! A thread of the pool has a *slot* for its whole life: its index, its part of the queue, its counters. It is a *worker*
 //! while it is in [`run`]; otherwise it is with rayon, asleep or helping.
 //!
 //! A worker that becomes idle first grants the places that admission holds back for a batch, and checks whether the pool
-//! has drained. Then it searches (`idle_policy.rs`). Then it polls rayon once (`rayon_core::yield_now`), not counted as
-//! searching, since rayon's job may take long. Then it parks; and after [`IDLE_TIME`] it leaves the loop, and rayon has
-//! its thread.
-//!
-//! **A call that a waiting thread takes up.** A thread that waits inside `rayon::join` (or scope, or
-//! a parallel iterator), within one of our jobs, runs whatever rayon finds, and that may be the call
-//! meant for a sleeper. It must neither be lost nor start a worker on top of the waiting frame. It
-//! is sent on: put back into rayon, which wakes a sleeper for it, while the waiting thread looks
-//! whether its own wait is over. If nobody has taken it for [`HOPPING`], all other threads are busy:
-//! then the waiting thread runs **one** job itself, as rayon itself would do in its place, and looks
-//! at its wait again. So the job is not stranded, and the wait is not either.
-//!
-//! **A call that a worker takes up in its turn.** A worker that serves rayon between two jobs of its loop may come across
-//! a call, too. It puts the call back into rayon, and leaves rayon's work alone for a while, so that a sleeper finds the call.
-//!
-//! **Help.** A worker that waits inside another rayon pool counts as running, and no call is sent for what comes back from
-//! there. When jobs wait and none starts (`scaler.rs` watches that), *help* is sent into each of rayon's pools: a call that
-//! makes nobody a worker, and has no place. A thread that takes it up within a job, and so in a
-//! wait of rayon's, runs one job, and sends it on to itself while there are more.
+//! has drained. Then it searches (`idle_policy.rs`). Then it polls rayon once, not counted as searching, since rayon's
+//! job may take long. Then it parks; and after [`IDLE_TIME`] it leaves the loop, and rayon has its thread.
 
 mod current;
+mod host;
 mod idle_policy;
 pub(crate) mod inline;
 mod push;
-mod stack;
-
-use std::{sync::Arc, time::Duration};
 
 pub(crate) use self::current::{
-    Current, blocking, current, current_of, current_offering_to, current_with_deques_of, index_in,
-    is_home, is_of_another, is_worker, with_slot,
+    Current, blocking, current_of, current_offering_to, current_with_deques_of, index_in, is_home,
+    is_of_another, is_worker, with_current_of, with_slot,
 };
 use crate::{
-    protocol::idle::IdleEnd,
+    protocol::{idle::IdleEnd, inbox::Inbox},
     runtime::{
-        inner::{Inner, Job},
+        inner::Job,
         job::Place,
-        rayon_host::inbox::{self, WaitProbe},
+        rayon_host::{self, has_read_all},
         turn::Source,
     },
-    sync::{Instant, Ordering, backoff, rayon_core},
+    sync::Instant,
     tuning::IDLE_TIME,
 };
-
-/// How long a call is sent on before the thread that keeps getting it answers it. A sleeper that
-/// rayon wakes comes in a tenth of that.
-const HOPPING: Duration = Duration::from_micros(500);
-
-/// For how long help is good, after it was sent, although other jobs have started meanwhile: some time slices, in which a
-/// thread that rayon wakes gets a core.
-const HELP: Duration = Duration::from_millis(20);
-
-/// What a call is for.
-#[derive(Clone, Copy)]
-pub(crate) enum Activation {
-    /// To become a worker. It was sent on since the given moment.
-    Work(Option<Instant>),
-    /// To run jobs that wait in vain, on a thread that waits inside rayon.
-    Help(Help),
-    /// To see where the thread is. It is a call because the depth of the base is that of calls.
-    Probe(WaitProbe),
-}
-
-/// Until when help is good in any case, and how many jobs had started when it was sent.
-#[derive(Clone, Copy)]
-pub(crate) struct Help {
-    until: Instant,
-    started: u64,
-    /// Until when it is sent on.
-    hops_until: Option<Instant>,
-}
-
-/// What a call does on the thread that takes it up.
-pub(crate) fn call(inner: Arc<Inner>, activation: Activation) -> impl FnOnce() + Send + 'static {
-    move || answer_activation(inner, activation)
-}
-
-#[inline(never)]
-fn answer_activation(inner: Arc<Inner>, activation: Activation) {
-    let Some(current) = current_of(Arc::as_ptr(&inner)) else {
-        // Only the pool's own threads run its rayon jobs.
-        debug_assert!(false, "a call was taken up by a stranger");
-        return;
-    };
-    let since = match activation {
-        Activation::Work(since) => since,
-        Activation::Help(sent) => {
-            let at_base = !current.in_loop.get() && current.is_at_base();
-            return help(&inner, current, sent, at_base);
-        }
-        Activation::Probe(probe) => {
-            let at_base = !current.in_loop.get() && current.is_at_base();
-            return probe.answer(current, at_base);
-        }
-    };
-    if !current.in_loop.get() && current.is_at_base() {
-        if !inner.threads.begin_work(&inner, current.slot.index) {
-            return;
-        }
-        inner.idle.activation_taken();
-        let post = &inner.post;
-        current.in_loop.set(true);
-        current.set_has_deques(true);
-        post.set_in_loop(current.slot.index, true);
-        run(current);
-        post.set_in_loop(current.slot.index, false);
-        current.set_has_deques(false);
-        current.in_loop.set(false);
-        inbox::read_beside_loop(current);
-        return;
-    }
-    if inner.threads.take_if_void(current.slot.index) {
-        return;
-    }
-    if inner.life.is_stopped() {
-        inner.threads.take_activation(&inner, current.slot.index);
-        return;
-    }
-    let since = since.unwrap_or_else(Instant::now);
-    let in_turn = current.is_first_of_rayon();
-    if in_turn || since.elapsed() < HOPPING {
-        if in_turn {
-            // It comes to all jobs by its loop, and takes the call when that runs dry.
-            current.leave_rayon_until(Instant::now() + HOPPING);
-        } else {
-            backoff::yield_now();
-        }
-        // On a thread of its pool this needs no handle to the pool: rayon finds it by the thread.
-        rayon_core::spawn(call(inner, Activation::Work(Some(since))));
-        return;
-    }
-    if !inner.threads.take_activation(&inner, current.slot.index) {
-        return;
-    }
-    inner.idle.activation_taken();
-    let job = inner.queue.take_any();
-    let wake_up = inner.idle.stop_searching(|| !inner.queue.is_empty());
-    inner.perform(wake_up);
-    if let Some(job) = job {
-        inner.is_busy_again();
-        current.hops.set(current.hops.get() + 1);
-        inner.hopping.fetch_add(1, Ordering::Relaxed);
-        execute(current, job);
-        inner.hopping.fetch_sub(1, Ordering::Relaxed);
-        current.hops.set(current.hops.get() - 1);
-        inner.check_drained();
-    }
-    let wake_up = inner.idle.leave_service(|| !inner.queue.is_empty());
-    inner.perform(wake_up);
-}
-
-/// Runs a job on top of a wait inside rayon, within a job: all workers may be in such waits, and nobody else may come.
-/// What was sent long ago is void, if jobs have started since.
-///
-/// A worker that comes across it in its turn puts it back, as a call. A thread that does not wait sends it on for a moment:
-/// rayon has woken it in place of one that does. But if a thread
-/// fills two places, because it has answered a call, then this one may run a job in its place.
-fn help(inner: &Arc<Inner>, current: &Current, sent: Help, at_base: bool) {
-    let index = current.slot.index;
-    if current.is_first_of_rayon() {
-        current.leave_rayon_until(Instant::now() + HOPPING);
-        return rayon_core::spawn(call(Arc::clone(inner), Activation::Help(sent)));
-    }
-    let waits = current.in_loop.get() && (current.has_deques() || current.serves_rayon());
-    let is_idle = !current.in_loop.get() && index < inner.settings.workers_max;
-    let stands_in = is_idle && at_base && inner.hopping.load(Ordering::Relaxed) > 0;
-    if is_idle && !stands_in {
-        let until = sent.hops_until.unwrap_or_else(|| Instant::now() + HOPPING);
-        if Instant::now() < until {
-            backoff::yield_now();
-            let hops_until = Some(until);
-            let on = Help { hops_until, ..sent };
-            return rayon_core::spawn(call(Arc::clone(inner), Activation::Help(on)));
-        }
-    }
-    inner.threads.take_help(index);
-    if !waits && !stands_in {
-        return;
-    }
-    if Instant::now() > sent.until && inner.started() != sent.started {
-        return inner.scaler.found_old_help(inner);
-    }
-    let Some(job) = inner.queue.take_any() else {
-        return;
-    };
-    inner.scaler.help_runs();
-    if waits {
-        execute(current, job);
-    } else {
-        current.run_aside(|| execute(current, job));
-    }
-    inner.check_drained();
-    if !inner.queue.is_empty() && inner.threads.begin_help(index) {
-        // The wait looks first whether it is over.
-        rayon_core::spawn(call(Arc::clone(inner), help_from_now_on(inner)));
-    }
-}
-
-/// Help that is sent now.
-pub(crate) fn help_from_now_on(inner: &Inner) -> Activation {
-    Activation::Help(Help {
-        until: Instant::now() + HELP,
-        started: inner.started(),
-        hops_until: None,
-    })
-}
 
 #[inline]
 fn execute(current: &Current, job: Job) {
@@ -284,7 +102,7 @@ fn is_one_too_many(current: &Current) -> bool {
 #[cold]
 fn leave_as_excess(current: &Current) -> bool {
     let inner = current.inner();
-    let leaves = inner.threads.leave_as_excess(inner, current.slot.index);
+    let leaves = inner.threads.leave_as_excess(&inner.idle, current.index());
     if !leaves {
         inner.recheck();
     }
@@ -293,15 +111,32 @@ fn leave_as_excess(current: &Current) -> bool {
 
 #[inline]
 fn read_inbox(current: &Current) {
-    if current.inner().post.has_messages(current.slot.index) {
-        inbox::read_in_loop(current);
+    let inbox = current.inner().threads.inbox(current.index());
+    if inbox.is_unread() {
+        read_messages(current, inbox);
+    }
+}
+
+/// Runs the parts of broadcasts that wait for the calling thread.
+#[cold]
+fn read_messages(current: &Current, inbox: &Inbox) {
+    // No more tries than probes: if jobs wait, giving way sends an activation, which may come to lie on top of them,
+    // and be all that a try takes out. The jobs are not run meanwhile.
+    for _ in 0..=inbox.probes() {
+        while let Some(message) = inbox.take() {
+            current.clear_steal_origin();
+            message.open(current.index());
+        }
+        if has_read_all(inbox, |yield_local| current.give_way(yield_local)) {
+            return;
+        }
     }
 }
 
 /// Leaves since the pool has stopped.
 fn leave_for_good(current: &Current) -> Next {
     let inner = current.inner();
-    inner.threads.end_work(inner, current.slot.index);
+    inner.threads.end_work(current.index());
     Next::Leave
 }
 
@@ -390,7 +225,7 @@ fn run_of_rayon(current: &Current) -> bool {
 /// The own deques and the injectors are empty: searches, or parks.
 fn idle(current: &Current) -> Next {
     let inner = current.inner();
-    inner.scaler.became_idle(inner);
+    inner.worker_became_idle();
     inner.admission.grant_waiters_if_any();
     inner.check_drained();
     if inner.life.is_stopped() {
@@ -414,15 +249,14 @@ fn search(current: &Current) -> Next {
     if let Some(job) = look_for_job(current) {
         let wake_up = inner.idle.stop_searching(|| !inner.queue.is_empty());
         inner.perform(wake_up);
-        inner.is_busy_again();
+        inner.check_left_behind();
         execute(current, job);
         return Next::Work;
     }
     current.end_offers();
     let wake_up = inner.idle.search_in_vain(|| !inner.queue.is_empty());
     inner.perform(wake_up);
-    let rayon_turn = current.run_out_of_service(rayon_core::yield_now);
-    if rayon_turn == Some(rayon_core::Yield::Executed) {
+    if current.run_out_of_service(rayon_host::yield_now) {
         return Next::Work;
     }
     go_idle(current)
@@ -449,27 +283,25 @@ fn go_idle(current: &Current) -> Next {
     if inner.life.is_stopped() {
         return leave_for_good(current);
     }
-    // It is in the list of idle workers by now: the sender of a message finds it there, or we see the message.
-    if inner.post.has_messages(index) {
-        inner.idle.wake_this(index);
-    }
+    let inbox = inner.threads.inbox(index);
+    inbox.check_before_park(&inner.idle, index);
     // A waker that sees it counted as in rayon, and activates a thread, finds it gone from the workers.
-    let go_to_rayon = || inner.threads.go_to_rayon(inner, index);
+    let go_to_rayon = || inner.threads.go_to_rayon(&inner.idle, index);
     let parked = Instant::now();
     let end = inner.idle.park_for(index, IDLE_TIME, go_to_rayon);
     current.idle_policy.was_idle(parked.elapsed());
     match end {
         IdleEnd::Asleep => {
             inner.recheck();
-            inner.scaler.went_to_rayon(inner, IDLE_TIME);
+            inner.worker_went_to_rayon(IDLE_TIME);
             Next::Leave
         }
         IdleEnd::Notified if inner.life.is_stopped() => leave_for_good(current),
         // A worker that reads its messages does not promise to find a job.
-        IdleEnd::Notified if inner.post.has_messages(index) => {
+        IdleEnd::Notified if inbox.is_unread() => {
             let wake_up = inner.idle.stop_searching(|| !inner.queue.is_empty());
             inner.perform(wake_up);
-            inner.is_busy_again();
+            inner.check_left_behind();
             Next::Work
         }
         IdleEnd::Notified => Next::Search,

@@ -34,7 +34,7 @@ fn await_rest(pool: &Pool, state: State) {
         let lie = match state {
             State::Dozing => dozing == 2,
             // A worker is counted as asleep, too, while it asks rayon for something to do.
-            State::Asleep => asleep == 2 && !pool.inner.post.is_any_in_loop(WORKERS),
+            State::Asleep => asleep == 2 && !pool.inner.threads.is_any_in_loop(WORKERS),
         };
         if lie && searching + called == 0 {
             return;

@@ -245,7 +245,7 @@ fn r2_a_call_to_a_spare_that_blocks_is_sent_to_another() {
         let spare = {
             let pool = Arc::clone(&pool);
             spawn(move || {
-                if lock(&pool.placement).block_aside(1, false).calls {
+                if lock(&pool.placement).block_aside(1, false).is_voided {
                     pool.perform(WakeUp::Activate);
                 }
                 pool.reroute();

@@ -516,7 +516,7 @@ impl World {
                 self.blocks -= 1;
                 let aside = self.placement.block_aside(index, false);
                 thread.aside = aside.counts;
-                if aside.calls && self.activate(idle) {
+                if aside.is_voided && self.activate(idle) {
                     thread.owes = Some(Owes::Look);
                 }
                 At::Block(thread.places())

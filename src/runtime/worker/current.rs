@@ -10,17 +10,12 @@ use crate::{
         context::{JobContext, ThreadSlots},
         inner::{Inner, Job, Local, Queue},
         job::{Entry, Holder},
-        worker::{
-            inline::{Advice, Inline},
-            stack::{Stack, stack_pointer},
-        },
+        rayon_host::RayonThread,
+        stack::Stack,
+        worker::inline::{Advice, Inline},
     },
-    sync::{Instant, Ordering, backoff::FullQueue, rayon_core, thread_local},
+    sync::{backoff::FullQueue, thread_local},
 };
-
-/// How much two depths of the stack may differ and be the same, in bytes: alignment. A wait inside of
-/// a rayon job adds several frames.
-const SAME_DEPTH: usize = 128;
 
 /// A thread's own, for its whole life.
 pub(super) struct WorkerSlot {
@@ -34,20 +29,8 @@ pub(crate) struct Current<'p> {
     slots: ThreadSlots<'p>,
     context: JobContext<'p>,
     pub(super) slot: WorkerSlot,
-    /// An address in the first frames of its stack.
-    base: usize,
-    /// Whether it is a worker now, further down the stack.
-    pub(super) in_loop: Cell<bool>,
-    /// Whether its present job comes from our loop, so that it comes back to its deques. Changed by `set_has_deques`.
-    has_deques: Cell<bool>,
-    /// Whether it runs a broadcast's message while it is with rayon.
-    runs_aside: Cell<bool>,
-    /// The number of places in service that it fills with jobs on top of waits inside rayon.
-    pub(super) hops: Cell<usize>,
-    /// Odd while it runs, as a worker and outside of any job, what rayon gave it.
-    rayon_turn: Cell<usize>,
-    /// Whether it does that in its turn, and so fills its place in service meanwhile.
-    serves_rayon: Cell<bool>,
+    /// Whether it has deques is changed by `set_has_deques`.
+    rayon: RayonThread,
     /// The address of the nearest scope on the stack, or of a half of a join while the thread runs something for it. Null
     /// in a job that a worker runs for no wait.
     frame: Cell<*const ()>,
@@ -117,13 +100,7 @@ pub(crate) fn with_slot(inner: &Arc<Inner>, index: usize, f: impl FnOnce()) {
             slots: Some(slots),
         },
         slot,
-        base: stack_pointer(),
-        in_loop: Cell::new(false),
-        has_deques: Cell::new(false),
-        runs_aside: Cell::new(false),
-        hops: Cell::new(0),
-        rayon_turn: Cell::new(0),
-        serves_rayon: Cell::new(false),
+        rayon: RayonThread::new(index),
         frame: Cell::new(ptr::null()),
         frame_watermark: Cell::new(0),
         last_half: Cell::new(0),
@@ -143,17 +120,17 @@ pub(crate) fn with_slot(inner: &Arc<Inner>, index: usize, f: impl FnOnce()) {
     HERE.set(Here::NOWHERE);
 }
 
-/// The calling thread, if it is a thread of the pool at this address.
+/// The calling thread, if it is a thread of this pool.
 #[inline]
-pub(crate) fn current_of<'a>(inner: *const Inner) -> Option<&'a Current<'a>> {
+pub(crate) fn current_of(inner: &Inner) -> Option<&Current<'_>> {
     let here = HERE.get();
-    // SAFETY: as in `current`; a pool is there.
+    // SAFETY: as in `with_current`; a pool is there. The reference is not sent to another thread.
     ptr::eq(here.pool, inner).then(|| unsafe { &*here.current })
 }
 
 /// The same, if it has deques.
 #[inline]
-pub(crate) fn current_with_deques_of<'a>(inner: &Inner) -> Option<&'a Current<'a>> {
+pub(crate) fn current_with_deques_of(inner: &Inner) -> Option<&Current<'_>> {
     let here = HERE.get();
     // SAFETY: as in `current_of`.
     ptr::eq(here.deques_of, inner).then(|| unsafe { &*here.current })
@@ -161,30 +138,38 @@ pub(crate) fn current_with_deques_of<'a>(inner: &Inner) -> Option<&'a Current<'a
 
 /// The same, if it is counted as offering, too.
 #[inline]
-pub(crate) fn current_offering_to<'a>(inner: &Inner) -> Option<&'a Current<'a>> {
+pub(crate) fn current_offering_to(inner: &Inner) -> Option<&Current<'_>> {
     let here = HERE.get();
     // SAFETY: as in `current_of`.
     ptr::eq(here.offers_to, inner).then(|| unsafe { &*here.current })
 }
 
-/// The calling thread, if it is a thread of any pool.
+/// Calls `f` with the calling thread, if it is a thread of any pool.
 #[inline]
-pub(crate) fn current<'a>() -> Option<&'a Current<'a>> {
+fn with_current<R>(f: impl FnOnce(Option<&Current<'_>>) -> R) -> R {
     // SAFETY: `with_slot` sets it while the value lives, on this thread's own stack, further down
-    // than any caller. The reference does not leave the calling function's frame.
+    // than any caller. The reference does not outlive this call.
     let current = unsafe { HERE.get().current.as_ref() };
     // A thread of the parent's pool that has forked is no pool's in the child.
-    current.filter(|current: &&Current| !current.inner.is_inherited())
+    f(current.filter(|current| !current.inner.is_inherited()))
+}
+
+/// Calls `f` with the calling thread's slot, if it is a thread of the pool at this address, which may be gone if it is not.
+pub(crate) fn with_current_of<R>(
+    pool: *const Inner,
+    f: impl FnOnce(Option<&Current<'_>>) -> R,
+) -> R {
+    with_current(|current| f(current.filter(|current| ptr::eq(current.inner(), pool))))
 }
 
 /// Whether the calling thread is a thread of any pool.
 pub(crate) fn is_worker() -> bool {
-    current().is_some()
+    with_current(|current| current.is_some())
 }
 
 /// Whether the calling thread is a thread of another pool than the one at this address.
 pub(crate) fn is_of_another(inner: *const Inner) -> bool {
-    current().is_some_and(|current| !ptr::eq(current.inner(), inner))
+    with_current(|current| current.is_some_and(|current| !ptr::eq(current.inner(), inner)))
 }
 
 /// The calling thread's index in this pool, if it is a thread of it.
@@ -220,24 +205,24 @@ impl<'p> Current<'p> {
     /// The thread's own deques, while it will come back to them.
     #[inline]
     pub(crate) fn local(&self) -> Option<&Local> {
-        self.has_deques.get().then_some(&self.slot.local)
+        self.has_deques().then_some(&self.slot.local)
     }
 
     /// Whether it has deques now.
     #[inline]
     pub(crate) fn has_deques(&self) -> bool {
-        self.has_deques.get()
+        self.rayon.has_deques()
     }
 
     pub(super) fn set_has_deques(&self, has: bool) {
-        self.has_deques.set(has);
+        self.rayon.set_has_deques(has);
         self.note_here();
     }
 
     /// Updates `HERE`.
     fn note_here(&self) {
         let pool_if = |is_so| if is_so { self.inner() } else { NO_POOL };
-        let has_deques = self.has_deques.get();
+        let has_deques = self.has_deques();
         HERE.set(Here {
             deques_of: pool_if(has_deques),
             offers_to: pool_if(has_deques && self.offers.get()),
@@ -254,7 +239,7 @@ impl<'p> Current<'p> {
     /// The deques of a thread that has them.
     #[inline]
     pub(crate) fn deques(&self) -> &Local {
-        debug_assert!(self.has_deques.get());
+        debug_assert!(self.has_deques());
         &self.slot.local
     }
 
@@ -345,25 +330,6 @@ impl<'p> Current<'p> {
         }
     }
 
-    /// Whether a rayon job that is running now was taken from rayon's main loop, and not while the
-    /// thread waits in another one further down the stack.
-    ///
-    /// rayon does not tell; the depth of the stack does. The very first call of a pool comes before
-    /// any job that could use rayon, so it is taken at the base, and each later one that is takes the
-    /// same way through rayon's code.
-    #[inline(never)]
-    pub(super) fn is_at_base(&self) -> bool {
-        let depth = self.base.abs_diff(stack_pointer());
-        match self
-            .inner
-            .base_depth
-            .compare_exchange(0, depth, Ordering::Relaxed, Ordering::Relaxed)
-        {
-            Ok(_) => true,
-            Err(base) => depth <= base + SAME_DEPTH,
-        }
-    }
-
     /// The mark below all that is pushed on the own deque from now on.
     #[inline]
     pub(crate) fn mark(&self) -> usize {
@@ -449,126 +415,37 @@ impl<'p> Current<'p> {
         result
     }
 
-    /// Back in service, after the place was given to others.
-    fn come_back(&self) {
-        let inner = self.inner;
-        if !inner.idle.return_to_service() && inner.threads.come_back(inner) {
-            inner.recheck();
-        }
-        inner.is_busy_again();
-    }
-
-    /// Whether it runs what rayon gave it in its turn, and has come across no call in that before: a second one
-    /// comes within a wait of rayon's.
-    pub(super) fn is_first_of_rayon(&self) -> bool {
-        self.serves_rayon.get() && !self.idle_policy.has_left_rayon()
-    }
-
-    /// Whether it runs a piece of rayon's work in the turn of that.
-    pub(super) fn serves_rayon(&self) -> bool {
-        self.serves_rayon.get()
-    }
-
-    /// From now on it takes no piece of rayon's work in a turn.
-    pub(super) fn leave_rayon_until(&self, moment: Instant) {
-        self.idle_policy.leave_rayon_until(moment);
+    /// What rayon does with the thread.
+    pub(crate) fn rayon(&self) -> &RayonThread {
+        &self.rayon
     }
 
     /// Runs a piece of rayon's work, if there is one, at the base of the loop. It counts as a job of this worker. False
     /// if there is none.
     pub(super) fn run_of_rayon(&self) -> bool {
-        if !self.idle_policy.polls_rayon() {
-            return false;
-        }
-        self.rayon_turn.set(self.rayon_turn.get() + 1);
-        self.set_has_deques(false);
-        self.serves_rayon.set(true);
-        let ran = rayon_core::yield_now() == Some(rayon_core::Yield::Executed);
-        self.serves_rayon.set(false);
-        self.set_has_deques(true);
-        self.rayon_turn.set(self.rayon_turn.get() + 1);
-        ran
+        self.rayon.may_serve() && self.without_deques(|| self.rayon.serve())
     }
 
     /// Runs `f`, at the base of the loop, which runs what rayon has: it may take long, and may even wait for
     /// a job of ours, so another thread may take the place.
-    pub(crate) fn give_way<R>(&self, f: impl FnOnce() -> R) -> R {
-        let wake_up = self
-            .inner
-            .idle
-            .leave_service(|| !self.inner.queue.is_empty());
-        self.inner.perform(wake_up);
+    pub(super) fn give_way<R>(&self, f: impl FnOnce() -> R) -> R {
+        let inner = self.inner;
+        let wake_up = inner.idle.leave_service(|| !inner.queue.is_empty());
+        inner.perform(wake_up);
         self.run_out_of_service(f)
     }
 
     /// Runs `f`, which runs what rayon has, out of service.
     pub(super) fn run_out_of_service<R>(&self, f: impl FnOnce() -> R) -> R {
-        self.rayon_turn.set(self.rayon_turn.get() + 1);
-        self.set_has_deques(false);
-        let result = f();
-        self.set_has_deques(true);
-        self.rayon_turn.set(self.rayon_turn.get() + 1);
-        self.come_back();
+        let result = self.without_deques(|| self.rayon.in_turn(f));
+        self.rayon.come_back(self.inner);
         result
     }
 
-    /// A number for each of rayon's gifts, and for each time between them.
-    pub(crate) fn rayon_turn(&self) -> usize {
-        self.rayon_turn.get()
-    }
-
-    /// Whether it is no worker now.
-    pub(crate) fn is_with_rayon(&self) -> bool {
-        !self.in_loop.get()
-    }
-
-    /// Whether what rayon gives it now comes within a job of ours, which waits, or gives way.
-    pub(crate) fn is_in_job(&self) -> bool {
-        self.has_deques.get()
-    }
-
-    /// Runs `f`, which the table counts as busy while the thread is with rayon.
-    pub(crate) fn run_aside(&self, f: impl FnOnce()) {
-        self.inner.threads.begin_aside(self.inner);
-        self.runs_aside.set(true);
-        f();
-        self.runs_aside.set(false);
-        self.inner.threads.end_aside();
-    }
-
-    /// Runs `f`, which blocks, with this worker out of service: another thread, maybe a spare one, may
-    /// take its place.
-    fn blocking<R>(&self, f: impl FnOnce() -> R) -> R {
-        let (inner, index) = (self.inner, self.slot.index);
-        inner.post.begin_to_block(index);
-        let in_loop = self.in_loop.get();
-        let counts = if in_loop {
-            inner.threads.block(inner);
-            false
-        } else {
-            // It does not come back to rayon, where a call may count on it.
-            inner
-                .threads
-                .block_aside(inner, index, self.runs_aside.get())
-        };
-        // What rayon gave an idle worker runs out of service already; a job on top of that does not.
-        let serves = self.has_deques.get() || self.serves_rayon.get();
-        let places = usize::from(serves) + self.hops.get();
-        for _ in 0..places {
-            let wake_up = inner.idle.block(|| !inner.queue.is_empty());
-            inner.perform(wake_up);
-        }
-        inner.threads.reroute(inner);
+    fn without_deques<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.set_has_deques(false);
         let result = f();
-        for _ in 0..places {
-            self.come_back();
-        }
-        if in_loop {
-            inner.threads.unblock(inner);
-        } else {
-            inner.threads.unblock_aside(inner, index, counts);
-        }
-        inner.post.end_blocking(index);
+        self.set_has_deques(true);
         result
     }
 }
@@ -576,8 +453,8 @@ impl<'p> Current<'p> {
 /// Runs `f`, which blocks: if the calling thread is some pool's worker, it is out of service
 /// meanwhile.
 pub(crate) fn blocking<R>(f: impl FnOnce() -> R) -> R {
-    match current() {
-        Some(current) => current.blocking(f),
+    with_current(|current| match current {
+        Some(current) => current.rayon.blocking(current.inner, f),
         None => f(),
-    }
+    })
 }

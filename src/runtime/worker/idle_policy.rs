@@ -1,4 +1,4 @@
-//! The idle policy of one worker: how long it searches before it parks, and whether it polls rayon.
+//! The idle policy of one worker: how long it searches before it parks.
 //!
 //! A worker without a job searches in rounds: a poll of the injectors, a theft from each other thread, and a yield
 //! between two rounds. Most of the time the next job comes within some rounds, or not for long. So a worker that was idle
@@ -10,7 +10,7 @@
 use std::{cell::Cell, time::Duration};
 
 use crate::{
-    sync::{Instant, backoff::Yields},
+    sync::backoff::Yields,
     tuning::{SEARCH_ROUNDS, SHORT_IDLE},
 };
 
@@ -21,15 +21,12 @@ const LONE_ROUNDS: u32 = SEARCH_ROUNDS.div_ceil(4);
 pub(super) struct IdlePolicy {
     /// The rounds of the next search.
     rounds: Cell<u32>,
-    /// Until when the worker leaves rayon's queues to other threads.
-    leaves_rayon_until: Cell<Option<Instant>>,
 }
 
 impl IdlePolicy {
     pub(super) fn new() -> Self {
         Self {
             rounds: Cell::new(SEARCH_ROUNDS),
-            leaves_rayon_until: Cell::new(None),
         }
     }
 
@@ -46,26 +43,6 @@ impl IdlePolicy {
     /// The worker was parked for so long.
     pub(super) fn was_idle(&self, time: Duration) {
         self.rounds.set(rounds_after(time));
-    }
-
-    /// The worker does not poll rayon until then.
-    pub(super) fn leave_rayon_until(&self, moment: Instant) {
-        self.leaves_rayon_until.set(Some(moment));
-    }
-
-    /// Whether it does not, or did not when it last asked.
-    pub(super) fn has_left_rayon(&self) -> bool {
-        self.leaves_rayon_until.get().is_some()
-    }
-
-    /// Whether the worker polls rayon now.
-    pub(super) fn polls_rayon(&self) -> bool {
-        let until = self.leaves_rayon_until.get();
-        let polls = until.is_none_or(|until| Instant::now() >= until);
-        if polls {
-            self.leaves_rayon_until.set(None);
-        }
-        polls
     }
 }
 
@@ -99,16 +76,5 @@ mod tests {
             assert_eq!(policy.rounds.get(), rounds, "{idle} us");
             assert_eq!(policy.searches_anyway(), anyway, "{idle} us");
         }
-    }
-
-    #[test]
-    fn a_worker_polls_rayon_again_when_the_moment_has_come() {
-        let policy = IdlePolicy::new();
-        assert!(policy.polls_rayon() && !policy.has_left_rayon());
-        policy.leave_rayon_until(Instant::now() + Duration::from_secs(3_600));
-        assert!(!policy.polls_rayon() && policy.has_left_rayon());
-        policy.leave_rayon_until(Instant::now());
-        assert!(policy.has_left_rayon(), "until it asks");
-        assert!(policy.polls_rayon() && !policy.has_left_rayon());
     }
 }

@@ -20,8 +20,8 @@ use crate::{
         context::JobContext,
         inner::{Inner, Job},
         job::Place,
+        stack::{Room, Stack},
         turn::{LIMIT_JOBS, LIMIT_TIME},
-        worker::stack::{Room, Stack},
     },
     sync::{Instant, thread_local},
 };
