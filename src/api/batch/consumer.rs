@@ -11,7 +11,7 @@ use crate::{
     error::AdmissionError,
     protocol::{
         admission::{Admitted, Refusal},
-        chunk::{Chunk, Claimed, MOST},
+        chunk::{Chunk, Claimed},
         completion::event::{self, Mark},
         wait::Condition,
     },
