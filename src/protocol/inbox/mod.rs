@@ -113,7 +113,7 @@ impl Message {
 
 impl Drop for Message {
     fn drop(&mut self) {
-        let release = if cfg!(mutant = "inbox_relaxed_gone") {
+        let release = if mutant!("inbox_relaxed_gone") {
             Ordering::Relaxed
         } else {
             // Pairs with `is_over`: a sender that sees the message gone sees what the part did.
@@ -220,7 +220,7 @@ impl Inbox {
     /// The owner, of this index, has joined the list of idle workers, and is about to park.
     pub(crate) fn check_before_park(&self, idle: &Idle, index: usize) {
         // Pairs with `wake_this` after a put, by the list's lock: we see the message, or the sender finds us in the list.
-        if self.is_unread() && cfg!(not(mutant = "inbox_park_blind")) {
+        if self.is_unread() && !mutant!("inbox_park_blind") {
             idle.wake_this(index);
         }
     }
@@ -232,7 +232,7 @@ impl Inbox {
     /// The owner leaves its loop. Returns whether it has messages to read after that.
     #[must_use]
     pub(crate) fn leave_loop(&self) -> bool {
-        let before = cfg!(mutant = "inbox_leave_blind").then(|| self.has_messages());
+        let before = mutant!("inbox_leave_blind").then(|| self.has_messages());
         let mut contents = lock(&self.contents);
         contents.in_loop = false;
         before.unwrap_or(!contents.messages.is_empty())
@@ -284,7 +284,7 @@ impl Inbox {
     /// A probe has arrived. Returns whether there are messages.
     pub(crate) fn take_probe(&self) -> bool {
         // Before the check, and ordered by its lock: a sender that still sees the probe counted has put its message before.
-        let late = cfg!(mutant = "inbox_probe_late").then(|| self.has_messages());
+        let late = mutant!("inbox_probe_late").then(|| self.has_messages());
         self.probes.fetch_sub(1, Ordering::Relaxed);
         late.unwrap_or_else(|| self.has_messages())
     }

@@ -67,7 +67,7 @@ impl Starvation {
         }
         for watch in list.watches.iter().filter(|watch| watch.pool == pool) {
             watch.is_starved.store(is_starved, Ordering::Release);
-            if is_starved && cfg!(not(mutant = "starvation_silent")) {
+            if is_starved && !mutant!("starvation_silent") {
                 watch.thread.unpark();
             }
         }
@@ -76,7 +76,7 @@ impl Starvation {
     /// From now on the calling thread is unparked when the pool is starved.
     pub(crate) fn watch(&self, pool: PoolId) -> Watch<'_> {
         let mut list = lock(&self.list);
-        let is_starved = list.starved.contains(&pool) && cfg!(not(mutant = "starvation_unseen"));
+        let is_starved = list.starved.contains(&pool) && !mutant!("starvation_unseen");
         let watched = Arc::new(Watched {
             pool,
             thread: thread::current(),
