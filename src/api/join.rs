@@ -391,7 +391,7 @@ impl Pool {
         F: FnOnce() -> R + Send,
         R: Send,
     {
-        match worker::current_of(&**self.inner) {
+        match worker::current_of(&self.inner) {
             Some(_) => f(),
             None => self.inner.install_from_outside(f),
         }
@@ -446,7 +446,7 @@ impl Pool {
         RA: Send,
         RB: Send,
     {
-        match worker::current_of(&**self.inner) {
+        match worker::current_of(&self.inner) {
             Some(current) if current.has_deques() => join_anew(current, a, b),
             // In a piece of rayon's work there is nobody to come back to this deque.
             Some(_) => (a(), b()),

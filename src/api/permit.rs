@@ -86,7 +86,7 @@ impl Permit<'_> {
     fn use_up(&mut self) -> Used {
         let inner = self.inner;
         if !std::mem::take(&mut self.placed) {
-            let entry = match worker::current_of(&**inner) {
+            let entry = match worker::current_of(inner) {
                 Some(current) if !self.deferred => Ok(current.refused()),
                 _ => inner.overdraw(false, Holder::Nobody),
             };

@@ -558,7 +558,7 @@ impl Pool {
     where
         F: FnOnce(&Scope<'scope>) -> R,
     {
-        let current = worker::current_of(&**self.inner);
+        let current = worker::current_of(&self.inner);
         Scope::new(&self.inner, current).complete(current, f)
     }
 }
