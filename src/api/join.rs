@@ -65,10 +65,10 @@ impl Account for PartOfAnother {
 
 type Outcome<R> = Result<R, Box<dyn Any + Send>>;
 
-/// A closure, and later its result, in the frame of the one who waits for it.
+/// A closure, and later its result, in the frame that waits for it.
 struct Guest<C, F, R> {
     completion: C,
-    /// Moved out by the one who runs or drops it.
+    /// Moved out by the thread that runs or drops it.
     f: UnsafeCell<ManuallyDrop<F>>,
     /// Written by a worker that runs it, before its completion; moved out by its owner, after.
     outcome: UnsafeCell<MaybeUninit<Outcome<R>>>,
@@ -91,7 +91,7 @@ where
     /// The closure, to be run or dropped by the caller.
     ///
     /// # Safety
-    /// The caller is the only one who has the job of this guest, and calls this once.
+    /// The caller alone has the job of this guest, and calls this once.
     #[inline]
     unsafe fn take(&self) -> F {
         // SAFETY: passed on to the caller.
@@ -101,7 +101,7 @@ where
     /// The result of the closure.
     ///
     /// # Safety
-    /// The caller is its owner, who has waited for its completion, and calls this once.
+    /// The caller is its owner, has waited for its completion, and calls this once.
     unsafe fn outcome(&self) -> Outcome<R> {
         self.outcome
             // SAFETY: it is complete, and so its outcome was written, and is ours.
@@ -120,7 +120,7 @@ where
     /// Waits until it was run elsewhere.
     ///
     /// # Safety
-    /// The caller is its owner, who has its job no more, and calls this once.
+    /// The caller is its owner, has its job no more, and calls this once.
     #[cold]
     unsafe fn wait(&self, current: &Current) -> Outcome<R> {
         self.completion.wait(current, ptr::from_ref(self).cast());
@@ -162,7 +162,7 @@ where
         guest.completion.end(context.inner);
     }
 
-    /// Somebody waits for it in a frame of the stack, and cannot be told that it was dropped.
+    /// A frame waits for it, which has no way to learn that it was dropped.
     fn discard(self, context: &JobContext<'_>, place: Place) {
         self.run(context, place);
     }
@@ -278,7 +278,7 @@ where
     join_on(current, a, b)
 }
 
-/// Wakes somebody for a second half, if need be. Not cold: it is called as long as not all workers
+/// Wakes a worker for a second half, if need be. Not cold: it is called as long as not all workers
 /// run.
 #[inline(never)]
 fn offer(current: &Current) {
@@ -448,7 +448,7 @@ impl Pool {
     {
         match worker::current_of(&self.inner) {
             Some(current) if current.has_deques() => join_anew(current, a, b),
-            // In a piece of rayon's work there is nobody to come back to this deque.
+            // In a piece of rayon's work no worker comes back to this deque.
             Some(_) => (a(), b()),
             None => self.inner.install_from_outside(|| self.join_here(a, b)),
         }

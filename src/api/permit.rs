@@ -25,12 +25,12 @@ use crate::{
 
 /// A place in the queue, won before the job's data need exist.
 ///
-/// Dropping it gives the place back. A shutdown does not wait for it: when the permit of a pool that
-/// has ended is used, its job runs at once on the calling thread, or, if the shutdown was one that
-/// drops what has not started, is dropped too.
+/// Dropping it gives the place back. A shutdown does not wait for it: when the permit of a pool
+/// that has ended is used, its job runs at once on the calling thread, or, if the shutdown was one
+/// that drops what has not started, is dropped too.
 ///
-/// It holds its place until it is used or dropped. A thread that waits for a second place, or for a job that needs one,
-/// while it holds a permit may wait for itself.
+/// It holds its place until it is used or dropped. A thread that waits for a second place, or for a
+/// job that needs one, while it holds a permit may wait for itself.
 ///
 /// # Examples
 /// ```
@@ -51,13 +51,14 @@ pub struct Permit<'p> {
 }
 
 impl Permit<'_> {
-    /// Submits the job. It cannot be refused, and does not wait. A shutdown that drops what has not started may drop it,
-    /// as any other; on a pool that has ended otherwise it runs here, before this returns.
+    /// Submits the job. It cannot be refused, and does not wait. A shutdown that drops what has not
+    /// started may drop it, as any other; on a pool that has ended otherwise it runs here, before
+    /// this returns.
     ///
     /// A permit that was granted on one of the pool's own threads while the queue was full holds no
     /// place. On a thread of the pool its job runs in place, or is kept, as
-    /// [Admission](crate::Pool#when-a-job-runs-on-top-of-another) tells. On another thread its job is queued over the
-    /// bound.
+    /// [Admission](crate::Pool#when-a-job-runs-on-top-of-another) tells. On another thread its job
+    /// is queued over the bound.
     pub fn submit<F, T>(mut self, f: F) -> JobHandle<T>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -149,8 +150,8 @@ pub(crate) struct ReserveAsync<'p> {
     deferred: bool,
     /// Its place in the line, while it waits.
     waiting: Option<WaiterId>,
-    /// Since when it waits, as long as that is counted. It may be before it has its place in the line: a poll
-    /// calls the user's code, which may panic.
+    /// Since when it waits, as long as that is counted. It may be before it has its place in the
+    /// line: a poll calls the user's code, which may panic.
     since: Option<Stamp>,
 }
 
@@ -204,7 +205,7 @@ impl<'p> Future for ReserveAsync<'p> {
                 inner.recorder.rejected(reason);
                 Poll::Ready(Err(reason))
             }
-            // Whoever blocks one of the pool's threads on this future might wait for itself.
+            // A thread of the pool that blocks on this future might wait for itself.
             Poll::Pending if worker::index_in(inner).is_some() => {
                 this.leave();
                 permit(false)
@@ -236,7 +237,8 @@ impl Drop for ReserveAsync<'_> {
 }
 
 impl Inner {
-    /// A place that is held; or on one of the pool's own threads, and for a deferred job, maybe a permit without one.
+    /// A place that is held; or on one of the pool's own threads, and for a deferred job, maybe a
+    /// permit without one.
     pub(crate) fn reserve(self: &Arc<Self>, wait: Wait) -> Result<Permit<'_>, AdmissionError> {
         let deferred = matches!(wait, Wait::Deferred);
         let granted = |placed| Permit {

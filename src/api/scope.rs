@@ -3,12 +3,12 @@
 //! # Where a scope's job goes
 //!
 //! Onto the deque of the thread that spawns it, if the nearest wait on that thread's stack is the
-//! scope's own, or if there is none: only then nobody who waits there for something else can come
-//! across it. Otherwise (the spawn is made inside of another scope or join that is nested in this
-//! one, or on a thread that helps rayon and is no worker) the job is a *side_entry*: it goes into a list of its own, where
-//! workers that wait for nothing find it, and the thread that waits for this scope does. The scope
-//! of a thread that is not the pool's has no deque, and runs nothing while it waits; its jobs go into
-//! the injector.
+//! scope's own, or if there is none: only then no wait there for something else can come across it.
+//! Otherwise (the spawn is made inside of another scope or join that is nested in this one, or on a
+//! thread that helps rayon and is no worker) the job is a *side_entry*: it goes into a list of its
+//! own, where workers that wait for nothing find it, and the thread that waits for this scope does.
+//! The scope of a thread that is not the pool's has no deque, and runs nothing while it waits; its
+//! jobs go into the injector.
 
 use std::{
     any::Any,
@@ -44,11 +44,12 @@ use crate::{
 ///
 /// Made by [`Pool::scope`] and [`Pool::in_place_scope`].
 ///
-/// **Jobs of a scope must not wait for each other** by other means than scopes, joins and handles. Nothing promises that two
-/// of them run at once: the queue may be full, and then one starts only when another has ended, or runs on top of it.
-/// As many jobs as workers that meet at a [`Barrier`](std::sync::Barrier) hang with a small queue.
+/// **Jobs of a scope must not wait for each other** by other means than scopes, joins and handles.
+/// Nothing promises that two of them run at once: the queue may be full, and then one starts only
+/// when another has ended, or runs on top of it. As many jobs as workers that meet at a
+/// [`Barrier`](std::sync::Barrier) hang with a small queue.
 pub struct Scope<'scope> {
-    /// Outlives the scope: whoever opened it borrows the pool.
+    /// Outlives the scope: the thread that opened it borrows the pool.
     inner: *const Inner,
     countdown: Countdown,
     /// The first panic, and whether there was any.
@@ -137,17 +138,19 @@ impl<'scope> Scope<'scope> {
     }
 
     pub(crate) fn inner(&self) -> &Inner {
-        // SAFETY: whoever opened the scope borrows the pool until it has ended.
+        // SAFETY: the thread that opened the scope borrows the pool until it has ended.
         unsafe { &*self.inner }
     }
 
     /// Spawns a job into the scope.
     ///
-    /// The job gets the scope as its argument, so that it can spawn more. **On a thread of the pool** no spawn waits: with a
-    /// full queue the job runs before this returns, on top of the spawner, or is kept for later. So hold no lock or borrow
-    /// that the job needs. **On another thread** the spawn waits for a place, and runs nothing; so hold no lock, borrow or
-    /// permit that any job of the pool needs. On a closed pool the spawner runs the job. See
-    /// [Admission](crate::Pool#when-a-job-runs-on-top-of-another), and [`spawn_deferred`](Self::spawn_deferred) for a form that does neither.
+    /// The job gets the scope as its argument, so that it can spawn more. **On a thread of the
+    /// pool** no spawn waits: with a full queue the job runs before this returns, on top of the
+    /// spawner, or is kept for later. So hold no lock or borrow that the job needs. **On another
+    /// thread** the spawn waits for a place, and runs nothing; so hold no lock, borrow or permit
+    /// that any job of the pool needs. On a closed pool the spawner runs the job. See
+    /// [Admission](crate::Pool#when-a-job-runs-on-top-of-another), and
+    /// [`spawn_deferred`](Self::spawn_deferred) for a form that does neither.
     ///
     /// A panic in the job is re-raised by the scope, when all its jobs have ended.
     #[inline]
@@ -191,8 +194,8 @@ impl<'scope> Scope<'scope> {
 
     /// Spawns a job into the scope; waits at most `timeout` while the queue is full.
     ///
-    /// On a thread of the pool it does not wait: see [`spawn`](Self::spawn). On a closed pool the job runs on the
-    /// spawning thread.
+    /// On a thread of the pool it does not wait: see [`spawn`](Self::spawn). On a closed pool the
+    /// job runs on the spawning thread.
     ///
     /// # Errors
     /// [`SubmitError::TimedOut`], with the job.
@@ -206,9 +209,9 @@ impl<'scope> Scope<'scope> {
     /// Spawns a job into the scope, which neither runs here nor waits, on any thread.
     ///
     /// Without a place in the queue the job is queued over the bound, and counted as
-    /// [`overdrawn`](crate::Snapshot::overdrawn). So something else has to bound such jobs. It is the form for code that holds
-    /// a lock or a borrow that the job needs, for wakers, and for destructors. On a closed pool the job runs on
-    /// the spawning thread.
+    /// [`overdrawn`](crate::Snapshot::overdrawn). So something else has to bound such jobs. It is
+    /// the form for code that holds a lock or a borrow that the job needs, for wakers, and for
+    /// destructors. On a closed pool the job runs on the spawning thread.
     ///
     /// # Examples
     /// ```
@@ -294,7 +297,8 @@ impl<'scope> Scope<'scope> {
                         Advice::Keep => {
                             self.countdown.begin(None);
                             let job = self.job(inner.timing.stamp(), origin, f);
-                            // SAFETY: the scope waits for the job before 'scope ends, and so does who borrows the pool.
+                            // SAFETY: the scope waits for the job before 'scope ends, and so does
+                            // the borrower of the pool.
                             unsafe { outside.keep_borrowing(inner, Job::borrowing(job)) };
                         }
                     }
@@ -303,7 +307,8 @@ impl<'scope> Scope<'scope> {
         }
     }
 
-    /// Runs a job that has no place, on the calling thread. Always inlined: it is what becomes of most jobs on a full queue.
+    /// Runs a job that has no place, on the calling thread. Always inlined: it is what becomes of
+    /// most jobs on a full queue.
     #[inline(always)]
     fn run_in_place<F>(&self, inner: &Inner, current: Option<&Current>, f: F)
     where
@@ -378,7 +383,8 @@ impl<'scope> Scope<'scope> {
     where
         J: Runnable<Inner> + 'scope,
     {
-        // SAFETY: the scope waits for the job before 'scope ends; it is run even when the pool is emptied.
+        // SAFETY: the scope waits for the job before 'scope ends; it is run even when the pool is
+        // emptied.
         let job = unsafe { Job::borrowing(job) };
         if self.countdown.takes_from_side() {
             let countdown = &self.countdown;
@@ -392,7 +398,8 @@ impl<'scope> Scope<'scope> {
         inner.pushed(inner.idle.after_push());
     }
 
-    /// The same onto the calling thread's own deque. Always inlined, so that the closure is written where it is to lie.
+    /// The same onto the calling thread's own deque. Always inlined, so that the closure is written
+    /// where it is to lie.
     #[inline(always)]
     fn push_own<J>(&self, current: &Current, job: J)
     where
@@ -402,14 +409,14 @@ impl<'scope> Scope<'scope> {
         // SAFETY: as in `push_aside`.
         unsafe { local.push_structured(job) };
         if current.is_offering() && inner.idle.takes_no_offer() {
-            // Nobody searches, either.
+            // No worker searches, either.
             return inner.place_taken();
         }
         inner.pushed(current.offer());
     }
 
-    /// Whether the calling thread waits, or will wait, for no other frame before it waits for this one, unless it is
-    /// joining.
+    /// Whether the calling thread waits, or will wait, for no other frame before it waits for this
+    /// one, unless it is joining.
     #[inline]
     fn is_nearest(&self, current: &Current) -> bool {
         let frame = current.frame();
@@ -431,7 +438,7 @@ impl<'scope> Scope<'scope> {
         }
     }
 
-    /// Keeps the first panic. The others have nobody to go to.
+    /// Keeps the first panic. The others are dropped.
     #[cold]
     pub(crate) fn keep_panic(&self, payload: Box<dyn Any + Send>) {
         let mut first = lock(&self.panic);
@@ -449,8 +456,8 @@ impl<'scope> Scope<'scope> {
         self.panicked.load(Ordering::Relaxed)
     }
 
-    /// Runs the body, waits for the jobs, and re-raises the first panic. Always inlined: a small scope takes a tenth more
-    /// otherwise.
+    /// Runs the body, waits for the jobs, and re-raises the first panic. Always inlined: a small
+    /// scope takes a tenth more otherwise.
     #[inline(always)]
     fn complete<R>(&self, current: Option<&Current>, body: impl FnOnce(&Self) -> R) -> R {
         let run = || {
@@ -500,15 +507,15 @@ impl fmt::Debug for Scope<'_> {
 /// Jobs that borrow from the stack, bounded all the same.
 ///
 /// **A wait never runs a stranger.** A worker that waits in a scope or a join runs jobs of that
-/// scope, and of scopes nested in it, and nothing else. So a lock that is held across the wait cannot
-/// meet an unrelated job that wants it, and a short wait does not pick up a long job. While it has
-/// nothing to run it blocks, and another thread may take its place. (Inside `rayon::join`,
+/// scope, and of scopes nested in it, and nothing else. So a lock that is held across the wait
+/// cannot meet an unrelated job that wants it, and a short wait does not pick up a long job. While
+/// it has nothing to run it blocks, and another thread may take its place. (Inside `rayon::join`,
 /// `rayon::scope` and parallel iterators rayon's own rules hold: they may run anything.)
 ///
 /// **On a closed pool** each of these does its work on the calling thread.
 impl Pool {
-    /// Runs `f` on a worker, with a scope; returns when `f` and all jobs spawned into the scope have
-    /// ended.
+    /// Runs `f` on a worker, with a scope; returns when `f` and all jobs spawned into the scope
+    /// have ended.
     ///
     /// On a thread of the pool `f` runs at once, here. Elsewhere it is a job like others, and the
     /// caller blocks, for its admission too.
@@ -537,7 +544,8 @@ impl Pool {
 
     /// As [`scope`](Self::scope), but runs `f` on the calling thread, whatever thread it is.
     ///
-    /// A thread that is not the pool's runs none of the scope's jobs while the pool is open: its spawns wait for places.
+    /// A thread that is not the pool's runs none of the scope's jobs while the pool is open: its
+    /// spawns wait for places.
     ///
     /// # Panics
     /// With the first panic of `f` and the jobs, after all of them have ended.

@@ -1,4 +1,4 @@
-//! How a job gets in: the ways to submit one, and what becomes of who finds no room.
+//! How a job gets in: the ways to submit one, and what becomes of a job that finds no room.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -332,7 +332,7 @@ impl<'p> Admit<'p> {
 /// Each of these first takes a place in the queue. While all are taken, `reserve`, `submit` and
 /// `spawn` block the calling thread; the `_timeout` and `_deadline` forms do so until then; the
 /// `try_` forms refuse at once; the `_async` forms wait without a thread. All wait in one line, in
-/// order of arrival; callers that find room without waiting may pass those who wait, but only a
+/// order of arrival; callers that find room without waiting may pass those that wait, but only a
 /// bounded number of times. With room free every form is admitted at once, whatever its timeout.
 /// The timeout ends with admission: it is not the job's.
 ///

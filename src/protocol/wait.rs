@@ -11,7 +11,7 @@
 //! |---|---|---|
 //! | what makes a condition true | its notifiers, before they read the announcement | the waiter, after it has announced itself |
 //! | the announcement at a condition | the waiter; a notifier may take it back | notifiers |
-//! | the thread's park token | whoever unparks it | the waiter, which consumes it |
+//! | the thread's park token | any thread that unparks it | the waiter, which consumes it |
 //!
 //! **Why no wake-up is lost.** A condition orders its two words: by one read-modify-write on each
 //! side if both are in one word, by one lock, or by a full fence on each side between the write and
@@ -29,8 +29,8 @@
 //! **Why a condition may be gone after the wait.** The waiter borrows its conditions for the wait,
 //! and withdraws from all of them at its end. A notifier may still be on its way to the waiter
 //! then: each condition says why that one touches nothing of its memory any more. Either meeting it
-//! is the notifier's last access, and whom to unpark was read before; or the condition's words
-//! outlive the wait, and are shared with the notifiers. The thread's handle is its own owner.
+//! is the notifier's last access, and the thread to unpark was read before; or the condition's
+//! words outlive the wait, and are shared with the notifiers. The thread's handle is its own owner.
 //!
 //! **Time.** A condition may want to announce itself differently after some time, as a submitter
 //! that was batched for long enough. It tells when, and the waiter parks no longer than that.
@@ -51,7 +51,7 @@ pub(crate) trait Condition {
     /// it. Called before each check that precedes a park.
     fn announce(&self);
 
-    /// When the waiter is to announce itself again, though nobody has unparked it.
+    /// When the waiter is to announce itself again, without an unpark.
     fn announces_again_at(&self) -> Option<Instant> {
         None
     }

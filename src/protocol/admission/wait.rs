@@ -174,9 +174,9 @@ impl Admission {
                     let id = slow_path.line.push(joining, since);
                     // What was given back before this fence is in the sum that settling makes; who
                     // gives back after it sees the wake_mode. Pairs with those in
-                    // `release_unattended` and `release`. Who is batched looks again in a while, by
-                    // `insist`, and does without: a heavy fence stops other cores, and costs more
-                    // than a batch of tiny jobs.
+                    // `release_unattended` and `release`. A batched waiter checks again in a while,
+                    // by `insist`, and does without: a heavy fence stops other cores, and costs
+                    // more than a batch of tiny jobs.
                     self.set_wake_mode(slow_path);
                     if prompt && !mutant!("admission_no_fence") {
                         self.fences.heavy();
@@ -236,7 +236,7 @@ impl Admission {
             self.set_wake_mode(slow_path);
             removed
         });
-        // A waker is the user's code. If it panics, that is nobody's.
+        // A waker is the user's code. Its panic is dropped.
         quietly(move || drop(wake));
         match standing {
             Standing::Granted if mutant!("admission_drop_grant") => Err(AdmissionError::TimedOut),

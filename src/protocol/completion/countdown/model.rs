@@ -2,7 +2,7 @@
 //! kills.
 //!
 //! When the wait is over the owner does to the frame what its return does: it takes it
-//! foreign_stack. loom sees that as a write to each of its words, and fails if it does not come
+//! away. loom sees that as a write to each of its words, and fails if it does not come
 //! after everybody's last access.
 
 use std::{
@@ -49,7 +49,7 @@ struct Frame<W> {
     results: [UnsafeCell<usize>; 2],
 }
 
-/// A frame that stays in memory when it is taken foreign_stack.
+/// A frame that stays in memory when it is taken away.
 struct Stack<W>(std::cell::UnsafeCell<Frame<W>>);
 
 // SAFETY: loom checks the accesses to all that is in it.
@@ -68,7 +68,7 @@ impl<W: Words> Stack<W> {
     }
 
     fn frame(&self) -> &Frame<W> {
-        // SAFETY: it is taken foreign_stack only when nobody looks at it; loom fails if that is not
+        // SAFETY: it is taken away only when no thread reads it; loom fails if that is not
         // so.
         unsafe { &*self.0.get() }
     }
@@ -80,7 +80,7 @@ impl<W: Words> Stack<W> {
     }
 
     fn owner(&self) -> Thread {
-        // SAFETY: nobody writes it but who takes the frame foreign_stack; loom fails if that was
+        // SAFETY: only the thread that takes the frame away writes it; loom fails if that was
         // done.
         self.frame().owner.with(|owner| unsafe { (*owner).clone() })
     }
@@ -149,8 +149,8 @@ fn r6_a_worker_waits_until_its_jobs_have_ended_elsewhere() {
     });
 }
 
-/// R6: the same, where who wakes the owner finds it through the frame. Kills `countdown_read_late`,
-/// `countdown_relaxed` and `countdown_torn_end`.
+/// R6: the same, where the thread that unparks the owner finds it through the frame. Kills
+/// `countdown_read_late`, `countdown_relaxed` and `countdown_torn_end`.
 #[test]
 fn r6_a_stranger_waits_until_its_jobs_have_ended_elsewhere() {
     explore(|| {
@@ -173,7 +173,7 @@ fn r6_a_stranger_waits_until_its_jobs_have_ended_elsewhere() {
     });
 }
 
-/// R3: a job of the frame leaves a side_entry that nobody but the owner takes, who may be about to
+/// R3: a job of the frame leaves a side entry that only the owner takes, which may be about to
 /// block. Kills `countdown_no_fence_block` and `countdown_no_fence_stray`.
 #[test]
 fn r3_a_worker_that_blocks_is_told_of_a_stray_of_its_frame() {
@@ -238,8 +238,8 @@ fn r6_who_waits_for_one_job_sees_its_end() {
     });
 }
 
-/// R3: who waits for a job sees who runs it as soon as it has begun, and is woken at its end all
-/// the same. Kills `ending_relaxed_begin` and `ending_deaf`.
+/// R3: a thread that waits for a job sees its runner as soon as it has begun, and is unparked at
+/// its end all the same. Kills `ending_relaxed_begin` and `ending_deaf`.
 #[test]
 fn r3_who_waits_for_a_job_sees_who_runs_it() {
     const SEAT: usize = 3;
@@ -269,7 +269,7 @@ fn r3_who_waits_for_a_job_sees_who_runs_it() {
     });
 }
 
-/// R6: the same for a worker, whom the word itself tells of. Kills `countdown_relaxed`,
+/// R6: the same for a worker, whose number is in the word itself. Kills `countdown_relaxed`,
 /// `ending_deaf` and `ending_torn`.
 #[test]
 fn r6_a_worker_waits_for_one_job_by_its_number() {
