@@ -83,6 +83,10 @@ ending_relaxed_begin      countdown::model::r3_who_waits_for_a_job_sees_who_runs
 ending_read_late          countdown::model::r6_who_waits_for_one_job_sees_its_end
 ending_torn               countdown::model::r6_who_waits_for_one_job_sees_its_end
 ending_torn               countdown::model::r6_a_worker_waits_for_one_job_by_its_number
+inbox_leave_blind         inbox::model::no_message_is_forgotten_by_an_owner_that_leaves_its_loop
+inbox_park_blind          inbox::model::no_message_is_forgotten_by_an_owner_that_parks
+inbox_probe_late          inbox::model::no_message_is_forgotten_by_a_probe_on_its_way
+inbox_relaxed_gone        inbox::model::no_message_is_forgotten_by_an_owner_that_parks
 roster_call_blind         placement::model::r2_a_worker_that_comes_back_and_a_call_share_one_place
 roster_come_back_blind    placement::model::r2_a_worker_that_comes_back_and_a_call_share_one_place
 roster_come_back_deaf     placement::model::r2_who_voids_a_call_sees_the_job_that_counts_on_it
@@ -131,6 +135,8 @@ wait_announce_at_one      wait::model::r2_a_thread_that_waits_for_either_is_told
 wait_announce_once        wait::model::r2_a_thread_that_is_unparked_in_vain_announces_itself_again
 wait_announce_once        event::model::r2_who_waits_again_is_told_again
 wait_stay                 wait::model::r3_a_wait_that_is_interrupted_begins_again
+starvation_silent         starvation::model::r3_a_thread_that_waits_for_a_pool_learns_that_it_is_starved
+starvation_unseen         starvation::model::r3_a_thread_that_waits_for_a_pool_learns_that_it_is_starved
 '
 
 export RUSTFLAGS="--cfg loom"
