@@ -238,7 +238,8 @@ fn a_nested_wait_is_deeper_in_the_stack_than_the_main_loop() {
     let base = at_base(sender.clone());
     assert_eq!(at_base(sender.clone()), base, "the same way each time");
 
-    let nested: [fn(Box<dyn FnOnce() + Send>); 3] = [
+    type Wait = fn(Box<dyn FnOnce() + Send>);
+    let nested: [Wait; 3] = [
         |job| {
             rayon_core::spawn(job);
             rayon_core::yield_local();
