@@ -480,9 +480,12 @@ impl Idle {
     /// To be followed by [`Idle::park_for`], unless the pool has stopped. The worker may have been notified by then,
     /// because of what `work` found.
     pub(crate) fn announce_idle(&self, index: usize, work: impl FnOnce() -> bool) -> WakeUp {
-        lock(&self.idle_workers).push(index);
-        // Release: a waker that counts this worker finds it in the list.
+        let mut idle_workers = lock(&self.idle_workers);
+        idle_workers.push(index);
+        // Release: a waker that counts this worker finds it in the list. Under the lock: `wake_this`
+        // finds it in both or in neither.
         self.counts.fetch_add(IDLE, Ordering::Release);
+        drop(idle_workers);
         // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see us idle.
         unless_mutant!("sleep_no_fence_doze", self.fence());
         if work() {
