@@ -309,6 +309,10 @@ impl<'p> Current<'p> {
     #[inline(never)]
     fn take_uncached_place(&self) -> Result<(), Refusal> {
         let (inner, slots) = (self.inner(), &self.slots);
+        // The jobs that filled the queue are gone (A3), or they are not this thread's.
+        if self.slot.local.has_no_structured() {
+            self.full_queue.end();
+        }
         let is_short = inner.timing.is_short(slots.times) == Some(true);
         if self.full_queue.skips() && is_short {
             return inner.admission.try_acquire_unsummed();
