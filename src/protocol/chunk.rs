@@ -1,15 +1,15 @@
-//! Some items of a batch, in the order in which they were pulled, and their results.
+//! A chunk of a batch: some items in the order in which they were pulled, and their results.
 //!
 //! # The protocol
 //!
 //! **One thread puts items in**, in the order of the slots: it writes the slot, and then adds one
 //! to `put`. Before an item is claimed the chunk is *closed*, by a bit in the same word. Either the
-//! item was put before that, and can be claimed; or the producer observes the bit, takes the item
+//! item was put before that, and can be claimed. Or the producer observes the bit, takes the item
 //! back out of the slot, and starts another chunk. So no item waits for others, or for its chunk to
 //! be full.
 //!
 //! **Any thread claims** the next item of a closed chunk: it adds one to `claimed`. A number below
-//! the count of the items is the caller's alone; any other finds the chunk exhausted.
+//! the count of the items is the caller's alone; any other means that the chunk is exhausted.
 //!
 //! **The claimer** replaces the item by its result, and publishes that in the slot's byte of
 //! `ended`. Then the result is the consumer's, which takes each once. When the consumer leaves, it
@@ -34,12 +34,12 @@ use crate::{
 /// The most items of a chunk: the consumer has a bit for each in a word.
 pub(crate) const MOST: usize = 64;
 
-/// In `put`: nothing more is put in.
+/// In `put`: no more items are put in.
 const CLOSED: usize = 1 << 16;
 
 /// In `ended`: the slot has a result.
 const ENDED: u8 = 1;
-/// It had one, which [`Chunk::race_to_take`] has given away.
+/// In `ended`: the slot had a result, which [`Chunk::race_to_take`] has given away.
 const TAKEN: u8 = 2;
 
 /// A claimed item, and its number.
@@ -55,24 +55,24 @@ type Cell<T, R> = UnsafeCell<MaybeUninit<Slot<T, R>>>;
 
 /// Drops none of its items and results: each is claimed, or taken, or leaked.
 pub(crate) struct Chunk<T, R> {
-    /// How many items were put in, and the bit.
+    /// The number of items that were put in, and the closed bit.
     put: AtomicUsize,
-    /// How many were claimed, or more.
+    /// The number of items that were claimed, or more.
     claimed: CachePadded<AtomicUsize>,
-    /// Whether a job is in the queue that will claim some of it.
+    /// Whether a job that will claim some items is in the queue.
     is_offered: AtomicBool,
-    /// What each slot has.
+    /// The state of each slot: 0, `ENDED` or `TAKEN`.
     ended: [AtomicU8; MOST],
     slots: Box<[Cell<T, R>]>,
 }
 
-// SAFETY: items and results go from thread to thread, each owned by one at a time: see above.
+// SAFETY: items and results move from thread to thread, each owned by one at a time: see above.
 unsafe impl<T: Send, R: Send> Send for Chunk<T, R> {}
 // SAFETY: as for Send.
 unsafe impl<T: Send, R: Send> Sync for Chunk<T, R> {}
 
 impl<T, R> Chunk<T, R> {
-    /// With `room` for items: at most [`MOST`].
+    /// Returns a chunk with `room` for items: at most [`MOST`].
     pub(crate) fn new(room: usize) -> Self {
         debug_assert!((1..=MOST).contains(&room));
         let slots = (0..room).map(|_| UnsafeCell::new(MaybeUninit::uninit()));
@@ -85,7 +85,7 @@ impl<T, R> Chunk<T, R> {
         }
     }
 
-    /// With one slot, which has this result.
+    /// Returns a chunk of one slot, which has this result.
     pub(crate) fn ended(result: R) -> Self {
         let chunk = Self::new(1);
         chunk.put.store(1 | CLOSED, Ordering::Relaxed);
@@ -104,7 +104,7 @@ impl<T, R> Chunk<T, R> {
     /// One thread puts items in.
     pub(crate) unsafe fn put(&self, item: T) -> Result<(), T> {
         let number = self.put.load(Ordering::Relaxed);
-        // A closed one has a number that is too large.
+        // The word of a closed chunk is larger than any number.
         let Some(slot) = self.slots.get(number) else {
             return Err(item);
         };
@@ -113,7 +113,7 @@ impl<T, R> Chunk<T, R> {
             // SAFETY: no other thread accesses a slot before its item is counted.
             unsafe { (*slot).write(Slot { item }) };
         });
-        // Release: the thread that closes it sees the item.
+        // Release: the thread that closes the chunk observes the item.
         let order = mutant_order!("chunk_relaxed_put", Ordering::Release);
         self.put
             .compare_exchange(number, number + 1, order, Ordering::Relaxed)
@@ -122,29 +122,29 @@ impl<T, R> Chunk<T, R> {
             .map_err(|_| unsafe { self.read_item(number) })
     }
 
-    /// How many items were put in.
+    /// Returns the number of items that were put in.
     pub(crate) fn len(&self) -> usize {
-        // Acquire: the items are seen.
+        // Acquire: the items are visible.
         self.put.load(Ordering::Acquire) & !CLOSED
     }
 
-    /// Whether an item was claimed, or is about to be.
+    /// Returns whether an item was claimed, or is about to be.
     pub(crate) fn is_closed(&self) -> bool {
         self.put.load(Ordering::Relaxed) & CLOSED != 0
     }
 
-    /// Whether it has as many items as it has room for.
+    /// Returns whether it has as many items as it has room for.
     pub(crate) fn is_full(&self) -> bool {
         self.len() == self.slots.len()
     }
 
-    /// How many items are unclaimed.
+    /// Returns the number of unclaimed items.
     pub(crate) fn unclaimed(&self) -> usize {
         self.len()
             .saturating_sub(self.claimed.load(Ordering::Relaxed))
     }
 
-    /// Closes the chunk. Returns how many items it has.
+    /// Closes the chunk. Returns the number of items in it.
     fn close(&self) -> usize {
         if self.is_closed() {
             return self.len();
@@ -174,7 +174,8 @@ impl<T, R> Chunk<T, R> {
                 number
             }
         );
-        // SAFETY: this is the only claim of the number, which was put in before the chunk was closed.
+        // SAFETY: this is the only claim of the number, and its item was put in before the chunk
+        // was closed.
         (number < len).then(|| (number, unsafe { self.read_item(number) }))
     }
 
@@ -214,13 +215,13 @@ impl<T, R> Chunk<T, R> {
         })
     }
 
-    /// Whether the caller is to put a job into the queue that claims what is left.
+    /// Returns whether the caller has to put a job into the queue that claims what is left.
     pub(crate) fn is_to_be_offered(&self) -> bool {
         self.unclaimed() > 0 && !self.is_offered.swap(true, Ordering::Relaxed)
     }
 
-    /// Such a job has started. After this it claims, and asks whether another one is to be put into
-    /// the queue.
+    /// Records that such a job has started. After this the job claims, and checks whether another
+    /// one has to be put into the queue.
     pub(crate) fn offer_taken(&self) {
         unless_mutant!(
             "chunk_keep_offer",
@@ -228,7 +229,7 @@ impl<T, R> Chunk<T, R> {
         );
     }
 
-    /// Leaves the result of a claimed item.
+    /// Publishes the result of a claimed item.
     ///
     /// # Safety
     /// The caller has claimed the number, and calls this once for it.
@@ -239,28 +240,28 @@ impl<T, R> Chunk<T, R> {
             // SAFETY: the slot is the caller's, and its item was moved out.
             unsafe { (*slot).write(Slot { result }) };
         });
-        // Release: a thread that sees the mark sees the result.
+        // Release: a thread that observes the mark observes the result.
         let order = mutant_order!("chunk_relaxed_end", Ordering::Release);
         self.ended[number].store(ENDED, order);
     }
 
-    /// How many items have no result; not counted beyond `bound`.
+    /// Returns the number of items without a result, counted up to `bound`.
     pub(crate) fn in_flight(&self, bound: usize) -> usize {
         let len = self.len();
         if !self.is_closed() {
             return len.min(bound);
         }
-        // From the far end: the others are likely to have ended.
+        // From the last item on: the first ones are likely to have ended.
         let unended = (0..len).rev().filter(|&number| !self.has_ended(number));
         unended.take(bound).count()
     }
 
-    /// Tells the result of this slot from all others.
+    /// Returns the mark of this slot's result, which no other result has.
     pub(crate) fn mark(&self, number: usize) -> Mark {
         ptr::from_ref(self).addr() + event::FIRST + number
     }
 
-    /// Whether this slot has a result.
+    /// Returns whether this slot has a result.
     #[inline]
     pub(crate) fn has_ended(&self, number: usize) -> bool {
         let ended = self.ended.get(number);
@@ -270,7 +271,7 @@ impl<T, R> Chunk<T, R> {
     /// Takes a result.
     ///
     /// # Safety
-    /// The caller has seen that it has ended, and no other thread takes it.
+    /// The caller has observed that it has ended, and no other thread takes it.
     #[inline]
     pub(crate) unsafe fn take(&self, number: usize) -> R {
         self.slots[number].with_mut(|slot| {
@@ -279,10 +280,10 @@ impl<T, R> Chunk<T, R> {
         })
     }
 
-    /// Takes a result, if it is there, and no other thread has won it by this.
+    /// Takes a result, if it is there and no other thread has won it by this call.
     ///
     /// # Safety
-    /// It is taken by this alone.
+    /// Results of this slot are taken by this function alone.
     pub(crate) unsafe fn race_to_take(&self, number: usize) -> Option<R> {
         let ended = &self.ended[number];
         let won = or_mutant!(

@@ -1,41 +1,45 @@
-//! The deque of structured jobs: its owner works at the near end without a lock or a fence, thieves
-//! take from the far end, many at a time, under a lock.
+//! The deque of structured jobs: its owner works at the near end without a lock or a heavy fence,
+//! thieves steal from the far end, many values at a time, under a lock.
 //!
 //! # The protocol
 //!
-//! Values have numbers; those that wait are the ones from `top` to below `bottom`. `bottom` is
-//! written by the owner alone, `top` only under the lock, and a value lies in a ring of slots, in the
-//! one of its number modulo the ring's length.
+//! Values have numbers. The values that wait have the numbers from `top` to below `bottom`. Only
+//! the owner writes `bottom`, and `top` is written only under the lock. A value lies in a ring of
+//! slots, at its number modulo the ring's length.
 //!
-//! **The owner pushes** into the slot of `bottom`, and then adds one to `bottom`. It looks neither at
-//! `top` nor at the lock as long as `bottom` is below `limit`, its own note of the number whose slot
-//! may still be in use; there, it takes the lock, and either finds that thieves have left room, or
-//! doubles the ring.
+//! **The owner pushes** into the slot of `bottom`, and then adds one to `bottom`. As long as
+//! `bottom` is below `limit`, it uses neither `top` nor the lock. `limit` is its private copy of
+//! the number whose slot may still be in use. At `limit` it takes the lock, and either finds that
+//! thieves have left room, or doubles the ring.
 //!
-//! **The owner pops** by taking one from `bottom` first, and looking at `top` after it. If `top` is
-//! not above the number that it wants, that value is the owner's. Otherwise a thief has taken it, or is just
-//! trying to: the owner takes the lock, so that no thief is under way, and looks again.
+//! **The owner pops** by taking one from `bottom` first, and loading `top` after it. If `top` is
+//! not above the wanted number, that value is the owner's. Otherwise a thief has taken the value,
+//! or is trying to. The owner then takes the lock, so that no theft is under way, and loads `top`
+//! again.
 //!
-//! **A thief**, under the lock, adds to `top` what it wants first, and looks at `bottom` after it.
-//! What is below `bottom` is the thief's; what is not, it gives back by lowering `top` again.
+//! **A thief**, under the lock, adds to `top` the number of values that it wants first, and loads
+//! `bottom` after it. The values below `bottom` are the thief's. It gives back the others by
+//! lowering `top` again.
 //!
-//! So each of the two announces before it looks, with a fence between: one of them, at least, sees
-//! the other. If the owner sees the thief, it waits for the lock. If only the thief sees the owner, it
-//! keeps its hands off that value. The owner's is the light fence of [`crate::sync::asymmetric`], the thief's the heavy one.
-//! This is Cilk's THE protocol (Frigo, Leiserson, Randall, 1998), with a fence for the thief alone. Where that costs
-//! too much, both have a plain one for a while: see `deque/fencing.rs`.
+//! So each of the two announces before it checks, with a fence between: at least one of them
+//! observes the other. If the owner observes the thief, it waits for the lock. If only the thief
+//! observes the owner, it does not touch that value. The owner's fence is the light one of
+//! [`crate::sync::asymmetric`], the thief's the heavy one. This is Cilk's THE protocol (Frigo,
+//! Leiserson, Randall, 1998), with a fence for the thief alone. Where heavy fences cost too much,
+//! both have a plain one for a while: see `deque/fencing.rs`.
 //!
-//! A thief copies values out only when they are its own, under the lock, and the owner writes into a
-//! slot that thieves have used only after it was under the lock itself. So no slot is read while it
-//! is written, and the ring that is replaced is used by nobody.
+//! A thief copies out only values that are its own, under the lock. The owner writes into a slot
+//! that thieves have used only after it has held the lock itself. So no slot is read while it is
+//! written, and no thread uses a ring that is replaced.
 //!
-//! **Marks.** A pop is told a mark, and takes nothing that was pushed below it. As thieves take from
-//! the far end, when a pop finds that what is above the mark was stolen, then so was all below it. The owner
-//! then sets `top` and `bottom` back to the mark: nothing waits, so the numbers are free.
+//! **Watermarks.** A pop is given a mark, and takes no value that was pushed below it. Thieves
+//! steal from the far end. So if a pop finds that what is above the mark was stolen, then so was
+//! everything below it. The owner then sets `top` and `bottom` back to the mark: no value waits, so
+//! the numbers are free.
 //!
-//! A value can look taken while a thief that will give it back holds the lock. That thief is a
-//! searcher of the idle protocol, and looks again when it stops being one. Who is none is told to look
-//! again ([`Theft::Unwanted`]).
+//! A value can appear taken while a thief that will give it back holds the lock. If that thief is a
+//! searcher of the idle protocol, it checks again when it stops searching. Any other thief gets
+//! [`Theft::Unwanted`], and has to have the queues checked again.
 
 mod fencing;
 #[cfg(all(test, loom))]
@@ -53,7 +57,7 @@ use crate::{
     tuning::STEAL_BATCH,
 };
 
-/// The length of a new ring: a thief has room for what it takes.
+/// The length of a new ring: a thief has room for one batch.
 const LENGTH: usize = if cfg!(any(loom, shuttle)) {
     2
 } else {
@@ -62,7 +66,8 @@ const LENGTH: usize = if cfg!(any(loom, shuttle)) {
 
 const GIVE_BACK: Ordering = mutant_order!("deque_relaxed", Ordering::Release);
 
-/// A cache line, so that no two values share one, and that a value's address takes no multiplication.
+/// A slot on its own cache line. No two values share a line, and a value's address takes no
+/// multiplication.
 #[repr(align(64))]
 struct Slot<T>(UnsafeCell<MaybeUninit<T>>);
 
@@ -85,18 +90,18 @@ struct Shared<T> {
     top: CachePadded<AtomicUsize>,
     /// Its length is a power of two.
     ring: CachePadded<Mutex<Arc<[Slot<T>]>>>,
-    /// What those values were for that the owner has stolen last, as long as it runs nothing else from its loop: an
-    /// address, or 0. It orders nothing.
+    /// The steal origin: the purpose of the values that the owner has stolen last, until it runs
+    /// anything else from its loop. An address, or 0. It orders nothing.
     purpose: CachePadded<AtomicUsize>,
     fences: Fences,
 }
 
-// SAFETY: a value is handed from one thread to another by the protocol above, and never shared.
+// SAFETY: the protocol above hands a value from one thread to another, and never shares it.
 unsafe impl<T: Send> Send for Shared<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Shared<T> {}
 
-/// The near end.
+/// The near end of the deque.
 pub(crate) struct Owner<T> {
     shared: Arc<Shared<T>>,
     /// The present ring.
@@ -111,17 +116,17 @@ pub(crate) struct Owner<T> {
 // SAFETY: the pointer is into what `shared` holds; the owner is one thread at a time.
 unsafe impl<T: Send> Send for Owner<T> {}
 
-/// The far end.
+/// The far end of the deque.
 pub(crate) struct Thief<T>(Arc<Shared<T>>);
 
-/// What became of a theft.
+/// The outcome of a theft.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Theft<T> {
     Success(T),
     Empty,
-    /// It was the owner's again after it had looked as if it were taken: others may have missed it.
+    /// The value is the owner's again after it appeared taken: other threads may have missed it.
     Unwanted,
-    /// Another thief is there.
+    /// Another thread holds the lock.
     Busy,
 }
 
@@ -134,7 +139,7 @@ impl<T> Theft<T> {
     }
 }
 
-/// A new deque.
+/// Returns both ends of a new deque.
 pub(crate) fn new<T: Send>(fences: Fences) -> (Owner<T>, Thief<T>) {
     let ring = ring(LENGTH);
     let owner = Owner {
@@ -169,8 +174,8 @@ impl<T> Shared<T> {
 }
 
 impl<T> Owner<T> {
-    /// What the owner runs from now on, and what its values are for: those that it has just stolen. The address of
-    /// what waits for them, or null.
+    /// Sets the purpose of what the owner runs from now on: the values that it has just stolen.
+    /// `purpose` is the address of what waits for them, or null.
     pub(crate) fn set_purpose(&self, purpose: *const ()) {
         self.shared.purpose.store(purpose.addr(), Ordering::Relaxed);
     }
@@ -179,7 +184,7 @@ impl<T> Owner<T> {
         self.shared.purpose.load(Ordering::Relaxed)
     }
 
-    /// Under the lock: the ring, and the number from which on its slots may be in use.
+    /// Stores the ring, and the number from which on its slots may be in use. Under the lock.
     fn note(&self, ring: &Arc<[Slot<T>]>, top: usize) {
         self.slots.set(Arc::as_ptr(ring).cast());
         self.mask.set(ring.len() - 1);
@@ -188,12 +193,12 @@ impl<T> Owner<T> {
 
     #[inline]
     fn slot(&self, number: usize) -> &Slot<T> {
-        // SAFETY: the ring has mask + 1 slots, and is in `shared`, where the owner alone replaces it.
+        // SAFETY: the ring has mask + 1 slots, and is in `shared`, where the owner alone replaces
+        // it.
         unsafe { &*self.slots.get().add(number & self.mask.get()) }
     }
 
-    /// The number that the next value gets: the mark above which are those that are pushed from now
-    /// on.
+    /// Returns the number of the next value: the mark below all values that are pushed from now on.
     #[inline]
     pub(crate) fn mark(&self) -> usize {
         self.shared.bottom.load(Ordering::Relaxed)
@@ -204,11 +209,11 @@ impl<T> Owner<T> {
         unsafe { self.push_with(|slot| slot.write(value)) };
     }
 
-    /// Pushes what `write` writes: a value of several words that is first put together elsewhere, and then
-    /// copied, stalls the processor for longer than the rest of a push takes.
+    /// Pushes what `write` writes. A value of several words that is first built elsewhere and then
+    /// copied stalls the processor for longer than the rest of a push takes.
     ///
     /// # Safety
-    /// `write` initializes the place that it is given, and does not panic.
+    /// `write` initializes the slot that it is given, and does not panic.
     #[inline]
     pub(crate) unsafe fn push_with(&self, write: impl FnOnce(*mut T)) {
         let bottom = self.mark();
@@ -219,36 +224,36 @@ impl<T> Owner<T> {
         unsafe { self.push_at(bottom, write) };
     }
 
-    /// The number that the next value gets, if its slot is known to be free.
+    /// Returns the number of the next value, if its slot is known to be free.
     #[inline]
     pub(crate) fn room(&self) -> Option<usize> {
         let bottom = self.mark();
         (bottom != self.limit.get()).then_some(bottom)
     }
 
-    /// Pushes what `write` writes, which gets this number.
+    /// Pushes what `write` writes, as the value of this number.
     ///
     /// # Safety
-    /// 1. `write` initializes the place that it is given, and does not panic.
+    /// 1. `write` initializes the slot that it is given, and does not panic.
     /// 2. The number is the next value's, and its slot is free.
     #[inline]
     pub(crate) unsafe fn push_at(&self, number: usize, write: impl FnOnce(*mut T)) {
         debug_assert_eq!(self.room(), Some(number));
-        // Loaded before the slot is written, for all the compiler knows, to `self`.
+        // Loaded before the write to the slot, which may alias `self` for all the compiler knows.
         let shared = &*self.shared;
-        // Below the limit no thief uses the slot, and no value that waits is in it.
+        // Below the limit no thief uses the slot, and no waiting value is in it.
         self.slot(number).with_mut(|slot| write(slot.cast()));
-        // Release: who sees the number sees the value.
+        // Release: a thread that observes the number observes the value.
         shared.bottom.store(number + 1, Ordering::Release);
     }
 
-    /// Whether thieves have taken all that the owner has not.
+    /// Returns whether thieves have taken all values that the owner has not.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.shared.top().number() >= self.mark()
     }
 
-    /// Finds out how many slots thieves have left; if there are fewer than that, widens the ring.
+    /// Recomputes how many slots are free, and widens the ring if they are fewer than `values`.
     #[cold]
     fn make_room(&self, values: usize) {
         if mutant!("deque_no_lock_for_room") {
@@ -263,7 +268,8 @@ impl<T> Owner<T> {
             for number in top..bottom {
                 let to = &wider[number & (wider.len() - 1)];
                 let from = self.slot(number);
-                // SAFETY: the value waits, and under the lock nobody takes it; the new slot is unused.
+                // SAFETY: the value waits, and no thread takes it under the lock; the new slot is
+                // unused.
                 from.with_mut(|from| to.with_mut(|to| unsafe { ptr::copy(from, to, 1) }));
             }
             *slots = wider;
@@ -271,14 +277,14 @@ impl<T> Owner<T> {
         self.note(&slots, top);
     }
 
-    /// Sees to it that this many pushes need no lock.
+    /// Ensures that the next `values` pushes need no lock.
     pub(crate) fn reserve(&self, values: usize) {
         if self.limit.get() - self.mark() < values {
             self.make_room(values);
         }
     }
 
-    /// The value that was pushed last, if it was pushed above the mark and was not stolen.
+    /// Returns the value that was pushed last, if it was pushed above the mark and was not stolen.
     #[inline]
     pub(crate) fn pop(&self, mark: usize) -> Option<T> {
         let number = self.claim(mark)?;
@@ -289,7 +295,7 @@ impl<T> Owner<T> {
         )
     }
 
-    /// As `pop`, but calls `take` with the value where it lies. False if there is none.
+    /// As `pop`, but calls `take` with the value in its slot. Returns false if there is none.
     ///
     /// # Safety
     /// `take` moves the value out before it pushes anything, and before it returns or unwinds.
@@ -303,15 +309,15 @@ impl<T> Owner<T> {
         true
     }
 
-    /// Calls `look` with the place of the value that was pushed last, and not taken by the owner: a thief may have copied
-    /// it from there. There was one.
+    /// Calls `look` with the slot of the last value that was pushed and not taken by the owner. A
+    /// thief may have copied the value from it. There has to be one.
     #[inline]
     pub(crate) fn look_at_last<R>(&self, look: impl FnOnce(*const T) -> R) -> R {
         debug_assert!(self.mark() > 0);
         self.slot(self.mark() - 1).with(|slot| look(slot.cast()))
     }
 
-    /// Forgets the numbers from this one on, if there are any: all their values were stolen.
+    /// Frees the numbers from `number` on, if there are any. All their values have to be stolen.
     #[inline]
     pub(crate) fn clear_stolen(&self, number: usize) {
         if self.mark() != number && !mutant!("deque_keep_stolen") {
@@ -320,25 +326,26 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Takes back the value of this number, and forgets it. What was pushed after it is not there any more.
-    /// False if it was stolen.
+    /// Takes back the value of this number, and frees the number. All values that were pushed after
+    /// it are gone. Returns false if it was stolen.
     pub(crate) fn retract(&self, number: usize) -> bool {
         debug_assert!(self.mark() >= number);
         self.claim_number(number, number)
     }
 
-    /// As `retract`, if that can be told at once. If not, false, and `retract` is to be called.
+    /// As `retract`, if that can be decided without the lock. If it returns false, the caller has
+    /// to call `retract`.
     #[inline]
     pub(crate) fn retract_at_once(&self, number: usize) -> bool {
         debug_assert_eq!(self.mark(), number + 1);
         let shared = &*self.shared;
         shared.bottom.store(number, Ordering::Release);
-        // All as in `claim_number`.
+        // Orderings and fence as in `claim_number`.
         self.fences.light();
         shared.top.load(Ordering::Acquire) <= number
     }
 
-    /// The number of the last value, which is the owner's now.
+    /// Claims the last value for the owner. Returns its number.
     #[inline]
     fn claim(&self, mark: usize) -> Option<usize> {
         let bottom = self.mark();
@@ -349,24 +356,25 @@ impl<T> Owner<T> {
         self.claim_number(wanted, mark).then_some(wanted)
     }
 
-    /// Whether the value of this number, the last one, is the owner's now.
+    /// Claims the value of this number, the last one, for the owner. Returns whether it is the
+    /// owner's.
     #[inline]
     fn claim_number(&self, wanted: usize, mark: usize) -> bool {
         let shared = &*self.shared;
-        // Release: as in `push`, for all below.
+        // Release: as in `push`, for all values below.
         shared.bottom.store(wanted, Ordering::Release);
         if self.fencing.is_on() {
             return self.claim_fenced(wanted, mark);
         }
         // Pairs with the heavy fence in `steal_alike`: we see the thief's claim, or it sees ours.
         unless_mutant!("deque_no_fence_pop", self.fences.light());
-        // Acquire: of what a thief gave back, it has taken its eyes off. One who asks for fences has claimed
-        // all, as it looks.
+        // Acquire: a thief no longer reads a value that it gave back. If a thief has asked for
+        // fences, `top` is larger than any number, as if all values were claimed.
         let claimed = shared.top.load(Ordering::Acquire) > wanted;
         !claimed || self.prevails(wanted, mark)
     }
 
-    /// The same with a fence.
+    /// As `claim_number`, with a plain fence.
     #[inline(never)]
     fn claim_fenced(&self, wanted: usize, mark: usize) -> bool {
         // Pairs with the plain fence in `steal_alike`, as the light one with the heavy one.
@@ -376,7 +384,7 @@ impl<T> Owner<T> {
         (goes_on && top.number() <= wanted) || self.prevails(wanted, mark)
     }
 
-    /// Whether the value is still there when no thief is under way. If not, nothing is.
+    /// Decides under the lock whether the value is still there. If it is not, no value is.
     #[cold]
     fn prevails(&self, wanted: usize, mark: usize) -> bool {
         let ring = lock(&self.shared.ring);
@@ -394,7 +402,7 @@ impl<T> Owner<T> {
 }
 
 impl<T> Thief<T> {
-    /// How many values wait, or did a moment ago.
+    /// Returns how many values wait, or did a moment ago.
     pub(crate) fn len(&self) -> usize {
         let top = self.0.top().number();
         self.0.bottom.load(Ordering::Relaxed).saturating_sub(top)
@@ -404,18 +412,19 @@ impl<T> Thief<T> {
         self.len() == 0
     }
 
-    /// Whether that is the owner's purpose: asked for a value that was claimed, when that was pushed or since.
+    /// Returns whether `purpose` is the owner's. A caller that asks about a value it has claimed
+    /// gets the purpose at the push of that value or a later one.
     pub(crate) fn serves(&self, purpose: *const ()) -> bool {
         self.0.purpose.load(Ordering::Relaxed) == purpose.addr()
     }
 
-    /// Takes the oldest value, and with it, into the deque of the caller, up to half of those that
-    /// wait, as long as they are `alike`.
+    /// Steals the oldest value. Moves up to half of those that wait with it into the caller's
+    /// deque, as long as they are `alike`.
     pub(crate) fn steal_batch(&self, into: &Owner<T>, alike: impl Fn(&T, &T) -> bool) -> Theft<T> {
         self.steal_batch_if(into, |_| true, alike)
     }
 
-    /// The same, if the oldest `is_wanted` when it is claimed.
+    /// As `steal_batch`, if the oldest value `is_wanted` when it is claimed.
     pub(crate) fn steal_batch_if(
         &self,
         into: &Owner<T>,
@@ -425,7 +434,8 @@ impl<T> Thief<T> {
         if self.is_empty() {
             return Theft::Empty;
         }
-        // Before this deque's lock is taken: another thief may hold the caller's, and want this one.
+        // Before this deque's lock is taken: another thief may hold the lock of the caller's deque,
+        // and want this one.
         into.reserve(STEAL_BATCH);
         self.steal_alike(
             STEAL_BATCH,
@@ -435,7 +445,7 @@ impl<T> Thief<T> {
         )
     }
 
-    /// Takes the oldest value, if it was pushed above the mark and `is_wanted` when it is claimed.
+    /// Steals the oldest value, if it was pushed above the mark and `is_wanted` when it is claimed.
     pub(crate) fn steal_above(&self, mark: usize, is_wanted: impl Fn(&T) -> bool) -> Theft<T> {
         if self.0.top().number() < mark || self.is_empty() {
             return Theft::Empty;
@@ -444,7 +454,7 @@ impl<T> Thief<T> {
         self.steal_alike(1, is_wanted, |_, _| false, drop)
     }
 
-    /// Takes the oldest value.
+    /// Steals the oldest value.
     pub(crate) fn steal(&self) -> Theft<T> {
         if self.is_empty() {
             return Theft::Empty;
@@ -477,7 +487,7 @@ impl<T> Thief<T> {
         if found.is_fenced() && !mutant!("deque_no_fence_steal_fenced") {
             fence(Ordering::SeqCst);
         }
-        // Acquire: we see the values.
+        // Acquire: we observe the values.
         let bottom = self.0.bottom.load(Ordering::Acquire);
         let ours = or_mutant!(
             "deque_keep_claim",
@@ -496,7 +506,7 @@ impl<T> Thief<T> {
         } else {
             0
         };
-        // The rest is the owner's again. Release: we have looked at it.
+        // The rest is the owner's again. Release: we no longer read it.
         let left = found.at(top + taken);
         let left = if is_expensive {
             left.after_expensive_theft(taken)
@@ -527,7 +537,7 @@ impl<T> Drop for Shared<T> {
         let slots = lock(&self.ring);
         for number in top..bottom {
             slots[number & (slots.len() - 1)]
-                // SAFETY: the value waits, and nobody else is left to take it.
+                // SAFETY: the value waits, and no other thread is left to take it.
                 .with_mut(|slot| unsafe { (*slot).assume_init_drop() });
         }
     }

@@ -1,10 +1,12 @@
-//! The end of a pool: how far it has come, and which thread sees the last job end.
+//! The drain of a pool: its stages, and which thread observes the end of the last job.
 //!
-//! Here is the decision alone, so that a model can check it; `runtime/lifecycle.rs` has what leads to it and what follows.
+//! This is the decision alone, so that a model can check it. `runtime/lifecycle.rs` has what leads
+//! to it and what follows.
 //!
-//! **Which thread sees the last job end.** A worker checks whether the pool has drained whenever it becomes idle,
-//! which it does after the last job. It counts the end of the job, fences, and reads whether the pool drains. The thread
-//! that drains sets the flag, fences, and reads the counts. So one of the two sees the whole.
+//! **Which thread observes the end of the last job.** A worker checks whether the pool has drained
+//! whenever it becomes idle, so it does after the last job. It counts the end of the job, fences,
+//! and loads whether the pool drains. The thread that drains sets the flag, fences, and loads the
+//! counts. So one of the two observes both.
 
 #[cfg(all(test, loom))]
 mod model;
@@ -37,7 +39,7 @@ impl Drain {
         self.flags.load(Ordering::Acquire) & flag != 0
     }
 
-    /// Closes the admission. [`Drain::try_stop`] has to follow.
+    /// Closes the admission. The caller has to call [`Drain::try_stop`] afterwards.
     pub(crate) fn begin(&self, admission: &Admission) {
         admission.close();
         let before = self.flags.fetch_or(DRAINING, Ordering::AcqRel);
@@ -48,22 +50,24 @@ impl Drain {
         unless_mutant!("drain_no_fence_begin", self.fences.heavy());
     }
 
-    /// Whether the pool drains. To be called after each end that may have been the last; if it does, [`Drain::try_stop`]
-    /// has to follow.
+    /// Returns whether the pool drains. Called after each end that may have been the last. If it
+    /// returns true, the caller has to call [`Drain::try_stop`].
     pub(crate) fn is_awaited(&self) -> bool {
         // Pairs with the fence in `begin`: they see the end, or we see that they wait for it.
         unless_mutant!("drain_no_fence_look", self.fences.light());
         if !self.is(DRAINING) {
             return false;
         }
-        // Pairs with itself, and so cannot be light: of two ends that may each have been the last, one
-        // at least sees the other.
+        // Pairs with itself, and so cannot be light: of two ends that may each have been the last,
+        // at least one observes the other.
         unless_mutant!("drain_no_fence_look", fence(Ordering::SeqCst));
         true
     }
 
-    /// Stops the pool if it has drained. True for the one call that does it. `counts` gives the
-    /// inlined and the ended, the ended read first.
+    /// Stops the pool if it has drained. Returns true for the one call that stops it.
+    ///
+    /// `counts` returns the jobs without a place and the ended ones, and reads the ended ones
+    /// first.
     pub(crate) fn try_stop(
         &self,
         admission: &Admission,
@@ -73,8 +77,8 @@ impl Drain {
         if !admission.try_stop(counts) {
             return false;
         }
-        // The lock of the list of idle workers orders it: a worker that parks is in the list and is woken, or sees that the
-        // pool has stopped.
+        // The lock of the list of idle workers orders this. A worker that parks is in the list and
+        // is woken, or it observes that the pool has stopped.
         if mutant!("drain_stop_late") {
             idle.wake_all();
         }
@@ -83,7 +87,7 @@ impl Drain {
         true
     }
 
-    /// From now on a worker drops what it has not started.
+    /// Makes each worker drop the jobs that it has not started.
     pub(crate) fn begin_discarding(&self) {
         self.flags.fetch_or(DISCARDING, Ordering::AcqRel);
     }

@@ -1,26 +1,33 @@
-//! Which of a pool's threads does what, and which of them an activation goes to: the decision alone.
+//! The placement of work on a pool's threads: what each thread does, and which one an activation
+//! goes to. The decision alone.
 //!
-//! `runtime/rayon_host/table.rs` keeps it under its lock, carries out its orders with real threads and rayon's pools, and
-//! reports the outcome. An activation *lies in rayon* when it was sent and no thread has taken it up. An activation that
-//! finds no thread waits for one that comes back to rayon, and keeps others from being sent (`idle.rs`). So no
-//! activation may stay in rayon while there is a thread that could do its work, and that rayon does not give it to: a spare
-//! thread, or a worker without a place.
+//! `runtime/rayon_host/table.rs` keeps it under its lock, carries out its orders with real threads
+//! and rayon's pools, and reports the outcome. An activation *lies in rayon* while it was sent and
+//! no thread has taken it up. An activation that finds no thread waits for one that comes back to
+//! rayon, and keeps others from being sent (`idle.rs`). So no activation may stay in rayon while a
+//! thread could do its work and rayon does not give it to that thread. Such a thread is a spare
+//! one, or a worker without a place.
 //!
-//! - A worker that comes back from a wait, and finds all places taken, fills that of the activation.
-//! - So does a worker that leaves because there is one too many.
-//! - An activation that finds no thread, but one worker too many, leaves its place to that one.
-//! - A worker that goes back to rayon puts such activations back, so that a new one can be sent to it.
-//! - When there are more activations than threads that can take them up, others are started for them, or spare
-//!   threads answer them (*reroute*): after a worker has blocked, or a thread that is with rayon; after
-//!   a spare thread has come back from such a wait, or from an activation that it answered by one job; after the range has
-//!   grown.
-//! - A thread that takes back an activation without making its place idle again rechecks the queues (`Idle::recheck`): that
-//!   activation kept others from being sent, and there may be another place in rayon.
-//! - An activation that lies with a spare thread which blocks before it takes it up is sent once more.
+//! - A worker that comes back from a wait, and finds all places taken, fills that of the
+//!   activation.
+//! - An excess worker that is about to leave does the same.
+//! - If there is an excess worker, an activation that finds no thread leaves its place to that
+//!   worker.
+//! - A worker that goes back to rayon puts such activations back, so that a new one can be sent to
+//!   it.
+//! - When there are more activations than threads that can take them up, other threads are started
+//!   for them, or spare threads answer them (*reroute*). This is checked after a worker, or a
+//!   thread in rayon, has blocked. It is checked after a spare thread has come back from such a
+//!   wait, or from an activation that it answered by one job. It is also checked after the range
+//!   has grown.
+//! - A thread that takes back an activation without making its place idle again rechecks the queues
+//!   (`Idle::recheck`). That activation kept others from being sent, and there may be another place
+//!   in rayon.
+//! - If a spare thread blocks before it takes up its activation, the activation is sent once more.
 
 #[cfg(all(test, loom))]
 mod model;
-// Long, and nothing for miri: there is no unsafe code in it.
+// Slow, and not for miri: this module has no unsafe code.
 #[cfg(all(test, not(any(loom, miri))))]
 mod tests;
 
@@ -28,7 +35,7 @@ use std::mem;
 
 use crate::protocol::idle::Idle;
 
-/// What is to be done for an activation.
+/// The next step for an activation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub(crate) enum Order {
@@ -37,58 +44,59 @@ pub(crate) enum Order {
     Start,
     /// Spawn an activation into rayon.
     Send,
-    /// The same; and if it is late, another thread is to be started: see `start_for_late_activation`.
+    /// As `Send`. If the activation is late, another thread has to be started: see
+    /// `start_for_late_activation`.
     SendAndWatch,
     /// Spawn an activation into the pool of this spare thread.
     ActivateSpare(usize),
-    /// Make the next spare thread, and activate it.
+    /// Make another spare thread, and activate it.
     MakeSpare,
-    /// Nothing, but `recheck` has to follow.
+    /// Do nothing, but `recheck` has to follow.
     Recheck,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Placement {
-    /// How many threads there can be that are not spare, and how many spare ones.
+    /// The most threads that are not spare, and the most spare ones.
     most: usize,
     most_spare: usize,
-    /// How many may be in service.
+    /// The most workers in service.
     max: usize,
     /// The pool is built, and has not stopped.
     is_open: bool,
-    /// Of the threads that are not spare: how many were started, how many are workers, or run a part of
-    /// a broadcast or block while they are with rayon, and how many
-    /// activations to them were not taken up.
+    /// Counts of the threads that are not spare. `started` were started. `working` are workers, or
+    /// run a part of a broadcast or block while they are in rayon. `activating` activations to them
+    /// were not taken up.
     started: usize,
     working: usize,
     activating: usize,
-    /// One of these may be late.
+    /// One of these activations may be late.
     is_watched: bool,
-    /// Of the activations that rayon still has, how many were answered by spare threads meanwhile, or by
-    /// workers that came back from a wait.
+    /// The activations still in rayon that spare threads have answered meanwhile, or workers that
+    /// came back from a wait.
     void: usize,
     spares: Vec<Spare>,
-    /// Threads that are blocked in waits, as workers or with rayon.
+    /// Threads that are blocked in waits, as workers or in rayon.
     blocked: usize,
-    /// The system refused the last thread that was to be started.
+    /// The system refused to start the last thread that was requested.
     refused: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Spare {
-    /// It is a worker, or was activated to be one, or blocks while it is with rayon.
+    /// It is a worker, or was activated to be one, or blocks while it is in rayon.
     is_busy: bool,
-    /// It was activated, and has not taken that up.
+    /// It was activated, and has not taken up that activation.
     is_activated: bool,
-    /// How many activations lie in its pool that were sent elsewhere meanwhile.
+    /// The activations in its pool that were sent elsewhere meanwhile.
     void: usize,
 }
 
-/// How a thread that is with rayon blocks.
+/// How a thread in rayon blocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub(crate) struct Aside {
-    /// It is to be counted as free again afterwards.
+    /// It has to be counted as free again afterwards.
     pub(crate) counts: bool,
     /// An activation to it is void: `activate` has to follow.
     pub(crate) is_voided: bool,
@@ -112,21 +120,21 @@ impl Placement {
         }
     }
 
-    /// The pool is built, with so many threads that can be started, all of which may be in service, and so
-    /// many spare ones.
+    /// Opens the pool with `most` threads that can be started, all of which may be in service, and
+    /// `most_spare` spare ones.
     pub(crate) fn open(&mut self, most: usize, most_spare: usize) {
         self.is_open = true;
         (self.most, self.max) = (most, most);
         self.most_spare = most_spare;
     }
 
-    /// The pool has stopped.
+    /// Closes the placement of a pool that has stopped.
     pub(crate) fn close(&mut self) {
         self.is_open = false;
         self.spares.clear();
     }
 
-    /// How many may be in service from now on. `reroute` has to follow.
+    /// Sets the most workers in service. `reroute` has to follow.
     pub(crate) fn set_max(&mut self, max: usize) {
         self.max = max;
     }
@@ -143,17 +151,17 @@ impl Placement {
         self.is_open && self.started < self.most
     }
 
-    /// The system has started a thread, or has refused to.
+    /// Records whether the system has started the last thread.
     pub(crate) fn system_has(&mut self, started: bool) {
         self.refused = !started;
     }
 
-    /// A thread that is not spare was started.
+    /// Counts a thread that was started and is not spare.
     pub(crate) fn thread_started(&mut self) {
         self.started += 1;
     }
 
-    /// A spare thread was made, and activated.
+    /// Adds a spare thread that was made and activated.
     pub(crate) fn spare_made(&mut self) {
         self.spares.push(Spare {
             is_busy: true,
@@ -162,19 +170,19 @@ impl Placement {
         });
     }
 
-    /// How many of the threads that are not spare may be started by now.
+    /// Returns how many of the threads that are not spare may be started by now.
     fn limit(&self) -> usize {
         self.max.min(self.most)
     }
 
-    /// Makes a worker of a thread that is with rayon, or of a new one: the first order. The next ones come
-    /// from `activate_on`.
+    /// Returns the first order to make a worker of a thread in rayon, or of a new one. The next
+    /// orders come from `activate_on`.
     pub(crate) fn activate(&mut self, idle: &Idle) -> Order {
         if !self.is_open {
             return Order::Nothing;
         }
         if self.started - self.working > self.activating {
-            // Those that are with rayon may be helping a job there, for as long as that likes.
+            // A thread in rayon may be helping a job there, for an unbounded time.
             let maybe_late = self.working > 0 && self.started < self.limit();
             return self.send(maybe_late);
         }
@@ -184,7 +192,7 @@ impl Placement {
         self.activate_elsewhere(idle)
     }
 
-    /// What is to be done after this order, which was carried out, or could not be.
+    /// Returns the order that follows `order`. `done` is whether that was carried out.
     pub(crate) fn activate_on(&mut self, order: Order, done: bool, idle: &Idle) -> Order {
         match order {
             Order::Start if done => self.send(false),
@@ -194,7 +202,7 @@ impl Placement {
         }
     }
 
-    /// There is no other thread for the activation than a spare one.
+    /// Orders a spare thread for the activation: no other thread is left.
     fn activate_elsewhere(&mut self, idle: &Idle) -> Order {
         match self.activate_spare() {
             Order::Nothing => self.activate_without_thread(idle),
@@ -202,14 +210,16 @@ impl Placement {
         }
     }
 
-    /// There is no thread for the activation: if no worker fills its place, it waits for a thread that comes back to rayon.
+    /// Orders for an activation that finds no thread. Unless an excess worker fills its place, it
+    /// waits for a thread that comes back to rayon.
     fn activate_without_thread(&mut self, idle: &Idle) -> Order {
         if !mutant!("roster_call_blind") && idle.take_excess() {
-            // A worker runs without a place: it came back from a wait after the activation was sent.
+            // A worker runs without a place: it came back from a wait after the activation was
+            // sent.
             idle.activation_voided();
             return Order::Recheck;
         }
-        // If there could be one more, the system has refused it just now, and may give it later.
+        // If one more thread is allowed, the system has just refused it, and may grant it later.
         self.send(self.started < self.limit())
     }
 
@@ -223,8 +233,8 @@ impl Placement {
         }
     }
 
-    /// Makes a worker of a spare thread, as long as there are no more of them than blocked workers, and
-    /// than the range was widened by after the pool was built.
+    /// Activates a spare thread. The busy ones are bounded by the blocked threads, plus what the
+    /// range was widened by after the pool was built.
     fn activate_spare(&mut self) -> Order {
         let busy = self.spares.iter().filter(|spare| spare.is_busy).count();
         let added = self.max.saturating_sub(self.most);
@@ -242,13 +252,13 @@ impl Placement {
         }
     }
 
-    /// Whether an activation may be late.
+    /// Returns whether an activation may be late.
     pub(crate) fn is_watched(&self) -> bool {
         self.is_watched
     }
 
-    /// An activation is late: the threads that are with rayon are busy there, or the system had refused one. If it
-    /// refuses it again, `stays_late` has to follow.
+    /// Returns the order for a late activation: the threads in rayon are busy there, or the system
+    /// has refused one. If it refuses again, `stays_late` has to follow.
     pub(crate) fn start_for_late_activation(&mut self) -> Order {
         self.is_watched = false;
         if self.is_open && self.activating > 0 && self.started < self.limit() {
@@ -258,13 +268,13 @@ impl Placement {
         }
     }
 
-    /// The thread for a late activation could not be started.
+    /// Records that the thread for a late activation could not be started.
     pub(crate) fn stays_late(&mut self) {
         self.is_watched = true;
     }
 
-    /// There may be more activations than threads that can take them up: the first order. The next ones come
-    /// from `reroute_on`.
+    /// Returns the first order if there are more activations than threads that can take them up.
+    /// The next orders come from `reroute_on`.
     pub(crate) fn reroute(&mut self) -> Order {
         let missing = self.activating > 0 && self.activating + self.working > self.started;
         if !self.is_open || !missing || mutant!("roster_no_reroute") {
@@ -276,7 +286,7 @@ impl Placement {
         }
     }
 
-    /// What is to be done after this order, which was carried out, or could not be.
+    /// Returns the order that follows `order`. `done` is whether that was carried out.
     pub(crate) fn reroute_on(&mut self, order: Order, done: bool) -> Order {
         match order {
             Order::Start if !done => self.activate_spare(),
@@ -289,19 +299,19 @@ impl Placement {
         }
     }
 
-    /// A worker is about to block in a wait. When it has left service, `reroute` has to follow: an activation that
-    /// waits for a thread to come back to rayon may have no other to come than this one.
+    /// Counts a worker that is about to block in a wait. When it has left service, `reroute` has to
+    /// follow: it may have been the only thread left to take up an activation in rayon.
     pub(crate) fn block(&mut self) {
         self.blocked += 1;
     }
 
-    /// A worker is through with its wait.
+    /// Counts a worker whose wait is over.
     pub(crate) fn unblock(&mut self) {
         self.blocked -= 1;
     }
 
-    /// A thread, of this index, that is with rayon is about to block: it takes up no activation meanwhile.
-    /// `is_counted` says that it is counted as busy already. `reroute` has to follow.
+    /// Counts a thread in rayon, of this index, that is about to block: it takes up no activation
+    /// meanwhile. `is_counted` means that it is counted as busy already. `reroute` has to follow.
     pub(crate) fn block_aside(&mut self, index: usize, is_counted: bool) -> Aside {
         self.blocked += 1;
         let mut aside = Aside {
@@ -316,7 +326,7 @@ impl Placement {
                 self.working += 1;
                 aside.counts = true;
             }
-            // It is not there any more if the pool has stopped.
+            // A pool that has stopped has no spare threads.
             Some(spare) => {
                 if let Some(spare) = self.spares.get_mut(spare) {
                     // The activation lies behind what blocks here.
@@ -330,7 +340,7 @@ impl Placement {
         aside
     }
 
-    /// See `block_aside`. `reroute` has to follow, for a spare thread that has come back.
+    /// Ends a `block_aside`. `reroute` has to follow, for a spare thread that has come back.
     pub(crate) fn unblock_aside(&mut self, index: usize, counts: bool) {
         self.blocked -= 1;
         if counts {
@@ -338,7 +348,7 @@ impl Placement {
         }
     }
 
-    /// Takes back an activation that lies in rayon. False if there is none.
+    /// Takes back an activation that lies in rayon. Returns false if there is none.
     fn void_activation(&mut self) -> bool {
         let is_activated = self.activating > 0;
         if is_activated {
@@ -348,9 +358,10 @@ impl Placement {
         is_activated
     }
 
-    /// A worker came back from a wait, and all places are taken. If an activation for one of them lies in rayon, it
-    /// fills that place, and `recheck` has to follow: that activation kept others from being sent. Otherwise it
-    /// is one too many.
+    /// Places a worker that came back from a wait and found all places taken. If an activation for
+    /// one of them lies in rayon, the worker fills that place and this returns true. `recheck` then
+    /// has to follow: that activation kept others from being sent. Otherwise the worker is an
+    /// excess one.
     #[must_use]
     pub(crate) fn come_back(&mut self, idle: &Idle) -> bool {
         if !mutant!("roster_come_back_blind") && self.void_activation() {
@@ -362,8 +373,9 @@ impl Placement {
         }
     }
 
-    /// A worker, of this index, leaves for the excess, which it has taken; unless an activation lies in rayon, whose
-    /// place it fills: then `recheck` has to follow. Returns whether it leaves.
+    /// Lets a worker, of this index, leave for the excess, which it has taken. Returns whether it
+    /// leaves. If an activation lies in rayon, the worker stays and fills that place, and `recheck`
+    /// has to follow.
     #[must_use]
     pub(crate) fn leave_as_excess(&mut self, idle: &Idle, index: usize) -> bool {
         if !mutant!("roster_leave_blind") && self.void_activation() {
@@ -374,14 +386,16 @@ impl Placement {
         true
     }
 
-    /// A worker, of this index, goes back to rayon, unless a waker is about to notify it.
+    /// Moves a worker, of this index, back to rayon. Returns false if a waker is about to notify
+    /// it.
     #[must_use]
     pub(crate) fn go_to_rayon(&mut self, idle: &Idle, index: usize) -> bool {
         if !idle.go_to_rayon(index) {
             return false;
         }
         self.end_work(index);
-        // Now there is a thread to be activated, and activations that found none would keep others from being sent.
+        // This thread can take up an activation now. Activations that found no thread would keep a
+        // new one from being sent.
         while !mutant!("roster_keep_calls") && self.void_activation() {
             idle.activation_put_back();
         }
@@ -389,7 +403,8 @@ impl Placement {
         true
     }
 
-    /// An activation that a thread of this index was given ends here if it, or another one, was answered already.
+    /// Ends an activation that was given to a thread of this index, if it, or another one, was
+    /// answered already. Returns whether it was.
     pub(crate) fn take_if_void(&mut self, index: usize) -> bool {
         let void = match index.checked_sub(self.most) {
             None => &mut self.void,
@@ -403,8 +418,9 @@ impl Placement {
         is_void
     }
 
-    /// An activation that a thread of this index was given ends, and it becomes no worker: `reroute` has to follow.
-    /// False if that was answered already: which of those it is does not matter.
+    /// Ends an activation that was given to a thread of this index, which does not become a worker.
+    /// `reroute` has to follow. Returns false if that activation, or another one, was answered
+    /// already: which one does not matter.
     #[must_use]
     pub(crate) fn take_activation(&mut self, index: usize) -> bool {
         if self.take_if_void(index) {
@@ -425,7 +441,8 @@ impl Placement {
         true
     }
 
-    /// A thread, of this index, becomes a worker, by an activation. False if that was answered already.
+    /// Makes a worker of a thread, of this index, by an activation. Returns false if that was
+    /// answered already.
     #[must_use]
     pub(crate) fn begin_work(&mut self, index: usize) -> bool {
         if !self.take_activation(index) {
@@ -442,11 +459,11 @@ impl Placement {
         true
     }
 
-    /// A worker, of this index, goes back to rayon.
+    /// Moves a worker, of this index, back to rayon.
     pub(crate) fn end_work(&mut self, index: usize) {
         match index.checked_sub(self.most) {
             None => self.working -= 1,
-            // It is not there any more if the pool has stopped.
+            // A pool that has stopped has no spare threads.
             Some(spare) => {
                 if let Some(spare) = self.spares.get_mut(spare) {
                     spare.is_busy = false;
@@ -455,8 +472,9 @@ impl Placement {
         }
     }
 
-    /// A thread that is with rayon, and is not spare, is busy there with something of ours, and takes up no
-    /// activation meanwhile. It may be the one that an activation under way was meant for: `reroute` has to follow.
+    /// Counts a thread in rayon, not a spare one, as busy there with work of this pool: it takes up
+    /// no activation meanwhile. An activation under way may have been meant for it, so `reroute`
+    /// has to follow.
     pub(crate) fn begin_aside(&mut self) {
         self.working += 1;
     }
@@ -465,7 +483,8 @@ impl Placement {
         self.working -= 1;
     }
 
-    /// Whether every thread there is, or can be, is blocked. To be asked after each change.
+    /// Returns whether every thread that exists, or can exist, is blocked. Called after each
+    /// change.
     pub(crate) fn is_starved(&self) -> bool {
         let all_busy =
             self.working == self.started && self.spares.iter().all(|spare| spare.is_busy);

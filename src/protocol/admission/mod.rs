@@ -1,5 +1,6 @@
-//! The bounded door in front of the queue: one global semaphore, its waiters in one line.
-//! Its protocol, and why nothing is lost in it, is told in the README beside this file.
+//! The semaphore in front of the queue: one count of places, and one line of waiters.
+//!
+//! The README beside this file describes its protocol, and why no place is lost in it.
 #![doc = include_str!("README.md")]
 
 mod counts;
@@ -31,7 +32,7 @@ use crate::{
 /// The thread that keeps a job over the bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Holder {
-    /// The pool's thread of this index, which keeps no more than so many.
+    /// The pool's thread of this index. It keeps a bounded number of such jobs.
     Thread(u32),
     /// None: a permit, or the user, had the job queued.
     Nobody,
@@ -41,8 +42,8 @@ pub(crate) enum Holder {
 const PLACE: u64 = 2;
 const CLOSED: u64 = 1;
 
-/// Nobody waits; only the batched do; somebody is owed the next place; somebody waits for the
-/// queue to be empty.
+/// The levels of `WakeMode`: no waiter; batched waiters only; a waiter is owed the next place;
+/// every release is watched for (see [`Admission::watch`]).
 const NOBODY: usize = 0;
 const BATCHED: usize = 1;
 const PROMPT: usize = 2;
@@ -64,21 +65,22 @@ impl From<Refusal> for AdmissionError {
     }
 }
 
-/// What one thread of the pool gave back, and what it has ahead. Nobody else writes here, but who reclaims the cache.
+/// The places that one thread of the pool released, and those that it cached. Written by that
+/// thread, and by a reclaim of the cache.
 #[derive(Debug, Default)]
 pub(crate) struct PlaceSlot {
     released: AtomicU64,
-    /// Places given back while only batched waiters stood in the line, since this thread last
-    /// looked whether a batch is free.
+    /// Places released while only batched waiters stood in the line, since this thread last checked
+    /// whether a batch is free.
     ungranted: AtomicU64,
     cache: PermitCache,
 }
 
-/// What who gives a place back has to know of those who wait.
+/// What a thread that releases a place observes of the waiters.
 #[derive(Debug)]
 struct WakeMode {
     level: AtomicUsize,
-    /// At which sum of places the first in the line is due, who is batched.
+    /// The value of `sum` at which the first waiter in the line is due, if it is batched.
     due: AtomicU64,
 }
 
@@ -97,7 +99,7 @@ pub(crate) struct Admission {
     slots: Slots<CachePadded<PlaceSlot>>,
     slow_path: CachePadded<Mutex<SlowPath>>,
     elsewhere: CachePadded<AtomicU64>,
-    /// Places that were put into caches, and reclaimed. Written under the lock.
+    /// Places that were put into caches and reclaimed. Written under the lock.
     reclaimed: AtomicU64,
     fences: CachePadded<Fences>,
 }
@@ -106,21 +108,22 @@ pub(crate) struct Admission {
 #[derive(Debug)]
 struct SlowPath {
     line: Waiters,
-    /// Places that were taken and have no job, because they are a permit's or will be.
+    /// Places that were taken and have no job, because they belong to a permit or will.
     held: u64,
-    /// Places that were given back without ever having had a job. They are counted in `elsewhere`
-    /// too.
+    /// Places that were released without ever having had a job. `elsewhere` counts them too.
     unused: u64,
     /// No worker is left to run a job.
     stopped: bool,
-    /// Somebody wants to know of every place that is given back: see [`Admission::watch`].
+    /// Every release of a place is watched for: see [`Admission::watch`].
     watched: bool,
-    /// Stocks were reclaimed for who found no other place, since one was last filled while half of the places were free.
+    /// Caches were reclaimed for a thread that found no other place, and none was filled since
+    /// while half of the places were free.
     reclaims: bool,
 }
 
 impl Admission {
-    /// A semaphore of `capacity` places for a pool whose threads below the index `first_spare` are not spare.
+    /// Returns a semaphore of `capacity` places, for a pool whose threads below the index
+    /// `first_spare` are not spare.
     pub(crate) fn new(capacity: usize, first_spare: usize, fences: Fences) -> Self {
         Self {
             acquired: CachePadded::new(AcquiredCount {
@@ -147,7 +150,7 @@ impl Admission {
         }
     }
 
-    /// The same, all of whose threads have entered.
+    /// As `new`, with all `slots` threads entered.
     #[cfg(test)]
     pub(crate) fn with_slots(capacity: usize, slots: usize) -> Self {
         let admission = Self::new(capacity, slots, Fences::PLAIN);
@@ -157,21 +160,21 @@ impl Admission {
         admission
     }
 
-    /// What the calling thread writes, of this index.
+    /// Returns the slot that the calling thread, of this index, writes.
     pub(crate) fn slot(&self, index: usize) -> &PlaceSlot {
         self.slots.enter(index)
     }
 
-    /// Takes a place if there is one, without the lock and without collecting.
+    /// Takes a place if one is free, without the lock and without summing.
     #[inline]
     fn take(&self, limit: u64) -> Result<(), Refusal> {
         self.take_some(limit, 1)
     }
 
-    /// Takes so many places, or none.
+    /// Takes `places` places, or none.
     #[inline]
     fn take_some(&self, limit: u64, places: u64) -> Result<(), Refusal> {
-        // Acquire: who takes a place that was given back sees what was done before it was.
+        // Acquire: a thread that takes a released place observes what was done before the release.
         let mut word = self.acquired.word.load(Ordering::Relaxed);
         loop {
             if word & CLOSED != 0 {
@@ -196,7 +199,7 @@ impl Admission {
         }
     }
 
-    /// Takes a place if one is free; never waits for one.
+    /// Takes a place if one is free. Never blocks until one is.
     #[inline]
     pub(crate) fn try_acquire(&self) -> Result<(), Refusal> {
         match self.take(self.acquired.limit.load(Ordering::Acquire)) {
@@ -205,7 +208,8 @@ impl Admission {
         }
     }
 
-    /// As `try_acquire`, but may find no room where some was given back since anybody looked, or lies in a cache.
+    /// As `try_acquire`, but without summing: it may return `Full` where places were released or
+    /// lie in a cache.
     #[inline]
     pub(crate) fn try_acquire_unsummed(&self) -> Result<(), Refusal> {
         self.take(self.acquired.limit.load(Ordering::Acquire))
@@ -213,9 +217,9 @@ impl Admission {
 
     #[cold]
     fn try_acquire_summing(&self) -> Result<(), Refusal> {
-        // Without the lock, and so without anybody else's cache, in the case that is the commonest
-        // when it is full: it still is. In this order: what was put into a cache is seen there, or as
-        // reclaimed, if the acquired is seen to be shut by that.
+        // Decides the commonest case, a queue that is still full, without the lock. The order
+        // matters: if the load of `acquired` observes the places that a thread took for its cache,
+        // the later loads find them cached or reclaimed.
         let word = self.acquired.word.load(Ordering::Acquire);
         let is_stocked = self.cached() > 0 && !mutant!("stock_unseen");
         if !is_stocked && self.free_beside(word) == 0 {
@@ -237,7 +241,7 @@ impl Admission {
         })
     }
 
-    /// Does something under the lock, and wakes after it whom it is to wake.
+    /// Calls `f` under the lock, and wakes after it the waiters that `f` has collected.
     fn on_slow_path<R>(&self, f: impl FnOnce(&mut SlowPath, &mut Wakes) -> R) -> R {
         let mut wakes = Wakes::new();
         let mut slow_path = lock(&self.slow_path);
@@ -247,10 +251,10 @@ impl Admission {
         result
     }
 
-    /// Those who are due in the line first, then the caller.
+    /// Grants places to the waiters that are due, then takes one for the caller.
     fn take_in_turn(&self, slow_path: &mut SlowPath, wakes: &mut Wakes) -> Result<(), Refusal> {
         if slow_path.line.len() == 0 {
-            // What was given back is collected when it is needed: that costs a look at every slot.
+            // The released places are summed only when they are needed: a sum loads every slot.
             match self.take(self.acquired.limit.load(Ordering::Relaxed)) {
                 Err(Refusal::Full) => {}
                 decided => return decided,
@@ -267,13 +271,13 @@ impl Admission {
         }
     }
 
-    /// A place whose job runs without it is held from now on.
+    /// Counts a place as held whose job runs without it.
     pub(crate) fn hold(&self) {
         lock(&self.slow_path).held += 1;
     }
 
-    /// A held place gets its job, or is given back by `release` by its owner's own account. False if
-    /// no worker is left to run the job.
+    /// Ends the hold of a place: it gets its job, or its owner releases it. Returns false if no
+    /// worker is left to run the job.
     #[must_use]
     pub(crate) fn unhold(&self) -> bool {
         let mut slow_path = lock(&self.slow_path);
@@ -281,8 +285,8 @@ impl Admission {
         !slow_path.stopped || mutant!("admission_stop_blind")
     }
 
-    /// A held place is given back without ever having had a job. The caller has to look whether the
-    /// pool has drained.
+    /// Releases a held place that never had a job. The caller has to check whether the pool has
+    /// drained.
     pub(crate) fn release_held(&self) {
         let mut slow_path = lock(&self.slow_path);
         slow_path.unused = slow_path.unused.wrapping_add(1);
@@ -295,7 +299,7 @@ impl Admission {
         self.release();
     }
 
-    /// A place whose job runs without it is given back, after `unhold`.
+    /// Releases a place whose job runs without it, after `unhold`.
     pub(crate) fn release_unused(&self) {
         let mut slow_path = lock(&self.slow_path);
         slow_path.unused = slow_path.unused.wrapping_add(1);
@@ -303,8 +307,10 @@ impl Admission {
         self.release();
     }
 
-    /// Has a job that is queued over the bound counted, unless nobody is left to run it; or, if the door has to be
-    /// `open`, unless that is closed. Under the lock, so that a pool that stops has seen it, or it sees the stop.
+    /// Counts a job that is queued over the bound, by calling `count`. Refuses it if no worker is
+    /// left, or if `open` is required and the pool is closed.
+    ///
+    /// Runs under the lock: a pool that stops observes the job, or the job observes the stop.
     pub(crate) fn overdraw(&self, open: bool, count: impl FnOnce()) -> Result<(), Refusal> {
         let slow_path = lock(&self.slow_path);
         let is_refused =
@@ -316,24 +322,27 @@ impl Admission {
         Ok(())
     }
 
-    /// Once the door is closed: stops if nothing is outstanding. `counts` gives those without a place
-    /// and the ended, the ended read first. True for the one call that stops.
+    /// Stops a closed pool if no job is outstanding. Returns true for the one call that stops it.
+    ///
+    /// `counts` returns the jobs without a place and the ended ones, and reads the ended ones
+    /// first.
     pub(crate) fn try_stop(&self, counts: impl FnOnce() -> (u64, u64)) -> bool {
         debug_assert!(self.is_closed());
         let mut slow_path = lock(&self.slow_path);
         if slow_path.stopped && !mutant!("admission_stop_twice") {
             return false;
         }
-        // Whoever closed the door may not have come to it yet.
+        // `close` may have set the bit, and not reclaimed the caches yet.
         unless_mutant!("stock_open", self.reclaim());
         let (unplaced, ended) = counts();
         slow_path.stopped = self.outstanding_at(&slow_path, unplaced, ended) == 0;
         slow_path.stopped
     }
 
-    /// Gives back a place because its job starts on the thread of this slot.
+    /// Releases a place because its job starts on the thread of this slot.
     ///
-    /// Only that thread may call it. Returns whether nobody waits. If not, `attend` is to be called.
+    /// Only that thread may call it. Returns whether there is no waiter. If it returns false, the
+    /// caller has to call `attend`.
     #[inline]
     pub(crate) fn release_unattended(&self, slot: &PlaceSlot) -> bool {
         bump(&slot.released);
@@ -343,8 +352,8 @@ impl Admission {
         self.wake_mode.level.load(Ordering::Relaxed) == NOBODY
     }
 
-    /// Hands on what the thread of this slot gave back, if it is time for that. Returns whether [`Admission::watch`] was
-    /// called.
+    /// Grants what the thread of this slot released, if that is due. Returns whether
+    /// [`Admission::watch`] was called.
     #[cold]
     pub(crate) fn attend(&self, slot: &PlaceSlot) -> bool {
         let wake_mode = self.wake_mode.level.load(Ordering::Relaxed);
@@ -352,7 +361,8 @@ impl Admission {
             return wake_mode == WATCHED;
         }
         if wake_mode == BATCHED {
-            // A look at all slots, once in a part of a batch: others may have given back less, or nothing.
+            // Sums all slots once in this thread's share of a batch: the other threads may have
+            // released fewer places, or none.
             let ungranted = slot.ungranted.load(Ordering::Relaxed) + PLACE;
             let share = (self.batch() / (2 * self.slots.len() as u64)).max(PLACE);
             let is_time = ungranted >= share;
@@ -367,23 +377,24 @@ impl Admission {
         false
     }
 
-    /// Both.
+    /// Releases a place, and attends to the waiters if there are any.
     #[cfg(test)]
     pub(crate) fn release_from(&self, slot: usize) -> bool {
         let slot = self.slot(slot);
         !self.release_unattended(slot) && self.attend(slot)
     }
 
-    /// From now on whoever gives a place back is told that it is watched for.
+    /// Makes each later release return that it is watched for.
     pub(crate) fn watch(&self) {
         let mut slow_path = lock(&self.slow_path);
         slow_path.watched = true;
         self.set_wake_mode(&slow_path);
-        // Pairs with the fence in `release_unattended`: they see the wake_mode, or we see the place.
+        // Pairs with the fence in `release_unattended`: they see the wake_mode, or we see the
+        // place.
         unless_mutant!("admission_no_fence_watch", self.fences.heavy());
     }
 
-    /// Gives back a place from anywhere: its job was cancelled or dropped, or it was not used.
+    /// Releases a place from any thread: its job was cancelled or dropped, or it was not used.
     pub(crate) fn release(&self) {
         self.elsewhere.fetch_add(1, Ordering::Release);
         // Pairs with the fences in `join_line` and `insist`, as in `release_unattended`.
@@ -391,7 +402,8 @@ impl Admission {
         self.grant_waiters_if_any();
     }
 
-    /// A thread that runs out of jobs has all that is free handed out, batched or not.
+    /// Grants all free places to the waiters, batched or not. A thread that runs out of jobs calls
+    /// it.
     #[inline]
     pub(crate) fn grant_waiters_if_any(&self) {
         if self.wake_mode.level.load(Ordering::Relaxed) != NOBODY {
@@ -404,7 +416,7 @@ impl Admission {
         self.on_slow_path(|slow_path, wakes| self.grant_waiters(slow_path, wakes, true));
     }
 
-    /// What `limit` is, if everything that was given back is collected.
+    /// Returns what `limit` is once everything that was released is summed.
     fn sum(&self) -> u64 {
         self.capacity()
             .wrapping_add(self.given_back())
@@ -412,16 +424,16 @@ impl Admission {
             .wrapping_mul(PLACE)
     }
 
-    /// How many places are free, in the acquired's units, beside those that the acquired said were taken.
+    /// Returns the free places, in the units of `acquired`, if `word` is its value.
     fn free_beside(&self, word: u64) -> u64 {
         let free = self.sum().wrapping_sub(word) as i64;
         u64::try_from(free).unwrap_or(0)
     }
 
-    /// Collects, hands places to those who are due, and publishes what is left over.
+    /// Sums, grants places to the waiters that are due, and publishes the rest as `limit`.
     ///
-    /// With `all`, everybody in the line is due; without, those who are only batched are due when a
-    /// batch was given back since the one in front came.
+    /// With `all`, every waiter is due. Without it, a batched waiter is due only when a batch was
+    /// released since the first one joined the line.
     fn grant_waiters(&self, slow_path: &mut SlowPath, wakes: &mut Wakes, all: bool) {
         if slow_path.line.len() > 0 {
             slow_path.reclaims |= self.reclaim();
@@ -458,7 +470,7 @@ impl Admission {
         }
     }
 
-    /// Refuses everybody from now on, and wakes all who wait.
+    /// Refuses every later submitter, and wakes all waiters.
     pub(crate) fn close(&self) {
         self.acquired.word.fetch_or(CLOSED, Ordering::AcqRel);
         if mutant!("admission_close_peeks")
@@ -479,7 +491,8 @@ impl Admission {
         self.acquired.word.load(Ordering::Acquire) & CLOSED != 0
     }
 
-    /// Changes the capacity. Below the present depth nobody is admitted until the queue has drained.
+    /// Changes the capacity. Below the present depth, no submitter is admitted until the queue has
+    /// drained.
     pub(crate) fn set_capacity(&self, capacity: usize) {
         self.on_slow_path(|slow_path, wakes| {
             self.capacity.store(capacity as u64, Ordering::Relaxed);
@@ -496,7 +509,7 @@ impl Admission {
         self.capacity.load(Ordering::Relaxed)
     }
 
-    /// The places that make a batch, in the acquired's units: a quarter of the capacity.
+    /// Returns the places that make a batch, in the units of `acquired`: a quarter of the capacity.
     fn batch(&self) -> u64 {
         (self.capacity() / 4).max(1) * PLACE
     }

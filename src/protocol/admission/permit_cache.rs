@@ -1,30 +1,38 @@
-//! A cache of places: what one thread of the pool has taken ahead, for the jobs that it will bring.
+//! The permit cache: places that one thread of the pool has taken in advance, for the jobs that it
+//! will submit.
 //!
 //! # The protocol
 //!
-//! Its *owner*, that thread, takes from it without writing a line that others write: so a scope's spawn writes
-//! the acquired once in so many. Nobody else can take from it, but who finds no place anywhere, or waits for one, has all
-//! caches *reclaimed*, under the lock of the admission: what the owner has not spent is free again.
+//! The *owner* is that thread. It takes from its cache without a write to a shared cache line, so a
+//! scope's spawns write `acquired` once for each fill. No other thread takes from the cache. A
+//! thread that finds no place anywhere, or waits for one, *reclaims* all caches under the lock of
+//! the admission: what the owners have not spent is free again.
 //!
-//! `spent` counts what the owner took, ever, and is written by it alone. `ceiling` and `put` are written
-//! under the lock, and are the same but during a reclaim: what was put in, ever, and not reclaimed.
+//! `spent` counts what the owner ever took, and only the owner writes it. `ceiling` and `put` are
+//! written under the lock, and are equal except during a reclaim. They count what was ever put in
+//! and not reclaimed.
 //!
-//! **The owner spends** by adding one to `spent` first, and looking at `ceiling` after it. If it is not above that, the
-//! place is its own. Otherwise a reclaim is under way, or was just made: the owner takes the lock, and looks again; if it
-//! is above it still, it takes the one back.
+//! **The owner spends** by adding one to `spent` first, and loading `ceiling` after it. If `spent`
+//! is not above `ceiling`, the place is its own. Otherwise a reclaim is under way, or has just
+//! ended. The owner then takes the lock and loads `ceiling` again. If `spent` is above it still,
+//! the owner takes the one back.
 //!
-//! **A reclaim** first lowers each `ceiling` to what it sees of `spent`, and looks at `spent` after it. If that is more
-//! than before, it raises the ceiling to it, though never above `put`. What is between there and `put` is free.
+//! **A reclaim** first lowers each `ceiling` to the value of `spent` that it observes, and loads
+//! `spent` again after it. If `spent` has grown, the reclaim leaves what was spent, though never
+//! more than `put`. What is between `spent` and `put` is free.
 //!
-//! So each of the two announces before it looks, with a fence between, the owner's a light one: at least one
-//! of them sees the other. If the owner sees the reclaim, it is decided under the lock. If only the reclaim sees the
-//! owner, it leaves that place. This is the protocol of `deque.rs`, on numbers.
+//! So each of the two announces before it checks, with a fence between, the owner's a light one. At
+//! least one of them observes the other. If the owner observes the reclaim, the lock decides. If
+//! only the reclaim observes the owner, it leaves that place. This is the protocol of `deque.rs`,
+//! on numbers.
 //!
-//! **For readers.** What lies in a cache is no job's. It is `put - spent`, or nothing if that is below zero: an
-//! owner that has announced a place which it will not get. While a reclaim is under way it may be that place less, so who
-//! must not find one too many counts under the lock. Who counts what is taken by jobs reads the acquired first, the
-//! caches after it, and what was reclaimed last. Then it may find too few, and never too many: what was put
-//! in is in the acquired later, and what was reclaimed is counted as that earlier, than it is in or out of the cache.
+//! **For readers.** No job has a place that lies in a cache. There are `put - spent` of them, or
+//! none if that is negative: then an owner has announced a place that it will not get. During a
+//! reclaim the difference may be one less for that reason, so a reader that must not count one
+//! place too many takes the lock. A reader that counts the places taken by jobs loads `acquired`
+//! first, the caches next, and `reclaimed` last. It may then count too few, and never too many. A
+//! fill counts a place in the cache before `acquired` does, and a reclaim counts it as reclaimed
+//! before it leaves the cache.
 
 #[cfg(all(test, loom))]
 mod model;
@@ -35,7 +43,7 @@ use crate::{
     tuning::CACHED_PLACES,
 };
 
-/// Fewer are not worth a turn at the lock.
+/// A smaller fill is not worth one acquisition of the lock.
 const LEAST: u64 = if cfg!(any(loom, shuttle)) { 2 } else { 4 };
 
 #[derive(Debug, Default)]
@@ -43,17 +51,17 @@ pub(super) struct PermitCache {
     spent: AtomicU64,
     ceiling: AtomicU64,
     put: AtomicU64,
-    /// The owner's: for how many jobs it does not try to fill the cache.
+    /// The owner's backoff: for how many jobs it does not try to fill the cache.
     full_queue: FullQueue,
 }
 
-/// What became of an attempt to spend.
+/// The outcome of an attempt to spend.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Spending {
     Done,
-    /// There is nothing in it.
+    /// The cache is empty.
     Empty,
-    /// A reclaim is in the way: to be decided under the lock.
+    /// A reclaim is in the way: the lock has to decide.
     Announced,
 }
 
@@ -62,7 +70,7 @@ fn above(one: u64, other: u64) -> bool {
 }
 
 impl PermitCache {
-    /// By the owner.
+    /// Takes one place. By the owner.
     #[inline]
     pub(super) fn spend(&self, fences: Fences) -> Spending {
         let spent = self.spent.load(Ordering::Relaxed);
@@ -71,9 +79,10 @@ impl PermitCache {
         }
         let spent = spent.wrapping_add(1);
         self.spent.store(spent, Ordering::Relaxed);
-        // Pairs with the heavy fence between the two halves of a reclaim.
+        // Pairs with the heavy fence between the two halves of a reclaim: we see the ceiling, or
+        // they see what was spent.
         unless_mutant!("stock_no_fence_spend", fences.light());
-        // Acquire: who spends sees what was done before the place was given back.
+        // Acquire: a thread that spends observes what was done before the place was released.
         let ceiling = self.ceiling.load(Ordering::Acquire);
         if above(spent, ceiling) && !mutant!("stock_blind") {
             Spending::Announced
@@ -82,8 +91,8 @@ impl PermitCache {
         }
     }
 
-    /// By the owner, under the lock: whether the place that it has announced is its own. If not, that is
-    /// taken back.
+    /// Returns whether the place that the owner has announced is its own. If not, takes the
+    /// announcement back. By the owner, under the lock.
     pub(super) fn is_ours(&self) -> bool {
         let spent = self.spent.load(Ordering::Relaxed);
         let ours = !above(spent, self.ceiling.load(Ordering::Relaxed));
@@ -93,20 +102,21 @@ impl PermitCache {
         ours
     }
 
-    /// By the owner, under the lock, before the acquired says that these places are taken.
+    /// Puts in places. By the owner, under the lock, before `acquired` counts them as taken.
     pub(super) fn put(&self, places: u64) {
         let put = self.put.load(Ordering::Relaxed).wrapping_add(places);
         self.set(put);
     }
 
-    /// Under the lock.
+    /// Sets both counts. Under the lock.
     fn set(&self, put: u64) {
         self.ceiling.store(put, Ordering::Release);
-        // Release: who sees what is left after a reclaim sees what was counted as reclaimed.
+        // Release: a thread that observes what is left after a reclaim observes what was counted as
+        // reclaimed.
         self.put.store(put, Ordering::Release);
     }
 
-    /// Under the lock: the first half of a reclaim. False if there is nothing in it.
+    /// The first half of a reclaim. Returns false if the cache is empty. Under the lock.
     pub(super) fn lower(&self) -> bool {
         let spent = self.spent.load(Ordering::Relaxed);
         let is_filled = above(self.put.load(Ordering::Relaxed), spent);
@@ -116,10 +126,10 @@ impl PermitCache {
         is_filled
     }
 
-    /// Under the lock, after [`lower`](Self::lower) and a heavy fence: what is left.
+    /// Returns what is left. Under the lock, after [`lower`](Self::lower) and a heavy fence.
     pub(super) fn rest(&self) -> u64 {
         let put = self.put.load(Ordering::Relaxed);
-        // Acquire: nothing of the owner's is to be seen, but it costs nothing.
+        // Acquire: no write of the owner has to be observed, but it is free.
         let spent = self.spent.load(Ordering::Acquire);
         if above(put, spent) {
             put.wrapping_sub(spent)
@@ -128,12 +138,12 @@ impl PermitCache {
         }
     }
 
-    /// Under the lock, the second half of a reclaim, after what is left was counted as reclaimed.
+    /// The second half of a reclaim, after the places were counted as reclaimed. Under the lock.
     pub(super) fn take_out(&self, places: u64) {
         self.set(self.put.load(Ordering::Relaxed).wrapping_sub(places));
     }
 
-    /// How many places are in it.
+    /// Returns the number of places in the cache.
     pub(super) fn len(&self) -> u64 {
         // Acquire pairs with the Release in `set`.
         let put = self.put.load(Ordering::Acquire);
@@ -143,7 +153,7 @@ impl PermitCache {
 }
 
 impl Admission {
-    /// As `try_acquire`, on the thread of this slot, if it is one of the pool's.
+    /// As `try_acquire`. Uses the cache of the slot if the calling thread is one of the pool's.
     #[inline]
     pub(crate) fn try_acquire_here(&self, slot: Option<&PlaceSlot>) -> Result<(), Refusal> {
         match slot {
@@ -152,7 +162,8 @@ impl Admission {
         }
     }
 
-    /// As `try_acquire`, on the thread of this slot: first from its cache, which is filled when there is room.
+    /// As `try_acquire`, on the thread of this slot: takes from its cache first, and fills it if
+    /// there is room.
     #[inline]
     pub(crate) fn try_acquire_from(&self, slot: &PlaceSlot) -> Result<(), Refusal> {
         if self.try_acquire_cached(slot) {
@@ -162,7 +173,7 @@ impl Admission {
         }
     }
 
-    /// The same from the cache alone, as it is. False if it has none.
+    /// Takes a place from the cache alone, without filling it. Returns false if it is empty.
     #[inline]
     pub(crate) fn try_acquire_cached(&self, slot: &PlaceSlot) -> bool {
         let cache = &slot.cache;
@@ -173,7 +184,7 @@ impl Admission {
         }
     }
 
-    /// Whether a place is the calling thread's own that it has announced during a reclaim.
+    /// Returns whether a place that the calling thread has announced during a reclaim is its own.
     #[cold]
     fn prevails(&self, cache: &PermitCache) -> bool {
         self.on_slow_path(|_, _| cache.is_ours())
@@ -187,8 +198,8 @@ impl Admission {
         self.try_acquire()
     }
 
-    /// Takes a place, and others for the cache of the calling thread, if nobody waits, and it is not likely that they
-    /// will have to be reclaimed.
+    /// Takes a place, and others for the cache of the calling thread, if the line is empty and a
+    /// reclaim of them is unlikely.
     #[cold]
     pub(super) fn fill(&self, cache: &PermitCache) -> bool {
         let (places, half) = self.cache_sizes();
@@ -197,7 +208,8 @@ impl Admission {
                 if slow_path.line.len() > 0 {
                     return false;
                 }
-                // First, so that who sees the acquired shut sees where the places are.
+                // Before `take_for_cache`: a thread that observes these places as taken observes
+                // them in the cache.
                 cache.put(places - 1);
                 let is_filled = self.take_for_cache(slow_path, places, half) || {
                     self.grant_waiters(slow_path, wakes, false);
@@ -215,8 +227,8 @@ impl Admission {
         is_filled
     }
 
-    /// Under the lock: takes so many places by what is published, if `half` stay free, or caches were not reclaimed since
-    /// so many did.
+    /// Takes `places` places below the published limit. Requires that `half` stay free, unless no
+    /// cache was reclaimed since a fill last left that many free. Under the lock.
     fn take_for_cache(&self, slow_path: &mut SlowPath, places: u64, half: u64) -> bool {
         let limit = self.acquired.limit.load(Ordering::Relaxed);
         let is_plenty = self
@@ -226,10 +238,12 @@ impl Admission {
         is_plenty || !slow_path.reclaims && self.take_some(limit, places).is_ok()
     }
 
-    /// How many places are taken at once to fill a cache, and how many others must be free then once caches were
-    /// reclaimed, until they are. All caches together have at most a quarter of the capacity, while no more threads are
-    /// started. So it is seldom that they have
-    /// to be reclaimed, which costs a heavy fence: once for each time that the queue runs full from half.
+    /// Returns how many places one fill takes, and how many others must stay free once caches were
+    /// reclaimed.
+    ///
+    /// All caches together have at most a quarter of the capacity, while no more threads are
+    /// started. So a reclaim, which costs a heavy fence, is rare: one for each time that the queue
+    /// fills up from half.
     fn cache_sizes(&self) -> (u64, u64) {
         let capacity = self.capacity();
         if cfg!(any(loom, shuttle)) {
@@ -239,7 +253,7 @@ impl Admission {
         ((capacity / (4 * slots)).min(CACHED_PLACES), capacity / 2)
     }
 
-    /// Under the lock: what lies in the caches is free again. False if there was nothing.
+    /// Makes the places in all caches free again. Returns false if there were none. Under the lock.
     pub(super) fn reclaim(&self) -> bool {
         if mutant!("stock_no_recall") {
             return false;
@@ -249,20 +263,21 @@ impl Admission {
         if filled == 0 {
             return false;
         }
-        // Pairs with the light fence of `PermitCache::spend`: we see what was spent, or they see the ceiling.
+        // Pairs with the light fence of `PermitCache::spend`: we see what was spent, or they see
+        // the ceiling.
         unless_mutant!("stock_no_fence_recall", self.fences.heavy());
         let mut reclaimed = self.reclaimed.load(Ordering::Relaxed);
         for cache in caches() {
             let rest = cache.rest();
             reclaimed = reclaimed.wrapping_add(rest);
-            // In this order: see the head of this file.
+            // The order matters: see the head of this file.
             self.reclaimed.store(reclaimed, Ordering::Release);
             cache.take_out(rest);
         }
         true
     }
 
-    /// How many places are in caches.
+    /// Returns the number of places in all caches.
     pub(super) fn cached(&self) -> u64 {
         self.slots.iter().map(|slot| slot.cache.len()).sum()
     }
@@ -270,7 +285,7 @@ impl Admission {
 
 #[cfg(all(test, not(loom)))]
 impl PermitCache {
-    /// As if so many places had been put in, and spent.
+    /// Sets the counts as if `places` places had been put in and spent.
     pub(super) fn age(&self, places: u64) {
         self.spent.store(places, Ordering::Relaxed);
         self.set(places);

@@ -1,4 +1,4 @@
-//! Waiting for a place: in the line, as a thread or as a task, and how a wait ends.
+//! The wait for a place: in the line, by a thread or a task, and its outcomes.
 
 use std::{
     cell::Cell,
@@ -18,13 +18,13 @@ use crate::{
     tuning::{BATCHED_WAIT, YIELDS},
 };
 
-/// That a submitter has a place, or is told that the pool is closed. It joins the line when it is
-/// about to park, and leaves it at the end of the wait.
+/// The condition that a submitter has a place, or that the pool is closed. The submitter joins the
+/// line when it is about to park, and leaves it at the end of the wait.
 pub(crate) struct Admitted<'a> {
     admission: &'a Admission,
     /// Whether the place is to be held.
     held: bool,
-    /// Whether it takes a place outside of the line, too.
+    /// Whether it also takes a place outside of the line.
     polls: bool,
     state: Cell<State>,
     /// When the submitter turns prompt.
@@ -50,7 +50,8 @@ impl<'a> Admitted<'a> {
         }
     }
 
-    /// For a thread that waits for something else as well: it takes a place in the line only.
+    /// As `new`, for a thread that waits for something else as well: it takes a place in the line
+    /// only.
     pub(crate) fn in_line(admission: &'a Admission) -> Self {
         Self {
             polls: false,
@@ -58,7 +59,7 @@ impl<'a> Admitted<'a> {
         }
     }
 
-    /// How the wait has ended. A place that was won is the caller's.
+    /// Returns the outcome of the wait. A place that was granted is the caller's.
     pub(crate) fn outcome(self) -> Result<(), AdmissionError> {
         match self.state.into_inner() {
             State::Decided(outcome) => outcome,
@@ -115,7 +116,7 @@ impl Condition for Admitted<'_> {
         is_met
     }
 
-    /// The thread joins the line. When it was batched for long enough, it turns prompt.
+    /// Joins the line. A thread that was batched for long enough turns prompt.
     fn announce(&self) {
         let state = match self.state.take() {
             State::Outside => self.join_line(),
@@ -135,7 +136,7 @@ impl Condition for Admitted<'_> {
         self.patience.get()
     }
 
-    /// The thread leaves the line; with a place, if it has one by now.
+    /// Leaves the line. A place that was granted by then is kept.
     fn withdraw(&self) {
         self.patience.set(None);
         let state = match self.state.take() {
@@ -150,8 +151,8 @@ impl Condition for Admitted<'_> {
 }
 
 impl Admission {
-    /// How often a submitter yields before it joins the line: not at all while a waiter is owed the
-    /// next place.
+    /// Returns how often a submitter yields before it joins the line. Zero while a waiter is owed
+    /// the next place.
     pub(crate) fn yields_before_line(&self) -> u32 {
         if self.wake_mode.level.load(Ordering::Relaxed) == PROMPT {
             return 0;
@@ -172,16 +173,16 @@ impl Admission {
                 Err(Refusal::Full) => {
                     let since = self.acquired.word.load(Ordering::Relaxed);
                     let id = slow_path.line.push(joining, since);
-                    // What was given back before this fence is in the sum that settling makes; who
-                    // gives back after it sees the wake_mode. Pairs with those in
-                    // `release_unattended` and `release`. A batched waiter checks again in a while,
-                    // by `insist`, and does without: a heavy fence stops other cores, and costs
-                    // more than a batch of tiny jobs.
+                    // A place released before this fence is in the sum that granting makes; a
+                    // thread that releases one after it observes the wake_mode. Pairs with the
+                    // fences in `release_unattended` and `release`. A batched waiter does without a
+                    // heavy fence, since it checks again later, by `insist`. A heavy fence stops
+                    // other cores, and costs more than a batch of tiny jobs.
                     self.set_wake_mode(slow_path);
                     if prompt && !mutant!("admission_no_fence") {
                         self.fences.heavy();
                     } else if cfg!(not(loom)) {
-                        // In a model it would be as good as a heavy one, and hide that that of
+                        // In a model it would be as good as a heavy one, and hide that the one in
                         // `insist` is missing.
                         fence(Ordering::SeqCst);
                     }
@@ -192,7 +193,7 @@ impl Admission {
         )
     }
 
-    /// Takes a place, and waits for it as a thread without a pool does.
+    /// Takes a place. Blocks until there is one, as a thread outside of the pool does.
     #[cfg(test)]
     pub(crate) fn acquire(&self) -> Result<(), AdmissionError> {
         let admitted = Admitted::new(self, false);
@@ -202,7 +203,7 @@ impl Admission {
         admitted.outcome()
     }
 
-    /// How it ended for this waiter, if it did.
+    /// Returns the outcome for this waiter, if it is decided.
     pub(super) fn outcome(&self, id: &WaiterId) -> Option<Result<(), AdmissionError>> {
         match lock(&self.slow_path).line.standing(id) {
             Standing::Patient | Standing::Eager => None,
@@ -217,7 +218,7 @@ impl Admission {
         drop(removed);
     }
 
-    /// From now on the waiter is owed the first place; there may be one already.
+    /// Turns the waiter prompt, and grants it a place that is free already.
     pub(super) fn insist(&self, id: &WaiterId) {
         self.on_slow_path(|slow_path, wakes| {
             slow_path.line.make_prompt(id);
@@ -228,7 +229,7 @@ impl Admission {
         });
     }
 
-    /// Ends a wait whose time is up. If a place came at the last moment it is taken.
+    /// Ends a wait whose time is up. A place that was granted at the last moment is taken.
     pub(super) fn give_up(&self, id: WaiterId) -> Result<(), AdmissionError> {
         let (standing, wake) = self.on_slow_path(|slow_path, wakes| {
             self.grant_waiters(slow_path, wakes, true);
@@ -236,7 +237,7 @@ impl Admission {
             self.set_wake_mode(slow_path);
             removed
         });
-        // A waker is the user's code. Its panic is dropped.
+        // A waker is user code. Its panic is dropped.
         quietly(move || drop(wake));
         match standing {
             Standing::Granted if mutant!("admission_drop_grant") => Err(AdmissionError::TimedOut),
@@ -246,14 +247,14 @@ impl Admission {
         }
     }
 
-    /// Drives a task's wait; `id` is its place in the line, if it has one. The place that it is
+    /// Drives a task's wait. `id` is its place in the line, if it has one. The place that it is
     /// ready with is held.
     pub(crate) fn poll_acquire_held(
         &self,
         id: &mut Option<WaiterId>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), AdmissionError>> {
-        // A clone is the user's code: it is made before the lock is taken, and while `id` is whole.
+        // A clone is user code: it is made before the lock is taken, and while `id` is whole.
         let wake = Wake::Task(cx.waker().clone());
         let Some(waiting) = id.take() else {
             let joining = Joining {
@@ -274,7 +275,7 @@ impl Admission {
         };
         drop(slow_path);
         let polled = self.poll_outcome(waiting, id);
-        // The user's code again. What was granted meanwhile must not be lost by its panic.
+        // User code again. Its panic must not lose a place that was granted meanwhile.
         quietly(move || drop(old));
         polled
     }
@@ -296,7 +297,8 @@ impl Admission {
         }
     }
 
-    /// Ends the wait of a task that is dropped. A place that it was granted goes to the next.
+    /// Ends the wait of a task that is dropped. A place that it was granted goes to the next
+    /// waiter.
     pub(crate) fn forsake(&self, id: WaiterId) {
         if self.give_up(id).is_ok() && !mutant!("admission_forsake_keeps") {
             self.release_held();

@@ -1,28 +1,29 @@
 //! The line of blocked submitters: a doubly linked list in a slab, in order of arrival.
 //!
-//! A plain data structure. It lives under the admission lock and knows nothing of places; a slot is
-//! reused, so that blocking costs no allocation once the line has been as long before.
+//! A plain data structure under the admission lock, without knowledge of places. A slot is reused,
+//! so blocking allocates nothing once the line has been as long before.
 
 use crate::protocol::completion::Wake;
 
-/// Names one waiter while it is in the slab. Only its owner has it, and gives it back once.
+/// Names one waiter while it is in the slab. Only the waiter's owner has it, and gives it back
+/// once.
 #[derive(Debug)]
 pub(crate) struct WaiterId(usize);
 
-/// How a waiter stands.
+/// The standing of a waiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// In the line; content to be woken together with a batch of places.
+    /// In the line, and batched: woken together with a batch of places.
     Patient,
-    /// In the line; owed the first place there is.
+    /// In the line, and prompt: owed the first free place.
     Eager,
-    /// Out of the line, with a place that is its own.
+    /// Out of the line, with a place of its own.
     Granted,
     /// Out of the line: the pool was closed.
     Closed,
 }
 
-/// Who comes to the line.
+/// A waiter that joins the line.
 #[derive(Debug)]
 pub(crate) struct Joining {
     pub(crate) wake: Wake,
@@ -31,10 +32,10 @@ pub(crate) struct Joining {
     pub(crate) held: bool,
 }
 
-/// What is to be known of the one in front.
+/// What granting needs of the first waiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Front {
-    /// The word of the acquired when it came: what bounds overtaking.
+    /// The word of `acquired` when the waiter joined, which bounds overtaking.
     pub(crate) since: u64,
     pub(crate) held: bool,
 }
@@ -57,7 +58,7 @@ pub(crate) struct Waiters {
     vacant: Vec<usize>,
     head: usize,
     tail: usize,
-    /// How many stand in the line, and how many of them are prompt.
+    /// The number of waiters in the line, and of the prompt ones among them.
     len: usize,
     prompt: usize,
 }
@@ -120,7 +121,7 @@ impl Waiters {
         self.slots.get(self.head).map(|slot| slot.front)
     }
 
-    /// Takes the one in front out of the line, with this outcome. Its owner still has its slot.
+    /// Takes the first waiter out of the line, with this outcome. Its owner keeps its slot.
     pub(crate) fn pop(&mut self, outcome: Standing) -> Option<Wake> {
         if self.head == NONE {
             return None;
@@ -135,7 +136,7 @@ impl Waiters {
         self.slots[id.0].standing
     }
 
-    /// From now on it is owed the first place.
+    /// Turns the waiter prompt, if it is batched.
     pub(crate) fn make_prompt(&mut self, id: &WaiterId) {
         if self.slots[id.0].standing == Standing::Patient {
             self.slots[id.0].standing = Standing::Eager;
@@ -143,13 +144,13 @@ impl Waiters {
         }
     }
 
-    /// Exchanges how it is woken. The old way is returned, to be dropped outside of the lock.
+    /// Replaces the waiter's wake. Returns the old one, for the caller to drop outside of the lock.
     pub(crate) fn rewake(&mut self, id: &WaiterId, wake: Wake) -> Option<Wake> {
         self.slots[id.0].wake.replace(wake)
     }
 
-    /// Frees the slot, wherever its waiter stands; the wake is returned, to be dropped outside of
-    /// the lock.
+    /// Frees the slot, whatever the standing of its waiter. Returns the wake, for the caller to
+    /// drop outside of the lock.
     pub(crate) fn remove(&mut self, id: WaiterId) -> (Standing, Option<Wake>) {
         let standing = self.slots[id.0].standing;
         if matches!(standing, Standing::Patient | Standing::Eager) {
@@ -196,7 +197,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a naive line of (key, prompt).
+        /// Compares the line with a naive one of (key, prompt).
         #[test]
         fn the_line_keeps_order_of_arrival(ops in prop::collection::vec((0u8..4, 0usize..8, any::<bool>()), 0..200)) {
             let mut line = Waiters::new();

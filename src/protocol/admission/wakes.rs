@@ -1,11 +1,11 @@
-//! Wake-ups on their way out of the lock.
+//! The wake-ups that are collected under the lock and performed after it.
 
 use crate::protocol::completion::Wake;
 
-/// How many wake-ups are carried out of the lock without an allocation.
+/// The number of wake-ups that are collected without an allocation.
 const WAKES: usize = 8;
 
-/// Those whom a turn at the slow_path has to wake.
+/// The wake-ups that one critical section has collected.
 pub(super) struct Wakes {
     first: [Option<Wake>; WAKES],
     len: usize,

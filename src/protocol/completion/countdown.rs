@@ -1,8 +1,8 @@
-//! The words of a wait frame, on its owner's stack: a count of jobs, or the end of one.
+//! The words of a wait frame, on its owner's stack: a count of jobs, or the end of one job.
 //!
-//! `runtime/wait/frames.rs` tells what they are for. Here is only what several threads touch, so
-//! that models can explore it. Both words keep one promise: the operation that lets the owner go is
-//! the last access to them, and what unparks the owner is read before it.
+//! `runtime/wait/frames.rs` describes their use. This module has only what several threads access,
+//! so that models can explore it. Both words keep one promise: the operation that lets the owner go
+//! is the last access to them. What unparks the owner is read before that operation.
 
 #[cfg(all(test, loom))]
 mod model;
@@ -22,15 +22,15 @@ const WAITING: u64 = 1;
 /// that unparks.
 const END: Ordering = mutant_order!("countdown_relaxed", Ordering::AcqRel);
 
-/// How many jobs are left.
+/// The number of jobs left.
 pub(crate) struct Tally {
-    /// What the owner itself began and ended. Written by the owner alone.
+    /// The jobs that the owner itself began, less those that it ended. Written by the owner alone.
     near: Line,
     far: Line,
 }
 
-/// A word on a cache line of its own: else each job that the owner begins and ends would take the
-/// line away from the threads that end jobs elsewhere, and from all that read the frame.
+/// A word on a cache line of its own. On a shared line, each job that the owner begins and ends
+/// would invalidate it for the threads that end jobs elsewhere, and for all that read the frame.
 #[repr(align(64))]
 struct Line(AtomicU64);
 
@@ -58,27 +58,27 @@ impl Tally {
         self.near.store(near.wrapping_add(n), Ordering::Relaxed);
     }
 
-    /// One more job, by the owner.
+    /// Counts one more job, by the owner.
     #[inline]
     pub(crate) fn begin_near(&self) {
         self.add_near(JOB);
     }
 
-    /// One more job, by another thread.
+    /// Counts one more job, by another thread.
     #[inline]
     pub(crate) fn begin_far(&self) {
-        // Relaxed: the caller is in a job of the frame, or in its body, so it is not zero.
+        // Relaxed: the caller is in a job of the frame, or in its body, so the count is not zero.
         self.far.fetch_add(JOB, Ordering::Relaxed);
     }
 
-    /// A job has ended, on the owner's thread.
+    /// Counts the end of a job on the owner's thread.
     #[inline]
     pub(crate) fn end_near(&self) {
         self.add_near(JOB.wrapping_neg());
     }
 
-    /// A job has ended, on another thread. After it, the frame may be gone. True if the owner is to
-    /// be unparked, by what the caller knows of it already.
+    /// Counts the end of a job on another thread. After it, the frame may be gone. Returns true if
+    /// the caller has to unpark the owner, by what it knows of the owner already.
     #[inline]
     #[must_use]
     pub(crate) fn end_far(&self) -> bool {
@@ -89,8 +89,8 @@ impl Tally {
         before == JOB | WAITING
     }
 
-    /// As `end_far`, where `whom` takes out of the frame what unparks the owner: at most as often
-    /// as the bit is observed.
+    /// As `end_far`, where `whom` reads from the frame what unparks the owner: at most as often as
+    /// the bit is observed.
     #[inline]
     #[must_use]
     pub(crate) fn end_far_telling<W>(&self, whom: impl Fn() -> W) -> Option<W> {
@@ -113,8 +113,8 @@ impl Tally {
         }
     }
 
-    /// Whether the owner is about to park, or does. For a job of the frame, which is still there
-    /// then, that has put a side entry into the list.
+    /// Returns whether the owner is about to park, or parks. Called by a job of the frame, which
+    /// therefore still exists, after the job has put a side entry into the list.
     pub(crate) fn is_awaited(&self) -> bool {
         // Pairs with the fence in `announce`: we see that the owner is about to park, or it sees
         // the side entry.
@@ -127,7 +127,7 @@ impl Tally {
     }
 }
 
-/// That no job is left: for the owner.
+/// The owner's condition that no job is left.
 impl Condition for Tally {
     #[inline]
     fn is_met(&self) -> bool {
@@ -135,7 +135,7 @@ impl Condition for Tally {
         (self.far.load(Ordering::Acquire) & !WAITING).wrapping_add(near) == 0
     }
 
-    /// The thread that brings the count to zero unparks the owner from now on.
+    /// Makes the thread that brings the count to zero unpark the owner.
     fn announce(&self) {
         // Only the owner sets the bit, and only the owner clears it.
         if self.is_announced() {
@@ -161,17 +161,17 @@ impl Condition for Tally {
     }
 }
 
-/// Whether one job has ended.
+/// The condition that one job has ended.
 ///
-/// The word holds the thread to unpark, from when the owner is about to park. So a job that no
-/// other thread runs writes it once.
+/// Once the owner is about to park, the word holds the thread to unpark. So if no other thread runs
+/// the job, the job writes the word once.
 pub(crate) struct Ending(AtomicUsize);
 
 const ENDED: usize = 1;
 const AWAITED: usize = 2;
-/// Another thread has begun it, and has published itself as the runner.
+/// Another thread has begun the job, and has published itself as the runner.
 const BEGUN: usize = 4;
-/// Above those three: the number of the thread to unpark.
+/// Above those three flags: the number of the thread to unpark.
 const NUMBER: usize = 8;
 
 impl Ending {
@@ -180,7 +180,8 @@ impl Ending {
         Self(AtomicUsize::new(0))
     }
 
-    /// Another thread has begun the job. The owner observes what that one has written about it.
+    /// Records that another thread has begun the job. The owner observes what that thread has
+    /// written about it.
     pub(crate) fn begin(&self) {
         let order = mutant_order!("ending_relaxed_begin", Ordering::Release);
         self.0.fetch_add(BEGUN, order);
@@ -190,8 +191,8 @@ impl Ending {
         self.0.load(Ordering::Acquire) & BEGUN != 0
     }
 
-    /// The job has ended. After it, the frame may be gone. Returns the owner's number, if it is to
-    /// be unparked.
+    /// Records that the job has ended. After it, the frame may be gone. Returns the owner's number
+    /// if the owner has to be unparked.
     #[inline]
     #[must_use]
     pub(crate) fn end(&self) -> Option<usize> {
@@ -203,8 +204,8 @@ impl Ending {
         (before & AWAITED != 0).then_some(before / NUMBER)
     }
 
-    /// As `end`, where `whom` takes out of the frame what unparks the owner: before the frame may
-    /// be gone.
+    /// As `end`, where `whom` reads from the frame what unparks the owner, before the frame may be
+    /// gone.
     #[inline]
     #[must_use]
     pub(crate) fn end_telling<W>(&self, whom: impl Fn() -> W) -> Option<W> {
@@ -219,7 +220,7 @@ impl Ending {
         self.0.load(Ordering::Acquire) & ENDED != 0
     }
 
-    /// From now on the thread that ends the job unparks the owner, by this number, unless it has
+    /// Makes the thread that ends the job unpark the owner, by this number, unless the job has
     /// ended.
     fn await_end(&self, whom: usize) {
         let awaited = whom * NUMBER + AWAITED;
@@ -231,7 +232,7 @@ impl Ending {
             .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, await_it);
     }
-    /// That the job has ended: for the owner, which is unparked by this number.
+    /// Returns the owner's condition that the job has ended. The owner is unparked by this number.
     pub(crate) fn for_owner(&self, whom: usize) -> impl Condition {
         When(|| self.has_ended(), move || self.await_end(whom), || ())
     }
@@ -243,7 +244,7 @@ mod tests {
 
     use super::*;
 
-    /// Just before a word wraps, or changes its sign; in jobs.
+    /// Values just before a word wraps, or changes its sign; in jobs.
     fn starts() -> impl Strategy<Value = u64> {
         let edge = prop_oneof![Just(0), Just(1 << 62), Just(1 << 63)];
         (edge, 0u64..9).prop_map(|(edge, before): (u64, u64)| edge.wrapping_sub(before))
@@ -251,7 +252,7 @@ mod tests {
 
     proptest! {
         /// Failure 29: the count is zero when no job is left, and at no other time, though each of
-        /// its words goes below zero, or round.
+        /// its words falls below zero or wraps.
         #[test]
         fn r3_the_jobs_of_a_frame_are_counted_while_the_words_wrap(
             start in starts(),

@@ -1,15 +1,16 @@
-//! The event of a batch: where its consumer waits for the next result.
+//! The event of a batch, on which its consumer waits for the next result.
 //!
-//! A worker that leaves a result checks afterwards whether the consumer waits for it. The consumer
-//! announces what it waits for, and then checks once more for the result. With a fence between the
-//! two on both sides, one of them observes the other.
+//! A worker that publishes a result checks afterwards whether the consumer waits for it. The
+//! consumer announces what it waits for, and then checks once more for the result. With a fence
+//! between the two on both sides, one of them observes the other.
 //!
-//! The worker that wakes the consumer takes the announcement back: until the consumer runs many
-//! items may end, and one wake-up is enough. If the consumer finds nothing then, it announces again
-//! before it checks again. In order it waits for one result, and no other wakes it.
+//! The worker that wakes the consumer takes the announcement back: many items may end before the
+//! consumer runs, and one wake-up is enough. If the consumer then finds no result, it announces
+//! again before it checks again. An ordered consumer waits for one result, and no other result
+//! wakes it.
 //!
 //! A consumer that leaves publishes that in the same word, and checks for results once more after a
-//! fence. So each result that it does not observe is left by a thread that learns from
+//! fence. So if it does not observe a result, the thread that published that result learns from
 //! [`Event::notify`] that the consumer has left.
 
 #[cfg(all(test, loom))]
@@ -27,20 +28,20 @@ use crate::{
     },
 };
 
-/// A result's number among all that there are at a time: [`FIRST`] or more.
+/// Identifies a result among all that exist at a time: [`FIRST`] or more.
 pub(crate) type Mark = usize;
 
 /// The consumer does not wait.
 const NONE: Mark = 0;
-/// Any result will do.
+/// The consumer waits for any result.
 pub(crate) const ANY: Mark = 1;
-/// Nothing more: the consumer has left.
+/// The consumer has left, and waits for nothing more.
 const LEFT: Mark = 2;
-/// The least that a result can have.
+/// The least mark of a result.
 pub(crate) const FIRST: Mark = 3;
 
 pub(crate) struct Event {
-    /// What is waited for.
+    /// The mark that the consumer waits for.
     awaited: AtomicUsize,
     /// The thread that waits, or was the last to wait.
     waiter: Mutex<Option<Thread>>,
@@ -56,8 +57,8 @@ impl Event {
         }
     }
 
-    /// This result was left. Returns whether the consumer has left, and may not have seen the
-    /// result.
+    /// Wakes the consumer if it waits for this result, which was published. Returns whether the
+    /// consumer has left, and may not have observed the result.
     #[inline]
     #[must_use]
     pub(crate) fn notify(&self, mark: Mark) -> bool {
@@ -71,8 +72,8 @@ impl Event {
         awaited == LEFT
     }
 
-    /// The consumer leaves. It observes what was left before this by threads that may not learn
-    /// that it has left.
+    /// Records that the consumer leaves. After it, the consumer observes every result whose thread
+    /// may not learn of that.
     pub(crate) fn leave(&self) {
         self.awaited.store(LEFT, Ordering::Relaxed);
         // Pairs with the light fence in `notify`.
@@ -84,9 +85,9 @@ impl Event {
         if mutant!("bell_take_back_late") {
             self.unpark();
         }
-        // The thread that takes it back wakes the consumer, and not before: what that announces
-        // after its next check is to stay. If it has announced the same again meanwhile, it is
-        // woken for nothing.
+        // The thread that takes the announcement back wakes the consumer, and not before: what the
+        // consumer announces after its next check has to stay. If it has announced the same mark
+        // again meanwhile, the wake-up is spurious.
         let taken_back =
             self.awaited
                 .compare_exchange(awaited, NONE, Ordering::Relaxed, Ordering::Relaxed);
@@ -101,7 +102,7 @@ impl Event {
         }
     }
 
-    /// That `is_there` holds, which a result of this mark makes true: for the consumer.
+    /// Returns the consumer's condition that `is_there` holds. A result of this mark makes it true.
     pub(crate) fn awaited<'a>(
         &'a self,
         mark: Mark,
@@ -118,7 +119,7 @@ impl Event {
         When(is_there, announce, withdraw)
     }
 
-    /// Publishes what is waited for, unless it still is published.
+    /// Publishes what the consumer waits for, unless that is published already.
     fn announce(&self, mark: Mark) {
         if self.awaited.load(Ordering::Relaxed) == mark {
             return;

@@ -1,4 +1,5 @@
-//! How the end of work is published and awaited: of one job, of all jobs of a frame, of the next item of a batch.
+//! Completion: how the end of one job, of all jobs of a frame, or of the next item of a batch is
+//! published and awaited.
 
 pub(crate) mod countdown;
 pub(crate) mod event;
@@ -8,7 +9,7 @@ use std::task::Waker;
 
 use crate::sync::{thread::Thread, unwind::quietly};
 
-/// How a waiter is woken.
+/// The way to wake a waiter.
 #[derive(Debug)]
 pub(crate) enum Wake {
     Thread(Thread),
@@ -16,7 +17,7 @@ pub(crate) enum Wake {
 }
 
 impl Wake {
-    /// Never called under a lock: a waker is the user's code. Its panic is dropped.
+    /// Wakes the waiter. Never called under a lock: a waker is user code. Its panic is dropped.
     pub(crate) fn wake(self) {
         match self {
             Wake::Thread(thread) => thread.unpark(),

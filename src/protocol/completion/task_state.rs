@@ -1,7 +1,7 @@
 //! The state of a job with a handle: one allocation with two ends, and one word that both share.
 //!
-//! The *queue end* lies in a queue, the *handle end* is the user's. The word has five flags, each of
-//! which only its own transition sets:
+//! The *queue end* lies in a queue, the *handle end* is the user's. The word has five flags, each
+//! of which only its own transition sets:
 //!
 //! | flag | set by | when |
 //! |---|---|---|
@@ -13,20 +13,21 @@
 //!
 //! # The protocol
 //!
-//! All transitions are read-modify-writes of one word, so of two that meet, the later one observes the
-//! earlier.
+//! All transitions are read-modify-writes of one word, so of two that meet, the later one observes
+//! the earlier.
 //!
-//! **The slot of the wake belongs to the handle end, unless the word is awaited.** The handle end writes
-//! the slot, and sets *awaited* after it. If that observes *done*, it does not wait. To replace the wake
-//! it clears *awaited* first; if that observes *done*, the slot is not its own any more. The end that
-//! sets *done* and observes *awaited* owns the slot from then on: it takes the wake out and wakes it.
+//! **The slot of the wake belongs to the handle end, unless the word is awaited.** The handle end
+//! writes the slot, and sets *awaited* after it. If it then observes *done*, it does not wait. To
+//! replace the wake it clears *awaited* first. If that observes *done*, the slot is no longer its
+//! own. The end that sets *done* and observes *awaited* owns the slot from then on: it takes the
+//! wake out and wakes it.
 //!
-//! **The end that leaves last frees the allocation.** An end that observes the other's flag is the last
-//! one, and needs no flag of its own.
+//! **The end that leaves last frees the allocation.** An end that observes the other's flag is the
+//! last one, and needs no flag of its own.
 //!
-//! **The queue end sets *done* and *dequeued* in one step, unless the word is awaited.** With both set the
-//! handle end may take the result and free the allocation at once. So an end that still has to take a
-//! wake out sets *done* alone, and leaves after that.
+//! **The queue end sets *done* and *dequeued* in one step, unless the word is awaited.** With both
+//! set the handle end may take the result and free the allocation at once. So an end that still has
+//! to take a wake out sets *done* alone, and leaves after that.
 
 #[cfg(all(test, loom))]
 mod model;
@@ -51,7 +52,7 @@ const DEQUEUED: u8 = 1 << 4;
 
 const FINISH: Ordering = mutant_order!("task_relaxed_finish", Ordering::AcqRel);
 
-/// What both ends point to.
+/// The allocation that both ends point to.
 pub(crate) struct TaskCell<T: ?Sized> {
     word: AtomicU8,
     waiter: UnsafeCell<Option<Wake>>,
@@ -59,7 +60,7 @@ pub(crate) struct TaskCell<T: ?Sized> {
 }
 
 impl<T: ?Sized> TaskCell<T> {
-    /// True for the one caller that may run, cancel or drop the job.
+    /// Claims the job. Returns true for the one caller that may run, cancel or drop it.
     fn claim(&self) -> bool {
         // Relaxed: the claim only decides. Each end came to its thread with the closure.
         let torn = mutant!("task_torn_claim") && !self.is_claimed();
@@ -72,7 +73,7 @@ impl<T: ?Sized> TaskCell<T> {
 
     /// Sets *done*, and `more`, and wakes the handle's waiter. The caller has claimed the job.
     fn finish(&self, more: u8) {
-        // Release: a handle that observes it sees the result. Acquire: we see its wake.
+        // Release: a handle that observes *done* observes the result. Acquire: we observe its wake.
         let before = self.word.fetch_or(DONE | more, FINISH);
         if before & AWAITED != 0 && !mutant!("task_mute") {
             // SAFETY: the word was awaited when we set done, so the slot is ours.
@@ -83,7 +84,7 @@ impl<T: ?Sized> TaskCell<T> {
         }
     }
 
-    /// Sets the flag of an end that leaves. Returns whether the other has left, too.
+    /// Sets the flag of an end that leaves. Returns whether the other end has left too.
     fn leave(&self, own: u8, other: u8) -> bool {
         let (look, leave) = (
             mutant_order!("task_relaxed_look", Ordering::Acquire),
@@ -94,12 +95,13 @@ impl<T: ?Sized> TaskCell<T> {
             self.word.store(word | own, Ordering::Release);
             return word & other != 0;
         }
-        // Acquire: the last end sees what the other has done. Release: the other sees what we have.
+        // Acquire: the last end observes what the other has done. Release: the other observes what
+        // we have done.
         self.word.load(look) & other != 0 || self.word.fetch_or(own, leave) & other != 0
     }
 }
 
-/// A pointer to the allocation, which is there as long as the end is.
+/// A pointer to the allocation, which exists as long as the end does.
 struct End<T: ?Sized> {
     cell: NonNull<TaskCell<T>>,
     marker: PhantomData<TaskCell<T>>,
@@ -142,7 +144,7 @@ pub(crate) struct QueueEnd<T: ?Sized>(End<T>);
 /// The end of the handle.
 pub(crate) struct HandleEnd<T: ?Sized>(End<T>);
 
-// SAFETY: both ends give out references to the value, and the last one drops it, on whatever thread it is.
+// SAFETY: both ends give out references to the value, and the last one drops it, on any thread.
 unsafe impl<T: ?Sized + Send + Sync> Send for QueueEnd<T> {}
 // SAFETY: as for Send.
 unsafe impl<T: ?Sized + Send + Sync> Sync for QueueEnd<T> {}
@@ -151,10 +153,10 @@ unsafe impl<T: ?Sized + Send + Sync> Send for HandleEnd<T> {}
 // SAFETY: as for Send.
 unsafe impl<T: ?Sized + Send + Sync> Sync for HandleEnd<T> {}
 
-// What it points to stays where it is.
+// The allocation does not move.
 impl<T: ?Sized> Unpin for HandleEnd<T> {}
 
-/// Both ends of a new job.
+/// Returns both ends of a new job.
 pub(crate) fn task<T>(value: T) -> (QueueEnd<T>, HandleEnd<T>) {
     let cell = Box::new(TaskCell {
         word: AtomicU8::new(0),
@@ -166,18 +168,19 @@ pub(crate) fn task<T>(value: T) -> (QueueEnd<T>, HandleEnd<T>) {
 }
 
 impl<T: ?Sized> QueueEnd<T> {
-    /// True for the one caller that may run, cancel or drop the job.
+    /// Claims the job. Returns true for the one caller that may run, cancel or drop it.
     #[must_use]
     pub(crate) fn claim(&self) -> bool {
         self.0.claim()
     }
 
-    /// Whether the job was claimed, so that this end may be a tombstone.
+    /// Returns whether the job was claimed. If so, this end may be a tombstone.
     pub(crate) fn is_claimed(&self) -> bool {
         self.0.is_claimed()
     }
 
-    /// Ends the job, which the caller has claimed, after its result was put into its place, and leaves.
+    /// Ends the job and leaves. The caller has claimed the job, and has put its result into its
+    /// place.
     pub(crate) fn finish(self) {
         let mut word = self.0.word.load(Ordering::Acquire);
         while word & DETACHED == 0 {
@@ -188,7 +191,7 @@ impl<T: ?Sized> QueueEnd<T> {
                 self.0.finish(0);
                 break;
             }
-            // Release: the handle sees the result, and frees what we use no more.
+            // Release: the handle observes the result, and frees what we no longer use.
             let both = word | DONE | DEQUEUED;
             let ended = self
                 .0
@@ -199,7 +202,7 @@ impl<T: ?Sized> QueueEnd<T> {
                 Err(now) => word = now,
             }
         }
-        // Leaves. A detached job has no one to tell.
+        // Leaves by its drop. A detached job has no waiter.
     }
 }
 
@@ -214,23 +217,23 @@ impl<T: ?Sized> HandleEnd<T> {
         self.0.is_claimed()
     }
 
-    /// Ends the job, which the caller has claimed, after its result was put into its place.
+    /// Ends the job. The caller has claimed the job, and has put its result into its place.
     pub(crate) fn finish(&self) {
         self.0.finish(0);
     }
 
-    /// Whether the job has ended, and its result is the handle's.
+    /// Returns whether the job has ended. Its result is then the handle's.
     pub(crate) fn is_done(&self) -> bool {
         self.0.word.load(Ordering::Acquire) & DONE != 0
     }
 
-    /// Has `wake` woken when the job is done, in place of any earlier one. Returns true if the job is done already,
-    /// and nothing will be woken.
+    /// Registers `wake` to be woken when the job is done, in place of any earlier one. Returns true
+    /// if the job is done already, and no wake-up will follow.
     #[must_use]
     pub(crate) fn awaits(&mut self, wake: Wake) -> bool {
         let cell = &*self.0;
         let is_replaced = cell.word.load(Ordering::Relaxed) & AWAITED != 0;
-        // Acquire, here and below: if it is done, we see the result.
+        // Acquire, here and below: if the job is done, we observe the result.
         if is_replaced
             && !mutant!("task_torn_wake")
             && cell.word.fetch_and(!AWAITED, Ordering::Acquire) & DONE != 0
@@ -241,13 +244,13 @@ impl<T: ?Sized> HandleEnd<T> {
         let earlier = cell
             .waiter
             .with_mut(|slot| unsafe { (*slot).replace(wake) });
-        // Release: the end that sets done sees the wake.
+        // Release: the end that sets *done* observes the wake.
         let before = cell.word.fetch_or(AWAITED, Ordering::AcqRel);
         quietly(move || drop(earlier));
         before & DONE != 0 && !mutant!("task_deaf")
     }
 
-    /// This end, with a type that tells less of the value.
+    /// Returns this end with a less specific type of the value.
     ///
     /// # Safety
     /// `unsize` returns the pointer that it is given, coerced.

@@ -1,26 +1,30 @@
-//! Whether the owner of a deque has a fence of its own in each pop, so that thieves need no heavy one.
+//! The choice whether the owner of a deque fences in each pop, so that its thieves need no heavy
+//! fence.
 //!
-//! A heavy fence takes the system some microseconds of the thief and of the owner: little for the hundreds of jobs that
-//! one theft may take, and nothing for the owner's pops, which need no fence then. But where a few jobs are taken again and again,
-//! it is most of what a theft takes, and a fence in each pop would be the cheaper way.
+//! A heavy fence costs the thief and the owner some microseconds in the kernel. That is little for
+//! the hundreds of jobs that one theft may take, and the owner's pops then need no fence. But where
+//! thieves take a few jobs again and again, it is most of the cost of a theft, and a fence in each
+//! pop is cheaper.
 //!
 //! # The protocol
 //!
-//! A thief that got only a few by a heavy fence *asks* for fences, by a flag in `top`. The flags make that word larger
-//! than any number, so the owner's next pop takes it for a claim, and comes to the lock. There it answers by the
-//! other flag. From then on each of its pops has a fence, and goes by the number alone; and each thief, who
-//! sees the flag under the lock, has a plain fence as well. After some pops that no theft came between, the owner
-//! takes the flag foreign_stack, under the lock again.
+//! A thief that got only a few values by a heavy fence *asks* for fences, by a flag in `top`. The
+//! flags make that word larger than any number, so the owner's next pop takes it for a claim and
+//! takes the lock. There the owner answers by the other flag. From then on each of its pops has a
+//! fence, and compares the number alone. Each thief observes the flag under the lock, and has a
+//! plain fence as well. After [`FENCED_POPS`] pops without a theft between them, the owner clears
+//! the flag, under the lock again.
 //!
-//! So no theft is under way when the owner changes its ways, and each has the fence that fits. What the owner popped
-//! before without a fence is seen by who takes the lock later.
+//! So no theft is under way when the owner changes its mode, and owner and thief always have fences
+//! that pair. What the owner popped without a fence before is visible to each thread that takes the
+//! lock later.
 
 use std::cell::Cell;
 
 use crate::tuning::FENCED_POPS;
 
-/// After a theft of at most so many values the thief asks for fences: with more of them the heavy fence is little for
-/// each.
+/// A thief asks for fences after a theft of at most `FEW` values. With more, the heavy fence costs
+/// little for each.
 const FEW: usize = if cfg!(any(loom, shuttle)) {
     2
 } else {
@@ -30,7 +34,7 @@ const FEW: usize = if cfg!(any(loom, shuttle)) {
 /// The owner's pops have fences.
 const FENCED: usize = 1 << (usize::BITS - 1);
 
-/// A thief asks for that.
+/// A thief asks for `FENCED`.
 const ASKED: usize = FENCED >> 1;
 
 /// The word `top`: a number, and flags.
@@ -43,7 +47,7 @@ impl Top {
         self.0 & !(FENCED | ASKED)
     }
 
-    /// The same flags beside this number.
+    /// Returns this number beside the same flags.
     pub(super) fn at(self, number: usize) -> Self {
         Self(self.0 - self.number() + number)
     }
@@ -52,7 +56,7 @@ impl Top {
         self.0 & FENCED != 0
     }
 
-    /// After a theft of so many values, by a heavy fence that was dear.
+    /// Returns the word to store after a theft of `taken` values by an expensive heavy fence.
     pub(super) fn after_expensive_theft(self, taken: usize) -> Self {
         if (1..=FEW).contains(&taken) {
             Self(self.0 | ASKED)
@@ -62,24 +66,25 @@ impl Top {
     }
 }
 
-/// The owner's part.
+/// The owner's state.
 #[derive(Default)]
 pub(super) struct Fencing {
     is_on: Cell<bool>,
-    /// What a pop has seen last.
+    /// The `top` that a pop has observed last.
     last: Cell<usize>,
-    /// So many more pops have fences, if no theft comes between.
+    /// The number of further pops with fences, if no theft comes between.
     left: Cell<u32>,
 }
 
 impl Fencing {
-    /// Whether each pop is to have a fence.
+    /// Returns whether each pop has a fence.
     #[inline]
     pub(super) fn is_on(&self) -> bool {
         self.is_on.get()
     }
 
-    /// A pop with a fence has seen that. False if it is to be the last one, and `settle` to be called.
+    /// Records the `top` that a pop with a fence has observed. Returns false if this is the last
+    /// such pop, and `settle` has to follow.
     pub(super) fn goes_on(&self, top: Top) -> bool {
         let is_same = self.last.replace(top.0) == top.0;
         let left = if is_same {
@@ -91,7 +96,7 @@ impl Fencing {
         left > 0
     }
 
-    /// Under the lock: what `top` is to be instead, beside this number.
+    /// Returns what `top` has to become, beside this number. Under the lock.
     pub(super) fn settle(&self, top: Top, number: usize) -> Top {
         let is_on = if self.is_on() {
             self.left.get() > 0
