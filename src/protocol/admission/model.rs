@@ -22,7 +22,7 @@ use crate::{
     sync::thread::{self, spawn},
 };
 
-/// With `taken` places taken already.
+/// Returns a semaphore of which `taken` places are taken already.
 fn admission(capacity: usize, slots: usize, taken: usize) -> Arc<Admission> {
     let admission = Admission::with_slots(capacity, slots);
     for _ in 0..taken {
@@ -31,7 +31,7 @@ fn admission(capacity: usize, slots: usize, taken: usize) -> Arc<Admission> {
     Arc::new(admission)
 }
 
-/// Nothing is taken and nobody waits: exactly `capacity` places can be had.
+/// Asserts that no place is taken and no waiter is left: exactly `capacity` places can be taken.
 fn assert_at_rest(admission: &Admission, capacity: usize) {
     assert_eq!(admission.waiting(), 0);
     assert_eq!(admission.depth(), 0);
@@ -67,8 +67,7 @@ fn a5_a_place_that_is_given_back_reaches_who_waits_for_it() {
     });
 }
 
-/// A5, 7: the one who was served first is the one who serves the next. Kills
-/// `admission_no_fence`.
+/// A5, 7: the waiter that was served first serves the next one. Kills `admission_no_fence`.
 #[test]
 fn a5_two_who_wait_are_both_served_by_one_place() {
     explore_to(2, || {
@@ -178,7 +177,7 @@ fn a5_a_dropped_future_passes_its_grant_on() {
     });
 }
 
-/// A5: who waits is woken with the waker of its last poll, and is then ready. Kills
+/// A5: a task that waits is woken with the waker of its last poll, and is then ready. Kills
 /// `admission_no_fence`.
 #[test]
 fn a5_a_task_is_woken_when_it_is_granted() {
@@ -217,7 +216,7 @@ fn a6_who_joins_the_line_while_the_door_closes_is_told() {
     });
 }
 
-/// A6, 9: and the place is with the waiter, or is nobody's. Kills `admission_close_peeks`.
+/// A6, 9: and the waiter has the place, or no thread has it. Kills `admission_close_peeks`.
 #[test]
 fn a6_a_waiter_that_is_granted_and_closed_out_at_once_is_one_of_the_two() {
     explore_to(2, || {
@@ -246,7 +245,7 @@ fn a6_a_waiter_that_is_granted_and_closed_out_at_once_is_one_of_the_two() {
     });
 }
 
-/// A6, 9: no other change of the word takes the bit foreign_stack. Kills `admission_torn_take`.
+/// A6, 9: no other change of the word clears the bit. Kills `admission_torn_take`.
 #[test]
 fn a6_closed_is_for_ever() {
     explore_to(2, || {
@@ -292,7 +291,8 @@ fn a5_a_raised_capacity_lets_the_waiter_in() {
     });
 }
 
-/// How many have a place at this moment. Not loom's, so that the check orders nothing.
+/// The number of threads that have a place at this moment. Not a loom type, so that the check
+/// orders nothing.
 struct Inside {
     capacity: usize,
     count: Count,
@@ -315,7 +315,8 @@ impl Inside {
     }
 }
 
-/// A1; and who gets a place sees what was done in it before. Kills `admission_torn_take`.
+/// A1; and a thread that gets a place observes what was done in it before. Kills
+/// `admission_torn_take`.
 #[test]
 fn a1_one_place_has_one_owner_at_a_time() {
     explore_to(2, || {
@@ -329,7 +330,7 @@ fn a1_one_place_has_one_owner_at_a_time() {
             move || {
                 assert_eq!(admission.acquire(), Ok(()));
                 inside.enter();
-                // SAFETY: loom checks that nobody else is here.
+                // SAFETY: loom checks that no other thread is here.
                 place.with_mut(|visits| unsafe { *visits += 1 });
                 inside.leave();
                 admission.release_from(slot);
@@ -370,8 +371,8 @@ fn a1_two_places_have_at_most_two_owners() {
     });
 }
 
-/// D4: a shutdown that waits for the places to come free is told of the last, or sees it. Kills
-/// `admission_no_fence_watch`.
+/// D4: a shutdown that waits for the places to be released is woken by the last release, or
+/// observes it. Kills `admission_no_fence_watch`.
 #[test]
 fn d4_who_watches_sees_a_place_given_back_or_is_told() {
     explore(|| {

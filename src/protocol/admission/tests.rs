@@ -1,5 +1,5 @@
-//! What the semaphore does when its counters wrap, and how many pass somebody who waits: on one thread, or with
-//! every place given out by one.
+//! Tests of the semaphore while its counters wrap, and of how many newcomers overtake a waiter: on
+//! one thread, or with one thread that releases every place.
 
 use std::{
     sync::atomic::AtomicBool,
@@ -13,11 +13,11 @@ use proptest::prelude::*;
 use super::{waiters::Joining, *};
 use crate::{Pool, protocol::completion::Wake};
 
-/// `acquired` counts this many places, and begins again.
+/// After this many places `acquired` begins again at zero.
 const WRAP: u64 = u64::MAX / PLACE + 1;
 
 impl Admission {
-    /// As if so many places had been taken already, and given back unused.
+    /// Sets the counts as if `places` places had been taken already, and released unused.
     fn age(&self, places: u64) {
         self.acquired
             .word
@@ -27,7 +27,7 @@ impl Admission {
         self.acquired.limit.store(self.sum(), Ordering::Relaxed);
     }
 
-    /// As if the thread of this slot had given back so many of them.
+    /// Sets the count as if the thread of this slot had released `places` of them.
     fn age_seat(&self, slot: usize, places: u64) {
         self.slots[slot]
             .released
@@ -46,7 +46,7 @@ impl Admission {
     }
 }
 
-/// A semaphore whose places are all taken.
+/// Returns a semaphore whose places are all taken.
 fn full(capacity: usize, slots: usize, age: u64) -> Admission {
     let admission = Admission::with_slots(capacity, slots);
     admission.age(age);
@@ -56,7 +56,7 @@ fn full(capacity: usize, slots: usize, age: u64) -> Admission {
     admission
 }
 
-/// Just before one of the words wraps, or a sum of them, or its sign changes.
+/// Ages just before one of the words, or a sum of them, wraps or changes its sign.
 fn ages() -> impl Strategy<Value = u64> {
     let edge = prop_oneof![Just(0), Just(WRAP / 2), Just(WRAP), Just(WRAP + WRAP / 2)];
     (edge, 0u64..40).prop_map(|(edge, before)| edge.wrapping_sub(before))
@@ -69,8 +69,8 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// Failure 29: wherever the counters begin, and whichever of them wraps meanwhile, as many are let in as there
-    /// are places, and the end is seen when it is there.
+    /// Failure 29: wherever the counters begin, and whichever of them wraps meanwhile, as many jobs
+    /// are admitted as there are places, and the end is observed when it comes.
     #[test]
     fn a1_a2_the_places_are_counted_while_the_counters_wrap(
         age in ages(),
@@ -128,7 +128,8 @@ proptest! {
         prop_assert!(admission.try_stop(|| (0, ended)));
     }
 
-    /// With caches: as many are let in as there are places, whoever has some ahead.
+    /// As above, with caches: as many jobs are admitted as there are places, whichever threads
+    /// cache some.
     #[test]
     fn a1_a3_the_places_are_counted_while_stocks_come_and_go(
         age in ages(),
@@ -174,8 +175,8 @@ proptest! {
         prop_assert_eq!(admission.outstanding(0, ended), queued as u64);
     }
 
-    /// Failure 10: of the places that are given back after somebody joined the line, fewer than a batch go to
-    /// others before he has one, and none if he is prompt.
+    /// Failure 10: of the places that are released after a waiter joined the line, fewer than a
+    /// batch go to newcomers before it has one, and none if it is prompt.
     #[test]
     fn a5_who_waits_is_passed_by_fewer_than_a_batch(
         age in ages(),
@@ -202,7 +203,7 @@ proptest! {
             for _ in 0..newcomers {
                 if admission.try_acquire().is_ok() {
                     depth += 1;
-                    // Who finds him due serves him first.
+                    // A newcomer that finds the waiter due serves it first.
                     passed += u64::from(admission.outcome(&waiter).is_none());
                 }
             }
@@ -212,7 +213,7 @@ proptest! {
     }
 }
 
-/// Failure 10: who has given a place back has not looked yet who waits for it, and somebody comes by.
+/// Failure 10: a newcomer comes between the release of a place and the check for waiters.
 #[test]
 fn a5_a_newcomer_serves_who_is_due_before_himself() {
     for age in [0, WRAP - 5] {
@@ -223,7 +224,8 @@ fn a5_a_newcomer_serves_who_is_due_before_himself() {
         assert_eq!(admission.outcome(&prompt), Some(Ok(())));
         admission.leave_line(prompt);
 
-        // A batch is four places: fewer pass him one by one, or so many come free together.
+        // A batch is four places. Fewer newcomers overtake the waiter one by one, or that many
+        // places are released together.
         let batched = admission.join(false);
         for _ in 0..3 {
             assert_eq!(admission.outcome(&batched), None);
@@ -242,8 +244,8 @@ fn a5_a_newcomer_serves_who_is_due_before_himself() {
     }
 }
 
-/// A cache is filled with what is there, up to the last place; but once others had to look for theirs in caches, only
-/// while half of the capacity stays free, until it was.
+/// A cache is filled with the free places, up to the last one. But once a reclaim was needed, it is
+/// filled only while half of the capacity stays free, until one such fill succeeds.
 #[test]
 fn a3_stocks_that_were_recalled_are_filled_from_the_free_half() {
     let admission = Admission::with_slots(64, 2);
@@ -268,7 +270,7 @@ fn a3_stocks_that_were_recalled_are_filled_from_the_free_half() {
     assert!(fill() && spend(7), "32 are free");
 }
 
-/// Who finds the door open, and full, may find it closed when he has the lock.
+/// A submitter that finds the pool open and full may find it closed once it has the lock.
 #[test]
 fn a6_nobody_joins_the_line_of_a_closed_door() {
     let admission = full(1, 1, 0);
@@ -280,9 +282,9 @@ fn a6_nobody_joins_the_line_of_a_closed_door() {
     assert_eq!(admission.waiting(), 0);
 }
 
-/// Failure 10, with newcomers on other threads, who try all the time: of the places that come free one after the
-/// other, few go to them, and none once the waiter is prompt. Those who come by at a bad moment each time, between
-/// a place and the look of who gives it back, may be as many again as the others.
+/// Failure 10, with newcomers on other threads that try all the time. Of the places that are
+/// released one after the other, few go to them, and none once the waiter is prompt. Newcomers that
+/// come each time between a release and its check for waiters may double that number.
 #[test]
 fn a5_who_waits_is_served_within_few_grants() {
     const SEATS: usize = 4;
@@ -313,7 +315,7 @@ fn a5_who_waits_is_served_within_few_grants() {
     }
 }
 
-/// Failure 29, in a pool: what it says of its jobs is so, and its end comes.
+/// Failure 29, in a pool: its metrics of jobs are right, and its end comes.
 #[test]
 #[cfg(not(miri))]
 fn d2_a_pool_ends_though_its_places_have_wrapped() {

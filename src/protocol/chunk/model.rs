@@ -30,8 +30,8 @@ fn claim_all(chunk: &Numbers) -> usize {
     items.map(|(_, item)| *item).sum()
 }
 
-/// R1: an item is put in before the chunk is closed, and claimed, or its feeder has it back. Kills
-/// `chunk_relaxed_put` and `chunk_torn_close`.
+/// R1: an item is put in before the chunk is closed, and is claimed, or its feeder has it back.
+/// Kills `chunk_relaxed_put` and `chunk_torn_close`.
 #[test]
 fn r1_an_item_that_meets_the_closing_is_claimed_or_given_back() {
     explore(|| {
@@ -41,7 +41,7 @@ fn r1_an_item_that_meets_the_closing_is_claimed_or_given_back() {
         let own = Arc::clone(&chunk);
         let puts = spawn(move || {
             let refused = [2, 3].map(|number| {
-                // SAFETY: from now on this one is the feeder.
+                // SAFETY: from now on this thread is the feeder.
                 let refused = unsafe { own.put(Box::new(number)) };
                 refused.err().map_or(0, |item| *item)
             });
@@ -98,7 +98,8 @@ fn r4_a_result_that_two_threads_race_for_is_taken_once() {
     });
 }
 
-/// R6: a thread that sees that an item has ended sees its result. Kills `chunk_relaxed_end`.
+/// R6: a thread that observes that an item has ended observes its result. Kills
+/// `chunk_relaxed_end`.
 #[test]
 fn r6_the_end_of_an_item_publishes_its_result() {
     explore(|| {
@@ -125,7 +126,7 @@ fn r6_the_end_of_an_item_publishes_its_result() {
 fn r2_what_is_left_is_offered_again_by_the_job_that_takes_an_offer() {
     explore(|| {
         let chunk = filled(3);
-        // The chunk task claims one, offers the rest, and is busy for ever.
+        // The chunk task claims one, offers the rest, and never ends.
         let begun = claim(&chunk);
         assert!(chunk.is_to_be_offered());
         let own = Arc::clone(&chunk);

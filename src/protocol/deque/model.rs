@@ -1,5 +1,6 @@
-//! Loom models of the deque. Each names the mutants that it kills. The fences are plain ones here, on
-//! both sides: that the system's stand in for them is what it promises, and not modelled.
+//! Loom models of the deque. Each names the mutants that it kills. The fences are plain ones here,
+//! on both sides. That the system's fences behave as plain ones is its promise, and is not
+//! modelled.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use crate::{
     tuning::FENCED_POPS,
 };
 
-/// A value that loom sees being touched: two who have it would race.
+/// A value that races in loom if two threads have it.
 struct Token(usize, loom::cell::UnsafeCell<bool>);
 
 impl Token {
@@ -20,7 +21,7 @@ impl Token {
 
     fn spend(self) -> usize {
         self.1.with_mut(|spent| {
-            // SAFETY: the caller owns the token; loom fails if that is not so.
+            // SAFETY: the caller owns the token; otherwise loom fails.
             let spent = unsafe { &mut *spent };
             assert!(!*spent);
             *spent = true;
@@ -62,7 +63,7 @@ fn r1_an_owner_gives_up_its_fences_between_two_thefts() {
     explore(|| share_out_fenced(1, 2));
 }
 
-/// An owner that will have so many more pops with fences, and so many thefts.
+/// Races an owner that has `left` more pops with fences against `thefts` thefts.
 fn share_out_fenced(left: u32, thefts: usize) {
     let (owner, thief) = fenced();
     for _ in left..FENCED_POPS {
@@ -82,7 +83,7 @@ fn share_out_fenced(left: u32, thefts: usize) {
     assert_eq!(sum + stealing.join().unwrap(), 3);
 }
 
-/// An empty deque whose owner was asked for fences, and has them.
+/// Returns an empty deque whose owner was asked for fences, and has them.
 fn fenced() -> (Owner<Token>, Thief<Token>) {
     let (owner, thief) = new(Fences::PLAIN);
     owner.push(Token::new(0));
@@ -91,8 +92,8 @@ fn fenced() -> (Owner<Token>, Thief<Token>) {
     (owner, thief)
 }
 
-/// R1: a thief asks for fences while the owner pops, and the next one steals while it answers. Kills
-/// `deque_keep_claim`.
+/// R1: a thief asks for fences while the owner pops, and the next one steals while the owner
+/// answers. Kills `deque_keep_claim`.
 #[test]
 fn r1_an_owner_is_asked_for_fences_between_two_thefts() {
     explore(|| {
@@ -110,12 +111,12 @@ fn r1_an_owner_is_asked_for_fences_between_two_thefts() {
     });
 }
 
-/// R1: a thief takes many, as far as they are alike, and gives the others back, while the owner takes
-/// from the other end. Kills `deque_relaxed`.
+/// R1: a thief steals several values as long as they are alike, and gives the others back, while
+/// the owner takes from the other end. Kills `deque_relaxed`.
 #[test]
 fn r1_what_a_thief_gives_back_is_there_again() {
     explore(|| {
-        // So that it does not ask for fences, and thereby have the owner take the lock.
+        // So that the thief does not ask for fences, which would have the owner take the lock.
         let (owner, thief) = fenced();
         for number in 1..=4 {
             owner.push(Token::new(number));
@@ -139,8 +140,8 @@ fn r1_what_a_thief_gives_back_is_there_again() {
     });
 }
 
-/// R1: what a thief has claimed and does not want is the owner's again, and nobody's twice. Kills
-/// `deque_relaxed`.
+/// R1: a value that a thief has claimed and does not want is the owner's again, and is taken once.
+/// Kills `deque_relaxed`.
 #[test]
 fn r1_what_a_thief_does_not_want_is_there_again() {
     explore(|| {
@@ -155,13 +156,13 @@ fn r1_what_a_thief_does_not_want_is_there_again() {
         while let Some(token) = owner.pop(0) {
             sum += token.spend();
         }
-        // The second would be wanted, but is never the oldest: the first is popped last.
+        // The second value would be wanted, but is never the oldest: the first is popped last.
         assert_eq!((sum, stealing.join().unwrap()), (3, 0));
     });
 }
 
-/// R1: the slot of a stolen value is written again only when the thief is through with it; a ring
-/// that is full is replaced under a thief. Kills `deque_no_lock_for_room`.
+/// R1: the slot of a stolen value is written again only after the thief has read it; a full ring is
+/// replaced during a theft. Kills `deque_no_lock_for_room`.
 #[test]
 fn r1_the_owner_goes_round_the_ring_under_a_thief() {
     explore(|| {
@@ -186,8 +187,8 @@ fn r1_the_owner_goes_round_the_ring_under_a_thief() {
     });
 }
 
-/// R3: below the mark nothing is taken, and after a theft of all the numbers begin anew. Kills
-/// `deque_forget_mark`.
+/// R3: no value below the mark is taken, and after a theft of all values the numbers begin anew.
+/// Kills `deque_forget_mark`.
 #[test]
 fn r3_a_pop_stops_at_its_mark() {
     explore(|| {
@@ -214,7 +215,8 @@ fn r3_a_pop_stops_at_its_mark() {
     });
 }
 
-/// R3: the owner sees what it pushed last while that is stolen, and clears it foreign_stack after that. Kills `deque_keep_stolen`.
+/// R3: the owner reads the value that it pushed last while that is stolen, and clears its number
+/// after that. Kills `deque_keep_stolen`.
 #[test]
 fn r3_what_was_pushed_last_is_seen_while_it_is_stolen() {
     explore(|| {
@@ -226,7 +228,7 @@ fn r3_what_was_pushed_last_is_seen_while_it_is_stolen() {
             let steal = || thief.steal().success().map_or(0, Token::spend);
             steal() + steal()
         });
-        // SAFETY: it was pushed, and its number is nobody else's to be written.
+        // SAFETY: it was pushed, and no other thread writes its slot.
         assert_eq!(owner.look_at_last(|token| unsafe { (*token).0 }), 2);
         let stolen = stealing.join().unwrap();
         assert_eq!(stolen, 3);

@@ -1,5 +1,5 @@
-//! Loom models of the end of a pool: the real admission, idle and drain, with a worker that is the
-//! loop of `worker.rs` without rayon. Each names the rule, the number of the failure in
+//! Loom models of the drain of a pool: the real admission, idle and drain, with a worker that is
+//! the loop of `runtime/worker` without rayon. Each names the rule, the number of the failure in
 //! `docs/reliability.md` if there is one, and the mutants that it kills.
 
 use std::sync::{
@@ -24,11 +24,11 @@ struct Pool<const JOBS: usize> {
     idle: Idle,
     drain: Drain,
     queue: Slots<JOBS>,
-    /// Jobs that ended on the worker, and beside it.
+    /// Jobs that ended on the worker, and those that ended elsewhere.
     ended: AtomicU64,
     ended_elsewhere: AtomicU64,
     inlined: AtomicU64,
-    /// Not loom's, so that the checks order nothing.
+    /// Not a loom type, so that the checks order nothing.
     ran: Count,
     stops: Count,
 }
@@ -127,7 +127,8 @@ impl<const JOBS: usize> Pool<JOBS> {
         self.check_drained();
     }
 
-    /// A job over the bound, by `Inner::overdraw` and `enqueue_overdrawn`; refused, it is dropped.
+    /// Submits a job over the bound, as `Inner::overdraw` and `enqueue_overdrawn` do. If the job is
+    /// refused, it is dropped.
     fn submit_overdrawn(&self, job: usize) -> bool {
         let count = || {
             self.inlined.fetch_add(1, Ordering::Release);
@@ -139,12 +140,12 @@ impl<const JOBS: usize> Pool<JOBS> {
         is_counted
     }
 
-    /// The worker's loop, where jobs have no places.
+    /// The worker's loop, for jobs without places.
     fn work_overdrawn(&self) {
         self.work_with(|| ())
     }
 
-    /// Everybody has returned: the slots are closed, and nothing is left.
+    /// Asserts, after all threads have returned, that the slots are closed and nothing is left.
     fn assert_ended(&self, jobs: usize) {
         assert_eq!(self.ran.load(Relaxed), jobs);
         assert_eq!(self.stops.load(Relaxed), 1);
@@ -211,7 +212,7 @@ fn d2_a_pool_that_closes_runs_the_jobs_of_those_who_were_granted() {
     });
 }
 
-/// D3: of two who close one stops the pool. Kills `admission_stop_twice`.
+/// D3: of two threads that close the pool, one stops it. Kills `admission_stop_twice`.
 #[test]
 fn d3_a_pool_that_two_close_stops_once() {
     explore(|| {
@@ -227,7 +228,7 @@ fn d3_a_pool_that_two_close_stops_once() {
     });
 }
 
-/// D1: a permit that is kept holds nothing up; its job finds the pool stopped. Kills
+/// D1: a permit that is kept does not delay the stop; its job finds the pool stopped. Kills
 /// `admission_no_hold`.
 #[test]
 fn d1_a_permit_that_is_kept_does_not_hold_up_the_end() {
@@ -243,8 +244,8 @@ fn d1_a_permit_that_is_kept_does_not_hold_up_the_end() {
     });
 }
 
-/// R1, D2, 13: a permit is used while the pool ends: its job is run by the worker, or finds the pool
-/// stopped. Kills `admission_stop_blind`, `drain_no_fence_look`.
+/// R1, D2, 13: a permit is used while the pool drains. Its job is run by the worker, or finds the
+/// pool stopped. Kills `admission_stop_blind`, `drain_no_fence_look`.
 #[test]
 fn d2_the_job_of_a_permit_is_run_once_while_the_pool_ends() {
     explore(|| {
@@ -264,8 +265,8 @@ fn d2_the_job_of_a_permit_is_run_once_while_the_pool_ends() {
     });
 }
 
-/// D1, A2: a permit is dropped while the pool ends, and another is kept: the pool stops, and not too
-/// early. Kills `admission_unused_first`.
+/// D1, A2: a permit is dropped while the pool drains, and another is kept. The pool stops, and not
+/// too early. Kills `admission_unused_first`.
 #[test]
 fn d1_a_permit_that_is_dropped_leaves_the_others_counted() {
     explore(|| {
@@ -278,7 +279,7 @@ fn d1_a_permit_that_is_dropped_leaves_the_others_counted() {
             pool.check_drained();
         });
         pool.close();
-        // The second place is that of a thread on its way to push.
+        // A thread that is about to push has taken the second place.
         assert!(!pool.drain.is_stopped());
         pool.enqueue(0);
         dropper.join().unwrap();
@@ -287,8 +288,8 @@ fn d1_a_permit_that_is_dropped_leaves_the_others_counted() {
     });
 }
 
-/// R1, D2: a job is queued over the bound while the pool ends: the worker runs it, or it is refused. Kills
-/// `admission_overdraw_blind`.
+/// R1, D2: a job is queued over the bound while the pool drains. The worker runs it, or it is
+/// refused. Kills `admission_overdraw_blind`.
 #[test]
 fn d2_a_job_over_the_bound_is_run_or_refused_while_the_pool_ends() {
     explore(|| {

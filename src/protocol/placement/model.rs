@@ -1,7 +1,9 @@
-//! Loom models of the placement, with the real idle, where the one is under a lock and the other is not. Each
-//! names the rule and the mutants that it kills. The calls that lie in rayon stay there: each model ends
-//! where nobody is left who could take them up. That longer ways lead to no other state is shown by
-//! `tests.rs`, which goes all of them, but with whole calls of the idle as its steps.
+//! Loom models of the placement, with the real idle protocol: the placement is under a lock, the
+//! other is not. Each names the rule and the mutants that it kills.
+//!
+//! The activations that lie in rayon stay there: each model ends where no thread is left that could
+//! take them up. `tests.rs` shows that longer paths lead to no other state. It takes all of them,
+//! but with whole calls of the idle protocol as its steps.
 
 use std::sync::Arc;
 
@@ -21,7 +23,7 @@ struct Pool {
 }
 
 impl Pool {
-    /// All threads that are not spare were started, and are with rayon.
+    /// Returns a pool whose threads that are not spare were started, and are in rayon.
     fn new(threads: usize, spares: usize) -> Self {
         let mut placement = Placement::new();
         placement.open(threads, spares);
@@ -56,14 +58,14 @@ impl Pool {
         self.perform(self.idle.recheck(|| self.queue.has_work()));
     }
 
-    /// A activate is sent, and nobody takes it up.
+    /// Sends an activation that no thread takes up.
     fn send_call(&self) {
         let wake_up = self.idle.wake_one();
         assert_eq!(wake_up, WakeUp::Activate);
         self.perform(wake_up);
     }
 
-    /// A activate is sent, and this thread takes it up and is in a job.
+    /// Sends an activation. This thread takes it up and is then in a job.
     fn call_in(&self, index: usize) {
         self.send_call();
         assert!(lock(&self.placement).begin_work(index));
@@ -76,7 +78,7 @@ impl Pool {
         self.perform(self.idle.after_push());
     }
 
-    /// As `Current::blocking`, up to the wait.
+    /// As `blocking` of `runtime/rayon_host/thread.rs`, up to the wait.
     fn block(&self) {
         lock(&self.placement).block();
         self.perform(self.idle.block(|| self.queue.has_work()));
@@ -95,7 +97,7 @@ impl Pool {
         }
     }
 
-    /// As `Current::come_back`, for one that has found no place asleep.
+    /// As `ThreadTable::come_back`, for a worker that has found no place in rayon.
     fn come_late(&self) {
         let has_to_look = lock(&self.placement).come_back(&self.idle);
         if has_to_look {
@@ -111,8 +113,9 @@ impl Pool {
     }
 }
 
-/// R2: a worker comes back from its wait while a activate is sent for its place. One of the two fills it; no
-/// activate is left to which nobody can come. Kills `roster_call_blind` and `roster_come_back_blind`.
+/// R2: a worker comes back from its wait while an activation is sent for its place. One of the two
+/// fills it; no activation is left that no thread can take up. Kills `roster_call_blind` and
+/// `roster_come_back_blind`.
 #[test]
 fn r2_a_worker_that_comes_back_and_a_call_share_one_place() {
     explore(|| {
@@ -131,8 +134,8 @@ fn r2_a_worker_that_comes_back_and_a_call_share_one_place() {
     });
 }
 
-/// R2: a worker comes back and voids a activate, which has kept one who pushed from sending another. Kills
-/// `roster_come_back_deaf` and `sleep_no_fence_again`.
+/// R2: a worker comes back and voids an activation, which has kept a submitter from sending
+/// another. Kills `roster_come_back_deaf` and `sleep_no_fence_again`.
 #[test]
 fn r2_who_voids_a_call_sees_the_job_that_counts_on_it() {
     explore(|| {
@@ -144,15 +147,15 @@ fn r2_who_voids_a_call_sees_the_job_that_counts_on_it() {
             let pool = Arc::clone(&pool);
             spawn(move || pool.submit())
         };
-        // Another has left service since it looked for a place.
+        // Another worker has left service since this one checked for a place.
         pool.come_late();
         submitter.join().unwrap();
         assert_eq!(lock(&pool.placement).activating, 1);
     });
 }
 
-/// R2: a spare thread leaves for the excess while the last other worker blocks, and sends a activate. Kills
-/// `roster_leave_blind`.
+/// R2: a spare thread leaves for the excess while the last other worker blocks, and sends an
+/// activation. Kills `roster_leave_blind`.
 #[test]
 fn r2_a_spare_that_leaves_meets_a_call_that_finds_no_thread() {
     explore(|| {
@@ -183,8 +186,8 @@ fn r2_a_spare_that_leaves_meets_a_call_that_finds_no_thread() {
     });
 }
 
-/// R2: a spare thread falls asleep while a activate lies in rayon that no other can take up, and a job comes.
-/// Kills `roster_keep_calls` and `sleep_no_fence_again`.
+/// R2: a spare thread goes back to rayon while an activation lies there that no other can take up,
+/// and a job comes. Kills `roster_keep_calls` and `sleep_no_fence_again`.
 #[test]
 fn r2_a_spare_that_falls_asleep_is_called_in_place_of_who_cannot_come() {
     explore(|| {
@@ -200,7 +203,7 @@ fn r2_a_spare_that_falls_asleep_is_called_in_place_of_who_cannot_come() {
         let spare = {
             let pool = Arc::clone(&pool);
             spawn(move || {
-                // Its time has passed; if it is woken at this moment, it searches.
+                // Its idle time has passed; if it is woken at this moment, it searches.
                 if lock(&pool.placement).go_to_rayon(&pool.idle, 2) {
                     pool.recheck();
                 }
@@ -208,13 +211,13 @@ fn r2_a_spare_that_falls_asleep_is_called_in_place_of_who_cannot_come() {
         };
         pool.submit();
         spare.join().unwrap();
-        // It was woken, or activating.
+        // It was woken, or activated.
         assert!(lock(&pool.placement).spares[0].is_busy);
     });
 }
 
-/// R2: a activate lies in rayon, the only thread that is with rayon is busy, and the last worker blocks, while
-/// a job comes. Kills `roster_no_reroute`.
+/// R2: an activation lies in rayon, the only thread in rayon is busy, and the last worker blocks,
+/// while a job comes. Kills `roster_no_reroute`.
 #[test]
 fn r2_a_call_is_answered_by_a_spare_when_its_last_thread_blocks() {
     explore(|| {
@@ -232,8 +235,8 @@ fn r2_a_call_is_answered_by_a_spare_when_its_last_thread_blocks() {
     });
 }
 
-/// R2: a spare thread was activating, and blocks in rayon's work before it takes that up, while the worker in
-/// whose place it was activating comes back. Kills `roster_spare_keeps_call`.
+/// R2: a spare thread was activated, and blocks in rayon's work before it takes that up. Meanwhile
+/// the worker in whose place it was activated comes back. Kills `roster_spare_keeps_call`.
 #[test]
 fn r2_a_call_to_a_spare_that_blocks_is_sent_to_another() {
     explore(|| {
@@ -254,7 +257,8 @@ fn r2_a_call_to_a_spare_that_blocks_is_sent_to_another() {
         pool.come_back();
         spare.join().unwrap();
         let placement = lock(&pool.placement);
-        // Another spare is activating; or the worker, which will look at the queue, fills the place.
+        // Another spare thread is activated; or the worker, which will check the queue, fills the
+        // place.
         let is_activated = placement
             .spares
             .get(1)
@@ -265,9 +269,9 @@ fn r2_a_call_to_a_spare_that_blocks_is_sent_to_another() {
     });
 }
 
-/// S4, R2: the place of a thread that is asleep was removed, and one is added, while the only other worker
-/// blocks and comes back. The thread is activating again, and none too many. Kills `roster_come_back_deaf` and
-/// `sleep_no_fence_add`.
+/// S4, R2: the place of a thread in rayon was removed, and one is added, while the only other
+/// worker blocks and comes back. The thread is activated again, and there is no excess. Kills
+/// `roster_come_back_deaf` and `sleep_no_fence_add`.
 #[test]
 fn s4_a_parked_thread_is_called_in_while_a_worker_blocks() {
     explore(|| {
@@ -289,11 +293,13 @@ fn s4_a_parked_thread_is_called_in_while_a_worker_blocks() {
         pool.submit();
         worker.join().unwrap();
         scaler.join().unwrap();
-        // The worker is in its job, and may stay there: the other thread is activating for the one that waits.
+        // The worker is in its job, and may stay there: the other thread is activated for the
+        // waiting one.
         assert_eq!(lock(&pool.placement).activating, 1);
         let [searching, dozing, asleep, activating] = pool.idle.census();
         assert_eq!((searching, dozing, activating), (0, 0, 1));
-        // The place came while the worker had found none: who takes the activate leaves for the excess first.
+        // The place was added after the worker had found none: the thread that takes the activation
+        // leaves for the excess first.
         assert_eq!(asleep, u64::from(pool.idle.has_excess()));
     });
 }

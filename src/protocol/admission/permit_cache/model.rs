@@ -1,4 +1,5 @@
-//! Loom models of the caches, as far as others reclaim them. A cache has one place beside that which is used at once.
+//! Loom models of the permit cache and its reclaim. A cache has one place beside the one that is
+//! used at once.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::{
     sync::thread::spawn,
 };
 
-/// Two places, of which one is used, and one in the cache of slot 0.
+/// Returns a semaphore of two places: one is used, and one is in the cache of slot 0.
 fn cached() -> Arc<Admission> {
     let admission = Admission::with_slots(2, 1);
     assert_eq!(admission.try_acquire_from(admission.slot(0)), Ok(()));
@@ -20,14 +21,15 @@ fn cached() -> Arc<Admission> {
     Arc::new(admission)
 }
 
-/// Its owner tries to take another, on a thread of its own. Returns whether it did.
+/// Lets the owner of the cache try to take another place, on a thread of its own. Returns whether
+/// it did.
 fn owner_tries(admission: &Arc<Admission>) -> JoinHandle<bool> {
     let admission = Arc::clone(admission);
     spawn(move || admission.try_acquire_from(admission.slot(0)).is_ok())
 }
 
-/// A1, A3: who finds no place but in a cache has that, or its owner has it, and never both. Kills
-/// `stock_no_fence_spend`, `stock_no_fence_recall`, `stock_blind`.
+/// A1, A3: a submitter that finds no place but in a cache takes it, or the cache's owner does, and
+/// never both. Kills `stock_no_fence_spend`, `stock_no_fence_recall`, `stock_blind`.
 #[test]
 fn a1_a_place_in_a_stock_is_spent_or_recalled() {
     explore(|| {
@@ -41,8 +43,8 @@ fn a1_a_place_in_a_stock_is_spent_or_recalled() {
     });
 }
 
-/// A3: of two places that come free together each has its taker, whoever fills a cache with both. Kills
-/// `stock_unseen`.
+/// A3: of two places that are released together, each is taken, whichever thread fills a cache with
+/// both. Kills `stock_unseen`.
 #[test]
 fn a3_what_is_put_into_a_stock_is_not_hidden() {
     explore(|| {
@@ -57,7 +59,8 @@ fn a3_what_is_put_into_a_stock_is_not_hidden() {
     });
 }
 
-/// A5: who waits gets a place, though the owner of a cache takes both meanwhile. Kills `stock_no_recall`.
+/// A5: a waiter gets a place, though the owner of a cache takes both meanwhile. Kills
+/// `stock_no_recall`.
 #[test]
 fn a5_who_waits_gets_what_lies_in_a_stock() {
     explore_to(2, || {
@@ -72,7 +75,7 @@ fn a5_who_waits_gets_what_lies_in_a_stock() {
     });
 }
 
-/// D2: a job that comes in by a cache while the door closes is one that the end waits for. Kills
+/// D2: the stop waits for a job that is admitted by a cache while the pool closes. Kills
 /// `stock_open`.
 #[test]
 fn d2_nothing_is_spent_after_the_end() {
@@ -86,7 +89,7 @@ fn d2_nothing_is_spent_after_the_end() {
             let admission = Arc::clone(&admission);
             spawn(move || admission.close())
         };
-        // As a worker that runs dry looks, once it sees that the door is closed.
+        // As a worker checks that becomes idle, once it observes that the pool is closed.
         let is_stopped = admission.is_closed() && admission.try_stop(|| (0, 1));
         let is_owner = owner.join().unwrap();
         closer.join().unwrap();
@@ -101,8 +104,8 @@ fn d2_nothing_is_spent_after_the_end() {
     });
 }
 
-/// M1: what the owner of a cache announces, and does not get, was never taken, for who counts meanwhile neither. Kills
-/// `stock_count_aloud`.
+/// M1: a place that a cache's owner announces and does not get was never taken, not even for a
+/// thread that counts meanwhile. Kills `stock_count_aloud`.
 #[test]
 fn m1_a_place_that_is_recalled_is_not_counted_as_taken() {
     explore(|| {

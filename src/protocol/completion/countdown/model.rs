@@ -1,9 +1,8 @@
-//! Loom models of the words of a frame that waits. Each names the rule and the mutants that it
-//! kills.
+//! Loom models of the words of a wait frame. Each names the rule and the mutants that it kills.
 //!
-//! When the wait is over the owner does to the frame what its return does: it takes it
-//! away. loom sees that as a write to each of its words, and fails if it does not come
-//! after everybody's last access.
+//! When the wait is over, the owner does to the frame what its return does: it takes the frame
+//! away. To loom that is a write to each of the frame's words. It fails if the write does not come
+//! after the last access of every thread.
 
 use std::{
     array,
@@ -24,7 +23,7 @@ use crate::{
     sync::thread::{self, Thread, spawn},
 };
 
-/// What a frame waits with.
+/// The words that a frame waits on.
 trait Words {
     fn take_away(&mut self);
 }
@@ -42,7 +41,7 @@ impl Words for Ending {
     }
 }
 
-/// What lies in the frame, where its jobs write their results.
+/// The contents of the frame, where its jobs write their results.
 struct Frame<W> {
     words: W,
     owner: UnsafeCell<Thread>,
@@ -52,13 +51,13 @@ struct Frame<W> {
 /// A frame that stays in memory when it is taken away.
 struct Stack<W>(std::cell::UnsafeCell<Frame<W>>);
 
-// SAFETY: loom checks the accesses to all that is in it.
+// SAFETY: loom checks the accesses to all contents.
 unsafe impl<W> Send for Stack<W> {}
 // SAFETY: as above.
 unsafe impl<W> Sync for Stack<W> {}
 
 impl<W: Words> Stack<W> {
-    /// For a frame of the calling thread.
+    /// Returns a frame of the calling thread.
     fn new(words: W) -> Arc<Self> {
         Arc::new(Self(std::cell::UnsafeCell::new(Frame {
             words,
@@ -68,26 +67,25 @@ impl<W: Words> Stack<W> {
     }
 
     fn frame(&self) -> &Frame<W> {
-        // SAFETY: it is taken away only when no thread reads it; loom fails if that is not
-        // so.
+        // SAFETY: it is taken away only when no thread reads it; otherwise loom fails.
         unsafe { &*self.0.get() }
     }
 
-    /// Runs a job that has the time to write.
+    /// Runs a job that writes its result.
     fn run(&self, job: usize) {
-        // SAFETY: each job has its own result; loom fails if that is read meanwhile.
+        // SAFETY: each job has its own result; loom fails if another thread reads that meanwhile.
         self.frame().results[job].with_mut(|result| unsafe { *result = job + 1 });
     }
 
     fn owner(&self) -> Thread {
-        // SAFETY: only the thread that takes the frame away writes it; loom fails if that was
-        // done.
+        // SAFETY: only the thread that takes the frame away writes it; loom fails if it has done
+        // so.
         self.frame().owner.with(|owner| unsafe { (*owner).clone() })
     }
 
-    /// The wait is over: the sum of the results.
+    /// Ends the wait. Returns the sum of the results.
     fn return_from_it(&self) -> usize {
-        // SAFETY: all jobs have ended; loom fails if one may still touch it.
+        // SAFETY: all jobs have ended; loom fails if one may still access the frame.
         let frame = unsafe { &mut *self.0.get() };
         let results = frame.results.iter();
         // SAFETY: as above.
@@ -100,7 +98,7 @@ impl<W: Words> Stack<W> {
 }
 
 impl Tally {
-    /// As the wait of a scope, without the spinning; `run_own` is what the owner does meanwhile.
+    /// Waits as a scope does, without the spinning. `run_own` is what the owner does meanwhile.
     fn wait(&self, run_own: impl Fn() -> bool, has_own: impl Fn() -> bool) {
         while !self.is_met() {
             if !run_own() {
@@ -111,7 +109,7 @@ impl Tally {
 }
 
 impl Ending {
-    /// The owner of this number waits for the end.
+    /// Waits for the end, as the owner of this number.
     fn wait(&self, whom: usize) {
         if !self.has_ended() {
             park_until(&[&self.for_owner(whom)], &|| false, None);
@@ -238,8 +236,8 @@ fn r6_who_waits_for_one_job_sees_its_end() {
     });
 }
 
-/// R3: a thread that waits for a job sees its runner as soon as it has begun, and is unparked at
-/// its end all the same. Kills `ending_relaxed_begin` and `ending_deaf`.
+/// R3: a thread that waits for a job observes its runner as soon as it has begun, and is unparked
+/// at its end all the same. Kills `ending_relaxed_begin` and `ending_deaf`.
 #[test]
 fn r3_who_waits_for_a_job_sees_who_runs_it() {
     const SEAT: usize = 3;
@@ -250,7 +248,7 @@ fn r3_who_waits_for_a_job_sees_who_runs_it() {
             let frame = Arc::clone(&frame);
             spawn(move || {
                 let (ending, runner) = &*frame;
-                // SAFETY: it is not said to have begun.
+                // SAFETY: the job has not been published as begun.
                 runner.with_mut(|runner| unsafe { *runner = 1 });
                 ending.begin();
                 if let Some(whom) = ending.end() {
@@ -260,7 +258,7 @@ fn r3_who_waits_for_a_job_sees_who_runs_it() {
             })
         };
         let (ending, runner) = &*frame;
-        // SAFETY: it is, and is not written again.
+        // SAFETY: the job has been published as begun, and the runner is not written again.
         let runner = || runner.with(|runner| unsafe { *runner });
         assert!(!ending.has_begun() || runner() == 1);
         ending.wait(SEAT);
@@ -269,7 +267,7 @@ fn r3_who_waits_for_a_job_sees_who_runs_it() {
     });
 }
 
-/// R6: the same for a worker, whose number is in the word itself. Kills `countdown_relaxed`,
+/// R6: as above for a worker, whose number is in the word itself. Kills `countdown_relaxed`,
 /// `ending_deaf` and `ending_torn`.
 #[test]
 fn r6_a_worker_waits_for_one_job_by_its_number() {

@@ -15,8 +15,8 @@ fn await_that(event: &Event, mark: Mark, is_there: &AtomicBool) {
     park_until(&[&event.awaited(mark, is_there)], &|| false, None);
 }
 
-/// R2: a consumer that waits for a result is unparked by the thread that leaves it, or sees it.
-/// Kills `bell_no_fence_ring`, `bell_no_fence_wait` and `bell_deaf`.
+/// R2: a consumer that waits for a result is unparked by the thread that publishes it, or observes
+/// it. Kills `bell_no_fence_ring`, `bell_no_fence_wait` and `bell_deaf`.
 #[test]
 fn r2_who_waits_for_a_result_is_told_of_it() {
     explore(|| {
@@ -33,8 +33,8 @@ fn r2_who_waits_for_a_result_is_told_of_it() {
     });
 }
 
-/// The same for a consumer that waits twice, for two threads that leave one result each, and may
-/// wake it for the other one. Kills the same, and `bell_take_back_late`.
+/// R2: a consumer waits twice, for two threads that publish one result each, and may be woken for
+/// the other result. Kills the same mutants, and `bell_take_back_late`.
 #[test]
 fn r2_who_waits_again_is_told_again() {
     explore(|| {
@@ -59,8 +59,8 @@ fn r2_who_waits_again_is_told_again() {
     });
 }
 
-/// Fault 14: a result that comes while the consumer leaves is seen by it, or by the thread that
-/// leaves the result. Kills `bell_no_fence_leave`.
+/// Fault 14: a result that comes while the consumer leaves is observed by the consumer, or by the
+/// thread that publishes the result. Kills `bell_no_fence_leave`.
 #[test]
 fn r6_a_result_that_meets_a_consumer_that_leaves_is_seen_by_one_of_the_two() {
     explore(|| {

@@ -1,7 +1,8 @@
-//! Loom models of the state of a job with a handle. Each names the rule and the mutants that it kills.
+//! Loom models of the state of a job with a handle. Each names the rule and the mutants that it
+//! kills.
 //!
-//! loom sees the free of the allocation as a write to the slot of the wake, and to the value, and fails if that does
-//! not come after every other access.
+//! To loom, the free of the allocation is a write to the slot of the wake and to the value. It
+//! fails if that does not come after every other access.
 
 use std::{
     future::poll_fn,
@@ -20,7 +21,7 @@ use crate::{
     sync::thread::{self, spawn},
 };
 
-/// A value that counts how often it is dropped, and reads its result then.
+/// A value that counts its drops, and reads its result at each.
 struct Probe {
     result: UnsafeCell<usize>,
     drops: Arc<AtomicUsize>,
@@ -39,13 +40,13 @@ impl Probe {
         (queue, handle, drops)
     }
 
-    /// By the end that claimed it.
+    /// Writes the result. By the end that has claimed the job.
     fn write(&self) {
         // SAFETY: loom checks that no other thread is here.
         self.result.with_mut(|result| unsafe { *result = 42 });
     }
 
-    /// By the handle, once it is done.
+    /// Reads the result. By the handle, once the job is done.
     fn read(&self) -> usize {
         // SAFETY: as above.
         self.result.with(|result| unsafe { *result })
@@ -65,7 +66,8 @@ fn run(queue: QueueEnd<Probe>) {
     queue.finish();
 }
 
-/// R1, D2: a thread that waits for a job is woken at its end. Kills `task_mute` and `task_leave_early`.
+/// R1, D2: a thread that waits for a job is woken at its end. Kills `task_mute` and
+/// `task_leave_early`.
 #[test]
 fn d2_a_thread_that_waits_for_a_job_is_told_of_its_end() {
     explore(|| {
@@ -83,7 +85,8 @@ fn d2_a_thread_that_waits_for_a_job_is_told_of_its_end() {
     });
 }
 
-/// D2: a task that is not ready is polled again, by the waker of its last poll. Kills `task_deaf` and `task_torn_wake`.
+/// D2: a task that is not ready is polled again, by the waker of its last poll. Kills `task_deaf`
+/// and `task_torn_wake`.
 #[test]
 fn d2_a_task_that_awaits_a_job_is_told_of_its_end() {
     explore(|| {
@@ -141,7 +144,7 @@ fn r1_one_of_three_claims_the_job() {
     });
 }
 
-/// R6: a handle that observes the end of a job sees the result. Kills `task_relaxed_finish`.
+/// R6: a handle that observes the end of a job observes its result. Kills `task_relaxed_finish`.
 #[test]
 fn r6_a_handle_that_sees_the_end_sees_the_result() {
     explore(|| {
@@ -154,8 +157,8 @@ fn r6_a_handle_that_sees_the_end_sees_the_result() {
     });
 }
 
-/// R1, R6: a job ends while its handle is dropped: its value is dropped once, by the end that sees the result.
-/// Kills `task_relaxed_leave`, `task_relaxed_look` and `task_torn_leave`.
+/// R1, R6: a job ends while its handle is dropped. Its value is dropped once, by the end that
+/// observes the result. Kills `task_relaxed_leave`, `task_relaxed_look` and `task_torn_leave`.
 #[test]
 fn r1_the_last_of_two_ends_drops_the_value() {
     explore(|| {
@@ -167,7 +170,7 @@ fn r1_the_last_of_two_ends_drops_the_value() {
     });
 }
 
-/// The same of a job that its handle has cancelled: the queue has its tombstone.
+/// As above, for a job that its handle has cancelled: the queue has its tombstone.
 #[test]
 fn r1_the_last_end_of_a_tombstone_drops_the_value() {
     explore(|| {

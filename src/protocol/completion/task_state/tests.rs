@@ -48,7 +48,7 @@ fn a_tombstone_and_its_handle_drop_the_value() {
 fn an_end_of_another_type_drops_it_as_well() {
     let value = Arc::new(7);
     let (queue, handle) = task(Arc::clone(&value));
-    // SAFETY: it is coerced.
+    // SAFETY: the pointer is only coerced.
     let handle = unsafe { handle.coerce::<dyn Send + Sync>(|cell| cell) };
     drop(queue);
     assert_eq!(Arc::strong_count(&value), 2);
@@ -56,7 +56,7 @@ fn an_end_of_another_type_drops_it_as_well() {
     assert_eq!(Arc::strong_count(&value), 1);
 }
 
-/// A handle that was polled, and is dropped, has its wake dropped, and not woken.
+/// If a handle was polled and is dropped, its wake is dropped and not woken.
 #[test]
 fn a_detached_job_wakes_nothing() {
     struct Count(std::sync::atomic::AtomicUsize);
