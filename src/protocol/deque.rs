@@ -1,5 +1,5 @@
-//! The deque of structured jobs: its owner works at the near end without a lock or a heavy fence,
-//! thieves steal from the far end, many values at a time, under a lock.
+//! The deque of structured jobs. Its owner works at the near end without a lock or a heavy fence.
+//! Thieves steal from the far end under a lock, many values at a time.
 //!
 //! # The protocol
 //!

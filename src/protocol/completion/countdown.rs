@@ -30,7 +30,8 @@ pub(crate) struct Tally {
 }
 
 /// A word on a cache line of its own. On a shared line, each job that the owner begins and ends
-/// would invalidate it for the threads that end jobs elsewhere, and for all that read the frame.
+/// would invalidate it for others: the threads that end jobs elsewhere, and all that read the
+/// frame.
 #[repr(align(64))]
 struct Line(AtomicU64);
 

@@ -3,8 +3,8 @@
 //!
 //! A heavy fence costs the thief and the owner some microseconds in the kernel. That is little for
 //! the hundreds of jobs that one theft may take, and the owner's pops then need no fence. But where
-//! thieves take a few jobs again and again, it is most of the cost of a theft, and a fence in each
-//! pop is cheaper.
+//! thieves take a few jobs again and again, it is most of the cost of a theft. A fence in each pop
+//! is then cheaper.
 //!
 //! # The protocol
 //!

@@ -76,7 +76,7 @@ fn r1_what_is_stolen_into_a_full_deque_is_dropped_with_it() {
 }
 
 /// Races one owner with two thieves, until the owner's pops have gained and lost fences a thousand
-/// times; or for a limited time, if this machine does not bring that about.
+/// times. Ends after a limited time if this machine does not bring that about.
 #[test]
 fn r1_each_value_is_taken_once_while_fences_come_and_go() {
     let fences = Fences::new(true);
