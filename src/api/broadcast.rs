@@ -1,71 +1,73 @@
-//! Broadcast: a function that every thread of the pool runs once.
+//! Broadcast: every thread of the pool runs one function once.
 //!
 //! # The protocol
 //!
-//! The caller makes a *message* for each thread that it wants to reach, puts it into that thread's
-//! *inbox*, and waits until every message is gone. A message is gone when it was run, or
-//! *declined*, which means dropped: both end in its drop, so none is counted twice or forgotten.
-//! Letters point into the caller's frame, which is not left before.
+//! The caller puts one *message* into the *inbox* of each thread that it wants to reach, and waits
+//! until every message is gone. A message is gone when it was run, or *declined*, which means
+//! dropped. Both end in its drop, so each message is counted once. Messages point into the caller's
+//! frame, so the caller does not leave that frame earlier.
 //!
-//! **Who gets one.** The threads that were started and are not spare, as counted when the broadcast
-//! begins. A broadcast is made from *inside* if its caller is a thread of the pool, which then runs
-//! its own part in place, or of another pool, for which a thread of this one may be waiting.
+//! **Recipients.** The threads that were started and are not spare, as counted when the broadcast
+//! begins. A broadcast comes from *inside* if its caller is a thread of the pool, which then runs
+//! its own part in place. It also comes from inside if its caller is a thread of another pool, for
+//! which a thread of this one may be waiting.
 //!
-//! **Where a thread reads.** Between two jobs, at the base of its loop; and when it is with rayon,
-//! at the base of rayon's loop. Never on top of a job or of a frame that waits (R3).
+//! **Where a thread reads its inbox.** Between two jobs, at the base of its loop; and when it is
+//! with rayon, at the base of rayon's loop. Never on top of a job or of a waiting frame (R3).
 //!
-//! | word | who writes it | who reads it |
+//! | word | written by | read by |
 //! |---|---|---|
-//! | the messages, and where the thread is | anybody, under the box's lock | the same |
-//! | `unread` | with the messages, under that lock | the thread, between jobs, without it |
-//! | `probes` | grows by who probes, before it does; shrinks by the thread, when it is probed | who put a message there, after it has |
-//! | `Delivery::left` | grows by the caller, before it puts a message; shrinks by the message's drop | the caller |
-//! | `Delivery::missed` | set by a thread that could not read; cleared by the caller | the caller |
+//! | the messages, and where the thread is | any thread, under the inbox's lock | the same |
+//! | `unread` | with the messages, under that lock | the owner between jobs, without it |
+//! | `probes` | a prober, before it probes; the owner, when the probe arrives | a sender, after it has put a message |
+//! | `Delivery::left` | the caller, before it puts a message; a message's drop | the caller |
+//! | `Delivery::missed` | an owner that cannot read now; the caller clears it | the caller |
 //!
-//! **Why no message is forgotten.** A thread that is *in its loop* looks at `unread` after each
-//! job. When it lies down it joins the list of idle_workers first, and then looks; who has put a
-//! message there looks for it in that list, and ends its announce_idle
+//! **Why no message is forgotten.** A thread *in its loop* reads `unread` after each job. Before it
+//! parks, it joins the list of idle workers, and then checks `unread`. The sender puts its message,
+//! and then notifies the thread if it is in that list
 //! ([`Idle::wake_this`](crate::protocol::idle::Idle::wake_this)). Both take the list's lock: the
-//! later of the two sees the earlier. When the thread leaves its loop it says so under the box's
+//! later of the two sees the earlier. A thread that leaves its loop records that under the inbox's
 //! lock, and then reads once more.
 //!
-//! A thread that is *with rayon* is probed: `spawn_broadcast` puts a tiny closure into each rayon
-//! thread's own queue, and wakes it. There it looks into the box, under the lock. A probe is spared
-//! where one is under way: who has put a message sees `probes` above zero only if that thread has
-//! not looked yet, since it counts the probe as taken before it takes the lock. A probe may be
-//! taken anywhere where rayon waits. To know whether this is the base, it spawns a *look* onto its
-//! own rayon queue, which takes the way of a call: for that way the depth of the base is known (see
-//! `rayon_host/thread.rs`). If another thread steals the look, it probes once more.
+//! A thread *with rayon* is probed: `spawn_broadcast` puts a tiny closure into each rayon thread's
+//! own queue, and wakes the thread. There the closure checks the inbox, under the lock. No probe is
+//! sent while one is on its way. The thread counts a probe as arrived before it takes the lock, so
+//! a sender that sees `probes` above zero after its put knows that this probe will find the
+//! message. A probe may be taken wherever rayon waits. To find out whether this is the base, it
+//! spawns a `WaitProbe` onto its own rayon queue. That one takes the way of an activation, for
+//! which the depth of the base is known (see `rayon_host/thread.rs`). If another thread steals the
+//! `WaitProbe`, the thief probes once more.
 //!
-//! rayon does not let its threads end while one of them has such a closure in its queue, and one
-//! that was never started would have it for ever. So before the first probe all threads of the pool
-//! are started. They get no message of this broadcast. If the system gives no thread, an inside
-//! caller takes its messages back; one from outside spawns ordinary rayon jobs that look, as many
-//! as there are threads, again and again in the way described below: each try may reach another
-//! thread.
+//! rayon's threads do not end while one of them has such a closure in its queue, and a thread that
+//! was never started would keep it for ever. So all threads of the pool are started before the
+//! first probe. The new ones get no message of this broadcast. If the system gives no thread, a
+//! caller inside takes its messages back. A caller outside spawns ordinary rayon jobs that probe,
+//! one for each thread, and repeats that as described below: each try may reach another thread.
 //!
 //! **Why nothing deadlocks.** A thread that waits in a job may wait for the very job that
-//! broadcasts. So no inside broadcast waits for one that waits: messages from inside are declined
-//! when a thread begins to block
-//! ([`Inbox::begin_to_block`](crate::protocol::inbox::Inbox::begin_to_block)), are
-//! refused while it is blocked, and are declined when a probe finds it in a wait of rayon. A caller
-//! from inside probes everybody who has not read after a short while, since they may be in such a
-//! wait; and blocks itself like any worker, so two broadcasts that meet decline each other's
-//! messages. All other threads run, and come to their boxes when their job ends.
+//! broadcasts. So no broadcast from inside waits for a waiting thread. A thread declines messages
+//! from inside when it begins to block
+//! ([`Inbox::begin_to_block`](crate::protocol::inbox::Inbox::begin_to_block)), refuses them while
+//! it is blocked, and declines them when a probe finds it in a wait of rayon. A caller inside
+//! probes all threads that have not read after a short while, since they may be in such a wait. It
+//! blocks like any worker, so two broadcasts that meet decline each other's messages. All other
+//! threads run, and read their inboxes when their job ends.
 //!
-//! An outside broadcast waits for all of them. If a probe finds a thread at a wait of rayon, within
-//! a piece of rayon's work that it took from rayon's base, nothing tells when that has ended: then
-//! it says that it was *missed*, and the caller probes again, after pauses that double. That is the
-//! one thing here that ticks, on the thread of a caller who waits anyway.
+//! A broadcast from outside waits for all of them. A probe may find a thread at a wait of rayon,
+//! within a piece of rayon's work that it took from rayon's base. No event marks the end of that
+//! piece. So the probe marks the delivery as *missed*, and the caller probes again, after pauses
+//! that double. Nothing else here polls, and it does so on the thread of a caller that waits
+//! anyway.
 //!
-//! **How many probes lie about.** Who reads in its loop takes them out when there are some. A
-//! blocked thread cannot; when one has `NUDGES` of them nobody is probed any more: an outside
-//! caller tries again later, as if the system gave no thread, and an inside one takes its messages
-//! back.
+//! **How many probes are queued.** A thread that reads in its loop takes them out when there are
+//! some. A blocked thread cannot. When a thread has `MAX_PROBES` of them, no thread is probed any
+//! more. A caller outside then tries again later, as if the system gave no thread, and a caller
+//! inside takes its messages back.
 //!
-//! **The end.** Reading is no job: a pool can stop meanwhile, but its threads do not end before
-//! they have left their loops, or rayon's with all its probes. Then they close their boxes, and
-//! decline what came too late.
+//! **The end.** Reading is no job, so the pool can stop meanwhile. But its threads do not end
+//! before they have left their loops, or rayon's with all its probes. Then they close their
+//! inboxes, and decline what came too late.
 
 use std::{
     any::Any,
@@ -96,11 +98,11 @@ use crate::{
     tuning::RECHECK,
 };
 
-/// The longest pause of a caller from outside before it probes again. The first is [`RECHECK`].
+/// The longest pause between two probes of a caller outside. The first is [`RECHECK`].
 const PAUSE_MAX: Duration = Duration::from_millis(256);
 
 impl Delivery {
-    /// Sends a part to every thread below this number but the caller's own.
+    /// Sends a part to every thread whose index is below `threads`, except the caller's own.
     ///
     /// # Safety
     /// The part lives until the delivery is over.
@@ -118,28 +120,28 @@ impl Delivery {
             }
         }
         if unaware {
-            // If that cannot be, the wait tries again.
+            // If it fails, the wait tries again.
             inner.threads.probe(&inner.me());
         }
     }
 }
 
-/// That every message of a broadcast is gone: for its caller, which each message knows.
+/// The condition that every message of a broadcast is gone. Each message has the caller's delivery.
 struct Delivered<'a> {
     delivery: Arc<Delivery>,
     inner: &'a Inner,
     threads: usize,
-    /// Whether the threads were probed since the caller is about to park.
+    /// Whether the caller has probed the threads, which it does when it is about to park.
     is_probed: Cell<bool>,
-    /// When threads that could not read are probed again.
+    /// When the caller probes threads that missed the probe again.
     again_at: Cell<Option<Instant>>,
-    /// How long after they were missed.
+    /// How long after the miss that is.
     pause: Cell<Duration>,
 }
 
 impl Delivered<'_> {
-    /// Probes the threads that may not know of their message. If that cannot be, takes the messages
-    /// back, or has it tried again.
+    /// Probes the threads that may not know of their message. If that fails, takes the messages
+    /// back, or marks the delivery for another try.
     fn probe(&self) {
         let (delivery, inner) = (&self.delivery, self.inner);
         let mut unaware = inner.threads.inboxes_below(self.threads);
@@ -164,7 +166,7 @@ impl Condition for Delivered<'_> {
         self.delivery.is_over()
     }
 
-    /// Probes the threads once, and again as long as one of them says that it was missed.
+    /// Probes the threads once, and again as long as one of them has missed the probe.
     fn announce(&self) {
         let is_again = match self.again_at.get() {
             Some(again_at) if Instant::now() < again_at => return,
@@ -201,7 +203,8 @@ impl Drop for Delivered<'_> {
 }
 
 impl Inner {
-    /// Has the threads below this number run their parts, and waits for them. No part unwinds.
+    /// Makes the threads whose index is below `threads` run their parts, and waits for them. No
+    /// part unwinds.
     fn run_parts(&self, part: &Part<'_>, threads: usize) {
         let own = worker::index_in(self);
         let delivered = Delivered {
@@ -212,8 +215,8 @@ impl Inner {
             again_at: Cell::new(None),
             pause: Cell::new(RECHECK),
         };
-        // SAFETY: it is the same type but for the lifetime, and `delivered` does not let this frame
-        // be left while there is a message that has the pointer.
+        // SAFETY: only the lifetime differs, and `delivered` keeps this frame until no message has
+        // the pointer.
         let lasting = unsafe { mem::transmute::<&Part<'_>, &Part<'static>>(part) };
         // SAFETY: as above.
         unsafe { delivered.delivery.send(self, lasting, threads) };
@@ -223,24 +226,24 @@ impl Inner {
     }
 }
 
-/// What a part of a broadcast is told. See [`Pool::broadcast`].
+/// The argument of a part of a broadcast. See [`Pool::broadcast`].
 pub struct BroadcastContext<'a> {
     index: usize,
     num_threads: usize,
-    /// Not for other threads: it says where the part runs.
+    /// Not Send: it describes the thread that runs the part.
     marker: PhantomData<&'a mut dyn Fn()>,
 }
 
 impl BroadcastContext<'_> {
-    /// The index of the thread that runs this part. Its name ends with it.
+    /// Returns the index of the thread that runs this part. The thread's name ends with it.
     #[inline]
     #[must_use]
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// How many threads had been started when the broadcast began, spare ones left out. Every index
-    /// is below it. Fewer may take part in a broadcast from inside of a job.
+    /// Returns how many threads had been started when the broadcast began, without spare ones.
+    /// Every index is below it. Fewer threads may take part in a broadcast from inside a job.
     #[inline]
     #[must_use]
     pub fn num_threads(&self) -> usize {
@@ -262,34 +265,33 @@ impl Pool {
     /// Runs `f` once on every thread of the pool, and returns the results in the order of the
     /// threads' indices.
     ///
-    /// It reaches the threads that were started already: with `workers(2..=8)` that may be two of
-    /// them. Spare threads, which take the places of blocked workers, are left out. Each runs its
-    /// part when it is between two jobs, before those that wait in the queue. A broadcast is no
-    /// job: it needs no place, never waits for one, and is in no counter.
+    /// It reaches the threads that are already started: with `workers(2..=8)` that may be two of
+    /// them. Spare threads, which take the places of blocked workers, are left out. Each thread
+    /// runs its part between two jobs, before those that wait in the queue. A broadcast is no job:
+    /// it needs no place, never waits for one, and no counter includes it.
     ///
-    /// **From outside** it blocks until all of them have run it, also those that are in the middle
-    /// of a job, however long that takes. So no job of the pool may wait for a thread that does
-    /// this.
+    /// **From outside** it blocks until all of them have run their part. That includes threads that
+    /// are in the middle of a job, however long that takes. So no job of the pool may wait for the
+    /// calling thread.
     ///
-    /// **From inside of a job** the calling thread runs its part at once, in place, and then blocks
-    /// until the others have run theirs. Those that wait then, or begin to wait before they have
-    /// come to it (for a scope, a join, a handle, an admission, for rayon's work, or for another
-    /// broadcast), are left out: they may be waiting for this very job. So there may be fewer
-    /// results than threads. On a thread of another pool it is the same, but for the caller's own
-    /// part, which it does not have.
+    /// **From inside a job** the calling thread runs its part at once, in place, and then blocks
+    /// until the others have run theirs. A thread that is waiting, or begins to wait before it has
+    /// reached its part, is left out: it may be waiting for this very job. It may wait for a scope,
+    /// a join, a handle, an admission, rayon's work, or another broadcast. So there may be fewer
+    /// results than threads. A thread of another pool does the same, but has no part of its own.
     ///
     /// **A closed pool** still runs broadcasts, as long as it has its threads. After the end
-    /// nothing is run, and the result is empty; while the pool ends, threads that have ended are
-    /// left out. A shutdown waits for the parts that have begun.
+    /// nothing runs, and the result is empty; while the pool ends, threads that have ended are left
+    /// out. A shutdown waits for the parts that have begun.
     ///
-    /// A thread that is asleep is woken through rayon. For that a pool with a range of workers
-    /// starts the threads that it had not started yet; they do not take part this time. If the
-    /// system gives none, a broadcast from inside leaves out those that are asleep. It may do so
-    /// too when it is one of a thousand that were made while some thread was blocked all the time.
+    /// A thread that is asleep in rayon is woken through rayon. For that, a pool with a range of
+    /// workers starts the threads that it had not started yet; they do not take part this time. If
+    /// the system gives none, a broadcast from inside leaves out those that are asleep. It may also
+    /// do so after a thousand broadcasts during which some thread was blocked all the time.
     ///
     /// # Panics
-    /// With the panic of the part with the lowest index of those that panicked, when all parts have
-    /// ended.
+    /// With the panic of the part with the lowest index among those that panicked, when all parts
+    /// have ended.
     ///
     /// # Examples
     /// ```
@@ -326,7 +328,7 @@ impl Pool {
 
 type Outcome<R> = Result<R, Box<dyn Any + Send>>;
 
-/// The results in the order of their indices, or the first panic in that order.
+/// Returns the results in the order of their indices, or resumes the first panic in that order.
 fn collect<R>(mut outcomes: Vec<(usize, Outcome<R>)>) -> Vec<R> {
     outcomes.sort_unstable_by_key(|&(index, _)| index);
     let mut results = Vec::with_capacity(outcomes.len());

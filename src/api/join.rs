@@ -1,4 +1,4 @@
-//! Two ways to call into the pool and wait: `install` a closure on a worker, and `join` two.
+//! Calls that wait: `install` runs a closure on a worker, `join` runs two in parallel.
 
 use std::{
     any::Any,
@@ -25,19 +25,19 @@ use crate::{
     },
 };
 
-/// How a guest's job is booked.
+/// How a stack job is accounted for.
 trait Account: Send {
     /// Whether it is a half of a join.
     const IS_HALF: bool = false;
 
-    /// What the end has to know of the start.
+    /// What `begin` hands to `end`.
     type Started;
 
     fn begin(&self, context: &JobContext<'_>, place: Place) -> Self::Started;
     fn end(&self, context: &JobContext<'_>, started: Self::Started, completed: bool);
 }
 
-/// An installed closure is a job, with a place since then.
+/// An installed closure is a job. The stamp is the time at which it got its place.
 impl Account for Stamp {
     type Started = Started;
 
@@ -50,7 +50,7 @@ impl Account for Stamp {
     }
 }
 
-/// A half of a join is none.
+/// A half of a join is no job of its own.
 struct PartOfAnother;
 
 impl Account for PartOfAnother {
@@ -65,12 +65,12 @@ impl Account for PartOfAnother {
 
 type Outcome<R> = Result<R, Box<dyn Any + Send>>;
 
-/// A closure, and later its result, in the frame that waits for it.
+/// A stack job: a closure, and later its result, in the frame that waits for it.
 struct Guest<C, F, R> {
     completion: C,
     /// Moved out by the thread that runs or drops it.
     f: UnsafeCell<ManuallyDrop<F>>,
-    /// Written by a worker that runs it, before its completion; moved out by its owner, after.
+    /// Written by the worker that runs it, before the completion; moved out by its owner, after.
     outcome: UnsafeCell<MaybeUninit<Outcome<R>>>,
 }
 
@@ -88,23 +88,23 @@ where
         }
     }
 
-    /// The closure, to be run or dropped by the caller.
+    /// Moves the closure out, for the caller to run or drop.
     ///
     /// # Safety
-    /// The caller alone has the job of this guest, and calls this once.
+    /// The caller alone has the job of this closure, and calls this once.
     #[inline]
     unsafe fn take(&self) -> F {
         // SAFETY: passed on to the caller.
         self.f.with_mut(|f| unsafe { ManuallyDrop::take(&mut *f) })
     }
 
-    /// The result of the closure.
+    /// Moves the result of the closure out.
     ///
     /// # Safety
-    /// The caller is its owner, has waited for its completion, and calls this once.
+    /// The caller is the owner, has waited for the completion, and calls this once.
     unsafe fn outcome(&self) -> Outcome<R> {
         self.outcome
-            // SAFETY: it is complete, and so its outcome was written, and is ours.
+            // SAFETY: it is complete, so its outcome was written, and belongs to the caller.
             .with_mut(|outcome| unsafe { (*outcome).assume_init_read() })
     }
 }
@@ -117,23 +117,23 @@ where
     F: FnOnce() -> R + Send,
     R: Send,
 {
-    /// Waits until it was run elsewhere.
+    /// Waits until another thread has run it.
     ///
     /// # Safety
-    /// The caller is its owner, has its job no more, and calls this once.
+    /// The caller is the owner, no longer has the job, and calls this once.
     #[cold]
     unsafe fn wait(&self, current: &Current) -> Outcome<R> {
         self.completion.wait(current, ptr::from_ref(self).cast());
-        // SAFETY: it was waited for; the rest is passed on to the caller.
+        // SAFETY: it is complete; the rest is passed on to the caller.
         unsafe { self.outcome() }
     }
 }
 
-/// The job of a guest.
+/// The queue's side of a stack job.
 struct GuestJob<C, F, R, A>(*const Guest<C, F, R>, A);
 
 // SAFETY: the closure and its result are Send, the completion is made for the two threads, and the
-// guest outlives its job.
+// frame outlives its job.
 unsafe impl<C: Completion, F: Send, R: Send, A: Account> Send for GuestJob<C, F, R, A> {}
 
 impl<C, F, R, A> Runnable<Inner> for GuestJob<C, F, R, A>
@@ -146,23 +146,23 @@ where
     const IS_HALF: bool = A::IS_HALF;
 
     fn run(self, context: &JobContext<'_>, place: Place) {
-        // SAFETY: the guest's owner waits for its completion, below.
+        // SAFETY: the owner waits for the completion, below.
         let guest = unsafe { &*self.0 };
         guest.completion.begin(context.inner);
         let started = self.1.begin(context, place);
-        // SAFETY: this is its one job.
+        // SAFETY: there is one job for each closure.
         let f = unsafe { guest.take() };
         let result = catch_unwind(AssertUnwindSafe(f));
         self.1.end(context, started, result.is_ok());
         guest
             .outcome
-            // SAFETY: the owner does not look before the completion.
+            // SAFETY: the owner does not read it before the completion.
             .with_mut(|outcome| unsafe { (*outcome).write(result) });
-        // The guest may be gone after this.
+        // The frame may be gone after this.
         guest.completion.end(context.inner);
     }
 
-    /// A frame waits for it, which has no way to learn that it was dropped.
+    /// Runs it: the frame that waits for it has no way to learn that it was dropped.
     fn discard(self, context: &JobContext<'_>, place: Place) {
         self.run(context, place);
     }
@@ -173,8 +173,8 @@ where
 }
 
 impl Inner {
-    /// Runs `f` on a worker, for a thread that is none, which waits for it. If the pool is closed
-    /// it runs here.
+    /// Runs `f` on a worker and waits for it. The caller is not a thread of the pool. On a closed
+    /// pool `f` runs here.
     fn install_from_outside<F, R>(&self, f: F) -> R
     where
         F: FnOnce() -> R + Send,
@@ -183,7 +183,7 @@ impl Inner {
         let f = span::carried(f);
         let admitted = match self.admission.try_acquire() {
             Ok(()) => Ok(Entry::Queued),
-            // It does not wait.
+            // `f` does not wait, and runs here.
             Err(Refusal::Closed) => return f(),
             Err(Refusal::Full) => self.wait_for_place(None, false, None),
         };
@@ -192,10 +192,10 @@ impl Inner {
         };
         let guest = Guest::new(OfOther::new(), f);
         let job = GuestJob(ptr::from_ref(&guest), self.timing.stamp_unsampled());
-        // SAFETY: the guest stays in this frame until it is complete.
+        // SAFETY: the stack job stays in this frame until it is complete.
         let job = unsafe { Job::borrowing(job) };
         if worker::is_of_another(self) {
-            // So that it can be taken back.
+            // From the side list, this thread can take it back.
             self.queue.push_to_side(&guest, None, job);
         } else {
             self.queue.push_structured(job);
@@ -204,16 +204,15 @@ impl Inner {
         guest
             .completion
             .wait(self, || self.queue.take_from_side_of(&guest));
-        // SAFETY: it is ours, and complete.
+        // SAFETY: this frame owns it, and it is complete.
         let outcome = unsafe { guest.outcome() };
         outcome.unwrap_or_else(|payload| resume_unwind(payload))
     }
 }
 
-/// A join on the thread of `current`, which has deques and is counted as offering. Always inlined,
-/// with all of it that is done each time: called, it would be told of the halves by addresses of
-/// what they borrow, which costs a recursion an eighth more instructions. What is seldom done is
-/// not, so that it takes no registers from the rest.
+/// Joins on the thread of `current`, which has deques and is counted as offering. All that each
+/// join does is inlined: a call would take the halves by address, which costs a recursion an eighth
+/// more instructions. Rare paths are not inlined, so that they take no registers from the rest.
 #[inline(always)]
 fn join_on<A, B, RA, RB>(current: &Current, a: A, b: B) -> (RA, RB)
 where
@@ -227,8 +226,8 @@ where
     };
     let half = Half::new(OfWorker::new(), span::carried(b));
     let job = GuestJob(ptr::from_ref(&half), PartOfAnother);
-    // SAFETY: the guest stays in this frame until the job is taken back, or is complete. There is
-    // room.
+    // SAFETY: the stack job stays in this frame until the job is taken back, or is complete. There
+    // is room.
     unsafe { local.push_structured_at(mark, job) };
     current.note_half(mark);
     let abandoned = Abandoned {
@@ -248,7 +247,7 @@ where
     run_second(&half, ours)
 }
 
-/// A join on the thread of `current`, which has deques, and may not have offered anything yet.
+/// Joins on the thread of `current`, which has deques, and may not be counted as offering yet.
 fn join_anew<A, B, RA, RB>(current: &Current, a: A, b: B) -> (RA, RB)
 where
     A: FnOnce() -> RA,
@@ -259,8 +258,8 @@ where
     join_on(current, a, b)
 }
 
-/// The mark at which a half lies whose first half has ended: what that pushed is not there any
-/// more. It is asked for again, since to keep it would take a register in each call.
+/// Returns the watermark of a half whose first half has ended: what that one pushed is gone. It is
+/// computed again, since keeping it would take a register in each call.
 #[inline]
 fn watermark_of_last(current: &Current) -> usize {
     current.mark() - 1
@@ -278,8 +277,8 @@ where
     join_on(current, a, b)
 }
 
-/// Wakes a worker for a second half, if need be. Not cold: it is called as long as not all workers
-/// run.
+/// Wakes a worker for a second half, if need be. Not cold: it is called as long as some worker does
+/// not run.
 #[inline(never)]
 fn offer(current: &Current) {
     current.inner().perform(current.offer());
@@ -299,7 +298,7 @@ where
     (ours.into_inner(), theirs)
 }
 
-/// The second half was stolen, or may have been.
+/// Waits for a second half that was stolen, or may have been.
 #[cold]
 #[inline(never)]
 fn await_second<RA, B, RB>(current: &Current, half: &Half<B, RB>, mark: usize, ours: RA) -> (RA, RB)
@@ -317,7 +316,7 @@ where
     (ours.into_inner(), theirs)
 }
 
-/// What is dropped when the first half of a join panics: with it ends the second.
+/// A guard of the first half: if that one panics, its drop ends the second.
 struct Abandoned<'a, B, RB>
 where
     B: FnOnce() -> RB + Send,
@@ -332,15 +331,15 @@ where
     B: FnOnce() -> RB + Send,
     RB: Send,
 {
-    // Inlined, so that its fields need not lie in memory.
+    // Inlined, so that its fields need not be in memory.
     #[inline(always)]
     fn drop(&mut self) {
         abandon(self.current, self.half);
     }
 }
 
-/// The first half of a join has panicked, and is unwinding. To catch it would cost the joins that
-/// do not panic; so the second half, or its result, is dropped by a thread that is panicking, as
+/// Ends the second half while the panic of the first unwinds. Catching that panic would cost the
+/// joins that do not panic. So the second half, or its result, is dropped on a panicking thread, as
 /// other values are.
 #[cold]
 #[inline(never)]
@@ -350,7 +349,7 @@ where
     RB: Send,
 {
     let mark = watermark_of_last(current);
-    // A half that did not start is not begun any more.
+    // If it has not started, it never does.
     if current.deques().retract_structured(mark) {
         // SAFETY: its job was taken back.
         let b = unsafe { half.take() };
@@ -365,17 +364,17 @@ where
 
 /// # Calls
 impl Pool {
-    /// Runs `f` on a worker, and returns what it returns.
+    /// Runs `f` on a worker, and returns its result.
     ///
-    /// On a thread of the pool it runs at once, here. Elsewhere it is a job like others: the caller
-    /// blocks for its admission and until it has ended. Parallel iterators and rayon's own
-    /// functions in `f` use this pool's workers. On a closed pool it runs on the calling thread,
-    /// and is in no count.
+    /// On a thread of the pool `f` runs at once, in place. On another thread it is a job like
+    /// others: the caller blocks for its admission, and until it has ended. Parallel iterators and
+    /// rayon's own functions in `f` use this pool's workers. On a closed pool `f` runs on the
+    /// calling thread, and no counter includes it.
     ///
-    /// **A thread of a plain rayon pool** that calls this blocks, and runs none of its pool's work
-    /// meanwhile. So `f` must not go back into that pool with `install`, `join` or `scope` unless
-    /// another thread of it is free: it would wait for the thread that waits for it. Between two
-    /// rayon pools the waiting thread goes on with its own pool's work.
+    /// **A thread of a plain rayon pool** blocks in this call, and runs none of its pool's work
+    /// meanwhile. So `f` must not call `install`, `join` or `scope` of that pool unless another
+    /// thread of it is free: it would wait for the thread that waits for it. Between two rayon
+    /// pools the waiting thread goes on with its own pool's work.
     ///
     /// # Panics
     /// With the panic of `f`.
@@ -397,17 +396,16 @@ impl Pool {
         }
     }
 
-    /// Runs both closures, in parallel if another worker has time for one, and returns both
-    /// results.
+    /// Runs both closures, in parallel if another worker is free, and returns both results.
     ///
-    /// The second half needs no place in the queue and no allocation: it lives in the caller's
-    /// frame. Called from a thread that is not the pool's, all of it moves to a worker first, as
-    /// with [`install`](Self::install).
+    /// The second closure needs no place in the queue and no allocation: it stays in the caller's
+    /// frame. On a thread that is not the pool's, both move to a worker first, as with
+    /// [`install`](Self::install). On a worker, it blocks while another worker runs `b`.
     ///
     /// # Panics
-    /// With the panic of `a`, if it panicked, otherwise with that of `b`; after both have ended.
-    /// When `a` panics before `b` was begun, `b` is dropped, and else its result: while the panic
-    /// unwinds, so that `std::thread::panicking` is true.
+    /// With the panic of `a` if it panicked, otherwise with that of `b`, after both have ended. If
+    /// `a` panics before `b` has started, `b` is dropped; otherwise its result is. Either drop
+    /// happens while the panic unwinds, so `std::thread::panicking` is true.
     ///
     /// # Examples
     /// ```
@@ -437,7 +435,7 @@ impl Pool {
         }
     }
 
-    /// The first of a recursion.
+    /// The first join of a recursion.
     #[inline(never)]
     fn join_elsewhere<A, B, RA, RB>(&self, a: A, b: B) -> (RA, RB)
     where
@@ -448,13 +446,13 @@ impl Pool {
     {
         match worker::current_of(&self.inner) {
             Some(current) if current.has_deques() => join_anew(current, a, b),
-            // In a piece of rayon's work no worker comes back to this deque.
+            // No worker returns to this deque while its thread runs rayon's work.
             Some(_) => (a(), b()),
             None => self.inner.install_from_outside(|| self.join_here(a, b)),
         }
     }
 
-    /// As `join`, where the pool may have been closed, so that the thread is still not its own.
+    /// As `join`. If the pool was closed, the thread is still not one of its own.
     fn join_here<A, B, RA, RB>(&self, a: A, b: B) -> (RA, RB)
     where
         A: FnOnce() -> RA,

@@ -1,14 +1,14 @@
-//! Scopes: jobs that borrow from the stack, and are waited for before it is left.
+//! Scopes: jobs that borrow from the stack, and end before the frame is left.
 //!
 //! # Where a scope's job goes
 //!
 //! Onto the deque of the thread that spawns it, if the nearest wait on that thread's stack is the
-//! scope's own, or if there is none: only then no wait there for something else can come across it.
-//! Otherwise (the spawn is made inside of another scope or join that is nested in this one, or on a
-//! thread that helps rayon and is no worker) the job is a *side_entry*: it goes into a list of its
-//! own, where workers that wait for nothing find it, and the thread that waits for this scope does.
-//! The scope of a thread that is not the pool's has no deque, and runs nothing while it waits; its
-//! jobs go into the injector.
+//! scope's own, or if there is none: only then can no other wait there take it. Otherwise the job
+//! goes into a side list. That is the case if the spawn is made inside another scope or join nested
+//! in this one, or on a thread that helps rayon and is no worker. Workers that wait for nothing
+//! take jobs from the side list, and so does the thread that waits for this scope. The scope of a
+//! thread that is not the pool's has no deque, and runs nothing while it waits; its jobs go into
+//! the injector.
 
 use std::{
     any::Any,
@@ -40,14 +40,14 @@ use crate::{
     },
 };
 
-/// A scope in which jobs can be spawned that borrow from outside of it.
+/// A scope in which jobs can be spawned that borrow from outside it.
 ///
-/// Made by [`Pool::scope`] and [`Pool::in_place_scope`].
+/// [`Pool::scope`] and [`Pool::in_place_scope`] make it.
 ///
-/// **Jobs of a scope must not wait for each other** by other means than scopes, joins and handles.
-/// Nothing promises that two of them run at once: the queue may be full, and then one starts only
-/// when another has ended, or runs on top of it. As many jobs as workers that meet at a
-/// [`Barrier`](std::sync::Barrier) hang with a small queue.
+/// **Jobs of a scope must not wait for each other** except through scopes, joins and handles.
+/// Nothing promises that two of them run at once. If the queue is full, one may start only when
+/// another has ended, or run on top of it. With a small queue, as many jobs as workers that meet at
+/// a [`Barrier`](std::sync::Barrier) hang.
 pub struct Scope<'scope> {
     /// Outlives the scope: the thread that opened it borrows the pool.
     inner: *const Inner,
@@ -55,16 +55,15 @@ pub struct Scope<'scope> {
     /// The first panic, and whether there was any.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     panicked: AtomicBool,
-    /// Invariant in 'scope: a job that borrows for longer or shorter is another thing.
+    /// Invariant in 'scope: a job that borrows for longer or shorter has another type.
     marker: PhantomData<fn(&'scope ()) -> &'scope ()>,
 }
 
-// SAFETY: the countdown is made for other threads to count on (its near count is written by the
-// owner's thread alone, which `Countdown` checks by the slot), the panic is in a mutex, and the
-// pool is Sync.
+// SAFETY: the countdown is made for other threads to count on: only the owner's thread writes its
+// near count, which `Countdown` checks by the slot. The panic is in a mutex, and the pool is Sync.
 unsafe impl Sync for Scope<'_> {}
-// SAFETY: a scope is never moved while it is in use; a reference to it may go to other threads, for
-// which it is enough that it is Sync.
+// SAFETY: a scope is never moved while it is in use. Other threads get a reference, for which Sync
+// is enough.
 unsafe impl Send for Scope<'_> {}
 
 /// A scope's address, for its jobs.
@@ -88,7 +87,7 @@ impl<'scope> ScopeRef<'scope> {
 /// A job of a scope.
 struct ScopeJob<'scope, F> {
     scope: ScopeRef<'scope>,
-    /// Since when it has its place.
+    /// When it got its place.
     since: Stamp,
     origin: Origin,
     f: F,
@@ -119,7 +118,7 @@ impl<'scope, F: FnOnce(&Scope<'scope>) + Send> Runnable<Inner> for ScopeJob<'sco
         unsafe { self.scope.get() }.countdown.is_of(Some(slot))
     }
 
-    /// A scope waits for all its jobs, and has no way to say that one was dropped.
+    /// Runs it: a scope waits for all its jobs, and cannot report that one was dropped.
     fn discard(self, context: &JobContext<'_>, place: Place) {
         self.run(context, place);
     }
@@ -145,21 +144,21 @@ impl<'scope> Scope<'scope> {
     /// Spawns a job into the scope.
     ///
     /// The job gets the scope as its argument, so that it can spawn more. **On a thread of the
-    /// pool** no spawn waits: with a full queue the job runs before this returns, on top of the
-    /// spawner, or is kept for later. So hold no lock or borrow that the job needs. **On another
-    /// thread** the spawn waits for a place, and runs nothing; so hold no lock, borrow or permit
-    /// that any job of the pool needs. On a closed pool the spawner runs the job. See
-    /// [Admission](crate::Pool#when-a-job-runs-on-top-of-another), and
-    /// [`spawn_deferred`](Self::spawn_deferred) for a form that does neither.
+    /// pool** no spawn waits. If the queue is full, the job runs before this returns, on top of the
+    /// spawner, or is kept for later. So the caller must hold no lock or borrow that the job needs.
+    /// **On another thread** the spawn blocks until there is a place, and runs nothing. So the
+    /// caller must hold no lock, borrow or permit that any job of the pool needs. On a closed pool
+    /// the spawner runs the job. See [Admission](crate::Pool#when-a-job-runs-on-top-of-another),
+    /// and [`spawn_deferred`](Self::spawn_deferred) for a form that neither runs the job nor waits.
     ///
-    /// A panic in the job is re-raised by the scope, when all its jobs have ended.
+    /// If the job panics, the scope resumes the panic when all its jobs have ended.
     #[inline]
     pub fn spawn<F>(&self, f: F)
     where
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
     {
         let (inner, origin) = (self.inner(), Origin::here());
-        // First what is common, and can be told by a few comparisons.
+        // The common path first: a few comparisons find it.
         match worker::current_with_deques_of(inner) {
             Some(current) if self.is_nearest(current) => {
                 if current.take_place().is_ok() {
@@ -176,12 +175,12 @@ impl<'scope> Scope<'scope> {
                     self.enter_refused(inner, Some(current), origin, f);
                 }
             }
-            // Neither full nor closed refuses a spawn that has all the time.
+            // A spawn without a deadline is refused neither by a full queue nor by a closed pool.
             _ => drop(self.spawn_aside(Wait::Forever, origin, f)),
         }
     }
 
-    /// Spawns a job into the scope if there is room; never waits, and never runs it here.
+    /// Spawns a job into the scope if there is room. Never blocks, and never runs the job in place.
     ///
     /// # Errors
     /// [`SubmitError::Full`] or [`SubmitError::Closed`], with the job.
@@ -192,9 +191,9 @@ impl<'scope> Scope<'scope> {
         self.spawn_aside(Wait::Never, Origin::here(), f)
     }
 
-    /// Spawns a job into the scope; waits at most `timeout` while the queue is full.
+    /// Spawns a job into the scope. Blocks for at most `timeout` while the queue is full.
     ///
-    /// On a thread of the pool it does not wait: see [`spawn`](Self::spawn). On a closed pool the
+    /// On a thread of the pool it does not block: see [`spawn`](Self::spawn). On a closed pool the
     /// job runs on the spawning thread.
     ///
     /// # Errors
@@ -206,12 +205,12 @@ impl<'scope> Scope<'scope> {
         self.spawn_aside(Wait::at_most(timeout), Origin::here(), f)
     }
 
-    /// Spawns a job into the scope, which neither runs here nor waits, on any thread.
+    /// Spawns a job into the scope, without waiting and without running it in place, on any thread.
     ///
     /// Without a place in the queue the job is queued over the bound, and counted as
-    /// [`overdrawn`](crate::Snapshot::overdrawn). So something else has to bound such jobs. It is
-    /// the form for code that holds a lock or a borrow that the job needs, for wakers, and for
-    /// destructors. On a closed pool the job runs on the spawning thread.
+    /// [`overdrawn`](crate::Snapshot::overdrawn). So the caller has to bound such jobs by other
+    /// means. Use it in wakers, in destructors, and in code that holds a lock or a borrow that the
+    /// job needs. On a closed pool the job runs on the spawning thread.
     ///
     /// # Examples
     /// ```
@@ -233,11 +232,11 @@ impl<'scope> Scope<'scope> {
     where
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
     {
-        // Nothing but a closed pool refuses it, where it runs here.
+        // Only a closed pool refuses it, and then it runs here.
         drop(self.spawn_aside(Wait::Deferred, Origin::here(), f));
     }
 
-    /// Spawns a job in any way.
+    /// Spawns a job on the general path.
     #[inline(never)]
     fn spawn_aside<F>(&self, wait: Wait, origin: Origin, f: F) -> Result<(), SubmitError<F>>
     where
@@ -254,7 +253,7 @@ impl<'scope> Scope<'scope> {
         }
     }
 
-    /// A job that found no place, and does not wait for one.
+    /// Enters a job that found no place, and does not wait for one.
     #[inline(never)]
     pub(crate) fn enter_refused<F>(
         &self,
@@ -271,7 +270,7 @@ impl<'scope> Scope<'scope> {
         }
     }
 
-    /// What becomes of a job that was let in.
+    /// Queues, runs or keeps a job that was admitted.
     fn enter<F>(&self, inner: &Inner, current: Option<&Current>, entry: Entry, origin: Origin, f: F)
     where
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
@@ -307,8 +306,8 @@ impl<'scope> Scope<'scope> {
         }
     }
 
-    /// Runs a job that has no place, on the calling thread. Always inlined: it is what becomes of
-    /// most jobs on a full queue.
+    /// Runs a job that has no place, on the calling thread. Always inlined: on a full queue most
+    /// jobs take this path.
     #[inline(always)]
     fn run_in_place<F>(&self, inner: &Inner, current: Option<&Current>, f: F)
     where
@@ -325,7 +324,7 @@ impl<'scope> Scope<'scope> {
         inner.check_drained();
     }
 
-    /// Puts a job over the bound into the queue, which is counted already.
+    /// Queues a job over the bound, which is already counted.
     fn push_overdrawn<J>(&self, inner: &Inner, current: Option<&Current>, holder: Holder, job: J)
     where
         J: Runnable<Inner> + 'scope,
@@ -352,17 +351,17 @@ impl<'scope> Scope<'scope> {
         ScopeRef(self)
     }
 
-    /// One more job, by the thread of this slot.
+    /// Counts one more job, spawned by the thread of this slot.
     pub(crate) fn begin_job(&self, slot: Option<usize>) {
         self.countdown.begin(slot);
     }
 
-    /// A job has ended. The scope may be gone after this.
+    /// Counts a job as ended. The scope may be gone after this.
     pub(crate) fn end_job(&self, context: &JobContext<'_>) {
         self.countdown.end(context.inner, context.index());
     }
 
-    /// Puts a job into the queue that is counted already.
+    /// Queues a job that is already counted.
     pub(crate) fn push<J>(&self, inner: &Inner, current: Option<&Current>, job: J)
     where
         J: Runnable<Inner> + 'scope,
@@ -377,7 +376,8 @@ impl<'scope> Scope<'scope> {
         }
     }
 
-    /// The same where others of the scope find it.
+    /// Queues it where the scope's waiter and other workers take it: on the side list or in the
+    /// injector.
     #[inline(never)]
     fn push_aside<J>(&self, inner: &Inner, job: J)
     where
@@ -398,8 +398,8 @@ impl<'scope> Scope<'scope> {
         inner.pushed(inner.idle.after_push());
     }
 
-    /// The same onto the calling thread's own deque. Always inlined, so that the closure is written
-    /// where it is to lie.
+    /// Pushes it onto the calling thread's own deque. Always inlined, so that the closure is
+    /// written in place.
     #[inline(always)]
     fn push_own<J>(&self, current: &Current, job: J)
     where
@@ -409,14 +409,14 @@ impl<'scope> Scope<'scope> {
         // SAFETY: as in `push_aside`.
         unsafe { local.push_structured(job) };
         if current.is_offering() && inner.idle.takes_no_offer() {
-            // No worker searches, either.
+            // No worker is searching, either.
             return inner.place_taken();
         }
         inner.pushed(current.offer());
     }
 
-    /// Whether the calling thread waits, or will wait, for no other frame before it waits for this
-    /// one, unless it is joining.
+    /// Whether this scope is the next frame for which the calling thread waits or will wait, apart
+    /// from a join.
     #[inline]
     fn is_nearest(&self, current: &Current) -> bool {
         let frame = current.frame();
@@ -427,7 +427,7 @@ impl<'scope> Scope<'scope> {
         ptr::from_ref(self).cast()
     }
 
-    /// Always inlined: else the closure is copied for the call.
+    /// Always inlined: a call would copy the closure.
     #[inline(always)]
     fn run_job(&self, context: &JobContext<'_>, place: Place, since: Stamp, f: impl FnOnce(&Self)) {
         let started = context.begin(place, since);
@@ -438,7 +438,7 @@ impl<'scope> Scope<'scope> {
         }
     }
 
-    /// Keeps the first panic. The others are dropped.
+    /// Keeps the first panic, and drops the others.
     #[cold]
     pub(crate) fn keep_panic(&self, payload: Box<dyn Any + Send>) {
         let mut first = lock(&self.panic);
@@ -456,8 +456,8 @@ impl<'scope> Scope<'scope> {
         self.panicked.load(Ordering::Relaxed)
     }
 
-    /// Runs the body, waits for the jobs, and re-raises the first panic. Always inlined: a small
-    /// scope takes a tenth more otherwise.
+    /// Runs the body, waits for the jobs, and resumes the first panic. Always inlined: otherwise a
+    /// small scope takes a tenth longer.
     #[inline(always)]
     fn complete<R>(&self, current: Option<&Current>, body: impl FnOnce(&Self) -> R) -> R {
         let run = || {
@@ -477,7 +477,7 @@ impl<'scope> Scope<'scope> {
             Some(current) => current.in_frame(self.frame(), run),
             None => inline::outside(|outside| outside.level(run)),
         };
-        // The countdown has ended: what its jobs have written is seen.
+        // The countdown has ended: this thread observes what the jobs have written.
         let first = self
             .has_panicked()
             .then(|| lock(&self.panic).take())
