@@ -1,8 +1,8 @@
-//! A handle of a submitted job: waits for its end, awaits it, or takes it back.
+//! The handle of a submitted job, which waits for the job's end, awaits it, or cancels the job.
 //!
-//! A job with a handle is one allocation, shared by the queue and the handle: see `task_state.rs`.
-//! The end that claims it owns the closure: the worker that runs it, the handle that cancels it or
-//! runs it itself, or the shutdown that drops it. The other end finds a tombstone.
+//! The queue and the handle share one allocation: see `task_state.rs`. The end that claims the job
+//! owns the closure. That is the worker that runs it, the handle that cancels it or runs it itself,
+//! or the shutdown that drops it. The other end finds a tombstone.
 
 use std::{
     cell::{Cell, RefCell},
@@ -38,24 +38,24 @@ use crate::{
 
 /// A job: its closure, and then its result.
 struct Task<F, T> {
-    /// Alive while the job is unclaimed: the pool's threads hold it until every job has ended.
+    /// Alive while the job is unclaimed: the pool's threads keep it until every job has ended.
     inner: *const Inner,
-    /// Belongs to the end that claimed until the job is done, and then to the handle.
+    /// Belongs to the end that claimed the job until the job is done, and then to the handle.
     content: UnsafeCell<Content<F, T>>,
     place: Place,
-    /// Since when it has its place.
+    /// When the job got its place.
     since: Stamp,
 }
 
 enum Content<F, T> {
     Body(F),
     Result(Result<T, JobError>),
-    /// What was there is taken.
+    /// The content was taken.
     Taken,
 }
 
-// SAFETY: the body and the result change threads, so they are Send; nobody has a reference to
-// either while another thread has one (the task's state ensures that). The pool is Sync.
+// SAFETY: the body and the result move between threads, so they are Send. The task's state ensures
+// that one thread at a time has a reference to either. The pool is Sync.
 unsafe impl<F: Send, T: Send> Send for Task<F, T> {}
 // SAFETY: as for Send.
 unsafe impl<F: Send, T: Send> Sync for Task<F, T> {}
@@ -86,7 +86,7 @@ where
         });
     }
 
-    /// Runs the job. Its end is to be published by `finish`.
+    /// Runs the job. `finish` publishes its end afterwards.
     ///
     /// # Safety
     /// The caller has won the claim, and calls this once.
@@ -103,9 +103,8 @@ where
         unsafe { self.put(result) };
     }
 
-    /// Counts the job by `account`, and drops its closure. In this order: that drop may be the end
-    /// of the pool, which must not wait for this job then. The job's end is to be published by
-    /// `finish`, after that.
+    /// Counts the job by `account`, and drops its closure. In this order: that drop may end the
+    /// pool, which must not wait for this job then. `finish` publishes the job's end afterwards.
     ///
     /// # Safety
     /// The caller has won the claim, and calls this once.
@@ -147,7 +146,7 @@ where
         if task.claim() {
             // SAFETY: claimed.
             unsafe { task.run_claimed(context) };
-            // If the handle is gone, the result is dropped here.
+            // If the handle is gone, this drops the result.
             return quietly(move || task.finish());
         }
         if task.place != Place::None {
@@ -189,10 +188,10 @@ where
     }
 }
 
-/// What a handle can do without knowing the closure's type.
+/// The operations of a handle, which does not know the closure's type.
 trait Joinable<T>: Send + Sync {
     fn inner(&self) -> *const Inner;
-    /// Whether it lies in no queue: a thread without a loop has it.
+    /// Whether the job is in no queue, but with a thread without a loop.
     fn is_unqueued(&self) -> bool;
     /// # Safety
     /// The caller has won the claim, and calls this once.
@@ -239,7 +238,7 @@ where
     }
 }
 
-/// Makes the two ends of a job with a handle.
+/// Returns the two ends of a job with a handle.
 pub(crate) fn pair<F, T>(inner: &Arc<Inner>, place: Place, f: F) -> (Shared<F, T>, JobHandle<T>)
 where
     F: FnOnce() -> T + Send + 'static,
@@ -251,7 +250,7 @@ where
         place,
         since: inner.timing.stamp(),
     });
-    // SAFETY: it is coerced.
+    // SAFETY: the closure only coerces the pointer.
     let awaited = unsafe { awaited.coerce::<dyn Joinable<T>>(|cell| cell) };
     let handle = JobHandle {
         task: ManuallyDrop::new(awaited),
@@ -262,10 +261,10 @@ where
 
 /// The handle of a submitted job.
 ///
-/// [`join`](Self::join) waits for the result; as a [`Future`] the handle can be awaited on any
-/// executor; [`cancel`](Self::cancel) takes a job back that has not started. **Dropping a handle
-/// detaches its job**, which still runs; see [`cancel_on_drop`](Self::cancel_on_drop) for the other
-/// way.
+/// [`join`](Self::join) blocks until the result is there. As a [`Future`] the handle can be awaited
+/// on any executor. [`cancel`](Self::cancel) takes back a job that has not started. **Dropping a
+/// handle detaches its job**, which still runs; [`cancel_on_drop`](Self::cancel_on_drop) changes
+/// that.
 ///
 /// # Examples
 /// ```
@@ -280,17 +279,16 @@ pub struct JobHandle<T: 'static> {
 }
 
 impl<T: 'static> JobHandle<T> {
-    /// Waits until the job has ended, and returns its result.
+    /// Blocks until the job has ended, and returns its result.
     ///
-    /// On a thread of the same pool, a job that has not started is run at once, here; no other job
-    /// is run while it waits. Elsewhere it blocks the thread; before, it looks for the result for
-    /// up to 5 us if the thread's last waits were that short, and yields a few times if not. What
-    /// the job did is visible afterwards. A job that joins its own handle waits for itself, for
-    /// ever.
+    /// On a thread of the same pool, a job that has not started runs at once, in place. While the
+    /// thread waits it runs no other job. Any other thread blocks. Before that it spins for up to 5
+    /// us if the thread's last waits were that short, and otherwise yields a few times. What the
+    /// job did is visible afterwards. A job that joins its own handle waits for itself, for ever.
     ///
     /// # Errors
-    /// If the job panicked: [`JobError::into_panic`] has its payload. If it was cancelled, or a
-    /// shutdown dropped it before it started: [`JobError::is_cancelled`].
+    /// If the job panicked, [`JobError::into_panic`] returns its payload. If it was cancelled, or a
+    /// shutdown dropped it before it started, [`JobError::is_cancelled`] is true.
     ///
     /// # Examples
     /// ```
@@ -303,13 +301,13 @@ impl<T: 'static> JobHandle<T> {
         self.take()
     }
 
-    /// Waits at most `timeout` for the job to end.
+    /// Blocks for at most `timeout` until the job has ended.
     ///
-    /// On a thread of the same pool, a job that has not started is run at once, here, however long
-    /// it takes.
+    /// On a thread of the same pool, a job that has not started runs at once, in place, however
+    /// long it takes.
     ///
     /// # Errors
-    /// The handle itself, if the job has not ended in time. The inner result is that of
+    /// Returns the handle itself if the job has not ended in time. The inner result is that of
     /// [`join`](Self::join).
     ///
     /// # Examples
@@ -324,7 +322,7 @@ impl<T: 'static> JobHandle<T> {
     /// assert_eq!(handle.join().unwrap(), Ok(7));
     /// ```
     pub fn join_timeout(mut self, timeout: Duration) -> Result<Result<T, JobError>, Self> {
-        // A timeout that the clock cannot express is none.
+        // A timeout that the clock cannot express means for ever.
         if self.wait(Instant::now().checked_add(timeout)) {
             Ok(self.take())
         } else {
@@ -332,16 +330,16 @@ impl<T: 'static> JobHandle<T> {
         }
     }
 
-    /// Whether the job has ended: returned, panicked, or was cancelled or dropped.
+    /// Whether the job has ended: it returned, panicked, or was cancelled or dropped.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.task.is_done()
     }
 
-    /// Takes the job back, if it has not started. Its closure is dropped and its place in the queue
-    /// is free when this returns.
+    /// Cancels the job if it has not started. When this returns, its closure is dropped and its
+    /// place in the queue is free.
     ///
-    /// Returns whether this call took it back. A job that runs is not interrupted.
+    /// Returns whether this call cancelled the job. A job that runs is not interrupted.
     ///
     /// # Examples
     /// ```
@@ -370,7 +368,7 @@ impl<T: 'static> JobHandle<T> {
         true
     }
 
-    /// From now on, dropping the handle cancels the job, if it has not started.
+    /// Makes the drop of this handle cancel the job, if it has not started.
     ///
     /// # Examples
     /// ```
@@ -383,14 +381,14 @@ impl<T: 'static> JobHandle<T> {
         self
     }
 
-    /// The pool, for a caller that has just won the claim.
+    /// Returns the pool, for a caller that has just won the claim.
     fn keep_alive(&self) -> Arc<Inner> {
         let inner = self.task.inner();
         // SAFETY: it came from an `Arc`. The job was unclaimed, so it is in a queue of the pool and
-        // outstanding; the pool's threads hold the pool until it has ended, which is for us to
-        // bring about.
+        // outstanding. The pool's threads keep the pool until the job has ended, which this caller
+        // brings about.
         unsafe { Arc::increment_strong_count(inner) };
-        // SAFETY: the count that was just added is ours.
+        // SAFETY: this caller owns the count that was just added.
         unsafe { Arc::from_raw(inner) }
     }
 
@@ -402,8 +400,8 @@ impl<T: 'static> JobHandle<T> {
         let pool = self.task.inner();
         let handle = RefCell::new(self);
         let is_announced = Cell::new(false);
-        // The wake stays in its slot when the wait is over: the handle may be joined again, and a
-        // token that comes too late costs the thread one round of its next wait.
+        // The wake stays in its slot when the wait is over: the handle may be joined again. A token
+        // that comes too late costs the thread one round of its next wait.
         let announce = || {
             if !is_announced.replace(true) {
                 // The check that follows observes the same.
@@ -420,7 +418,7 @@ impl<T: 'static> JobHandle<T> {
         waited == Waited::Met
     }
 
-    /// On a thread of another pool, when its own has no thread for the job.
+    /// Runs the job on a thread of another pool, when its own pool has no thread for it.
     fn run_here_if_starved(&self) -> Help {
         if !self.task.claim() {
             return Help::Nothing;
@@ -429,11 +427,11 @@ impl<T: 'static> JobHandle<T> {
         Help::Ran
     }
 
-    /// On a thread of its pool, runs the job here if it has not started: the thread might wait for
-    /// itself otherwise. The same with a job that the calling thread, without a loop, may have in
-    /// its list. Returns whether it did.
+    /// If the job has not started, runs it on the calling thread, if that is one of its pool: it
+    /// might wait for itself otherwise. A thread without a loop does the same with a job that may
+    /// be in its list. Returns whether the job ran.
     fn run_here_if_own(&self) -> bool {
-        // The pool is compared by its address alone, as it may be gone.
+        // The pool may be gone, so only its address is compared.
         worker::with_current_of(self.task.inner(), |current| {
             let is_ours = current.is_some() || self.task.is_unqueued();
             if !is_ours || !self.task.claim() {
@@ -447,7 +445,7 @@ impl<T: 'static> JobHandle<T> {
         })
     }
 
-    /// Runs a job that was claimed.
+    /// Runs a job that this handle has claimed.
     fn run_here(&self, context: &JobContext<'_>) {
         let is_queued = !self.task.is_unqueued();
         // SAFETY: claimed.
@@ -459,22 +457,22 @@ impl<T: 'static> JobHandle<T> {
         context.inner.check_drained();
     }
 
-    /// The result of a job that is done.
+    /// Takes the result of a job that is done.
     fn take(&mut self) -> Result<T, JobError> {
         // SAFETY: it is done, and this is its one handle.
         let result = unsafe { self.task.take_result() };
-        // Taken once before only if the handle was polled after it was ready.
+        // The result is gone only if the handle was polled after it was ready.
         result.unwrap_or_else(|| Err(JobError::cancelled()))
     }
 }
 
-/// Ready when the job has ended. Polled on a thread of the same pool, a job that has not started is
-/// run at once, here, as in [`join`](JobHandle::join). A wait that is dropped half way detaches the
-/// job, as dropping the handle does; polled again after it was ready, it says
-/// [`is_cancelled`](JobError::is_cancelled).
+/// Ready when the job has ended. If it is polled on a thread of the same pool, a job that has not
+/// started runs at once, in place, as in [`join`](JobHandle::join). A wait that is dropped half way
+/// detaches the job, as dropping the handle does. If it is polled again after it was ready, its
+/// error is [`is_cancelled`](JobError::is_cancelled).
 ///
-/// A job that runs so is inside of all that the polling thread has entered: an executor's
-/// `block_on`, which futures and tokio refuse to enter twice, a lock, a borrow. See
+/// A job that runs in a poll is inside all that the polling thread has entered: a lock, a borrow,
+/// or an executor's `block_on`, which futures and tokio refuse to enter twice. See
 /// [Admission](crate::Pool#admission).
 impl<T: 'static> Future for JobHandle<T> {
     type Output = Result<T, JobError>;
@@ -496,12 +494,12 @@ impl<T: 'static> Drop for JobHandle<T> {
         }
         // SAFETY: the field is not used again.
         let task = unsafe { ManuallyDrop::take(&mut self.task) };
-        // A result that nobody took goes here.
+        // This drops a result that was not taken.
         quietly(move || drop(task));
     }
 }
 
-// A panic can leave nothing half done in what a handle refers to: the task's state ensures that.
+// A panic leaves no invariant of the task broken: the task's state ensures that.
 impl<T: 'static> UnwindSafe for JobHandle<T> {}
 impl<T: 'static> RefUnwindSafe for JobHandle<T> {}
 

@@ -1,4 +1,4 @@
-//! A place in the queue that is held: won now, and used later, or given back.
+//! Permits: a place in the queue that the user holds, uses for a job, or gives back.
 
 use std::{
     future::Future,
@@ -23,11 +23,11 @@ use crate::{
     },
 };
 
-/// A place in the queue, won before the job's data need exist.
+/// A place in the queue, taken before the job's data need exist.
 ///
-/// Dropping it gives the place back. A shutdown does not wait for it: when the permit of a pool
-/// that has ended is used, its job runs at once on the calling thread, or, if the shutdown was one
-/// that drops what has not started, is dropped too.
+/// Dropping it gives the place back. A shutdown does not wait for it. If the permit of a pool that
+/// has ended is used, its job runs at once on the calling thread. If that shutdown was one that
+/// drops what has not started, the job is dropped.
 ///
 /// It holds its place until it is used or dropped. A thread that waits for a second place, or for a
 /// job that needs one, while it holds a permit may wait for itself.
@@ -44,7 +44,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Permit<'p> {
     inner: &'p Arc<Inner>,
-    /// Whether it holds a place. One that was granted on a full pool's own thread does not.
+    /// Whether it holds a place. A permit that was granted on a full pool's own thread does not.
     placed: bool,
     /// Whether its job never runs where it is submitted.
     deferred: bool,
@@ -52,13 +52,13 @@ pub struct Permit<'p> {
 
 impl Permit<'_> {
     /// Submits the job. It cannot be refused, and does not wait. A shutdown that drops what has not
-    /// started may drop it, as any other; on a pool that has ended otherwise it runs here, before
-    /// this returns.
+    /// started may drop it, as any other job. On a pool that has ended otherwise, it runs on the
+    /// calling thread, before this returns.
     ///
     /// A permit that was granted on one of the pool's own threads while the queue was full holds no
-    /// place. On a thread of the pool its job runs in place, or is kept, as
-    /// [Admission](crate::Pool#when-a-job-runs-on-top-of-another) tells. On another thread its job
-    /// is queued over the bound.
+    /// place. If it is used on a thread of the pool, its job runs in place, or is kept: see
+    /// [Admission](crate::Pool#when-a-job-runs-on-top-of-another). On another thread its job is
+    /// queued over the bound.
     pub fn submit<F, T>(mut self, f: F) -> JobHandle<T>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -71,8 +71,8 @@ impl Permit<'_> {
         handle
     }
 
-    /// Submits a job without a handle. It cannot be refused, and does not wait; see
-    /// [`submit`](Self::submit). A panic goes to the pool's panic handler.
+    /// Submits a job without a handle. It cannot be refused, and does not wait: see
+    /// [`submit`](Self::submit). A panic in the job goes to the pool's panic handler.
     pub fn spawn<F>(mut self, f: F)
     where
         F: FnOnce() + Send + 'static,
@@ -83,7 +83,7 @@ impl Permit<'_> {
         used.put_in(self.inner, Detached { since, f });
     }
 
-    /// What becomes of its job. From here on nothing is left for the drop to give back.
+    /// Uses up the permit, so that its drop gives nothing back. Returns what becomes of its job.
     fn use_up(&mut self) -> Used {
         let inner = self.inner;
         if !std::mem::take(&mut self.placed) {
@@ -94,7 +94,7 @@ impl Permit<'_> {
             return match entry {
                 Ok(entry) => Used::Enters(entry),
                 Err(_) if inner.life.is_discarding() => {
-                    // It is admitted all the same, so that the sums agree.
+                    // Counted as admitted nevertheless, so that the sums agree.
                     inner.recorder.overdraws(Holder::Nobody);
                     Used::Discarded(Place::Overdrawn(Holder::Nobody))
                 }
@@ -112,7 +112,7 @@ impl Permit<'_> {
     }
 }
 
-/// What a used permit's job comes to.
+/// What becomes of the job of a used permit.
 enum Used {
     Enters(Entry),
     /// The pool has ended, and drops what has not started.
@@ -150,8 +150,8 @@ pub(crate) struct ReserveAsync<'p> {
     deferred: bool,
     /// Its place in the line, while it waits.
     waiting: Option<WaiterId>,
-    /// Since when it waits, as long as that is counted. It may be before it has its place in the
-    /// line: a poll calls the user's code, which may panic.
+    /// When it began to wait, while that is counted. This may be before it has joined the line: a
+    /// poll calls the user's code, which may panic.
     since: Option<Stamp>,
 }
 
@@ -183,7 +183,7 @@ impl<'p> Future for ReserveAsync<'p> {
         if this.since.is_none() {
             match inner.admission.try_acquire_held() {
                 Ok(()) => return permit(true),
-                // It does not wait.
+                // A deferred permit does not wait.
                 Err(Refusal::Full) if deferred => return permit(false),
                 // Before it joins the line: the recorder has to know of a wait first.
                 Err(Refusal::Full) => this.since = Some(inner.timing.begins_to_wait()),
@@ -229,7 +229,7 @@ impl ReserveAsync<'_> {
 
 impl Drop for ReserveAsync<'_> {
     fn drop(&mut self) {
-        // What it was granted in the meantime goes to the next in the line.
+        // If it was granted a place in the meantime, the next in the line gets that.
         if !self.inner.is_inherited() {
             self.leave();
         }
@@ -237,8 +237,8 @@ impl Drop for ReserveAsync<'_> {
 }
 
 impl Inner {
-    /// A place that is held; or on one of the pool's own threads, and for a deferred job, maybe a
-    /// permit without one.
+    /// Takes a place that is held. On one of the pool's own threads, and for a deferred job, it may
+    /// return a permit without a place.
     pub(crate) fn reserve(self: &Arc<Self>, wait: Wait) -> Result<Permit<'_>, AdmissionError> {
         let deferred = matches!(wait, Wait::Deferred);
         let granted = |placed| Permit {
@@ -250,7 +250,7 @@ impl Inner {
             (Ok(()), _) => Ok(granted(true)),
             (Err(Refusal::Full), Wait::Deferred) => Ok(granted(false)),
             (Err(Refusal::Full), Wait::Until(_) | Wait::Forever) => {
-                // A thread of the pool that waited for a place might wait for itself.
+                // A thread of the pool does not wait for a place: it might wait for itself.
                 if worker::index_in(self).is_some() {
                     return Ok(granted(false));
                 }

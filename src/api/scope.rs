@@ -484,9 +484,9 @@ impl<'scope> Scope<'scope> {
             .flatten();
         match (result, first) {
             (Ok(result), None) => result,
-            // A body that panicked has left a panic.
+            // If the body panicked, a panic was kept.
             (result, first) => {
-                // While that unwinds, it must not panic.
+                // This drop must not panic while that panic unwinds.
                 quietly(move || drop(result));
                 resume_unwind(first.unwrap_or_else(|| Box::new("a scope panicked")))
             }
@@ -504,21 +504,21 @@ impl fmt::Debug for Scope<'_> {
 
 /// # Fork-join
 ///
-/// Jobs that borrow from the stack, bounded all the same.
+/// Jobs that borrow from the stack, and are bounded like all others.
 ///
-/// **A wait never runs a stranger.** A worker that waits in a scope or a join runs jobs of that
-/// scope, and of scopes nested in it, and nothing else. So a lock that is held across the wait
-/// cannot meet an unrelated job that wants it, and a short wait does not pick up a long job. While
-/// it has nothing to run it blocks, and another thread may take its place. (Inside `rayon::join`,
+/// **A wait never runs an unrelated job.** A worker that waits in a scope or a join runs only jobs
+/// of that scope, and of scopes nested in it. So a lock that is held across the wait cannot meet an
+/// unrelated job that wants it, and a short wait does not pick up a long job. While the worker has
+/// nothing to run it blocks, and another thread may take its place. (Inside `rayon::join`,
 /// `rayon::scope` and parallel iterators rayon's own rules hold: they may run anything.)
 ///
 /// **On a closed pool** each of these does its work on the calling thread.
 impl Pool {
-    /// Runs `f` on a worker, with a scope; returns when `f` and all jobs spawned into the scope
+    /// Runs `f` on a worker, with a scope. Returns when `f` and all jobs spawned into the scope
     /// have ended.
     ///
-    /// On a thread of the pool `f` runs at once, here. Elsewhere it is a job like others, and the
-    /// caller blocks, for its admission too.
+    /// On a thread of the pool `f` runs at once, in place. On another thread it is a job like
+    /// others: the caller blocks for its admission, and until it has ended.
     ///
     /// # Panics
     /// With the first panic of `f` and the jobs, after all of them have ended.
@@ -542,10 +542,10 @@ impl Pool {
         self.install(|| self.in_place_scope(f))
     }
 
-    /// As [`scope`](Self::scope), but runs `f` on the calling thread, whatever thread it is.
+    /// As [`scope`](Self::scope), but runs `f` on the calling thread, whichever it is.
     ///
-    /// A thread that is not the pool's runs none of the scope's jobs while the pool is open: its
-    /// spawns wait for places.
+    /// If the calling thread is not the pool's, it runs none of the scope's jobs while the pool is
+    /// open: its spawns block until there are places.
     ///
     /// # Panics
     /// With the first panic of `f` and the jobs, after all of them have ended.

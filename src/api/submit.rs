@@ -1,4 +1,4 @@
-//! How a job gets in: the ways to submit one, and what becomes of a job that finds no room.
+//! Submission: the ways to submit a job, and what becomes of a job that finds no place.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -30,7 +30,7 @@ pub(crate) enum Wait {
     Never,
     Until(Instant),
     Forever,
-    /// Not at all: without a place its job is queued over the bound.
+    /// Not at all. Without a place its job is queued over the bound.
     Deferred,
 }
 
@@ -42,7 +42,7 @@ impl Wait {
         }
     }
 
-    /// At most this long; a time that the clock cannot express is for ever.
+    /// For at most `timeout`. A time that the clock cannot express means for ever.
     pub(crate) fn at_most(timeout: Duration) -> Self {
         Instant::now()
             .checked_add(timeout)
@@ -59,16 +59,15 @@ impl Inner {
         }
     }
 
-    /// Takes a place if one is free, on the calling thread, which is this one of the pool's, or
-    /// none.
+    /// Takes a place if one is free. `current` is the calling thread, if it is one of the pool's.
     #[inline]
     fn try_acquire_by(&self, current: Option<&Current>) -> Result<(), Refusal> {
         let places = current.map(|current| current.slots().places);
         self.admission.try_acquire_here(places)
     }
 
-    /// How a structured job gets in. A closed pool refuses none but those that never wait: they run
-    /// in place there.
+    /// Admits a structured job. A closed pool refuses it only if it never waits; otherwise it runs
+    /// in place.
     pub(crate) fn admit_structured(
         &self,
         wait: Wait,
@@ -91,8 +90,8 @@ impl Inner {
         .inspect_err(|&reason| self.recorder.rejected(reason))
     }
 
-    /// How an item of a batch gets in that waits for nothing else: as a structured job that does
-    /// not run inline off the pool, where it can wait. `hint` is the batch's.
+    /// Admits an item of a batch whose consumer waits for nothing else. It is admitted as a
+    /// structured job, but off the pool it waits instead of running inline. `hint` is the batch's.
     pub(crate) fn admit_item(&self, hint: &YieldHint) -> Entry {
         let current = worker::current_of(self);
         let taken = match current {
@@ -115,7 +114,7 @@ impl Inner {
             .inspect_err(|&reason| self.recorder.rejected(reason))
     }
 
-    /// What becomes of a job that found no place.
+    /// Decides what becomes of a job that found no place.
     fn enter_refused(
         &self,
         refusal: Refusal,
@@ -126,7 +125,7 @@ impl Inner {
             (Refusal::Closed, ..) => Err(AdmissionError::Closed),
             (Refusal::Full, Wait::Never, _) => Err(AdmissionError::Full),
             (Refusal::Full, Wait::Deferred, _) => Ok(self.overdraw(true, Holder::Nobody)?),
-            // A thread of the pool that waited for a place might wait for itself.
+            // A thread of the pool does not wait for a place: it might wait for itself.
             (Refusal::Full, Wait::Until(_) | Wait::Forever, Some(current)) => Ok(current.refused()),
             (Refusal::Full, Wait::Until(_) | Wait::Forever, None) => {
                 self.wait_for_place(wait.deadline(), false, None)
@@ -135,8 +134,8 @@ impl Inner {
     }
 
     /// Waits for a place, which is `held` if it is a permit's. If the thread is another pool's
-    /// worker, a spare may take its place there meanwhile; and if this pool is starved, it goes on
-    /// without one. It raises the `hint` while it yields.
+    /// worker, a spare thread may take its place there meanwhile. If this pool is starved, the wait
+    /// ends without a place. The thread raises the `hint` while it yields.
     pub(crate) fn wait_for_place(
         &self,
         deadline: Option<Instant>,
@@ -157,7 +156,7 @@ impl Inner {
         }
     }
 
-    /// Runs a job that has no place, here.
+    /// Runs a job that has no place, on the calling thread.
     #[cold]
     fn run_in_place<R: Runnable<Inner> + 'static>(&self, runnable: R) {
         match worker::current_of(self) {
@@ -169,7 +168,7 @@ impl Inner {
         self.check_drained();
     }
 
-    /// The same on a thread without a loop.
+    /// The same on a thread without a worker loop.
     fn run_outside<R: Runnable<Inner> + 'static>(&self, runnable: R) {
         inline::outside(|outside| match outside.advise(self.admission.capacity()) {
             Advice::RunInPlace => {
@@ -223,10 +222,11 @@ impl Inner {
     }
 }
 
-/// How one job gets in, when the short forms do not say enough: made by [`Pool::admit`].
+/// Options for the admission of one job, for cases that the short forms do not cover.
+/// [`Pool::admit`] makes it.
 ///
-/// Each option returns the changed value; one of [`submit`](Self::submit), [`spawn`](Self::spawn),
-/// [`reserve`](Self::reserve) and their async forms ends the chain.
+/// Each option returns the changed value. [`submit`](Self::submit), [`spawn`](Self::spawn),
+/// [`reserve`](Self::reserve) or one of their async forms ends the chain.
 ///
 /// # Examples
 /// ```
@@ -245,12 +245,12 @@ pub struct Admit<'p> {
 }
 
 impl<'p> Admit<'p> {
-    /// The job neither runs in place nor waits, on any thread. Without a place it is queued over
-    /// the bound, and counted as [`overdrawn`](crate::Snapshot::overdrawn).
+    /// Defers the job: it neither runs in place nor waits, on any thread. Without a place it is
+    /// queued over the bound, and counted as [`overdrawn`](crate::Snapshot::overdrawn).
     ///
-    /// It is the form for wakers, for destructors, for code that holds a lock or a borrow that the
-    /// job needs, and for jobs that something else bounds, as one for each task of an executor.
-    /// Nothing else bounds them.
+    /// Use it in wakers, in destructors, and in code that holds a lock or a borrow that the job
+    /// needs. Use it also for jobs that have another bound, such as one for each task of an
+    /// executor: the pool does not bound them.
     pub fn deferred(mut self) -> Self {
         self.deferred = true;
         self
@@ -287,7 +287,7 @@ impl<'p> Admit<'p> {
         self.inner.spawn(self.wait(), f)
     }
 
-    /// As [`Pool::reserve`], with these options. The job of a deferred permit is deferred.
+    /// As [`Pool::reserve`], with these options. A deferred permit defers its job.
     ///
     /// # Errors
     /// [`AdmissionError::Closed`].
@@ -329,29 +329,30 @@ impl<'p> Admit<'p> {
 
 /// # Admission
 ///
-/// Each of these first takes a place in the queue. While all are taken, `reserve`, `submit` and
-/// `spawn` block the calling thread; the `_timeout` and `_deadline` forms do so until then; the
-/// `try_` forms refuse at once; the `_async` forms wait without a thread. All wait in one line, in
-/// order of arrival; callers that find room without waiting may pass those that wait, but only a
-/// bounded number of times. With room free every form is admitted at once, whatever its timeout.
-/// The timeout ends with admission: it is not the job's.
+/// Each of these first takes a place in the queue. While all places are taken, `reserve`, `submit`
+/// and `spawn` block the calling thread, and the `_timeout` and `_deadline` forms block it until
+/// then. The `try_` forms refuse at once, and the `_async` forms wait without a thread. All wait in
+/// one line, in order of arrival. A caller that finds a place without waiting may pass those that
+/// wait, but only a bounded number of times. While there is room, every form is admitted at once,
+/// whatever its timeout. The timeout bounds the admission, not the job.
 ///
 /// ## When a job runs on top of another
 ///
-/// **On a thread of the same pool none of these waits**, since it might wait for itself. When the
+/// **On a thread of the same pool none of these waits**, since it might wait for itself. If the
 /// queue is full, the job runs *in place*: at once, on the caller's stack, before the call returns
-/// (counted as [`inlined`](crate::Snapshot::inlined)). So it runs inside of whatever the job
-/// beneath has entered: a lock, a borrowed `RefCell`, a `block_on`, a tracing span, a transaction.
-/// A job also runs on top of another when a thread of the pool joins or polls its [`JobHandle`], in
-/// a scope or join that waits for it, and anywhere in rayon's own waits. Only the `deferred` forms
-/// never run where they are brought: [`admit().deferred()`](Admit::deferred) and
+/// (counted as [`inlined`](crate::Snapshot::inlined)). So it runs inside whatever the job beneath
+/// has entered: a lock, a borrowed `RefCell`, a `block_on`, a tracing span, a transaction. A job
+/// also runs on top of another when a thread of the pool joins or polls its [`JobHandle`], in a
+/// scope or join that waits for it, and anywhere in rayon's own waits. Only the `deferred` forms
+/// never run where they are submitted: [`admit().deferred()`](Admit::deferred) and
 /// [`Scope::spawn_deferred`](crate::Scope::spawn_deferred).
 ///
-/// A job runs in place while half of the thread's stack is left. Beyond that, and once a job that
-/// itself runs in place has used up its turn (64 jobs, or 10 ms), the job is *kept*: it lies in the
-/// thread's own deque, over the bound, where other workers steal it. A thread keeps at most
-/// `capacity` jobs so, and then goes on in place down to a quarter of its stack. Kept jobs are
-/// counted as [`overdrawn`](crate::Snapshot::overdrawn). The `try_` forms refuse instead.
+/// A job runs in place while half of the thread's stack is left. Beyond that, the job is *kept*: it
+/// goes into the thread's own deque, over the bound, where other workers steal it. A job is also
+/// kept if its submitter runs in place itself, and has used up its turn (64 jobs, or 10 ms). A
+/// thread keeps at most `capacity` jobs. After that it runs further jobs in place, down to a
+/// quarter of its stack. Kept jobs are counted as [`overdrawn`](crate::Snapshot::overdrawn). The
+/// `try_` forms refuse instead.
 ///
 /// | form | off the pool, queue full | on a thread of the pool, queue full | closed |
 /// |---|---|---|---|
@@ -369,10 +370,10 @@ impl<'p> Admit<'p> {
 /// | `install`, `scope`, `join` | wait | the closure runs here | on the caller |
 ///
 /// A worker of another pool counts as off the pool: it waits, and a spare thread takes its place
-/// there. If all threads of this pool are blocked in waits themselves, maybe for that very worker,
-/// it runs the job itself.
+/// there. If all threads of this pool are blocked in waits themselves, possibly for that very
+/// worker, it runs the job itself.
 impl Pool {
-    /// How one job gets in, when the short forms do not say enough.
+    /// Returns options for the admission of one job, for cases that the short forms do not cover.
     #[inline]
     pub fn admit(&self) -> Admit<'_> {
         Admit {
@@ -381,7 +382,7 @@ impl Pool {
         }
     }
 
-    /// Takes a place in the queue; waits while there is none.
+    /// Takes a place in the queue. Blocks until there is one.
     ///
     /// # Errors
     /// [`AdmissionError::Closed`].
@@ -389,7 +390,7 @@ impl Pool {
         self.inner.reserve(Wait::Forever)
     }
 
-    /// Takes a place in the queue; waits at most `timeout` for it.
+    /// Takes a place in the queue. Blocks for at most `timeout`.
     ///
     /// # Errors
     /// [`AdmissionError::TimedOut`] or [`AdmissionError::Closed`].
@@ -397,7 +398,7 @@ impl Pool {
         self.inner.reserve(Wait::at_most(timeout))
     }
 
-    /// Takes a place in the queue; waits for it until `deadline`.
+    /// Takes a place in the queue. Blocks until `deadline` at the latest.
     ///
     /// # Errors
     /// [`AdmissionError::TimedOut`] or [`AdmissionError::Closed`].
@@ -405,7 +406,7 @@ impl Pool {
         self.inner.reserve(Wait::Until(deadline))
     }
 
-    /// Takes a place in the queue if there is one; never waits.
+    /// Takes a place in the queue if one is free. Never blocks.
     ///
     /// # Errors
     /// [`AdmissionError::Full`] or [`AdmissionError::Closed`].
@@ -413,11 +414,11 @@ impl Pool {
         self.inner.reserve(Wait::Never)
     }
 
-    /// Takes a place in the queue; the future is ready when there is one.
+    /// Takes a place in the queue. The future is ready when there is one.
     ///
-    /// It takes its place in the line when it is first polled. It is cancel-safe: dropped while it
-    /// waits, it leaves the line; dropped after it was granted a place, it passes that on. It works
-    /// with any executor.
+    /// It joins the line when it is first polled. It is cancel-safe: a future that is dropped while
+    /// it waits leaves the line, and one that is dropped after it was granted a place passes the
+    /// place on. It works with any executor.
     ///
     /// **Poll it or drop it.** A future that was granted a place keeps it until then. A task that
     /// holds such a future across another wait may wait for itself: for a second place, or for a
@@ -431,9 +432,9 @@ impl Pool {
         ReserveAsync::new(&self.inner, false)
     }
 
-    /// Submits a job; waits while the queue is full.
+    /// Submits a job. Blocks while the queue is full.
     ///
-    /// It costs one allocation, which the job and its handle share.
+    /// The job and its handle share one allocation.
     ///
     /// # Errors
     /// [`SubmitError::Closed`], with the job.
@@ -452,7 +453,7 @@ impl Pool {
         self.inner.submit(Wait::Forever, f)
     }
 
-    /// Submits a job; waits at most `timeout` while the queue is full.
+    /// Submits a job. Blocks for at most `timeout` while the queue is full.
     ///
     /// # Errors
     /// [`SubmitError::TimedOut`] or [`SubmitError::Closed`], with the job.
@@ -484,7 +485,7 @@ impl Pool {
         self.inner.submit(Wait::at_most(timeout), f)
     }
 
-    /// Submits a job; waits until `deadline` while the queue is full.
+    /// Submits a job. Blocks until `deadline` at the latest while the queue is full.
     ///
     /// # Errors
     /// [`SubmitError::TimedOut`] or [`SubmitError::Closed`], with the job.
@@ -500,7 +501,7 @@ impl Pool {
         self.inner.submit(Wait::Until(deadline), f)
     }
 
-    /// Submits a job if there is room; never waits.
+    /// Submits a job if there is room. Never blocks.
     ///
     /// # Errors
     /// [`SubmitError::Full`] or [`SubmitError::Closed`], with the job.
@@ -512,11 +513,11 @@ impl Pool {
         self.inner.submit(Wait::Never, f)
     }
 
-    /// Submits a job; the future is ready, with its handle, when there is a place for it.
+    /// Submits a job. The future is ready, with the job's handle, when the job has a place.
     ///
-    /// It is as cancel-safe as [`reserve_async`](Self::reserve_async); dropped before it is ready,
-    /// it drops the job un-run. It is lazy: before its first poll it is not in the line. After
-    /// that, poll it or drop it: it may hold a place.
+    /// It is as cancel-safe as [`reserve_async`](Self::reserve_async). If it is dropped before it
+    /// is ready, it drops the job un-run. It is lazy: it joins the line at its first poll. After
+    /// that, poll it or drop it, since it may hold a place.
     ///
     /// It borrows the pool, so `tokio::spawn(pool.submit_async(..))` is error E0597. Let the task
     /// own an [`Arc`] of the pool:
@@ -546,11 +547,11 @@ impl Pool {
         self.admit().submit_async(f)
     }
 
-    /// Submits a job without a handle; waits while the queue is full.
+    /// Submits a job without a handle. Blocks while the queue is full.
     ///
-    /// A closure of up to four words costs no allocation of its own, unless it is aligned to more
-    /// than a word, as by a captured `u128` or SIMD value. A panic in the job goes to the pool's
-    /// panic handler.
+    /// A closure of up to four words costs no allocation of its own. The exception is a closure
+    /// with a larger alignment than a word, such as one that captures a `u128` or a SIMD value. A
+    /// panic in the job goes to the pool's panic handler.
     ///
     /// # Errors
     /// [`SubmitError::Closed`], with the job.
@@ -576,7 +577,7 @@ impl Pool {
         self.inner.spawn(Wait::Forever, f)
     }
 
-    /// Submits a job without a handle if there is room; never waits.
+    /// Submits a job without a handle if there is room. Never blocks.
     ///
     /// # Errors
     /// [`SubmitError::Full`] or [`SubmitError::Closed`], with the job.
@@ -588,7 +589,7 @@ impl Pool {
         self.inner.spawn(Wait::Never, f)
     }
 
-    /// Submits a job without a handle; waits at most `timeout` while the queue is full.
+    /// Submits a job without a handle. Blocks for at most `timeout` while the queue is full.
     ///
     /// # Errors
     /// [`SubmitError::TimedOut`] or [`SubmitError::Closed`], with the job.
