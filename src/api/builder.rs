@@ -19,19 +19,19 @@ use crate::{
     },
 };
 
-/// The largest capacity: the places of a pool are counted with 63 bits, and so that nothing can be
-/// reached by counting, half of them are left.
+/// The largest capacity. The places of a pool are counted with 63 bits; half of that range is
+/// spare, so that no count can overflow.
 const MAX_CAPACITY: usize = usize::MAX >> 2;
 
-/// The smallest stack. In a debug build a worker with 36 KiB overflows on its own account: crossbeam's deques put their
-/// garbage aside in frames of some 25 KiB, from wherever a job pushes or steals, and from the thread's end.
-/// `tests/threads.rs` runs all that a job may call on the smallest.
+/// The smallest stack. In a debug build a worker with 36 KiB overflows without any job: crossbeam's
+/// deques collect their garbage in frames of some 25 KiB, under any push or steal of a job, and at
+/// the thread's end. `tests/threads.rs` runs all that a job may call on the smallest stack.
 const MIN_STACK: usize = 64 * 1024;
 
-/// How many workers a pool has in service: from the least to the most.
+/// The range of the number of workers in service.
 ///
-/// Made from a number (`4`) or a range (`2..=8`, `2..9`, `2..`, `..=8`, `..9`), which means the same as in Rust: `2..9` is two
-/// to eight. An open end is the number of cores.
+/// Made from a number (`4`) or a range (`2..=8`, `2..9`, `2..`, `..=8`, `..9`), with Rust's
+/// meaning: `2..9` is two to eight. An open end is the number of cores.
 ///
 /// # Examples
 /// ```
@@ -65,7 +65,7 @@ impl From<Range<usize>> for Workers {
     fn from(range: Range<usize>) -> Self {
         Self {
             min: range.start,
-            // An empty range stays one: at most below at least.
+            // An empty range stays empty, with the maximum below the minimum, and fails validation.
             max: range.end.saturating_sub(1),
         }
     }
@@ -114,7 +114,7 @@ impl Workers {
         self.max
     }
 
-    /// For a pool that may have so many threads.
+    /// Validates the range for a pool that may have `max_threads` threads.
     pub(crate) fn validate_below(self, max_threads: usize) -> Result<(), BuildError> {
         self.validate()?;
         if self.max() > max_threads {
@@ -137,7 +137,7 @@ impl Workers {
     }
 }
 
-/// The cores that this process may use.
+/// Returns the number of cores that this process may use.
 fn cores() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
@@ -163,7 +163,7 @@ pub(crate) fn validate_capacity(capacity: usize) -> Result<(), BuildError> {
 
 /// The options of a [`Pool`].
 ///
-/// Nothing is checked before [`build`](Self::build), which then says what is wrong.
+/// [`build`](Self::build) validates the options; nothing does before.
 ///
 /// # Examples
 /// ```
@@ -207,126 +207,140 @@ impl Default for PoolBuilder {
 }
 
 impl PoolBuilder {
-    /// How many workers are in service: from the least to the most, `min..=max`. A number fixes it.
+    /// Sets the range of workers in service, `min..=max`. A number fixes it.
     ///
-    /// At least 1, at most 32767. Default: as many as there are cores, fixed.
+    /// At least 1, at most 32767. Default: the number of cores, fixed.
     pub fn workers(mut self, workers: impl Into<Workers>) -> Self {
         self.workers = workers.into();
         self
     }
 
-    /// How many jobs may wait: admitted, and not started. At least 1. Default: 1024.
+    /// Sets how many jobs may wait: admitted, and not started. At least 1. Default: 1024.
     ///
-    /// With W workers, each of which runs one job, at most capacity + W jobs exist in the pool. On top come jobs that are
-    /// blocked in a wait for other jobs, of this pool or another, since a spare thread takes the place of each; and jobs that a
-    /// job brings while the queue is full, which run in place or are kept: see [Admission](crate::Pool#admission).
+    /// With W workers, each of which runs one job, at most capacity + W jobs exist in the pool. Two
+    /// kinds come on top. A job that is blocked in a wait for other jobs, of this pool or another,
+    /// has its place taken by a spare thread. A job that another job submits while the queue is
+    /// full runs in place, or is kept: see [Admission](crate::Pool#admission).
     ///
-    /// **To choose it**, take the number of workers at least. Some 8 times that lets the workers go on while the producer is
-    /// late. Items of less than 100 us want more, since a producer is woken for a batch of free places: the default is right for them.
-    /// Above that a larger capacity only adds memory, and time in the queue. A job waits there for about capacity times
+    /// **To choose it**, take at least the number of workers. About 8 times that number keeps the
+    /// workers busy while the producer is late. Items of less than 100 us want more, since a
+    /// producer is woken for a batch of free places: the default is right for them. A larger
+    /// capacity only adds memory, and time in the queue. A job waits there for about capacity times
     /// the run time of a job, divided by the workers.
     pub fn capacity(mut self, jobs: usize) -> Self {
         self.capacity = jobs;
         self
     }
 
-    /// How many workers can ever be in service, which is how far the pool can be resized.
+    /// Sets how many workers can ever be in service, which is the limit of
+    /// [`resize`](Pool::resize).
     ///
-    /// Default: the larger of the workers' maximum and the number of cores. A thread that was never started costs neither
-    /// memory nor time; only within the workers' maximum rayon takes 3 KiB and some microseconds at build for each. On top come spare threads, which take the
-    /// places of blocked workers (as many as the workers' maximum, but at least 4 and at most 16), and one small thread, which
-    /// starts threads and keeps the time. rayon's pool is as wide as the workers' maximum: in the job of a worker
-    /// that is there because the pool was resized beyond that, a parallel iterator has one thread.
+    /// Default: the larger of the workers' maximum and the number of cores. A thread that was never
+    /// started costs neither memory nor time, but rayon takes 3 KiB and some microseconds at build
+    /// for each thread within the workers' maximum. Spare threads come on top, which take the
+    /// places of blocked workers: as many as the workers' maximum, but at least 4 and at most 16.
+    /// One small thread more starts threads and serves as the timer. rayon's pool is as wide as the
+    /// workers' maximum. If the pool is resized beyond that, a parallel iterator in a job of an
+    /// additional worker has one thread.
     pub fn max_threads(mut self, threads: usize) -> Self {
         self.max_threads = Some(threads);
         self
     }
 
-    /// The part of the capacity, from 0 to 1, from which on more workers are called in: a quarter of those in
-    /// service, at least one. Default: 0.7.
+    /// Sets the part of the capacity, from 0 to 1, from which on workers are added: a quarter of
+    /// those in service, at least one. Default: 0.7.
     ///
-    /// A queue that was not empty for a whole [`scale_cooldown`](Self::scale_cooldown) calls more in too, however
-    /// short it is. Jobs that idle workers are about to take do not count.
+    /// A queue that was not empty for a whole [`scale_cooldown`](Self::scale_cooldown) adds workers
+    /// too, however short it is. Jobs that idle workers are about to take do not count.
     pub fn scale_up_threshold(mut self, fraction: f64) -> Self {
         self.scaling.threshold = fraction;
         self
     }
 
-    /// The least time between two scale-ups. Default: 100 milliseconds.
+    /// Sets the least time between two scale-ups. Default: 100 milliseconds.
     pub fn scale_cooldown(mut self, time: Duration) -> Self {
         self.scaling.cooldown = time;
         self
     }
 
-    /// How long a worker above the minimum finds nothing to do before it is parked. Default: 10
-    /// seconds. A worker that runs a job is not idle, and no worker is parked while jobs wait. It takes some
-    /// milliseconds to fall asleep, and so at least as long to be parked.
+    /// Sets how long a worker above the minimum stays idle before it is parked. Default: 10
+    /// seconds. A worker that runs a job is not idle, and no worker is parked while jobs wait. A
+    /// worker takes some milliseconds to fall asleep, and at least as long to be parked.
     pub fn idle_timeout(mut self, time: Duration) -> Self {
         self.scaling.idle_timeout = time;
         self
     }
 
-    /// Whether latencies are measured: [`Snapshot::admission_wait`](crate::Snapshot::admission_wait),
-    /// `queue_wait` and `run_time`. Default: true.
+    /// Sets whether latencies are measured:
+    /// [`Snapshot::admission_wait`](crate::Snapshot::admission_wait), `queue_wait` and `run_time`.
+    /// Default: true.
     ///
-    /// It costs three readings of a clock a job, which where the processor's counter can be used take some
-    /// 15 ns each. While jobs take less than a microsecond, one in 32 is timed, which costs some ns a job. Each thread that was
-    /// started takes 20 KiB. The process's first pool with latencies takes about a millisecond
-    /// longer to build, to calibrate that clock; seldom, 200.
+    /// It costs three clock readings a job, each some 15 ns where the processor's counter can be
+    /// used. While jobs take less than a microsecond, one in 32 is timed, which costs some ns a
+    /// job. Each started thread takes 20 KiB. The process's first pool with latencies takes about a
+    /// millisecond longer to build, rarely 200, to calibrate that clock.
     pub fn latency_tracking(mut self, on: bool) -> Self {
         self.latency_tracking = on;
         self
     }
 
-    /// Whether the pool may use the kernel's `membarrier`, which spares its fast paths their memory fences. Default: true,
-    /// which has an effect where the call exists, on Linux.
+    /// Sets whether the pool may use the kernel's `membarrier`, which removes memory fences from
+    /// its fast paths. Default: true, which has an effect where the call exists, on Linux.
     ///
-    /// With it, a thread that steals a task of a scope, stops to search for work or waits for a batch interrupts the cores
-    /// that run threads of this process, for some microseconds. Without it, each spawn in a scope, each join and each
-    /// start of a job takes a fence of its own, some nanoseconds. Turn it off where such interrupts disturb other threads
-    /// of the process, or where a filter of system calls (seccomp) may forbid `membarrier` after the pool was built.
-    /// Everything else is the same, and pools of both kinds may live in one process.
+    /// With it, some operations interrupt the cores that run threads of this process, for some
+    /// microseconds. A thread does so when it steals a task of a scope, stops searching for work,
+    /// or waits for a batch. Without it, each spawn in a scope, each join and each start of a job
+    /// takes a fence of its own, some nanoseconds. Turn it off where such interrupts disturb other
+    /// threads of the process, or where a filter of system calls (seccomp) may forbid `membarrier`
+    /// after the pool was built. Everything else is the same, and pools of both kinds may be in one
+    /// process.
     ///
-    /// If the kernel refuses `membarrier` when the pool is built, the pool does without. If it refuses later, no fence can
-    /// take its place: the process aborts, with a message on standard error.
+    /// If the kernel refuses `membarrier` when the pool is built, the pool uses plain fences. If it
+    /// refuses later, no fence can take its place: the process aborts, with a message on standard
+    /// error.
     pub fn asymmetric_fences(mut self, on: bool) -> Self {
         self.asymmetric_fences = on;
         self
     }
 
-    /// The pool's name: its threads are called "name-0", "name-1", and so on, and the one that starts threads and keeps the
-    /// scaling's time "name-holder". Default: "adaptive". It must not be empty, nor contain a NUL.
+    /// Sets the pool's name. Its threads are called "name-0", "name-1", and so on. The thread that
+    /// starts threads and serves as the timer is called "name-holder". Default: "adaptive". The
+    /// name must not be empty, nor contain a NUL.
     ///
-    /// The system may keep 15 bytes of a thread's name. So in threads' names a long name is cut before the number.
+    /// The system may keep 15 bytes of a thread's name. So in threads' names a long name is cut
+    /// before the number.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// The size of each worker's stack, in bytes; at least 64 KiB. Default: what std gives a thread.
+    /// Sets the size of each worker's stack, in bytes; at least 64 KiB. Default: std's for a
+    /// thread.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
     }
 
-    /// Called on each thread of the pool when it starts, with its index.
+    /// Sets a function that each thread of the pool calls when it starts, with its index.
     ///
-    /// A panic in it goes to the [`panic_handler`](Self::panic_handler), and the thread goes on.
+    /// If it panics, the payload goes to the [`panic_handler`](Self::panic_handler), and the thread
+    /// goes on.
     pub fn start_handler(mut self, handler: impl Fn(usize) + Send + Sync + 'static) -> Self {
         self.hooks.start = Some(Box::new(handler));
         self
     }
 
-    /// Called on each thread of the pool before it ends, with its index.
+    /// Sets a function that each thread of the pool calls before it ends, with its index.
     ///
-    /// A panic in it goes to the [`panic_handler`](Self::panic_handler), and the thread ends.
+    /// If it panics, the payload goes to the [`panic_handler`](Self::panic_handler), and the thread
+    /// ends.
     pub fn exit_handler(mut self, handler: impl Fn(usize) + Send + Sync + 'static) -> Self {
         self.hooks.exit = Some(Box::new(handler));
         self
     }
 
-    /// Given the payload of each panic that no handle and no scope reports: that of a detached job,
-    /// of `rayon::spawn` inside of a job, or of a hook.
+    /// Sets the function that gets the payload of each panic that no handle and no scope reports:
+    /// that of a detached job, of `rayon::spawn` inside a job, or of a hook.
     ///
     /// Without one, such a payload is dropped, after std's panic hook has printed its message. A
     /// panic in the handler itself is dropped too.
@@ -338,15 +352,17 @@ impl PoolBuilder {
         self
     }
 
-    /// Builds the pool, and starts the threads of its minimum of workers, and one that starts all others.
+    /// Builds the pool. Starts the threads of its minimum of workers, and one thread that starts
+    /// all others.
     ///
-    /// So every thread of the pool inherits from the calling one, whenever it starts: the cores that it may use, its signal
-    /// mask, priority, privileges, and all else that pthreads(7) lists for a thread.
+    /// So every thread of the pool inherits from the calling thread, whenever it starts: the cores
+    /// that it may use, its signal mask, priority, privileges, and all else that pthreads(7) lists
+    /// for a thread.
     ///
     /// # Errors
-    /// [`BuildError::Invalid`] names the option, its value and the rule that it breaks;
-    /// [`BuildError::Thread`] says that the system gives no thread. No thread is left behind then.
-    ///
+    /// [`BuildError::Invalid`] names the option, its value and the rule that it breaks.
+    /// [`BuildError::Thread`] means that the system gives no thread; the pool then leaves no thread
+    /// behind.
     /// # Examples
     /// ```
     /// use adaptive_pool::Pool;

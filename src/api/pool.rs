@@ -1,4 +1,4 @@
-//! The handle that users hold: a pool's life, from build to shutdown.
+//! The pool as users hold it: its life, from build to shutdown.
 
 use std::{
     fmt,
@@ -17,19 +17,21 @@ use crate::{
 
 /// A pool of worker threads behind a bounded queue.
 ///
-/// It is made with [`Pool::new`] or [`Pool::builder`], and shared by reference or in an [`Arc`].
-/// Dropping it is [`shutdown`](Self::shutdown): what was admitted is run, and the threads are
-/// joined. **So a drop blocks** until all that was admitted has ended. In async code call `shutdown` on a thread that
-/// may block first.
+/// [`Pool::new`] and [`Pool::builder`] make it; it is shared by reference or in an [`Arc`].
+/// Dropping it is [`shutdown`](Self::shutdown): what was admitted runs, and the threads are joined.
+/// **So a drop blocks** until all that was admitted has ended. In async code call `shutdown` first,
+/// on a thread that may block.
 ///
-/// **Two pools must not own each other.** A drop inside of one of the pool's own jobs returns at once. In a job of *another*
-/// pool it waits, as anywhere. So if a job of each of two pools drops, or shuts down, the other pool, both wait for ever.
+/// **Two pools must not own each other.** A drop inside one of the pool's own jobs returns at once.
+/// In a job of *another* pool it blocks, as anywhere. So if a job of each of two pools drops, or
+/// shuts down, the other pool, both wait for ever.
 ///
 /// # Fork
-/// The threads of a pool do not exist in a forked child. There, a pool that was built before the fork is a closed one, whose
-/// end has come: it refuses jobs, does what a scope, a batch, `install` and `join` bring on the calling thread, counts
-/// anew from zero, and may be shut down and dropped. Handles, permits and iterators from before the fork are not to be
-/// used in the child. A child may build pools of its own.
+/// The threads of a pool do not exist in a forked child. There, a pool that was built before the
+/// fork is closed and has ended. It refuses jobs, runs the work of a scope, a batch, `install` and
+/// `join` on the calling thread, counts anew from zero, and may be shut down and dropped. Handles,
+/// permits and iterators from before the fork must not be used in the child. A child may build
+/// pools of its own.
 ///
 /// # Examples
 /// ```
@@ -53,7 +55,7 @@ impl Pool {
         }
     }
 
-    /// A pool with the default options: as many workers as cores, a capacity of 1024.
+    /// Builds a pool with the default options: as many workers as cores, a capacity of 1024.
     ///
     /// # Errors
     /// [`BuildError::Thread`] if the system gives no thread.
@@ -61,7 +63,7 @@ impl Pool {
         Self::builder().build()
     }
 
-    /// The options of a pool.
+    /// Returns the options of a new pool.
     pub fn builder() -> PoolBuilder {
         PoolBuilder::default()
     }
@@ -69,8 +71,9 @@ impl Pool {
     /// Refuses new work from now on. What is queued still runs, and the threads stay.
     ///
     /// Every submitter that waits for a place is refused with `Closed`. Does not block. Closing a
-    /// closed pool does nothing. A [`map`](Self::map) or [`for_each`](Self::for_each) that is under way goes on, on its
-    /// caller's thread, unless its iterator ends: `items.take_while(|_| !pool.is_closed())`.
+    /// closed pool does nothing. A [`map`](Self::map) or [`for_each`](Self::for_each) that has
+    /// begun goes on, on its caller's thread, unless its iterator ends: `items.take_while(|_|
+    /// !pool.is_closed())`.
     pub fn close(&self) {
         self.inner.admission.close();
     }
@@ -81,15 +84,15 @@ impl Pool {
         self.inner.admission.is_closed()
     }
 
-    /// Closes the pool, waits until all that was admitted has run, and joins every thread.
+    /// Closes the pool, blocks until all that was admitted has run, and joins every thread.
     ///
-    /// After it, no thread of the pool exists and no job of its queue runs. Permits are not waited for: see
-    /// [`Permit`](crate::Permit). Every other caller of a shutdown, at
-    /// the same time or later, gets the same report.
+    /// Afterwards no thread of the pool exists and no job of its queue runs. It does not wait for
+    /// permits: see [`Permit`](crate::Permit). Every other caller of a shutdown, at the same time
+    /// or later, gets the same report.
     ///
     /// **From inside one of the pool's own jobs** it cannot wait for that job. There it closes the
-    /// pool, lets it end by itself when the queue has run empty, and returns at once what has become
-    /// of the jobs up to now.
+    /// pool, lets it end by itself when the queue is empty, and returns at once a report of the
+    /// jobs so far.
     ///
     /// # Examples
     /// ```
@@ -111,15 +114,17 @@ impl Pool {
         }
     }
 
-    /// As [`shutdown`](Self::shutdown), but waits at most `timeout`. Then what has not started is
-    /// dropped, and counted; except jobs of scopes and batches, whose callers wait for them; these count as
-    /// running.
+    /// As [`shutdown`](Self::shutdown), but blocks for at most `timeout`. Then jobs that have not
+    /// started are dropped, and counted. Jobs of scopes and batches are not dropped, since their
+    /// callers wait for them; they count as running.
     ///
     /// # Errors
-    /// [`ShutdownError::TimedOut`] if the jobs and threads had not all ended in time. It counts what
-    /// still ran; what it says of the jobs that have ended stays true. A later shutdown of any kind, and so the drop of
-    /// the pool, waits for the rest: to go on without that, `std::mem::forget` the pool. [`ShutdownError::InsideJob`] from inside one of the pool's own jobs, with
-    /// nothing changed.
+    /// [`ShutdownError::TimedOut`] if the jobs and threads had not all ended in time. It counts the
+    /// jobs that still ran; its counts of the jobs that have ended stay true. A later shutdown of
+    /// any kind, and so the drop of the pool, waits for the rest: to go on without that,
+    /// `std::mem::forget` the pool.
+    ///
+    /// [`ShutdownError::InsideJob`] from inside one of the pool's own jobs, with nothing changed.
     ///
     /// # Examples
     /// ```
@@ -148,10 +153,11 @@ impl Pool {
         self.inner.shut_down(grace)
     }
 
-    /// Closes the pool, drops what has not started, waits for what runs, and joins every thread.
+    /// Closes the pool, drops jobs that have not started, blocks until those that run have ended,
+    /// and joins every thread.
     ///
-    /// Jobs of scopes and batches and installed closures are run all the same, because their callers wait for them. A batch
-    /// pulls what its iterator still has, too: see [`close`](Self::close).
+    /// Jobs of scopes and batches and installed closures run nevertheless, because their callers
+    /// wait for them. A batch also pulls the rest of its iterator: see [`close`](Self::close).
     ///
     /// # Errors
     /// [`ShutdownError::InsideJob`] from inside one of the pool's own jobs, with nothing changed.
@@ -159,14 +165,14 @@ impl Pool {
         self.inner.shut_down(Grace::None)
     }
 
-    /// Changes how many jobs may wait, live.
+    /// Changes how many jobs may wait, while the pool runs.
     ///
-    /// With a larger capacity, waiting submitters that fit are admitted at once. With one below the present depth, none
-    /// is admitted until the queue has drained that far; only a submitter that is on its way in at this
-    /// moment may still get in.
+    /// With a larger capacity, waiting submitters that fit are admitted at once. With a capacity
+    /// below the present depth, no submitter is admitted until the queue has drained that far. Only
+    /// a submitter that is being admitted at this moment may still succeed.
     ///
     /// # Errors
-    /// [`BuildError::Invalid`] if it is not a capacity that a pool could be built with.
+    /// [`BuildError::Invalid`] if no pool could be built with this capacity.
     pub fn set_capacity(&self, jobs: usize) -> Result<(), BuildError> {
         builder::validate_capacity(jobs)?;
         self.inner.admission.set_capacity(jobs);
@@ -174,14 +180,16 @@ impl Pool {
         Ok(())
     }
 
-    /// Changes how many workers are in service, live: from the least to the most, `min..=max`. A number fixes it.
+    /// Changes the range of workers in service, `min..=max`, while the pool runs. A number fixes
+    /// it.
     ///
-    /// If there are fewer than the new minimum, the missing are called in at once; if there are more than
-    /// the new maximum, those above it are parked, the idle at once and the others when their jobs end.
-    /// Does not block, and may be called from inside of a job. After the pool's end it does nothing.
+    /// If there are fewer than the new minimum, the missing workers are added at once. If there are
+    /// more than the new maximum, the excess workers are parked: idle ones at once, the others when
+    /// their jobs end. Does not block, and may be called from inside a job. After the pool's end it
+    /// does nothing.
     ///
     /// # Errors
-    /// [`BuildError::Invalid`] if it is no range that a pool could be built with, or goes beyond
+    /// [`BuildError::Invalid`] if no pool could be built with this range, or if it exceeds
     /// [`PoolBuilder::max_threads`](crate::PoolBuilder::max_threads).
     ///
     /// # Examples
@@ -201,22 +209,23 @@ impl Pool {
         Ok(())
     }
 
-    /// The pool's [`name`](PoolBuilder::name).
+    /// Returns the pool's [`name`](PoolBuilder::name).
     #[must_use]
     pub fn name(&self) -> &str {
         &self.inner.settings.name
     }
 
-    /// How many jobs may wait: the builder's [`capacity`](PoolBuilder::capacity), or that of the last
-    /// [`set_capacity`](Self::set_capacity).
+    /// Returns how many jobs may wait: the builder's [`capacity`](PoolBuilder::capacity), or that
+    /// of the last [`set_capacity`](Self::set_capacity).
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.inner.admission.capacity() as usize
     }
 
-    /// How many places of the queue are taken: by jobs that wait, and by permits that were not used yet.
+    /// Returns how many places of the queue are taken: by jobs that wait, and by unused permits.
     ///
-    /// It may have changed when this returns. To act on a place, take it: [`try_reserve`](Self::try_reserve).
+    /// It may have changed when this returns. To act on a place, take it:
+    /// [`try_reserve`](Self::try_reserve).
     ///
     /// # Examples
     /// ```
@@ -230,7 +239,8 @@ impl Pool {
         self.inner.admission.depth() as usize
     }
 
-    /// How many workers are in service: they run jobs, or would if there were any. After the pool's end, none.
+    /// Returns how many workers are in service: they run jobs, or would if there were any. After
+    /// the pool's end, zero.
     ///
     /// A pool of `workers(min..=max)` has between `min` and `max`.
     #[must_use]
@@ -238,31 +248,32 @@ impl Pool {
         self.inner.workers_in_service()
     }
 
-    /// The pool's counters, gauges and latencies now; also after its shutdown.
+    /// Returns the pool's counters, gauges and latencies now; also after its shutdown.
     ///
-    /// It merges the histograms of all threads, so it takes time in proportion to their number. It writes nothing that they
-    /// write. For one number [`depth`](Self::depth), [`capacity`](Self::capacity) and [`workers`](Self::workers) are cheap.
+    /// It merges the histograms of all threads, so its time is proportional to their number. It
+    /// writes nothing that they write. For one number [`depth`](Self::depth),
+    /// [`capacity`](Self::capacity) and [`workers`](Self::workers) are cheap.
     pub fn metrics(&self) -> Snapshot {
         Snapshot::of(&self.inner)
     }
 
-    /// This pool's metrics for Prometheus, for the caller to register. Nothing registers itself, not even in the default
-    /// registry.
+    /// Returns this pool's metrics for Prometheus, for the caller to register. The pool registers
+    /// itself nowhere, not even in the default registry.
     ///
     /// Each scrape takes one [`Snapshot`], and never waits for the workers. All names begin with
     /// `adaptive_pool_`, and all series have the label `pool`: the pool's
-    /// [`name`](crate::PoolBuilder::name). So one registry takes many pools, as long as their names differ;
-    /// the second of one name is refused with [`prometheus::Error::AlreadyReg`]. `docs/metrics.md` in the
-    /// repository lists all metrics.
+    /// [`name`](crate::PoolBuilder::name). So one registry takes many pools, as long as their names
+    /// differ; it refuses a second pool of the same name with [`prometheus::Error::AlreadyReg`].
+    /// `docs/metrics.md` in the repository lists all metrics.
     ///
-    /// The collector does not keep the pool running: dropping the [`Pool`] shuts it down, and later scrapes report the
-    /// state at the end. It does keep the memory of the pool's queue,
-    /// counters and handlers, until it is dropped. To forget a pool, pass a clone of its collector to
-    /// [`Registry::unregister`](prometheus::Registry::unregister).
+    /// The collector does not keep the pool running: dropping the [`Pool`] shuts it down, and later
+    /// scrapes report the state at the end. The collector does keep the memory of the pool's queue,
+    /// counters and handlers, until it is dropped. To forget a pool, pass a clone of its collector
+    /// to [`Registry::unregister`](prometheus::Registry::unregister).
     ///
-    /// It is a collector of the crate `prometheus` 0.14, and goes only into a registry of that version. The crate is
-    /// re-exported as [`adaptive_pool::prometheus`](crate::prometheus). Without the feature `prometheus`, which is on by
-    /// default, there is no collector.
+    /// It is a collector of the crate `prometheus` 0.14, and goes only into a registry of that
+    /// version. The crate is re-exported as [`adaptive_pool::prometheus`](crate::prometheus).
+    /// Without the feature `prometheus`, which is on by default, there is no collector.
     ///
     /// # Examples
     /// ```
@@ -292,7 +303,7 @@ impl Drop for Pool {
     }
 }
 
-// A panic can leave nothing half done behind a pool: user code never runs under its locks.
+// A panic leaves no invariant of a pool broken: user code never runs under its locks.
 impl UnwindSafe for Pool {}
 impl RefUnwindSafe for Pool {}
 
