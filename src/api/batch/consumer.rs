@@ -1,4 +1,4 @@
-//! The consumer's end of a batch: what was put in comes out again, in order or as it ends.
+//! The consumer of a batch, which takes the results of its items, in order or as they end.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -27,13 +27,13 @@ use crate::{
     tuning::{YIELD_WORTHY, YIELDS},
 };
 
-/// What a consumer has waited for.
+/// The outcome of a consumer's wait, with the result.
 pub(super) enum Got<R> {
     /// The result that is due.
     Result(Outcome<R>),
     /// A place, for the item that was refused.
     Place,
-    /// None of the two: the consumer runs the item, as all that come after it.
+    /// Neither: the consumer runs this item, and all later ones.
     Closed,
 }
 
@@ -42,14 +42,14 @@ enum Awaited {
     Result,
     Place,
     Closed,
-    /// The calling thread runs an item itself, if it finds one.
+    /// The calling thread runs an item itself, if it can claim one.
     Starved,
 }
 
 pub(super) struct Consumer<'p, B: Types> {
     feeder: Feeder<'p, B>,
     is_ordered: bool,
-    /// Those from which something is to be taken, the oldest in front.
+    /// Chunks with results to take, the oldest in front.
     chunks: VecDeque<Part<B>>,
 }
 
@@ -61,20 +61,20 @@ pub(super) struct Part<B: Types> {
 }
 
 impl<B: Types> Part<B> {
-    /// The first slot that was not taken.
+    /// Returns the first slot that was not taken.
     #[inline]
     fn next(&self) -> usize {
         self.taken.trailing_ones() as usize
     }
 
-    /// The slots that were not taken.
+    /// Returns the slots that were not taken.
     fn untaken(&self) -> impl Iterator<Item = usize> {
         let taken = self.taken;
         (self.next()..self.chunk.len()).filter(move |number| taken >> number & 1 == 0)
     }
 
-    /// The slot with the next result, if there is one. In order, it is the first that was not
-    /// taken.
+    /// Returns the slot of the next result, if it is there. In order, only the first slot that was
+    /// not taken counts.
     #[inline]
     fn ready(&self, is_ordered: bool) -> Option<usize> {
         let next = self.next();
@@ -103,7 +103,7 @@ impl<B: Types> Part<B> {
         self.next() == self.chunk.len()
     }
 
-    /// Claims what is unclaimed.
+    /// Claims all unclaimed items.
     pub(super) fn claim_rest(&mut self, items: &mut Vec<Item<B::Item>>) {
         for (number, item) in self.chunk.claim_rest() {
             self.taken |= 1 << number;
@@ -111,16 +111,17 @@ impl<B: Types> Part<B> {
         }
     }
 
-    /// Whether an item has not ended. The rest is claimed.
+    /// Whether some item has not ended. All unclaimed items have been claimed before.
     pub(super) fn is_running(&self) -> bool {
         self.untaken().any(|number| !self.chunk.has_ended(number))
     }
 
-    /// Takes what has ended, unless its thread has taken it. Returns how many others there are.
+    /// Takes the results that are there, except those that the items' threads have taken. Returns
+    /// how many others there are.
     pub(super) fn take_rest(&mut self, outcomes: &mut Vec<Outcome<B::Result>>) -> usize {
         let before = outcomes.len();
         let untaken = self.untaken();
-        // SAFETY: those that were not taken before are taken in this way alone.
+        // SAFETY: the slots that were not taken before are taken in this way alone.
         let all =
             untaken.inspect(|&number| outcomes.extend(unsafe { self.chunk.race_to_take(number) }));
         all.count() - (outcomes.len() - before)
@@ -140,16 +141,17 @@ impl<'p, B: Types> Consumer<'p, B> {
         self.feeder.inner
     }
 
-    /// The chunks whose results may be taken next, and where they are: in order, the first alone.
+    /// Returns the chunks whose results may be taken next, with their indices. In order, only the
+    /// first.
     fn eligible(&self) -> impl Iterator<Item = (usize, &Part<B>)> {
         let count = if self.is_ordered { 1 } else { usize::MAX };
         self.chunks.iter().enumerate().take(count)
     }
 
-    /// Where the next result is that may be taken, if one is there.
+    /// Returns the chunk and slot of a result that may be taken next, if one is there.
     #[inline]
     fn ready(&self) -> Option<(usize, usize)> {
-        // Items are begun in their order: behind a chunk that is not closed none is.
+        // Items start in their order, so behind a chunk that is not closed none has started.
         self.eligible()
             .take_while(|(_, part)| part.chunk.is_closed())
             .find_map(|(at, part)| Some((at, part.ready(self.is_ordered)?)))
@@ -161,10 +163,10 @@ impl<'p, B: Types> Consumer<'p, B> {
         self.ready().is_some()
     }
 
-    /// Whether `least` items, at least, were put in and have not ended.
+    /// Whether at least `least` items were put in and have not ended.
     ///
-    /// Those that were begun last are observed first: if none of them is left, a thread that runs
-    /// items has found no other, so fewer are under way than there are workers.
+    /// The last chunks are counted first. If none of their items is left, a thread that runs items
+    /// has found no other, so fewer items are under way than there are workers.
     #[inline]
     pub(super) fn are_in_flight(&self, least: usize) -> bool {
         let mut left = least;
@@ -180,7 +182,7 @@ impl<'p, B: Types> Consumer<'p, B> {
         left == 0
     }
 
-    /// What is waited for when no result is there.
+    /// Returns what the consumer waits for when no result is there.
     fn awaited(&self) -> Mark {
         match self.chunks.front() {
             Some(part) if self.is_ordered => part.chunk.mark(part.next()),
@@ -188,7 +190,7 @@ impl<'p, B: Types> Consumer<'p, B> {
         }
     }
 
-    /// The result that is due, if it is there.
+    /// Takes the result that is due, if it is there.
     #[inline]
     pub(super) fn try_take(&mut self) -> Option<Outcome<B::Result>> {
         let (at, number) = self.ready()?;
@@ -199,19 +201,20 @@ impl<'p, B: Types> Consumer<'p, B> {
 
     #[inline]
     fn forget_if_used_up(&mut self, at: usize) {
-        // To the last more may be added.
+        // The last chunk may get more items.
         if at + 1 < self.chunks.len() && self.chunks[at].is_used_up() {
             self.chunks.remove(at);
         }
     }
 
-    /// The chunks of these that have unclaimed items.
+    /// Returns the eligible chunks that have unclaimed items, with their indices.
     fn claimable(&self) -> impl Iterator<Item = (usize, &Part<B>)> {
         self.eligible()
             .filter(|(_, part)| part.chunk.unclaimed() > 0)
     }
 
-    /// Claims the oldest item whose result may be taken next. Returns where it is.
+    /// Claims the oldest item whose result may be taken next. Returns its chunk's index, and the
+    /// item.
     fn claim(&self) -> Option<(usize, Claimed<Item<B::Item>>)> {
         self.claimable().find_map(|(at, part)| {
             let claimed = if self.is_ordered {
@@ -225,10 +228,10 @@ impl<'p, B: Types> Consumer<'p, B> {
 }
 
 impl<'a, B: Work<'a>> Consumer<'_, B> {
-    /// Makes a job of the item, if there is a place for it.
+    /// Makes a job of the item, if a place is free.
     ///
     /// # Errors
-    /// The item, and why there is none.
+    /// Returns the item, and the reason of the refusal.
     #[inline]
     pub(super) fn offer(&mut self, item: B::Item) -> Result<(), (B::Item, Refusal)> {
         match self.inner().admission.try_acquire() {
@@ -240,25 +243,25 @@ impl<'a, B: Work<'a>> Consumer<'_, B> {
         }
     }
 
-    /// Makes a job of the item, which has a place.
+    /// Makes a job of an item that has a place.
     pub(super) fn put(&mut self, item: B::Item) {
         if let Some(chunk) = self.feeder.put(Origin::here(), item) {
             self.add(chunk);
         }
     }
 
-    /// One more chunk, the last.
+    /// Adds a chunk, as the last.
     fn add(&mut self, chunk: ChunkOf<B>) {
         let last = self.chunks.len().checked_sub(1);
         self.chunks.push_back(Part { chunk, taken: 0 });
         if let Some(last) = last {
-            // The one that was the last may be used up.
+            // The previous last chunk may be used up.
             self.forget_if_used_up(last);
         }
     }
 
-    /// Brings in an item that was refused, when nothing is under way. Waits for a place, or runs it
-    /// here if no other thread will, and returns its outcome.
+    /// Submits an item that was refused, when nothing is under way. Waits for a place. If no other
+    /// thread will run the item, runs it here, and returns its outcome.
     pub(super) fn insist(&mut self, item: B::Item) -> Option<Outcome<B::Result>> {
         let entry = self.inner().admit_item(&self.feeder.batch.yield_hint);
         if let Entry::Queued = entry {
@@ -268,7 +271,7 @@ impl<'a, B: Work<'a>> Consumer<'_, B> {
         Some(self.run_refused(item))
     }
 
-    /// Runs an item for a closed pool.
+    /// Runs an item on the consumer's thread, for a closed pool.
     pub(super) fn run_outside(&self, item: B::Item) -> Outcome<B::Result> {
         if B::Home::IS_SCOPED {
             self.run_refused(item)
@@ -290,7 +293,7 @@ impl<'a, B: Work<'a>> Consumer<'_, B> {
         self.add(Arc::new(Chunk::ended(outcome)));
     }
 
-    /// The next result; waits for it. Not to be called without an item that is `due`.
+    /// Takes the next result; blocks until it is there. An item must be `due`.
     #[inline(never)]
     pub(super) fn take(&mut self, due: usize) -> Outcome<B::Result> {
         loop {
@@ -300,10 +303,10 @@ impl<'a, B: Work<'a>> Consumer<'_, B> {
         }
     }
 
-    /// The next result, or a place if it `wants_place`, whichever is there first; waits for it. Not
-    /// to be called without an item that is `due`.
+    /// Takes the next result, or a place if it `wants_place`, whichever comes first; blocks until
+    /// then. An item must be `due`.
     pub(super) fn take_or_place(&mut self, due: usize, wants_place: bool) -> Got<B::Result> {
-        // A worker must not wait for a queue that it should empty.
+        // A worker must not wait for a queue that it should drain.
         let may_run = worker::current_of(self.inner()).is_some();
         loop {
             if let Some(outcome) = self.try_take() {
@@ -337,9 +340,9 @@ impl<'a, B: Work<'a>> Consumer<'_, B> {
         Some(outcome)
     }
 
-    /// Blocks until the due result is there, or, if it `wants_place`, until the next item has a
-    /// place. On a thread of another pool it also ends when this pool is starved and an item can be
-    /// claimed.
+    /// Blocks until the due result is there. If it `wants_place`, also returns when the next item
+    /// has a place. On a thread of another pool, also returns when this pool is starved and an item
+    /// can be claimed.
     fn wait(&self, due: usize, wants_place: bool) -> Awaited {
         let (inner, batch) = (self.inner(), &self.feeder.batch);
         let mut yields = Yields::new(if due < YIELD_WORTHY { 0 } else { YIELDS });
@@ -397,8 +400,8 @@ impl<B: Types> Drop for Consumer<'_, B> {
             .for_each(|_| inner.recorder.left_batch(context.counts()));
         (0..places).for_each(|_| context.cancelled(Place::Queue));
         (0..tombstones).for_each(|_| inner.tombstone_left());
-        // One by one: a panic in one must not meet that of another. In this order: a drop may be
-        // the end of the pool, which must not wait for what is cancelled then.
+        // One by one: a panic in one must not meet that of another. In this order: a drop may end
+        // the pool, which must not wait for what is cancelled then.
         items.into_iter().for_each(|item| quietly(|| drop(item)));
         outcomes
             .into_iter()

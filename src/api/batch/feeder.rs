@@ -1,4 +1,5 @@
-//! The end of a batch where items come in: chunk by chunk, as large as the backlog makes them.
+//! The feeder of a batch, which puts items into chunks: the larger the backlog, the larger the
+//! chunk.
 
 use std::sync::Arc;
 
@@ -15,11 +16,11 @@ use crate::{
 pub(super) struct Feeder<'p, B: Types> {
     pub(super) inner: &'p Inner,
     pub(super) batch: Arc<Batch<B>>,
-    /// The last chunk, as long as it may take more.
+    /// The last chunk, while it may take more items.
     open: Option<ChunkOf<B>>,
     /// How many items the next chunk has room for. It doubles when a chunk becomes full before it
-    /// is begun, and is halved when one is begun before it was half full: so slow items get chunks
-    /// of their own.
+    /// is begun. It is halved when a chunk is begun before it was half full. So slow items get
+    /// chunks of their own.
     room: usize,
 }
 
@@ -33,13 +34,13 @@ impl<'p, B: Types> Feeder<'p, B> {
         }
     }
 
-    /// The next item goes into another chunk.
+    /// Ends the open chunk: the next item goes into another one.
     pub(super) fn end_chunk(&mut self) {
         self.open = None;
     }
 
-    /// Puts an item into the queue that has a place; `origin` is the present span. Returns the
-    /// chunk that it is in, if that is a new one.
+    /// Puts an item that has a place into the queue; `origin` is the present span. Returns its
+    /// chunk, if that is a new one.
     #[inline]
     pub(super) fn put<'a>(&mut self, origin: Origin, item: B::Item) -> Option<ChunkOf<B>>
     where

@@ -1,4 +1,4 @@
-//! `for_each`: a batch without a consumer. A scope waits for it, and raises the first panic of its
+//! `for_each`: a batch without a consumer. A scope waits for it, and resumes the first panic of its
 //! items.
 
 use super::{feeder::Feeder, home::InScope, state::Of};
@@ -10,8 +10,8 @@ use crate::{
 /// The batch of a `for_each`.
 type Each<'scope, T, F> = Of<InScope<'scope, true>, T, &'scope F, ()>;
 
-/// Puts the item into the queue; off the pool, waits for its place there. An item that is refused
-/// is a job of the scope like any other.
+/// Puts the item into the queue; off the pool, blocks until it has a place. An item that is refused
+/// becomes a job of the scope like any other.
 fn feed<'scope, T, F>(
     scope: &Scope<'scope>,
     feeder: &mut Feeder<'_, Each<'scope, T, F>>,
@@ -31,19 +31,19 @@ fn feed<'scope, T, F>(
 
 /// # Batches
 impl Pool {
-    /// Applies `f` to every item, and returns when all are done. Both may borrow.
+    /// Applies `f` to every item, and returns when all items have ended. Both may borrow.
     ///
     /// The items are pulled on the calling thread, only as fast as jobs are admitted. A thread that
-    /// is not the pool's runs none of them: while the queue is full it waits, so it must hold no
+    /// is not the pool's runs none of them. It blocks while the queue is full, so it must hold no
     /// lock, borrow or permit that the items need. A thread of the pool runs an item itself
-    /// whenever the queue is full. On a closed pool the calling thread runs the items, also those
-    /// that are pulled after the pool was closed: neither `close` nor `shutdown_now` ends a
-    /// `for_each` half way. To end it with the pool, bound the iterator: `items.take_while(|_|
+    /// whenever the queue is full. On a closed pool the calling thread runs the items, including
+    /// those pulled after the pool was closed: neither `close` nor `shutdown_now` ends a `for_each`
+    /// half way. To end it with the pool, bound the iterator: `items.take_while(|_|
     /// !pool.is_closed())`.
     ///
     /// # Panics
-    /// With the first panic of `f`, after all items that were pulled have ended. Once it is seen no
-    /// more are pulled; those that wait in the queue still run.
+    /// With the first panic of `f`, after all items that were pulled have ended. Once a panic is
+    /// observed no more items are pulled; those that wait in the queue still run.
     ///
     /// # Examples
     /// ```

@@ -12,22 +12,22 @@ use crate::{
     },
 };
 
-/// What a batch owes to the place where its jobs go.
+/// The home of a batch's jobs, and what it does when they end.
 pub(super) trait Home: Copy {
-    /// Whether a scope waits for the jobs. No thread can take one of these back out of the queue.
+    /// Whether a scope waits for the jobs. No thread can take such a job back out of the queue.
     const IS_SCOPED: bool;
 
     /// Whether no consumer takes the results.
     const DISCARDS: bool;
 
-    /// A job that was pushed or offered has run. What it borrows may be gone after this.
+    /// Ends a job that was pushed or offered, and has run. What it borrows may be gone after this.
     fn ended(self, context: &JobContext<'_>);
 
-    /// An item has panicked whose result no consumer takes, in a job that has not `ended`.
+    /// Reports the panic of an item whose result no consumer takes, in a job that has not `ended`.
     fn panicked(self, inner: &Inner, payload: Box<dyn Any + Send>);
 }
 
-/// How jobs get there that borrow what outlives `'a`.
+/// A home for jobs that borrow what outlives `'a`.
 pub(super) trait HomeOf<'a>: Home + Send + Sync + 'a {
     /// Puts a job into the queue, in its turn. It runs before `'a` ends.
     fn push<J: Runnable<Inner> + 'a>(self, inner: &Inner, job: J);

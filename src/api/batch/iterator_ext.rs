@@ -1,4 +1,4 @@
-//! Batches as methods of every iterator, so that they can be chained.
+//! Batches as methods of every iterator, which can be chained.
 
 use super::{Map, MapUnordered};
 use crate::api::pool::Pool;
@@ -6,8 +6,8 @@ use crate::api::pool::Pool;
 /// Runs an iterator's items through a pool: [`Pool::map`] and its like as methods, which read well
 /// in a chain.
 ///
-/// Each step is a batch of its own, which pulls from the one before it on the consumer's thread;
-/// all share the pool's capacity.
+/// Each step is a batch of its own, which pulls from the one before it on the consumer's thread.
+/// All steps share the pool's capacity.
 ///
 /// # Examples
 /// ```
@@ -75,8 +75,8 @@ pub trait IteratorExt: Iterator + Sized {
         pool.map_unordered(self, f)
     }
 
-    /// [`Pool::for_each`]: applies `f` to every item, and returns when all are done. Both may
-    /// borrow.
+    /// [`Pool::for_each`]: applies `f` to every item, and returns when all items have ended. Both
+    /// may borrow.
     ///
     /// # Panics
     /// As [`Pool::for_each`].

@@ -1,10 +1,10 @@
-//! Batches: results of a function over an iterator, pulled only as fast as admission allows.
+//! Batches: a function over an iterator, whose items are pulled only as fast as admission allows.
 //!
-//! The iterator is pulled on the consumer's thread, one item ahead of the places that are won: a
-//! consumer holds no place while it pulls, since what it pulls from may be another batch that needs
-//! one. Each item has a place, and is counted as a job, but what lies in the queue is a job for a
-//! whole chunk of items that have come since any thread claimed one: `task.rs` and `chunk.rs`
-//! define how. No shutdown drops an item: the consumer waits for it.
+//! The consumer's thread pulls the iterator, one item ahead of the places that it has won. It holds
+//! no place while it pulls, since its source may be another batch that needs one. Each item has a
+//! place, and is counted as a job. But a job in the queue stands for a whole chunk of items, those
+//! that have come since a thread last claimed one: see `task.rs` and `chunk.rs`. No shutdown drops
+//! an item: the consumer waits for it.
 //!
 //! An item's way: `stream.rs` pulls it, `feeder.rs` puts it into a chunk, `task.rs` runs it,
 //! `consumer.rs` takes its result.
@@ -26,8 +26,8 @@ pub use self::{
     unscoped::{Map, MapUnordered},
 };
 
-/// An iterator over the results of a batch, whose jobs go to a home that runs what outlives a
-/// lifetime.
+/// Defines an iterator over the results of a batch, whose jobs go to a home for jobs that borrow
+/// for a lifetime.
 macro_rules! iterator {
     (
         $(#[$doc:meta])*
@@ -41,14 +41,14 @@ macro_rules! iterator {
         }
 
         impl<$($lt,)* I: Iterator, F, R> $name<$($lt,)* I, F, R> {
-            /// Has at most `items` items be pulled and not yet yielded at a time; 0 counts as 1.
+            /// Bounds the items that are pulled and not yet yielded; 0 counts as 1.
             ///
-            /// By default that is the capacity and the number of workers in service together, as
-            /// they are at each pull. With 1 an item is pulled when the result of the one before
-            /// was yielded: question and answer. Fewer than there are workers leave some of these
-            /// without work. With more than the default, results in the order of the items get past
-            /// a slow item: what is done holds no place in the queue. How many items wait to be
-            /// begun is bounded by the capacity, however large the window.
+            /// By default the bound is the capacity plus the number of workers in service, as they
+            /// are at each pull. With 1 an item is pulled after the result of the one before was
+            /// yielded: question and answer. With fewer than there are workers, some of these have
+            /// no work. With more than the default, results in the order of the items get past a
+            /// slow item: a finished item holds no place in the queue. The capacity bounds how many
+            /// items wait to be started, however large the window.
             ///
             /// # Examples
             /// ```

@@ -20,27 +20,27 @@ iterator! {
 /// As those of a [`Pool`](crate::Pool), but items, results and the function may borrow what
 /// outlives the scope.
 impl<'scope> Scope<'scope> {
-    /// Applies `f` to every item; yields the results in the order of the items, as they come.
+    /// Applies `f` to every item, and yields the results in the order of the items, as they come.
     ///
-    /// Nothing is pulled before the first `next`, and then always on the consumer's thread: what
-    /// was pulled and not yet yielded is at most the window: capacity + workers items, or what
-    /// [`ScopedMap::window`] sets. If there come to be fewer of either half way, nothing more is
-    /// pulled until that holds again. While no result is due that is ready, `next` brings in what
-    /// is admitted, and blocks until a place is free or the result is there.
+    /// Nothing is pulled before the first `next`, and then always on the consumer's thread. At most
+    /// a window of items is pulled and not yet yielded: capacity + workers items, or what
+    /// [`ScopedMap::window`] sets. If the capacity or the workers decrease meanwhile, nothing more
+    /// is pulled until that holds again. While no due result is ready, `next` submits what is
+    /// admitted, and blocks until a place is free or the result is there.
     ///
-    /// A consumer that is no thread of this pool runs no item, as told at
-    /// [`Pool::map`](crate::Pool::map), where sources that block and closed pools are told of, too.
-    /// One on a thread of this pool runs the item that it waits for itself, if no worker has begun
-    /// it, and if it has no result to wait for, the next one when the queue is full.
+    /// A consumer that is no thread of this pool runs no item: see [`Pool::map`](crate::Pool::map),
+    /// also for sources that block and closed pools. A consumer on a thread of this pool runs the
+    /// item that it waits for itself, if no worker has started it. If it waits for no result and
+    /// the queue is full, it runs the next item itself.
     ///
     /// Dropping the iterator half way cancels the items that have not started, and waits for
-    /// nothing; the scope waits at its end for those that run, and re-raises the first panic of
-    /// these. Of up to 64 such items, one place in the queue is free only when a worker comes to
-    /// it, or when the scope ends; the others are at once.
+    /// nothing. At its end, the scope waits for the items that run, and resumes their first panic.
+    /// Of up to 64 cancelled items, one keeps its place in the queue until a worker reaches it, or
+    /// the scope ends; the others give theirs back at once.
     ///
     /// # Panics
-    /// `next` panics with the panic of `f` in the place of that item's result; the iterator can be
-    /// used further. The scope does not panic with it.
+    /// If `f` panics for an item, `next` resumes the panic in place of that item's result; the
+    /// iterator can be used further. The scope does not resume that panic.
     ///
     /// # Examples
     /// ```
@@ -67,8 +67,8 @@ impl<'scope> Scope<'scope> {
 
     /// As [`map`](Self::map), but yields each result as soon as it is there.
     ///
-    /// On a thread of this pool that has no finished result it runs the oldest item that no worker
-    /// has begun.
+    /// A consumer on a thread of this pool that has no finished result runs the oldest item that no
+    /// worker has started.
     ///
     /// # Panics
     /// As [`map`](Self::map).

@@ -1,14 +1,14 @@
-//! The state of a batch, which its feeder, its consumer and its chunk tasks share.
+//! The state of a batch, shared by its feeder, its consumer and its chunk tasks.
 //!
 //! # The end of the function
 //!
-//! The function is called between the beginning and the end of an item, and never else. So it can
-//! be dropped as soon as the consumer has left and all items that were begun have ended, whatever
-//! jobs still refer to the batch. The consumer leaves under the lock of the state: it claims what
-//! is unclaimed, publishes at the event that it has left, and takes each result that is there. The
+//! The function is called only between the beginning and the end of an item. So it can be dropped
+//! as soon as the consumer has left and all items that were begun have ended, whatever jobs still
+//! refer to the batch. The consumer leaves under the lock of the state: it claims what is
+//! unclaimed, publishes at the event that it has left, and takes each result that is there. The
 //! other items *run on*. A thread that ends one of these observes at the event that the consumer
 //! has left. Either it or the consumer wins the result ([`Chunk::race_to_take`]), so each item that
-//! runs on is counted once in `running`; the last of them, or the consumer if there is none, drops
+//! runs on is counted once in `running`. The last of them, or the consumer if there is none, drops
 //! the function.
 
 use std::{
@@ -50,7 +50,7 @@ impl<H: Home, T, F, R> Types for Of<H, T, F, R> {
     type Result = R;
 }
 
-/// Types of a batch that threads of the pool can work on, before `'a` ends.
+/// Types of a batch on which threads of the pool can work before `'a` ends.
 pub(super) trait Work<'a>:
     Types<
         Home: HomeOf<'a>,
@@ -73,9 +73,9 @@ where
 /// What an item leaves: its result, or the payload of its panic.
 pub(super) type Outcome<R> = thread::Result<R>;
 
-/// What lies in a chunk.
+/// The content of a slot of a chunk.
 pub(super) struct Item<T> {
-    /// Since when it has its place.
+    /// When it got its place.
     pub(super) since: Stamp,
     /// The span in which it was pulled.
     pub(super) origin: Origin,
@@ -87,12 +87,12 @@ pub(super) type ChunkOf<B> = Arc<Chunk<Item<<B as Types>::Item>, Outcome<<B as T
 /// The function of a batch.
 struct Function<F>(UnsafeCell<ManuallyDrop<F>>);
 
-// SAFETY: it gives out shared references, and by an unsafe function, once, the value.
+// SAFETY: it returns shared references, and the value only by an unsafe function, once.
 unsafe impl<F: Send + Sync> Sync for Function<F> {}
 
 impl<F> Function<F> {
     /// # Safety
-    /// It was not taken, and is not before this returns.
+    /// The function was not taken, and is not taken before this returns.
     #[inline(always)]
     unsafe fn call<T, R>(&self, item: T) -> R
     where
@@ -120,7 +120,7 @@ pub(super) struct Batch<B: Types> {
     pub(super) places: BatchPlaces,
     /// Whether the last item that was timed was short.
     are_short: AtomicBool,
-    /// Raised while its feeder or consumer yields.
+    /// Raised while the feeder or the consumer yields.
     pub(super) yield_hint: YieldHint,
 }
 
@@ -128,10 +128,10 @@ struct State<B: Types> {
     /// Chunks that no chunk task serves yet, the oldest in front. The consumer may have claimed
     /// items of the first ones.
     waiting: VecDeque<ChunkOf<B>>,
-    /// Chunk tasks in the queue that will each serve one of these, or none.
+    /// Chunk tasks in the queue. Each will serve one of these chunks, or none.
     chunk_tasks: usize,
-    /// How many of these have the place of an item that has run without it. It is held, as that of
-    /// a permit.
+    /// How many of these tasks have the place of an item that has run without it. That place is
+    /// held, as a permit's is.
     held: usize,
     /// How many have the place of an item that was dropped.
     cancelled: usize,
@@ -140,7 +140,7 @@ struct State<B: Types> {
 }
 
 impl<B: Types> State<B> {
-    /// Forgets the oldest chunks if nothing is left of them.
+    /// Drops the oldest chunks that have no unclaimed item.
     fn forget_exhausted(&mut self) {
         while self
             .waiting
@@ -151,7 +151,7 @@ impl<B: Types> State<B> {
         }
     }
 
-    /// Whether the chunks need one more chunk task, which is counted then.
+    /// Whether the chunks need one more chunk task, which this then counts.
     fn needs_task(&mut self) -> bool {
         let needs_task = self.waiting.len() > self.chunk_tasks;
         self.chunk_tasks += usize::from(needs_task);
@@ -159,11 +159,11 @@ impl<B: Types> State<B> {
     }
 }
 
-/// What a consumer leaves that is to be dropped, one by one.
+/// What is left to drop when the consumer leaves, one by one.
 pub(super) struct Leavings<B: Types> {
     /// Unclaimed items.
     pub(super) items: Vec<Item<B::Item>>,
-    /// How many of their places are to be given back.
+    /// How many of their places are given back.
     pub(super) places: usize,
     pub(super) outcomes: Vec<Outcome<B::Result>>,
     pub(super) function: Option<B::Function>,
@@ -201,8 +201,8 @@ impl<B: Types> Batch<B> {
         self.is_left.load(Ordering::Relaxed)
     }
 
-    /// One more chunk, with an item in it. Returns whether it needs a chunk task, which is counted
-    /// already.
+    /// Adds a chunk, with an item in it. Returns whether it needs a chunk task, which is then
+    /// already counted.
     pub(super) fn bring(&self, chunk: &ChunkOf<B>) -> bool {
         let mut state = lock(&self.state);
         state.forget_exhausted();
@@ -210,8 +210,8 @@ impl<B: Types> Batch<B> {
         state.needs_task()
     }
 
-    /// The consumer in a scope has claimed an item, which has a place. Returns whether that stays
-    /// with a chunk task that has no chunk to serve now.
+    /// Called when the consumer in a scope has claimed an item, which has a place. Returns whether
+    /// that place stays with a chunk task that has no chunk to serve now.
     pub(super) fn keeps_place(&self, inner: &Inner) -> bool {
         let mut state = lock(&self.state);
         state.forget_exhausted();
@@ -223,14 +223,13 @@ impl<B: Types> Batch<B> {
         keeps
     }
 
-    /// Whether the workers come to an end of what was brought soon.
+    /// Whether the workers will soon reach the end of the chunks.
     pub(super) fn are_few_left(&self) -> bool {
         lock(&self.state).waiting.len() <= FEW_CHUNKS
     }
 
-    /// The turn of a job that serves the chunk is over: it puts the rest back in front, so that
-    /// items are begun in their order. Returns whether that needs a chunk task, which is counted
-    /// already.
+    /// Puts the rest of a chunk back in front when the turn of its job is over, so that items start
+    /// in their order. Returns whether that needs a chunk task, which is then already counted.
     pub(super) fn put_back(&self, chunk: &ChunkOf<B>) -> bool {
         let mut state = lock(&self.state);
         let is_waiting = state.waiting.iter().any(|one| Arc::ptr_eq(one, chunk));
@@ -241,7 +240,7 @@ impl<B: Types> Batch<B> {
         state.needs_task()
     }
 
-    /// The consumer leaves.
+    /// Lets the consumer leave, and returns what it has to drop.
     pub(super) fn leave(&self, inner: &Inner, parts: &mut [Part<B>]) -> Leavings<B> {
         let mut state = lock(&self.state);
         self.is_left.store(true, Ordering::Relaxed);
@@ -255,7 +254,7 @@ impl<B: Types> Batch<B> {
         }
         let mut outcomes = Vec::new();
         for part in parts {
-            // From now on its threads race for what has not ended.
+            // From now on the threads of its items race for what has not ended.
             state.running += part.take_rest(&mut outcomes);
         }
         let (tombstones, kept) = if B::Home::IS_SCOPED {
@@ -276,7 +275,8 @@ impl<B: Types> Batch<B> {
         }
     }
 
-    /// An item has ended on the calling thread, after the consumer has left.
+    /// Takes the outcome of an item that has ended on the calling thread, after the consumer has
+    /// left.
     #[cold]
     pub(super) fn ran_on(&self, inner: &Inner, chunk: &ChunkOf<B>, number: usize) {
         // SAFETY: the consumer takes it in the same way.
@@ -300,7 +300,7 @@ impl<B: Types> Batch<B> {
         }
     }
 
-    /// A chunk task starts. Returns the chunk that it is to serve.
+    /// Accounts for a chunk task that starts. Returns the chunk that it serves.
     pub(super) fn begin_task(&self, context: &JobContext<'_>) -> Option<ChunkOf<B>> {
         let inner = context.inner;
         let mut state = lock(&self.state);
@@ -327,8 +327,8 @@ impl<B: Types> Batch<B> {
 }
 
 impl<'a, B: Work<'a>> Batch<B> {
-    /// Runs an item, in the slots of the pool too. Without `placed`, its place stays with a chunk
-    /// task. Always inlined: called, it costs a batch of short items an eighth more.
+    /// Runs an item, and counts it in the pool's slots. Without `placed`, its place stays with a
+    /// chunk task. Always inlined: a call costs a batch of short items an eighth more.
     #[inline(always)]
     pub(super) fn run(
         &self,
@@ -355,7 +355,7 @@ impl<'a, B: Work<'a>> Batch<B> {
         outcome
     }
 
-    /// An item was timed: the next ones are likely as long.
+    /// Notes that an item was timed: the next ones are likely as long.
     #[inline]
     fn was_timed(&self, context: &JobContext<'_>) {
         let Some(times) = context.times() else { return };
@@ -365,7 +365,7 @@ impl<'a, B: Work<'a>> Batch<B> {
         }
     }
 
-    /// Runs an item that was not put in, in the slots of the pool too. By the consumer.
+    /// Runs an item that was not put in, and counts it in the pool's slots. Called by the consumer.
     pub(super) fn run_inline(&self, context: &JobContext<'_>, item: B::Item) -> Outcome<B::Result> {
         let since = context.inner.timing.stamp_in_place();
         let started = context.begin(Place::None, since);
@@ -374,7 +374,7 @@ impl<'a, B: Work<'a>> Batch<B> {
         outcome
     }
 
-    /// Runs an item that was not put in, beside the pool's slots. By the consumer.
+    /// Runs an item that was not put in, without counting it. Called by the consumer.
     pub(super) fn run_beside(&self, item: B::Item) -> Outcome<B::Result> {
         // SAFETY: the consumer has not left.
         catch_unwind(AssertUnwindSafe(|| unsafe { self.function.call(item) }))
@@ -383,7 +383,7 @@ impl<'a, B: Work<'a>> Batch<B> {
 
 impl<B: Types> Drop for Batch<B> {
     fn drop(&mut self) {
-        // The consumer that has left has taken it, or the last item that ran on has.
+        // Otherwise the consumer that has left has taken it, or the last item that ran on.
         if !self.is_left() {
             // SAFETY: no other thread is left, and it was not taken.
             drop(unsafe { self.function.take() });

@@ -1,13 +1,14 @@
-//! The iterator's end of a batch: when items are pulled, and when results are yielded.
+//! The iterator of a batch: it decides when items are pulled, and when results are yielded.
 //!
-//! A pull may block for as long as it likes: the source may be a socket, or a channel to which the
-//! user of the results sends the next item. So a due result that is there is yielded first. Only a
-//! source that was quick just now is asked nevertheless, while fewer items are under way than there
-//! are workers: else these would become idle while the user is busy with the results.
+//! A pull may block for any length of time. The source may be a socket, or a channel to which the
+//! user of the results sends the next item. So a due result that is there is yielded first. There
+//! is one exception: if the last pulls were quick, and fewer items are under way than there are
+//! workers, an item is pulled first. Otherwise workers would become idle while the user is busy
+//! with the results.
 //!
-//! With no result to yield, items are pulled until a *window* of them is pulled and not yet
-//! yielded, or one finds no place. Then the consumer waits for the result, and in the second case
-//! for a place too, whichever is first.
+//! Without a result to yield, items are pulled until a *window* of them is pulled and not yet
+//! yielded, or one finds no place. Then the consumer waits for the result. In the second case it
+//! also waits for a place, whichever comes first.
 
 use std::{iter::Fuse, panic::resume_unwind};
 
@@ -24,40 +25,40 @@ use crate::{
 
 /// An iterator, and the consumer that its items take.
 pub(super) struct Stream<'p, I: Iterator, B: Types> {
-    // Dropped first: what it cancels does not wait for the iterator's own drop.
+    // Dropped first: what it cancels must not wait for the iterator's own drop.
     consumer: Consumer<'p, B>,
     items: Fuse<I>,
-    /// Pulled, and without a place so far.
+    /// Pulled, and still without a place.
     staged: Option<I::Item>,
-    /// How many are in the consumer: of these no result was yielded.
+    /// How many items are in the consumer, whose results are not yet yielded.
     pub(super) due: usize,
-    /// How many may have been pulled and not yielded, if that was chosen.
+    /// How many items may be pulled and not yet yielded, if the user has set that.
     pub(super) window: Option<usize>,
     is_ordered: bool,
     /// How many results a consumer on a thread of the pool yields before it offers the refused item
-    /// again: it runs items itself meanwhile.
+    /// again. It runs items itself meanwhile.
     full_queue: FullQueue,
-    /// When the items under way were counted last: that reads what the workers write. While results
-    /// are taken briefly, `stride` of them are yielded from one time to the next, of which `skips`
-    /// are left.
+    /// When the items under way were last counted, which reads what the workers write. While
+    /// results are taken at short intervals, `stride` of them are yielded between two counts, of
+    /// which `skips` are left.
     counted: Option<Instant>,
     stride: u32,
     skips: u32,
     /// How many items are pulled next.
     batch: usize,
-    /// Whether each of the last pulls took less than [`QUICK_SOURCE`]; not while one has not
+    /// Whether each of the last pulls took less than [`QUICK_SOURCE`]. False while a pull has not
     /// returned.
     was_quick: bool,
 }
 
-/// Why pulling has stopped.
+/// The reason why pulling has stopped.
 enum Pulled<T> {
     All,
-    /// No more may be pulled before a result was yielded.
+    /// No more may be pulled before a result is yielded.
     Window,
-    /// There are no more.
+    /// The source has ended.
     End,
-    /// There is no place for this one, for this reason.
+    /// The item has no place, for this reason.
     Refused((T, Refusal)),
 }
 
@@ -85,9 +86,9 @@ impl<'p, I: Iterator, B: Types<Item = I::Item>> Stream<'p, I, B> {
         }
     }
 
-    /// How many items may have been pulled and not yielded. If it was not chosen, by the capacity
-    /// and the workers of this moment: both may change half way. What was pulled by more generous
-    /// ones is yielded before another is pulled. Never 0.
+    /// Returns how many items may be pulled and not yet yielded; never 0. Unless the user has set
+    /// it, the capacity and the workers of this moment define it. Both may decrease half way; then
+    /// results are yielded until the window holds again.
     #[inline]
     fn window(&self) -> usize {
         if let Some(window) = self.window {
@@ -98,7 +99,7 @@ impl<'p, I: Iterator, B: Types<Item = I::Item>> Stream<'p, I, B> {
         capacity.saturating_add(inner.idle.in_service()).max(1)
     }
 
-    /// Whether another item is brought in before a result that is there is yielded.
+    /// Whether another item is pulled before a result that is there is yielded.
     #[inline]
     fn may_pull_first(&mut self) -> bool {
         if self.skips > 0 {
@@ -108,7 +109,7 @@ impl<'p, I: Iterator, B: Types<Item = I::Item>> Stream<'p, I, B> {
         self.are_workers_short()
     }
 
-    /// Whether fewer items are under way than there are workers, and the source is quick.
+    /// Whether the source is quick, and fewer items are under way than there are workers.
     #[inline(never)]
     fn are_workers_short(&mut self) -> bool {
         let now = Instant::now();
@@ -161,7 +162,7 @@ impl<'a, I: Iterator, B: Work<'a> + Types<Item = I::Item>> Stream<'_, I, B> {
         }
     }
 
-    /// Pulls at most so many items, and makes jobs of them.
+    /// Pulls at most `most` items, and makes jobs of them.
     #[inline]
     fn pull(&mut self, most: usize) -> Pulled<I::Item> {
         let start = Instant::now();
@@ -193,8 +194,7 @@ impl<'a, I: Iterator, B: Work<'a> + Types<Item = I::Item>> Stream<'_, I, B> {
         Pulled::All
     }
 
-    /// What becomes of an item that has found no place. Returns a result that is to be yielded, if
-    /// there is one first.
+    /// Handles an item that has found no place. Returns a result to yield, if one comes first.
     #[inline(never)]
     fn refused(&mut self, (item, refusal): (I::Item, Refusal)) -> Option<Outcome<B::Result>> {
         if refusal == Refusal::Closed {

@@ -1,27 +1,27 @@
 //! The jobs that work on a batch.
 //!
-//! For each chunk of items that waits, a *chunk task* is in the queue. It does not belong to a
-//! chunk: it serves the oldest that waits when it starts. So items are begun in their order,
-//! although a scope's own deque is last in, first out. There may be more chunk tasks than chunks,
-//! if the consumer has claimed all items of one.
+//! For each chunk with waiting items, a *chunk task* is in the queue. It does not belong to one
+//! chunk: it serves the oldest that waits when it starts. So items start in their order, although a
+//! scope's own deque is last in, first out. There may be more chunk tasks than chunks, if the
+//! consumer has claimed all items of one.
 //!
 //! A job that serves a chunk runs its items one by one. Before it runs the first, it puts a *split
-//! task* where idle workers find it: a job that serves the same chunk. So while an item runs long,
-//! idle workers come to those behind it.
+//! task*, a job that serves the same chunk, where idle workers find it. So while one item takes
+//! long, idle workers run those behind it.
 //!
 //! # Places
 //!
 //! Each item has a place in the queue, from when it is put until it is begun or dropped. Tasks have
-//! none; how many there are is bounded by the items and by the threads. When a batch is left, a
-//! pool's own chunk tasks become *tombstones*, as the jobs of cancelled handles do. No thread can
-//! take a job of a scope back out of the queue; there a chunk task without a chunk keeps the place
-//! of an item that was claimed by the consumer, or dropped, until it starts. So a scope can open
+//! none; the items and the threads bound their number. When a consumer leaves its batch, a pool's
+//! own chunk tasks become *tombstones*, as the jobs of cancelled handles do. No thread can take a
+//! job of a scope back out of the queue. There, a chunk task without a chunk keeps a place until it
+//! starts: that of an item that the consumer has claimed, or that was dropped. So a scope can open
 //! and leave any number of batches.
 //!
-//! # The turn of others (R8)
+//! # Turns (R8)
 //!
-//! A job that serves a chunk counts as many items. When its turn is over it puts the rest of the
-//! chunk back in front of those that wait, for another chunk task.
+//! A job that serves a chunk counts as many jobs as it runs items. When its turn is over, it puts
+//! the rest of the chunk back in front of the waiting chunks, for another chunk task.
 
 use std::sync::Arc;
 
@@ -42,19 +42,19 @@ use crate::{
 
 pub(super) struct Task<B: Types> {
     batch: Arc<Batch<B>>,
-    /// That of a split task.
+    /// The chunk of a split task; none for a chunk task.
     chunk: Option<ChunkOf<B>>,
 }
 
 impl<'a, B: Work<'a>> Task<B> {
-    /// Puts a chunk task into the queue, which is counted in the state already.
+    /// Puts a chunk task into the queue. The state already counts it.
     pub(super) fn push(inner: &Inner, batch: &Arc<Batch<B>>) {
         inner.queue.count_placeless(1);
         let (batch, chunk) = (Arc::clone(batch), None);
         batch.home.push(inner, Self { batch, chunk });
     }
 
-    /// Offers what is left of the chunk to idle workers, unless that is offered already.
+    /// Offers the rest of the chunk to idle workers, unless it is already offered.
     fn split(inner: &Inner, batch: &Arc<Batch<B>>, chunk: &ChunkOf<B>) {
         if chunk.is_to_be_offered() {
             inner.queue.count_placeless(1);
@@ -83,7 +83,7 @@ impl<'a, B: Work<'a>> Runnable<Inner> for Task<B> {
         if let Some(chunk) = chunk {
             serve(context, &batch, &chunk);
         }
-        // If it is the last of the batch, this is the end of the function too.
+        // The last reference to the batch also drops the function.
         quietly(move || drop(batch));
         home.ended(context);
     }
@@ -121,7 +121,7 @@ fn serve<'a, B: Work<'a>>(context: &JobContext<'_>, batch: &Arc<Batch<B>>, chunk
             }
         }
         served += 1;
-        // Of short ones a chunk takes less than a turn.
+        // A chunk of short items takes less than a turn.
         if !batch.are_short() && is_turn_over(context, since) {
             if batch.put_back(chunk) {
                 Task::push(inner, batch);
@@ -136,10 +136,10 @@ fn serve<'a, B: Work<'a>>(context: &JobContext<'_>, batch: &Arc<Batch<B>>, chunk
     batch.yield_hint.heed(|| batch.are_few_left());
 }
 
-/// Whether the worker's loop is to have its turn, after a job of it has run since then. A chunk has
-/// no more items than a turn.
+/// Whether the turn of a job that began `since` then is over. The number of items is not counted: a
+/// chunk has no more than a turn.
 fn is_turn_over(context: &JobContext<'_>, since: Instant) -> bool {
-    // Else there is no loop, or nothing else has a turn.
+    // Otherwise there is no loop, or no other source has a turn.
     let has_turns = context.slots.is_some() && !context.inner.life.is_discarding();
     has_turns && since.elapsed() >= LIMIT_TIME
 }

@@ -19,7 +19,7 @@ iterator! {
     MapUnordered<'p, I, F, R: 'static> in InPool, for 'static, of 'p
 }
 
-/// No panic leaves anything of ours half done: what may be is the user's.
+/// A panic leaves no invariant of the batch broken; it may break those of the user's types.
 macro_rules! unwind_safe {
     ($name:ident) => {
         impl<I: Iterator + UnwindSafe, F: RefUnwindSafe, R> UnwindSafe for $name<'_, I, F, R> where
@@ -39,41 +39,41 @@ unwind_safe!(MapUnordered);
 
 /// # Batches
 ///
-/// A function over an iterator, in parallel, with back-pressure: what rayon's `par_bridge` does not
-/// have. The iterator is pulled on the consumer's thread, only as fast as jobs are admitted; what
-/// was pulled and not yet yielded is at most the *window*: capacity + workers items, or what
-/// [`Map::window`] sets. If there come to be fewer of either half way, nothing more is pulled until
-/// that holds again.
+/// A function over an iterator, in parallel, with back-pressure, which rayon's `par_bridge` lacks.
+/// The iterator is pulled on the consumer's thread, only as fast as jobs are admitted. At most a
+/// *window* of items is pulled and not yet yielded: capacity + workers items, or what
+/// [`Map::window`] sets. If the capacity or the workers decrease meanwhile, nothing more is pulled
+/// until that holds again.
 ///
 /// **Off the pool nothing runs on the consumer's thread.** It waits for places and results, and
-/// holds no place meanwhile. So hold no lock, borrow or permit there that the function needs, and
-/// do not consume a batch on a thread for which the pool's workers wait. One exception: a worker of
-/// another pool runs an item itself while every thread of this one is blocked.
+/// holds no place meanwhile. So it must hold no lock, borrow or permit that the function needs, and
+/// the pool's workers must not wait for it. One exception: a worker of another pool runs an item
+/// itself while every thread of this one is blocked.
 ///
-/// **A source that blocks**, as a socket or a channel, holds back what becomes ready while it is
-/// being asked: one result for each item at most, if the source is slow. A result that is ready is
-/// yielded before the source is asked. Only after a pull that took less than 50 us another item may
-/// be pulled first, while fewer items are under way than there are workers. If items depend on
-/// results of earlier ones, set the window to 1.
+/// **A source that blocks**, such as a socket or a channel, delays results that become ready during
+/// a pull: one result for each item at most, if the source is slow. A result that is ready is
+/// yielded before the next pull. Only after a pull that took less than 50 us may another item be
+/// pulled first, while fewer items are under way than there are workers. If items depend on results
+/// of earlier ones, set the window to 1.
 ///
 /// **On a closed pool** the function runs on the consumer's thread. Neither `close` nor
 /// `shutdown_now` ends a batch: it goes on there, alone. To end it with the pool, bound the
 /// iterator: `items.take_while(|_| !pool.is_closed())`.
 impl Pool {
-    /// Applies `f` to every item; yields the results in the order of the items, as they come.
+    /// Applies `f` to every item, and yields the results in the order of the items, as they come.
     ///
-    /// Nothing is pulled before the first `next`. While no result is due that is ready, `next`
-    /// pulls and submits what is admitted, and blocks until a place is free or the result is there.
-    /// A consumer on a thread of this pool runs the item that it waits for itself, if no worker
-    /// has begun it.
+    /// Nothing is pulled before the first `next`. While no due result is ready, `next` pulls and
+    /// submits what is admitted, and blocks until a place is free or the result is there. A
+    /// consumer on a thread of this pool runs the item that it waits for itself, if no worker has
+    /// started it.
     ///
     /// Dropping the iterator half way cancels what has not started, and waits for nothing. Items
-    /// that run then end; a panic of theirs goes to the pool's panic handler. When all items that
-    /// were begun have ended, the batch has dropped `f`.
+    /// that run then end, and their panics go to the pool's panic handler. When all items that have
+    /// started have ended, the batch has dropped `f`.
     ///
-    /// `f` owns what it captures. In a method, copy or clone the field before the closure:
-    /// `|x| x * self.factor` borrows `self`, which is error E0521. Or use
-    /// [`Scope::map`](crate::Scope::map), which may borrow:
+    /// `f` owns what it captures. In a method, copy or clone the field before the closure: `|x| x *
+    /// self.factor` borrows `self`, which is error E0521. Or use [`Scope::map`](crate::Scope::map),
+    /// which may borrow:
     ///
     /// ```
     /// # use adaptive_pool::Pool;
@@ -98,8 +98,8 @@ impl Pool {
     /// ```
     ///
     /// # Panics
-    /// `next` panics with the panic of `f` in the place of that item's result; the iterator can be
-    /// used further.
+    /// If `f` panics for an item, `next` resumes the panic in place of that item's result; the
+    /// iterator can be used further.
     ///
     /// # Examples
     /// ```
@@ -124,8 +124,8 @@ impl Pool {
 
     /// As [`map`](Self::map), but yields each result as soon as it is there.
     ///
-    /// On a thread of this pool that has no finished result it runs the oldest item that no worker
-    /// has begun.
+    /// A consumer on a thread of this pool that has no finished result runs the oldest item that no
+    /// worker has started.
     ///
     /// # Panics
     /// As [`map`](Self::map).
