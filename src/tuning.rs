@@ -1,20 +1,21 @@
-//! Every tuned constant: numbers that were chosen by measurement or by feel, and that change no promise.
+//! Every tuned constant: numbers that measurement or feel has chosen, and that change no promise.
 //!
-//! Each names its unit, its reason, and the question of `compare` (in `benches/src`) that shows a change of it; the
-//! table under "Ablation" in `docs/benchmarks.md` shows what most of them are worth. Where the machine has many cores,
-//! begin with [`SEARCH_ROUNDS`], [`STEAL_BATCH`] and [`FENCED_POPS`].
+//! Each names its unit, its reason, and the question of `compare` (in `benches/src`) that shows a
+//! change of it. The table under "Ablation" in `docs/benchmarks.md` shows what most of them are
+//! worth. On a machine with many cores, begin with [`SEARCH_ROUNDS`], [`STEAL_BATCH`] and
+//! [`FENCED_POPS`].
 //!
-//! Bounds, sizes and encodings stay beside their code. Models of loom and programs under shuttle explore every schedule,
-//! so the numbers that make schedules longer are small there.
+//! Bounds, sizes and encodings stay beside their code. Models of loom and programs under shuttle
+//! explore every schedule, so numbers that make schedules longer are small there.
 
 use std::time::Duration;
 
-/// `value`, but under shuttle `shuttle`.
+/// Returns `shuttle` under shuttle, and `value` otherwise.
 const fn shuttled(value: u32, shuttle: u32) -> u32 {
     if cfg!(shuttle) { shuttle } else { value }
 }
 
-/// `value`, but `small` in models and under shuttle.
+/// Returns `small` in models and under shuttle, and `value` otherwise.
 const fn modelled(value: usize, small: usize) -> usize {
     if cfg!(any(loom, shuttle)) {
         small
@@ -25,26 +26,28 @@ const fn modelled(value: usize, small: usize) -> usize {
 
 // Waiting: see `sync/backoff.rs` and `runtime/wait/spin.rs`.
 
-/// Time. How long a wait spins before it blocks: about as long as blocking and being woken take. `round-trip`.
+/// Time. How long a wait spins before it blocks: about as long as blocking and being woken take.
+/// `round-trip`.
 pub(crate) const SPIN: Duration = Duration::from_micros(5);
 
-/// Count. How often the number of waits without a spin doubles, up to 31 of 32: what a spin costs a wait that is always
-/// in vain is then 3 % of itself. `round-trip`, `efficiency`.
+/// Count. How often the number of waits without a spin doubles, up to 31 of 32. A wait whose spins
+/// are always in vain then spends 3 % of a spin. `round-trip`, `efficiency`.
 pub(crate) const SPIN_DOUBLINGS: u32 = 5;
 
-/// Count. The yields of a wait that does not spin, of a submitter before it joins the line, and of a batch's consumer:
-/// each may give the core to a worker. More than that no question has gained by. `one-producer`, `small-jobs`,
-/// `round-trip`. No model has use for them.
+/// Count. The yields of a wait that does not spin, of a submitter before it joins the line, and of
+/// a batch's consumer: each may give the core to a worker. No question gained by more. No model
+/// needs them. `one-producer`, `small-jobs`, `round-trip`.
 pub(crate) const YIELDS: u32 = if cfg!(loom) { 0 } else { shuttled(8, 1) };
 
-/// Count. The steps of a structured wait that spin, each twice as long as the last: some microseconds together, the time
-/// of a theft. `sections`, `sort`.
+/// Count. The steps of a structured wait that spin, each twice as long as the last: some
+/// microseconds together, the time of a theft. `sections`, `sort`.
 pub(crate) const STRUCTURED_SPINS: u32 = shuttled(7, 0);
 
-/// Wall time. How long one wait yields. A yield on a core that no other thread wants takes a hundredth of that. `waits`.
+/// Wall time. How long one wait yields. A yield on a core that no other thread wants takes a
+/// hundredth of that. `waits`.
 pub(crate) const YIELD_BUDGET: Duration = Duration::from_micros(50);
 
-/// Wall time. A yield that took as long is judged; a shorter one is no time slice. `waits`.
+/// Wall time. A yield that takes this long is judged; a shorter one is no time slice. `waits`.
 pub(crate) const LONG_YIELD: Duration = Duration::from_micros(200);
 
 /// Time. The first ban on yields: some time slices. `waits`.
@@ -52,22 +55,22 @@ pub(crate) const FIRST_BAN: Duration = Duration::from_millis(10);
 
 // Idle workers: see `runtime/worker/idle_policy.rs` and `protocol/idle.rs`.
 
-/// Time. How long a worker without a job stays parked before rayon has its thread. Waking it is cheaper than waking
-/// rayon's sleeper by two thirds, so it should outlast the gaps of a slow stream of jobs; but a parked worker does not
-/// help a `par_iter`. By feel. `idle`.
+/// Time. How long a worker without a job stays parked before rayon gets its thread. Waking it costs
+/// a third of waking rayon's sleeper, so it should outlast the gaps of a slow stream of jobs. But a
+/// parked worker does not help a `par_iter`. By feel. `idle`.
 pub(crate) const IDLE_TIME: Duration = Duration::from_millis(5);
 
-/// Count. The rounds of a search after a short idle time, with a yield between two: to the producer, most likely. With
-/// half as many a round trip takes up to twice as long; with twice as many a lone job costs more CPU. `round-trip`,
-/// `idle`.
+/// Count. The rounds of a search after a short idle time. Between two, the worker yields, most
+/// likely to the producer. With half as many a round trip takes up to twice as long; with twice as
+/// many a lone job costs more CPU. `round-trip`, `idle`.
 pub(crate) const SEARCH_ROUNDS: u32 = shuttled(8, 2);
 
-/// Time. An idle time is short if searching on might have spared it: most of it is the time that a woken thread takes to
-/// run. `round-trip`, `idle`.
+/// Time. An idle time is short if a longer search might have avoided it. Most of it is the time
+/// that a woken thread takes to run. `round-trip`, `idle`.
 pub(crate) const SHORT_IDLE: Duration = Duration::from_micros(100);
 
-/// Time. How long after its last round a searcher is trusted to come to the next: a round, and a yield on a core that no
-/// other thread wants, take a tenth of that. `poisson-50`.
+/// Time. How long after its last round a searcher counts as running. A round, and a yield on a core
+/// that no other thread wants, take a tenth of that. `poisson-50`.
 pub(crate) const SEARCHER_DEADLINE: Duration = Duration::from_micros(20);
 
 // A full queue: see `sync/backoff/full_queue.rs` and `protocol/admission`.
@@ -75,82 +78,87 @@ pub(crate) const SEARCHER_DEADLINE: Duration = Duration::from_micros(20);
 /// Count. The most jobs that a thread brings to a full queue between two checks. `million`.
 pub(crate) const UNCHECKED_JOBS: u64 = 128;
 
-/// Count. The most places in the cache of one thread: with so many, the lock that filling it takes is nothing.
-/// `fib-scope`, `million`.
+/// Count. The most places in the cache of one thread. With this many, the cost of the lock that
+/// fills it is negligible. `fib-scope`, `million`.
 pub(crate) const CACHED_PLACES: u64 = 32;
 
-/// Time. How long a blocked submitter waits for a batch of places before it insists on the first. It bounds how late it
-/// notices a place, and costs one needless wake-up in that time where jobs are long: 1 % of a core. `efficiency`,
-/// `small-jobs`. Models have no timeouts: there it insists at once.
+/// Time. How long a blocked submitter waits for a batch of places before it insists on the first.
+/// This bounds its delay. Where jobs are long it costs one needless wake-up in that time: 1 % of a
+/// core. Models have no timeouts: there a submitter insists at once. `efficiency`, `small-jobs`.
 pub(crate) const BATCHED_WAIT: Duration = Duration::from_millis(if cfg!(loom) { 0 } else { 1 });
 
 // Deques: see `protocol/deque.rs`.
 
-/// Count. The most jobs that a thief takes at once. A theft costs a heavy fence, some microseconds, so it should be
-/// worth it with jobs of some hundred nanoseconds. `million`, `small-jobs`.
+/// Count. The most jobs that a thief takes at once. A theft costs a heavy fence, some microseconds,
+/// so it should be worth it with jobs of some hundred nanoseconds. `million`, `small-jobs`.
 pub(crate) const STEAL_BATCH: usize = modelled(512, 2);
 
-/// Count. The pops with a fence that take as long as one heavy fence. After so many without a theft the owner does
-/// without. `sections`.
+/// Count. The pops with a fence that take as long as one heavy fence. After this many without a
+/// theft the owner pops without a fence. `sections`.
 pub(crate) const FENCED_POPS: u32 = modelled(512, 4) as u32;
 
 // Turns: see `runtime/turn.rs`.
 
-/// Count. The most short jobs between two readings of the clock: one reading takes as long as two tiny jobs.
-/// `four-producers`, `million`.
+/// Count. The most short jobs between two readings of the clock: one reading takes as long as two
+/// tiny jobs. `four-producers`, `million`.
 pub(crate) const TURN_STRIDE: u32 = 32;
 
-/// Time. A job that takes longer is long: the clock is read after each of them. `million`.
+/// Time. A job that takes longer is long: the clock is read after each such job. `million`.
 pub(crate) const LONG_JOB: Duration = Duration::from_micros(12);
 
 // Latencies: see `metrics/sampling.rs`.
 
-/// Nanoseconds. A job that takes less is short, and sampled. A longer one takes ten times as long as its timing. By feel.
-/// `one-producer`, `small-jobs`.
+/// Nanoseconds. A job that takes less is short, and sampled. A longer one takes at least ten times
+/// as long as its timing. By feel. `one-producer`, `small-jobs`.
 pub(crate) const SHORT_JOB: u64 = 1_000;
 
-/// Count, a power of two. One in so many short jobs is timed. A timed job costs 100 ns. `one-producer`, `four-producers`.
+/// Count, a power of two. One in `SAMPLE` short jobs is timed. A timed job costs 100 ns.
+/// `one-producer`, `four-producers`.
 pub(crate) const SAMPLE: u64 = 32;
 
-/// Count. One in so many at least, where a worker runs jobs in place of a check of a full queue: so many may be long before
-/// it knows. `fib-scope`.
+/// Count. Where a worker runs jobs in place without checking a full queue, at least one in this
+/// many is timed: as many may be long before the worker knows. `fib-scope`.
 pub(crate) const SAMPLE_IN_PLACE: u64 = 8;
 
 // Batches: see `api/batch`.
 
-/// Time. While a batch of pulls takes less, the next one is larger; and while results are taken faster, the items under
-/// way are counted less often. `small-jobs`.
+/// Time. If a batch of pulls takes less, the next one is larger. If results are taken at shorter
+/// intervals, the items under way are counted less often. `small-jobs`.
 pub(crate) const BRIEF_PULLS: Duration = Duration::from_micros(10);
 
-/// Count. With so few chunks that wait, a worker yields to a consumer that has yielded to it. By feel.
+/// Count. If no more chunks wait, a worker yields to a consumer that has yielded to it. By feel.
 pub(crate) const FEW_CHUNKS: usize = 4;
 
-// Timers: pauses between two checks of what no thread may announce.
+// Timers: pauses between two checks of conditions that no thread may announce.
 
-/// Time. The first pause: the timer's, a shutdown's and a broadcast's. A busy machine makes a thread that was woken wait as
-/// long for its core. By feel: no question depends on it.
+/// Time. The first pause of the timer, a shutdown and a broadcast. On a busy machine a woken thread
+/// waits as long for its core. By feel: no question depends on it.
 pub(crate) const RECHECK: Duration = Duration::from_millis(1);
 
-/// Time. How long jobs wait, while all workers run and none starts, until rayon is asked for help. Most jobs are shorter;
-/// only a thread that waits inside rayon takes up help. By feel: `tests/through_rayon.rs` waits for it.
+/// Time. How long jobs wait, while all workers run and none starts, before rayon is asked for help.
+/// Most jobs are shorter, and only a thread that waits inside rayon takes up help. By feel:
+/// `tests/through_rayon.rs` waits for it.
 pub(crate) const STALL: Duration = Duration::from_millis(10);
 
 // Derived from others.
 
-/// The yields of a structured wait that has spun: half as many, since it has polled for jobs before. `fib-scope`.
+/// The yields of a structured wait that has spun: half as many, since it has polled for jobs
+/// before. `fib-scope`.
 pub(crate) const STRUCTURED_YIELDS: u32 = YIELDS.div_ceil(2);
 
-/// A source that took less is quick, and may be asked while a result is there: a few times what a thread takes to block
-/// and to be woken.
+/// A source that takes less is quick, and may be pulled while a result is there. A few times what a
+/// thread takes to block and to be woken.
 pub(crate) const QUICK_SOURCE: Duration = BRIEF_PULLS.saturating_mul(5);
 
-/// The most items that a consumer pulls before it polls for a result: as many as a chunk has. Results that workers just
-/// wrote are as dear as several short items. `small-jobs`.
+/// The most items that a consumer pulls before it polls for a result: as many as a chunk has.
+/// Reading results that workers have just written costs as much as several short items.
+/// `small-jobs`.
 pub(crate) const PULLS: usize = shuttled(64, 2) as usize;
 
-/// The most results that a consumer yields from one count of the items under way to the next. Without it a batch of empty
-/// items takes twice as long. `small-jobs`.
+/// The most results that a consumer yields between two counts of the items under way. Without it a
+/// batch of empty items takes twice as long. `small-jobs`.
 pub(crate) const UNCOUNTED_RESULTS: u32 = (PULLS as u32).div_ceil(4);
 
-/// With fewer items under way a consumer blocks without a yield: the results would not be worth a time slice.
+/// With fewer items under way a consumer blocks without a yield: the results would not be worth a
+/// time slice.
 pub(crate) const YIELD_WORTHY: usize = if cfg!(shuttle) { PULLS } else { PULLS / 2 };

@@ -1,4 +1,4 @@
-//! What users call.
+//! The interface that users call.
 
 #![cfg(not(loom))]
 

@@ -1,4 +1,4 @@
-//! How a [`Snapshot`] is made of a pool.
+//! The making of a [`Snapshot`] from a pool.
 
 use crate::{
     metrics::{JobSummaries, Latencies, Snapshot, WorkerSnapshot},

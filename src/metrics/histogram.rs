@@ -1,27 +1,27 @@
-//! A histogram of latencies, of fixed size: its writer needs a few plain stores, and readers merge
+//! A histogram of latencies, of fixed size. Its writer needs a few plain stores, and readers merge
 //! many.
 //!
 //! # The buckets
 //!
 //! A power of two is cut into 32 buckets of equal width, as in HdrHistogram. Below 64 ns each
-//! bucket is one value; above, its width is at most 1/32 of any value in it. It is reported by its
-//! middle, so **what is reported is within 1/64 (1.6 %) of what was recorded**, and exact below 64
-//! ns. Count, mean and maximum are exact. The buckets end at 2^42 ns, which is 73 minutes; what
-//! took longer lies in one more bucket, and a percentile that falls into it is reported as the
+//! bucket is one value; above, its width is at most 1/32 of any value in it. A bucket is reported
+//! by its middle, so **what is reported is within 1/64 (1.6 %) of what was recorded**, and exact
+//! below 64 ns. Count, mean and maximum are exact. The buckets end at 2^42 ns, which is 73 minutes.
+//! Longer times go into one more bucket, and a percentile that falls into it is reported as the
 //! maximum.
 //!
-//! A histogram is 1217 buckets of 8 bytes, 9.5 KiB on the heap, and 40 bytes in place. Jobs of like
-//! length share a few cache lines of it. The buckets at both ends, which may share a line with
-//! something else, are the coldest: nothing takes less than 8 ns, and little takes an hour.
+//! A histogram is 1217 buckets of 8 bytes, 9.5 KiB on the heap, and 40 bytes in place. Jobs of
+//! similar length share a few cache lines of it. The buckets at both ends, which may share a line
+//! with other data, are the coldest: nothing takes less than 8 ns, and little takes an hour.
 //!
 //! # Writers and readers
 //!
 //! A worker writes its own histogram with plain loads and stores ([`Histogram::record`]). Threads
 //! that are not the pool's share a histogram, and add to it ([`Histogram::record_shared`]). A
-//! reader merges all ([`Histogram::merge_into`]), while they are written. The count is the sum of
+//! reader merges all while they are written ([`Histogram::merge_into`]). The count is the sum of
 //! the buckets, so percentiles and count are always of the same records. The writer stores maximum,
 //! bucket, sum, in this order, and the reader loads them in the reverse order. So what is summed
-//! has been counted, and what is counted is no more than the maximum: a mean that is read meanwhile
+//! has been counted, and what is counted is no more than the maximum. A mean that is read meanwhile
 //! may be a little low, and is never above the maximum. No counter ever goes backwards, and at rest
 //! all agree.
 
@@ -37,20 +37,20 @@ const SUB_BITS: u32 = 5;
 const SUBS: u64 = 1 << SUB_BITS;
 /// Values from `1 << RANGE_BITS` on are over the range.
 const RANGE_BITS: u32 = 42;
-/// The bucket of what is over the range: it leapfrogs the last one within.
+/// The bucket of values over the range. It follows the last one within.
 const OVER: usize = index_within((1 << RANGE_BITS) - 1) + 1;
 const BUCKETS: usize = OVER + 1;
 
-/// The sum is kept in two counters, since in one it could overflow: a million jobs that wait all
-/// the time wait a million seconds in each, and 2^64 ns are over after five hours. `low` gets the
-/// last 16 bits of each value, `high` the rest; both are good for eight years of that, and of a
-/// million records in each second.
+/// The sum is kept in two counters, since one could overflow: a million jobs that wait all the time
+/// wait a million seconds in each second, and 2^64 ns are over after five hours. `low` gets the
+/// last 16 bits of each value, `high` the rest. Both last for eight years of that, and of a million
+/// records in each second.
 const LOW_BITS: u32 = 16;
 const LOW: u64 = (1 << LOW_BITS) - 1;
 
-/// The bucket of a value, if there were no end of the range.
+/// Returns the bucket of a value, as if the range had no end.
 const fn index_within(nanos: u64) -> usize {
-    // Below `SUBS` as from `SUBS` on: width 1, and no branch.
+    // The same formula below `SUBS` as from `SUBS` on: width 1, and no branch.
     let exponent = 63 - (nanos | SUBS).leading_zeros();
     let shift = exponent - SUB_BITS;
     // The leading bit of what is left counts as one more `SUBS`.
@@ -62,7 +62,7 @@ fn index_of(nanos: u64) -> usize {
     index_within(nanos).min(OVER)
 }
 
-/// The value that stands for all of a bucket within the range: its middle, rounded down.
+/// Returns the value that stands for all of a bucket within the range: its middle, rounded down.
 fn middle_of(index: usize) -> u64 {
     let index = index as u64;
     let shift = (index / SUBS).saturating_sub(1);
@@ -72,33 +72,34 @@ fn middle_of(index: usize) -> u64 {
 
 type Buckets = [AtomicU64; BUCKETS];
 
-/// What was recorded by one thread, or by those that share it.
+/// The records of one thread, or of those that share it.
 #[derive(Debug, Default)]
 pub(crate) struct Histogram {
     max: AtomicU64,
     low: AtomicU64,
     high: AtomicU64,
-    /// Made before anything is recorded.
+    /// Allocated before anything is recorded.
     buckets: OnceLock<Box<Buckets>>,
 }
 
 /// Adds to a counter that only the calling thread writes.
 #[inline(always)]
 fn add(counter: &AtomicU64, more: u64) {
-    // Release pairs with the Acquire in `merge_into`: who reads the sum finds its records counted.
+    // Release pairs with the Acquire in `merge_into`: a reader of the sum finds its records
+    // counted.
     let sum = counter.load(Ordering::Relaxed).wrapping_add(more);
     counter.store(sum, Ordering::Release);
 }
 
 impl Histogram {
-    /// One in which something will be recorded.
+    /// Makes a histogram in which values will be recorded.
     pub(crate) fn made() -> Self {
         let histogram = Self::default();
         histogram.make();
         histogram
     }
 
-    /// Something will be recorded here: then it must not allocate.
+    /// Allocates what recording needs, so that recording does not allocate.
     pub(crate) fn make(&self) {
         self.buckets();
     }
@@ -115,12 +116,12 @@ impl Histogram {
         })
     }
 
-    /// Records a value so many times, on the only thread that writes this histogram.
+    /// Records a value `times` times, on the only thread that writes this histogram.
     #[inline]
     pub(crate) fn record(&self, nanos: u64, times: u64) {
         if nanos > self.max.load(Ordering::Relaxed) {
-            // The Release of the bucket pairs with the Acquire in `merge_into`: who counts it loads
-            // a maximum that is no less.
+            // The Release of the bucket pairs with the Acquire in `merge_into`: a reader that
+            // counts it loads a maximum that is no less.
             self.max.store(nanos, Ordering::Relaxed);
         }
         add(&self.buckets()[index_of(nanos)], times);
@@ -128,7 +129,7 @@ impl Histogram {
         add(&self.high, (nanos >> LOW_BITS).wrapping_mul(times));
     }
 
-    /// Records, on any thread. Not to be mixed with [`record`](Self::record).
+    /// Records a value, on any thread. Not to be mixed with [`record`](Self::record).
     pub(crate) fn record_shared(&self, nanos: u64) {
         // In the same order, and paired in the same way.
         self.max.fetch_max(nanos, Ordering::Relaxed);
@@ -137,7 +138,7 @@ impl Histogram {
         self.high.fetch_add(nanos >> LOW_BITS, Ordering::Release);
     }
 
-    /// Adds what was recorded up to now.
+    /// Adds what was recorded so far.
     pub(crate) fn merge_into(&self, merged: &mut Merged) {
         let Some(buckets) = self.buckets.get() else {
             return;
@@ -158,7 +159,7 @@ impl Histogram {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Merged {
     buckets: Box<[u64]>,
-    /// Of all buckets.
+    /// The sum of all buckets.
     pub(crate) count: u64,
     /// In ns.
     pub(crate) sum: u128,
@@ -178,7 +179,7 @@ impl Default for Merged {
 }
 
 impl Merged {
-    /// Adds what another has.
+    /// Adds the records of another.
     pub(crate) fn add(&mut self, other: &Self) {
         for (sum, &records) in self.buckets.iter_mut().zip(&other.buckets) {
             *sum += records;
@@ -207,13 +208,13 @@ impl Merged {
         index.map_or(self.max, |index| middle_of(index).min(self.max))
     }
 
-    /// How many records are at most as long as each bound, for Prometheus: the bounds in ns, in
-    /// ascending order.
+    /// Returns how many records are at most as long as each bound, for Prometheus. The bounds are
+    /// in ns, in ascending order.
     ///
-    /// Each record counts with the middle of its bucket, as it does in the percentiles; so a bound
-    /// is as good as moved by up to 1/64. What is over the range is within no bound, however large:
-    /// it is in the count alone. So the numbers never go backwards, and none exceeds the next or
-    /// the count.
+    /// Each record counts with the middle of its bucket, as it does in the percentiles, which may
+    /// move a bound by up to 1/64. Records over the range are within no bound, however large: only
+    /// the count includes them. So the numbers never go backwards, and none exceeds the next or the
+    /// count.
     #[cfg(any(test, feature = "prometheus"))]
     pub(crate) fn cumulative(&self, bounds: &[u64]) -> Vec<u64> {
         let mut next = 0;

@@ -40,31 +40,33 @@ impl Fences {
         is_asymmetric: false,
     };
 
-    /// The fences of a new pool: asymmetric if that is `allowed`, and the kernel can.
+    /// Decides the fences of a new pool: asymmetric if that is `allowed`, and the kernel supports
+    /// it.
     pub(crate) fn new(allowed: bool) -> Self {
         Self {
             is_asymmetric: allowed && kernel::register(),
         }
     }
 
-    /// The frequent side.
+    /// The fence of the frequent side.
     #[inline(always)]
     pub(crate) fn light(self) {
         if self.is_asymmetric {
             std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
         } else {
-            // Inline, although it seldom runs: for a call the function around it would save registers.
+            // Inline, although it rarely runs: for a call the surrounding function would save
+            // registers.
             fence(Ordering::SeqCst);
         }
     }
 
-    /// The seldom side. Returns whether it cost more than a plain fence.
+    /// The fence of the rare side. Returns whether it cost more than a plain fence.
     pub(crate) fn heavy(self) -> bool {
         fence(Ordering::SeqCst);
         if self.is_asymmetric {
             kernel::fence_all_threads();
         }
-        // In models always, so that they reach what depends on it.
+        // Always true in models, so that they reach what depends on it.
         self.is_asymmetric || cfg!(any(loom, shuttle))
     }
 }
@@ -80,12 +82,12 @@ mod kernel {
     const PRIVATE_EXPEDITED: libc::c_int = 1 << 3;
     const REGISTER_PRIVATE_EXPEDITED: libc::c_int = 1 << 4;
 
-    /// Registers the process, so that it may call `fence_all_threads`. False if the kernel refuses.
+    /// Registers the process for `fence_all_threads`. Returns false if the kernel refuses.
     pub(super) fn register() -> bool {
         membarrier(REGISTER_PRIVATE_EXPEDITED)
     }
 
-    /// Has every running thread of the process, which is registered, pass a fence.
+    /// Makes every running thread of the process, which is registered, pass a fence.
     pub(super) fn fence_all_threads() {
         if !membarrier(PRIVATE_EXPEDITED) {
             abort(&io::Error::last_os_error());
@@ -94,7 +96,7 @@ mod kernel {
 
     #[cold]
     fn abort(error: &io::Error) -> ! {
-        // A failure to write it changes nothing.
+        // If the message cannot be written, nothing changes.
         let _ = writeln!(
             io::stderr(),
             "adaptive-pool: the kernel took `membarrier` away after it had registered the process: \
@@ -105,7 +107,7 @@ mod kernel {
     }
 
     fn membarrier(command: libc::c_int) -> bool {
-        // SAFETY: this system call neither reads nor writes memory of ours.
+        // SAFETY: this system call neither reads nor writes memory of this process.
         unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
     }
 }

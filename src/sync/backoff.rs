@@ -1,23 +1,25 @@
 //! Backoff: a wait spins, yields, and then blocks. The yields of every wait go through this module.
 //!
-//! While the cores are the pool's own, a yield costs less than a microsecond, or a worker of the pool uses the core
-//! meanwhile. Beside busy threads of others a yield gives them a whole time slice, several milliseconds, and what the
-//! thread waits for is there long before that. A thread that blocks instead gets a core soon after it is woken: the
-//! system prefers threads that have slept.
+//! While the cores are the pool's own, a yield costs less than a microsecond, or a worker of the
+//! pool uses the core meanwhile. Beside busy threads of others a yield gives them a whole time
+//! slice, several milliseconds, and the condition is met long before that. A thread that blocks
+//! instead gets a core soon after it is woken: the system prefers threads that have slept.
 //!
 //! # The protocol (R9)
 //!
 //! A wait yields for at most [`YIELD_BUDGET`] of wall time, and then blocks ([`Yields`]).
 //!
-//! A yield that took [`LONG_YIELD`] is judged. If all workers of the process together used less CPU time than
-//! the one core that was given away, other threads had that core. (A worker that had it used at least as much.) Only
-//! the CPU time of workers counts: any other thread of the process takes slices away as a stranger does. Then a *ban*
-//! begins, for all threads of the process: until it ends no thread yields, and a wait blocks at once, or after a short
-//! spin. If the next loss follows within the length of a ban, the next ban lasts twice as long, up to a bound. So while
-//! the cores stay busy, few slices are lost on finding that out; and a ban is forgotten when yields have been short for
-//! as long as it was.
+//! A yield that took [`LONG_YIELD`] is judged. If all workers of the process together used less CPU
+//! time than the one core that was given away, other threads had that core. (A worker that had it
+//! used at least as much.) Only the CPU time of workers counts: any other thread of the process
+//! takes slices away as an unrelated process does. Then a *ban* begins, for all threads of the
+//! process. Until it ends no thread yields, and a wait blocks at once, or after a short spin. If
+//! the next loss follows within the length of a ban, the next ban lasts twice as long, up to a
+//! bound. So while the cores stay busy, few slices are lost on detecting that. A ban is forgotten
+//! when yields have been short for as long as it was.
 //!
-//! The word that holds the ban orders nothing: a thread that misses a change yields once more, or once less.
+//! The word that holds the ban orders nothing: a thread that misses a change yields once more, or
+//! once less.
 
 mod ban;
 mod clocks;
@@ -37,12 +39,12 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Yields {
     left: u32,
-    /// The begin of the first, and the end of the last.
+    /// The beginning of the first yield, and the end of the last.
     span: Option<(Instant, Instant)>,
 }
 
 impl Yields {
-    /// At most `most` yields.
+    /// Allows at most `most` yields.
     pub(crate) fn new(most: u32) -> Self {
         Self {
             left: most,
@@ -50,7 +52,7 @@ impl Yields {
         }
     }
 
-    /// Yields once more. Returns false, without a yield, if the caller is to block.
+    /// Yields once more. Returns false, without a yield, if the caller has to block.
     pub(crate) fn next(&mut self) -> bool {
         self.next_by(|yields| yields())
     }

@@ -1,9 +1,9 @@
-//! The primitives that the pool stands on: std's, or loom's when a model runs, or shuttle's when the
-//! whole pool is explored.
+//! The primitives under the pool: std's; loom's in a model; shuttle's where the whole pool is
+//! explored.
 //!
-//! A module that takes its atomics, locks and threads from here can be explored by loom as it is;
-//! one that does not is left out of loom builds. shuttle runs the whole pool, on one thread of the
-//! system, so that nothing in it may block, look at the time, or keep thread-local values but through here.
+//! loom can explore a module that takes its atomics, locks and threads from here; any other module
+//! is left out of loom builds. shuttle runs the whole pool on one thread of the system. So all code
+//! of the pool blocks, reads the time, and keeps thread-local values through this module only.
 
 #[macro_use]
 mod mutants;
@@ -57,7 +57,7 @@ pub(crate) use crate::sync::simulated::{
 };
 
 /// Parking for models. loom's own `unpark` also wakes a thread that is blocked in a lock or a join,
-/// and is no point at which another thread may come in between; and its `park` never wakes by itself.
+/// and is no point at which loom switches threads. Its `park` never wakes spuriously.
 #[cfg(loom)]
 pub(crate) mod thread {
     use std::{sync::Arc, time::Duration};
@@ -86,13 +86,13 @@ pub(crate) mod thread {
         TOKEN.with(|token| token.wait());
     }
 
-    /// A model has no timeouts: this one does not end by its own.
+    /// Never times out: a model has no timeouts.
     pub(crate) fn park_timeout(_: Duration) {
         park();
     }
 }
 
-/// An `UnsafeCell` with loom's closure interface, so that loom can see every access.
+/// An `UnsafeCell` with loom's closure interface, so that loom observes every access.
 #[cfg(not(loom))]
 #[derive(Debug)]
 pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
@@ -114,8 +114,8 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-/// Locks, and takes no notice of poison: nothing of ours can panic while it holds a lock, and user
-/// code never runs under one.
+/// Locks, and ignores poison: no code of the pool panics while it holds a lock, and user code never
+/// runs under one.
 #[cfg_attr(all(test, not(loom)), track_caller)]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     #[cfg(all(test, not(loom)))]
@@ -125,7 +125,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// As `lock`, unless somebody has the lock.
+/// As `lock`, unless another thread holds the lock.
 #[cfg_attr(all(test, not(loom)), track_caller)]
 pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     #[cfg(all(test, not(loom)))]
@@ -137,7 +137,7 @@ pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     }
 }
 
-/// Waits for news of what the mutex protects, for so long at most.
+/// Waits for a notification about what the mutex protects, for at most the timeout.
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) fn wait_timeout<'a, T>(
     news: &Condvar,
@@ -150,7 +150,7 @@ pub(crate) fn wait_timeout<'a, T>(
         .0
 }
 
-/// shuttle's wait never ends by its timeout; this one always does, or for no reason before that.
+/// shuttle's own wait never times out. This one always ends, by its timeout or spuriously.
 #[cfg(shuttle)]
 pub(crate) fn wait_timeout<'a, T>(
     _: &Condvar,
@@ -166,7 +166,7 @@ pub(crate) fn wait_timeout<'a, T>(
 /// Adds one to a counter that only the calling thread writes: a plain load and a plain store.
 #[inline(always)]
 pub(crate) fn bump(counter: &AtomicU64) {
-    // Release, so that a reader that acquires the count also sees what was done before it.
+    // Release, so that a reader that acquires the count also observes what was done before it.
     counter.store(
         counter.load(Ordering::Relaxed).wrapping_add(1),
         Ordering::Release,

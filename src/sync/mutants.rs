@@ -1,16 +1,16 @@
-//! Mutants: what a model must be able to find, marked in the code that it checks.
+//! Mutants: errors that a model must find, marked in the code that it checks.
 //!
-//! A build with `--cfg mutant="name"` is wrong at the places of this name, and a model has to fail: see
-//! `.ci/mutants.sh`. In every other build the macros leave the production code alone.
+//! A build with `--cfg mutant="name"` is wrong at the places of this name, and a model has to fail:
+//! see `.ci/mutants.sh`. In every other build the macros leave the production code unchanged.
 
-/// Whether this build is the mutant.
+/// Whether this build is the mutant of this name.
 macro_rules! mutant {
     ($name:tt) => {
         cfg!(mutant = $name)
     };
 }
 
-/// Does what the mutant leaves out.
+/// Runs what the mutant leaves out.
 macro_rules! unless_mutant {
     ($name:tt, $what:expr) => {
         if !cfg!(mutant = $name) {
@@ -19,7 +19,7 @@ macro_rules! unless_mutant {
     };
 }
 
-/// The ordering, which is `Relaxed` in the mutant.
+/// Returns the ordering; in the mutant, `Relaxed`.
 macro_rules! mutant_order {
     ($name:tt, $order:expr) => {
         if cfg!(mutant = $name) {
@@ -30,7 +30,7 @@ macro_rules! mutant_order {
     };
 }
 
-/// The first expression, or the second in the mutant.
+/// Evaluates the first expression; in the mutant, the second.
 macro_rules! or_mutant {
     ($name:tt, $right:expr, $wrong:expr) => {
         if cfg!(mutant = $name) { $wrong } else { $right }

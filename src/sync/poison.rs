@@ -1,7 +1,7 @@
-//! Locks that are poisoned on purpose: for the test that nothing minds.
+//! Locks that are poisoned on purpose, for the test that no use of a pool depends on poison.
 //!
-//! On a thread that has asked for it, each lock of ours is poisoned before it is taken, by a panic under it. So it
-//! is for every thread that takes it later.
+//! On a thread that has asked for it, each lock of the crate is poisoned before it is taken, by a
+//! panic under it. It stays poisoned for every thread that takes it later.
 
 use std::{
     cell::Cell,
@@ -27,15 +27,15 @@ thread_local! {
 /// The files in which poisoned locks were taken.
 static TAKEN_IN: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
 
-/// From now on the calling thread poisons what it locks.
+/// Makes the calling thread poison what it locks, from now on.
 fn begin() {
     POISONS.set(true);
 }
 
-/// To be called before each lock.
+/// Called before each lock.
 #[track_caller]
 pub(super) fn poison<T>(mutex: &Mutex<T>) {
-    // A panic under a lock that was taken in a panic poisons nothing.
+    // A thread that is panicking poisons nothing.
     if !POISONS.get() || thread::panicking() {
         return;
     }
@@ -45,7 +45,7 @@ pub(super) fn poison<T>(mutex: &Mutex<T>) {
         .unwrap_or_else(PoisonError::into_inner)
         .insert(file);
     if !mutex.is_poisoned() {
-        // Not by `panic!`: nothing is to be printed.
+        // Not by `panic!`, which would print a message.
         let poisoned = catch_unwind(AssertUnwindSafe(|| {
             let _guard = mutex.lock();
             resume_unwind(Box::new(()));
@@ -54,7 +54,7 @@ pub(super) fn poison<T>(mutex: &Mutex<T>) {
     }
 }
 
-/// A pool of which every thread poisons, but the holder.
+/// Makes a pool of which every thread poisons, except the timer thread.
 fn pool(workers: impl Into<Workers>, capacity: usize) -> Pool {
     let builder = Pool::builder().workers(workers).max_threads(3);
     let builder = builder.capacity(capacity).start_handler(|_| begin());
@@ -91,7 +91,7 @@ fn thefts(pool: &Pool) {
     pool.scope(|scope| {
         scope.spawn(|scope| {
             both.wait();
-            // A side_entry: this is not the thread that waits for it.
+            // A side entry: this is not the thread that waits for it.
             scope.spawn(|_| {
                 both.wait();
             });
@@ -108,7 +108,7 @@ fn thefts(pool: &Pool) {
 fn batches(pool: &Pool) {
     assert!(pool.map(0..100, |i| i).eq(0..100));
     assert_eq!(pool.map_unordered(0..100, |i| i).sum::<u32>(), 4950);
-    // Of a lone item the result is hardly ever there before somebody waits for it.
+    // The result of a lone item is hardly ever there before the consumer waits for it.
     for i in 0..20 {
         assert!(pool.map([i], |i| i).eq([i]));
     }
@@ -125,7 +125,7 @@ fn batches(pool: &Pool) {
     assert!(!pool.install(|| pool.broadcast(|_| ())).is_empty());
 }
 
-/// As many jobs as that, which can only end together.
+/// Runs `jobs` jobs, which can only end together.
 fn meets(pool: &Pool, jobs: usize) {
     let all = Arc::new(Barrier::new(jobs));
     let meet = |_| {
@@ -139,7 +139,7 @@ fn meets(pool: &Pool, jobs: usize) {
     assert_eq!(leaders.sum::<usize>(), 1);
 }
 
-/// The tombstones of cancelled jobs are swept out of the queue, and a full one is waited for.
+/// Sweeps the tombstones of cancelled jobs out of the queue, and waits for a full one.
 fn cancels(pool: &Pool) {
     let (held, go) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
     let both = (Arc::clone(&held), Arc::clone(&go));
@@ -153,14 +153,14 @@ fn cancels(pool: &Pool) {
         assert!(pool.submit(|| ()).unwrap().cancel());
     }
     assert!(pool.inner.queue.injected() <= 300);
-    // And who finds no place waits in the line, until his time is up.
+    // A submitter that finds no place waits in the line until its timeout.
     pool.spawn(|| ()).unwrap();
     let late = pool.submit_timeout(Duration::from_millis(2), || ());
     assert_eq!(late.unwrap_err().reason(), TimedOut);
     go.wait();
 }
 
-/// From one pool into the other and back, deeper than they have threads.
+/// Goes from one pool into the other and back, deeper than they have threads.
 fn bounces(pool: &Pool, other: &Pool, levels: u32) -> u32 {
     if levels == 0 {
         return 0;
@@ -191,7 +191,8 @@ fn everything() {
     }
 }
 
-/// Failure 35. Every kind of lock is poisoned, here and on the pools' threads; no use of a pool notices.
+/// Failure 35. Every kind of lock is poisoned, here and on the pools' threads; no use of a pool
+/// fails.
 #[test]
 #[cfg_attr(miri, ignore = "many threads, and no unsafe code of its own")]
 fn r4_a_lock_that_is_poisoned_is_taken_all_the_same() {
@@ -203,7 +204,7 @@ fn r4_a_lock_that_is_poisoned_is_taken_all_the_same() {
     let in_time = ended.recv_timeout(Duration::from_secs(60));
     assert_ne!(in_time, Err(RecvTimeoutError::Timeout), "hangs");
     test.join().unwrap();
-    // None was forgotten: these are all files that take one.
+    // None is missing: these are all files that take a lock.
     let taken_in = TAKEN_IN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut files = Vec::new();
     files_that_lock(
@@ -215,8 +216,8 @@ fn r4_a_lock_that_is_poisoned_is_taken_all_the_same() {
     assert!(files.is_empty(), "{files:?}, not in {taken_in:?}");
 }
 
-/// But for tests, for what is built for shuttle alone, and for what the timer thread and new threads lock: these do not
-/// poison.
+/// Finds the files that lock, except tests, what is built for shuttle alone, and what the timer
+/// thread and new threads lock: these do not poison.
 fn files_that_lock(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

@@ -1,15 +1,15 @@
 //! Per-thread slots: one value for each thread of a pool, allocated when a thread needs it.
 //!
 //! A pool may have tens of thousands of threads, and usually has a few. So a loop over its threads
-//! visits the slots of those that have *entered*, which each thread does once, when it starts; and a
-//! slot costs nothing before somebody asks for it by its index.
+//! visits the slots of those that have *entered*, which each thread does once, when it starts. A
+//! slot costs nothing before it is first accessed.
 //!
 //! Slots never move: each of the two rows consists of blocks that double in size, and a block is
 //! allocated as a whole, with the first of its slots. Main threads and spare threads have a row
-//! each, since both are started in the order of their indices: so a row has no gaps for long.
+//! each. Both are started in the order of their indices, so a row soon has no gaps.
 //!
-//! A thread enters before it publishes anything in its slot. A reader whose fence comes after that
-//! thread's fence therefore finds the slot, too: to have entered happens before the thread's fence.
+//! A thread enters before it publishes anything in its slot. Entering happens before the thread's
+//! fence, so a reader whose fence comes after that one finds the slot too.
 
 use std::{
     fmt,
@@ -21,13 +21,13 @@ use std::{
     },
 };
 
-/// With so many blocks a row has 65535 slots.
+/// With this many blocks a row has 65535 slots.
 const BLOCKS: usize = 16;
 
 struct Row<T> {
     /// One more than the largest index that has entered.
     len: AtomicUsize,
-    /// The block of number `n` has `1 << n` slots.
+    /// Block number `n` has `1 << n` slots.
     blocks: [OnceLock<Box<[T]>>; BLOCKS],
 }
 
@@ -62,12 +62,12 @@ impl<T: Default> Row<T> {
 pub(crate) struct Slots<T> {
     main: Row<T>,
     spare: Row<T>,
-    /// Threads of this index and above are spare ones.
+    /// Threads of this index and above are spare.
     first_spare: usize,
 }
 
 impl<T: Default> Slots<T> {
-    /// For a pool whose threads below this index are not spare.
+    /// Makes the slots of a pool whose threads below this index are not spare.
     pub(crate) fn new(first_spare: usize) -> Self {
         Self {
             main: Row::new(),
@@ -83,7 +83,7 @@ impl<T: Default> Slots<T> {
         }
     }
 
-    /// The thread of this index enters: from now on its slot is visited.
+    /// Enters the thread of this index, so that loops visit its slot. Returns the slot.
     pub(crate) fn enter(&self, index: usize) -> &T {
         let (row, index) = self.place(index);
         let slot = row.at(index);
@@ -91,12 +91,12 @@ impl<T: Default> Slots<T> {
         slot
     }
 
-    /// How many threads have entered.
+    /// Returns how many threads have entered.
     pub(crate) fn len(&self) -> usize {
         self.main.len() + self.spare.len()
     }
 
-    /// The slots of the threads that have entered.
+    /// Returns the slots of the threads that have entered.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.main.iter().chain(self.spare.iter())
     }
@@ -108,7 +108,7 @@ impl<T: Default> Slots<T> {
         self.main.iter().enumerate().chain(spare)
     }
 
-    /// The same, from the one of this number among them around to the one before it.
+    /// The same, in a circle that begins at number `start`.
     pub(crate) fn indexed_from(&self, start: usize) -> impl Iterator<Item = (usize, &T)> {
         let (main, all) = (self.main.len(), self.len());
         (start..all)

@@ -1,4 +1,4 @@
-//! Where the panics of user code end that have nobody to go to.
+//! Catching panics of user code that no caller can receive.
 
 use std::{
     any::Any,
@@ -6,15 +6,15 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-/// Runs user code whose panic, if it panics, has nobody to go to.
+/// Runs user code, and drops the payload if it panics.
 pub(crate) fn quietly(f: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
         drop_payload(payload);
     }
 }
 
-/// Drops a panic payload. If that panics too, what it panics with is forgotten: a payload may be
-/// made so that this never ends.
+/// Drops a panic payload. If that panics too, the new payload is leaked: dropping it may panic
+/// again without end.
 pub(crate) fn drop_payload(payload: Box<dyn Any + Send>) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(move || drop(payload))) {
         mem::forget(second);
@@ -38,7 +38,7 @@ impl<T> DroppedQuietly<T> {
 
 impl<T> Drop for DroppedQuietly<T> {
     fn drop(&mut self) {
-        // SAFETY: it is not used again.
+        // SAFETY: the value is not used again.
         let value = unsafe { ManuallyDrop::take(&mut self.0) };
         quietly(move || drop(value));
     }

@@ -1,4 +1,4 @@
-//! Rules of a whole pool that need a look inside it.
+//! Rules of a whole pool, tested through its internals.
 
 mod waits;
 mod wake_ups;

@@ -7,13 +7,13 @@ use std::sync::{
 
 use crate::{sync::Instant, tuning::FIRST_BAN};
 
-/// How often it doubles, up to some 1.3 s: one slice of 4 ms in that is 0.3 %.
+/// How often a ban's length doubles, up to some 1.3 s: one slice of 4 ms in that is 0.3 %.
 const DOUBLINGS: u32 = 7;
 
-/// A ban. Times are in us since a moment before the first.
+/// A ban. Times are in us since a moment before the first ban.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Ban {
-    /// Its end. 0: there was none.
+    /// The end of the ban. 0: there was none.
     until: u64,
     /// How often its length was doubled.
     doublings: u32,
@@ -47,7 +47,7 @@ impl Ban {
         now >= self.until
     }
 
-    /// The ban after a yield that was lost to others, and ended now.
+    /// Returns the ban after a yield that was lost to others, and ended now.
     fn after_loss(self, now: u64) -> Self {
         if !self.allows(now) {
             // That yield was under way when the ban began.

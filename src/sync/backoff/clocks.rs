@@ -1,8 +1,8 @@
-//! How much CPU time the workers of all pools of the process use.
+//! The CPU time that the workers of all pools of the process use.
 //!
-//! Reading the clock of another thread is a system call, so it happens only after a long yield, and not before it.
-//! So the time used during the yield is known up to the time used since the last reading; two long yields in a row
-//! settle it.
+//! Reading the clock of another thread is a system call, so it happens only after a long yield, and
+//! not before it. So the time used during the yield is known except for the time used since the
+//! last reading. Two long yields in a row settle it.
 
 use std::time::Duration;
 
@@ -41,8 +41,8 @@ impl Clocks {
         running + self.ended
     }
 
-    /// Reads the clocks. Returns how much of the time from `start` to `end` lies after the last reading, and at most how
-    /// much CPU time was used in that.
+    /// Reads the clocks. Returns how much of the time from `start` to `end` lies after the last
+    /// reading, and an upper bound of the CPU time that was used in it.
     fn used_between(&mut self, start: Instant, end: Instant) -> (Duration, Duration) {
         let sum = self.sum();
         let (at, before) = self
@@ -54,8 +54,8 @@ impl Clocks {
     }
 }
 
-/// How much of the time from `start` to `end` can be judged, and the most CPU time that workers used in it, if the
-/// system tells. `None` while another thread judges.
+/// Returns how much of the time from `start` to `end` can be judged, and an upper bound of the CPU
+/// time that workers used in it, if the system reports that. `None` while another thread judges.
 #[cfg(not(any(loom, shuttle)))]
 pub(super) fn used_between(start: Instant, end: Instant) -> Option<(Duration, Option<Duration>)> {
     let mut clocks = try_lock(&CLOCKS)?;
@@ -63,7 +63,7 @@ pub(super) fn used_between(start: Instant, end: Instant) -> Option<(Duration, Op
     Some((took, TELLS.then_some(used)))
 }
 
-/// Counts the CPU time of the calling thread as a worker's, until it is dropped on that thread.
+/// Counts the CPU time of the calling thread as a worker's, until this is dropped on that thread.
 #[derive(Debug)]
 pub(crate) struct Clock(ClockId);
 
@@ -94,17 +94,17 @@ mod linux {
 
     pub(super) type ClockId = libc::clockid_t;
 
-    /// The CPU clock of the calling thread, which other threads can read.
+    /// Returns the CPU clock of the calling thread, which other threads can read.
     pub(super) fn own() -> Option<ClockId> {
         let mut clock = MaybeUninit::uninit();
-        // SAFETY: the thread is alive, being the caller; the call writes the clock.
+        // SAFETY: the calling thread is alive; the call writes the clock.
         let status =
             unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), clock.as_mut_ptr()) };
         // SAFETY: it was written if the call succeeded.
         (status == 0).then(|| unsafe { clock.assume_init() })
     }
 
-    /// The clock's time, if its thread is alive and the system lets us read it.
+    /// Returns the clock's time, if its thread is alive and the system allows the reading.
     pub(super) fn read(clock: ClockId) -> Option<Duration> {
         let mut time = MaybeUninit::<libc::timespec>::uninit();
         // SAFETY: the call writes the time, or fails.
@@ -142,7 +142,8 @@ mod tests {
         let start = Instant::now();
         let ms = Duration::from_millis;
         let mut clocks = Clocks::new();
-        // When the yield began and ended, and what the workers had used by then: what is judged, and what was used in it.
+        // The beginning and end of the yield, and what the workers had used by then; what is
+        // judged, and what was used in it.
         let table = [
             ((0, 4), 5, (4, 5)),
             // The last reading came in between.

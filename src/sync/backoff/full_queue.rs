@@ -1,15 +1,16 @@
 //! The backoff of a thread that brings jobs to a full queue, and runs them itself meanwhile.
 //!
-//! A check whether the queue still is full reads what every worker writes, which takes as long as several short jobs.
-//! So after a check that found it full, a thread brings so many jobs without another check that all workers together
-//! start only a part of those that wait, if they are as quick. A thread whose jobs may be long checks for each of them.
+//! A check whether the queue is still full reads what every worker writes, which takes as long as
+//! several short jobs. So after a check that found it full, a thread brings a number of jobs
+//! without another check. Meanwhile all workers together start only a part of those that wait, if
+//! they are as quick. A thread whose jobs may be long checks for each of them.
 
 use crate::{
     sync::{AtomicU64, Ordering},
     tuning::UNCHECKED_JOBS,
 };
 
-/// Between two checks the workers start this part of the queue's capacity.
+/// The workers start this part of the queue's capacity between two checks.
 const PART: u64 = 4;
 
 /// The state of one thread, or of one batch. Only its owner reads or writes it.
@@ -20,13 +21,13 @@ pub(crate) struct FullQueue {
 }
 
 impl FullQueue {
-    /// Whether the next job is checked for.
+    /// Whether the thread checks for the next job.
     #[inline]
     pub(crate) fn is_due(&self) -> bool {
         self.skips.load(Ordering::Relaxed) == 0
     }
 
-    /// Counts a job. Returns whether it goes without a check.
+    /// Counts a job. Returns whether the thread skips the check for it.
     #[inline]
     pub(crate) fn skips(&self) -> bool {
         let skips = self.skips.load(Ordering::Relaxed);
@@ -34,21 +35,21 @@ impl FullQueue {
         skips > 0
     }
 
-    /// A check has found a queue of this capacity full.
+    /// Notes that a check has found a queue of this capacity full.
     #[inline]
     pub(crate) fn found_full(&self, capacity: u64, workers: usize) {
         self.skips
             .store(skips(capacity, workers), Ordering::Relaxed);
     }
 
-    /// The next job is checked for.
+    /// Makes the thread check for the next job.
     #[inline]
     pub(crate) fn end(&self) {
         self.skips.store(0, Ordering::Relaxed);
     }
 }
 
-/// How many jobs go without a check.
+/// Returns for how many jobs the check is skipped.
 fn skips(capacity: u64, workers: usize) -> u64 {
     if cfg!(any(loom, shuttle)) {
         return 1;

@@ -51,7 +51,7 @@ impl Simulation {
         self.yields.load(Ordering::SeqCst)
     }
 
-    /// The next yield is lost to others.
+    /// Makes the next yield a lost one.
     pub(crate) fn lose_next(&self) {
         self.loses_next.store(true, Ordering::SeqCst);
     }

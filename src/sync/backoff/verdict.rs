@@ -7,8 +7,8 @@ use crate::tuning::LONG_YIELD;
 /// Without CPU clocks of threads, a yield of this length counts as lost.
 const SLICE: Duration = Duration::from_millis(1);
 
-/// Whether a yield that took `took` was lost to others. Meanwhile all workers together used at most `used` of CPU time,
-/// if the system tells.
+/// Whether a yield that took `took` was lost to others. Meanwhile all workers together used at most
+/// `used` of CPU time, if the system reports that.
 pub(super) fn is_lost(took: Duration, used: Option<Duration>) -> bool {
     match used {
         // Nine tenths: the clocks are not read at the same moment.
@@ -23,7 +23,7 @@ mod tests {
 
     #[test]
     fn r9_a_yield_is_lost_if_the_workers_used_less_than_a_core() {
-        // How long it took, what the workers used, both in us, and whether it was lost.
+        // How long it took, and what the workers used, both in us; whether it was lost.
         let table = [
             // Too short to be a time slice, whatever happened.
             (0, Some(0), false),
@@ -38,7 +38,7 @@ mod tests {
             (4_000, Some(4_000), false),
             // Several workers ran.
             (4_000, Some(8_000), false),
-            // The system does not tell.
+            // The system does not report the CPU time.
             (999, None, false),
             (1_000, None, true),
         ];

@@ -1,9 +1,10 @@
 //! The yield hint of a batch: its feeder or consumer waits, and has yielded its core.
 //!
-//! Where threads outnumber cores, a yield most likely gives the core to a worker. That worker would keep it until
-//! no item is left; by then the other workers have become idle and parked, and have to be woken for the next items.
-//! So the thread that yields raises the hint meanwhile, and a worker that sees few items left yields in its turn. If
-//! that worker has another core, its yield takes half a microsecond.
+//! Where threads outnumber cores, a yield most likely gives the core to a worker. That worker would
+//! keep it until no item is left. By then the other workers have become idle and parked, and have
+//! to be woken for the next items. So the thread that yields raises the hint meanwhile, and a
+//! worker that finds few items left yields in its turn. If that worker has another core, its yield
+//! takes half a microsecond.
 //!
 //! The hint orders nothing, and nothing is lost if no worker heeds it.
 
@@ -21,7 +22,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub(crate) struct YieldHint(CachePadded<AtomicUsize>);
 
 impl YieldHint {
-    /// Yields the core of a thread that waits for workers once more. False if it is to block.
+    /// Yields the core of a thread that waits for workers once more. Returns false if it has to
+    /// block.
     pub(crate) fn yield_next(&self, yields: &mut Yields) -> bool {
         yields.next_by(|leave_core| {
             self.0.fetch_add(1, Ordering::Relaxed);

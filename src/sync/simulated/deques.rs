@@ -1,7 +1,7 @@
 //! crossbeam's injector and deques, as far as the pool uses them: first in, first out.
 //!
-//! Each operation is one step, but that of a batch, which is nowhere to be seen on its way from one
-//! deque to the other, as in the original. A steal may lose a race that nobody else was seen to run.
+//! Each operation is one step, except a batch steal: as in the original, its jobs are in neither
+//! deque on their way. A steal may lose a race with no visible opponent.
 
 use std::{
     collections::VecDeque,
@@ -19,9 +19,9 @@ impl<T> Line<T> {
         Self(Mutex::new(VecDeque::new()))
     }
 
-    /// One step. The lock is std's: nobody else comes in between.
+    /// Runs one step. The lock is std's: no other thread runs in between.
     fn at<R>(&self, f: impl FnOnce(&mut VecDeque<T>) -> R) -> R {
-        // No time passes in it: it is shuttle's bare point of choice.
+        // No time passes in it: it only lets shuttle choose the next thread.
         shuttle::thread::sleep(Duration::ZERO);
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

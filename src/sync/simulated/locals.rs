@@ -1,4 +1,4 @@
-//! Thread-local values, with the methods that std's have and shuttle's have not.
+//! Thread-local values, with those methods of std's that shuttle's lack.
 
 use std::cell::Cell;
 
@@ -14,7 +14,7 @@ impl<T> Key<T> {
 
 impl<T: Copy> Key<Cell<T>> {
     pub(crate) fn get(&'static self) -> T {
-        // A cell that needs no drop is there to the thread's very end in std.
+        // In std, a cell that needs no drop exists to the very end of the thread.
         let gone = |_| (self.0.init)().get();
         self.0.try_with(Cell::get).unwrap_or_else(gone)
     }

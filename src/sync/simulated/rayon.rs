@@ -1,10 +1,10 @@
 //! rayon-core, as far as the pool uses it.
 //!
-//! A pool of threads that are started from outside, of which each has a line of its own, last in,
-//! first out for itself, and one for what was broadcast to it. A thread that has nothing takes what others
-//! have, or what came from outside, in any order. One that waits inside a [`join`] runs whatever it would run
-//! otherwise, on top of what waits. Which thread comes first is shuttle's choice; all that idle are woken. The
-//! threads end when the pool was dropped and all that was spawned has ended.
+//! A pool of threads that are started from outside. Each has a line of its own, last in, first out
+//! for itself, and one for broadcasts to it. A thread that has no task takes the tasks of others,
+//! or those from outside, in any order. A thread that waits inside a [`join`] runs whatever it
+//! would run otherwise, on top of its wait. shuttle chooses which thread comes first; all idle ones
+//! are woken. The threads end when the pool was dropped and all spawned tasks have ended.
 
 use std::{
     any::Any,
@@ -113,7 +113,7 @@ impl Registry {
         self.change(|state| state.due -= 1);
     }
 
-    /// Waits until there is something to run, or it `is_over`.
+    /// Waits until there is a task to run, or it `is_over`.
     fn next(&self, index: usize, is_over: impl Fn(&State) -> bool) -> Option<Task> {
         let mut state = self.state();
         loop {
@@ -124,8 +124,8 @@ impl Registry {
                 return Some(task);
             }
             let woken = self.news.wait(state);
-            // Who was woken is late. A scheduler that keeps to its priorities would else let one thread
-            // take whatever another has just put down for itself, for ever.
+            // A woken thread is late. Otherwise, under a scheduler with fixed priorities, one
+            // thread could for ever take what another has just pushed for itself.
             drop(woken);
             shuttle::thread::yield_now();
             state = self.state();
@@ -271,7 +271,8 @@ pub(crate) fn spawn(task: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Runs `a` here and `b` here or elsewhere, as `rayon::join` does in a job; but neither borrows.
+/// Runs `a` here and `b` here or on another thread, as `rayon::join` does in a job; but neither
+/// borrows.
 pub fn join(a: impl FnOnce(), b: impl FnOnce() + Send + 'static) {
     let Some(Member { registry, index }) = member() else {
         a();
@@ -284,7 +285,7 @@ pub fn join(a: impl FnOnce(), b: impl FnOnce() + Send + 'static) {
         ended.store(true, Ordering::Release);
     }));
     a();
-    // Who ends it brings news after that.
+    // The thread that ends `b` notifies after that.
     while let Some(task) = registry.next(index, |_| has_ended.load(Ordering::Acquire)) {
         registry.run(task);
     }

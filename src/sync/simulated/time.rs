@@ -1,12 +1,13 @@
 //! Time, and the waits that it ends.
 //!
-//! There is a clock, but no time passes by itself. A look at the clock moves it by a little, of a length
-//! that shuttle's random source gives. A timed wait never blocks: each time that its thread is
-//! chosen it is over, either for no reason, and then the clock moves by a part of the timeout, or by its
-//! timeout, and then by all of it. So a wait may time out at any moment or outlast whatever the others do, and
-//! who waits in a loop comes to an end of it. The price is that nobody who counts on a timed wait is ever seen
-//! to hang. Therefore time may also be made to *stand still*: then a timed wait of a parked thread is one
-//! without a timeout, and what only a timeout would have noticed is a deadlock.
+//! There is a clock, but no time passes by itself. Each reading moves the clock by a small random
+//! amount. A timed wait never blocks. When its thread is chosen, the wait is over: either
+//! spuriously, and the clock moves by a part of the timeout, or by its timeout, and the clock moves
+//! by all of it. So a wait may time out at any moment, or outlast whatever the other threads do,
+//! and a thread that waits in a loop reaches the end of it. The price is that a thread that relies
+//! on a timed wait never hangs. Therefore time may also be made to *stand still*: then a timed wait
+//! of a parked thread has no timeout, and a condition that only a timeout would have noticed is a
+//! deadlock.
 
 use std::{
     cell::Cell,
@@ -16,17 +17,17 @@ use std::{
 
 use shuttle::rand::{Rng, thread_rng};
 
-// All threads of an execution are one of the system's. What is here is nobody's to race for.
+// All threads of an execution are one thread of the system, so nothing here can race.
 std::thread_local! {
     static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     static STANDS_STILL: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The most by which a look at the clock moves it: ten or so are the longest time that the pool measures
-/// without waiting.
+/// The most by which a reading moves the clock. Ten or so are the longest time that the pool
+/// measures without waiting.
 const LOOK: Duration = Duration::from_micros(100);
 
-/// To be called at the beginning of each execution.
+/// Called at the beginning of each execution.
 pub fn begin(stands_still: bool) {
     NOW.set(Duration::ZERO);
     STANDS_STILL.set(stands_still);
@@ -36,7 +37,7 @@ fn pass(time: Duration) {
     NOW.set(NOW.get().saturating_add(time));
 }
 
-/// A wait that is over when its thread is chosen again.
+/// Waits until the thread is chosen again.
 pub(crate) fn wait_some(timeout: Duration) {
     thread::yield_now();
     pass(if thread_rng().gen_ratio(1, 4) {
@@ -51,26 +52,26 @@ pub(crate) fn wait_some(timeout: Duration) {
 pub struct Instant(Duration);
 
 impl Instant {
-    /// The present moment, which is a little later than the last one.
+    /// Returns the present moment, which is a little later than the last one.
     #[must_use]
     pub fn now() -> Self {
         pass(LOOK * thread_rng().gen_range(0..16) / 16);
         Self(NOW.get())
     }
 
-    /// How long ago it was.
+    /// Returns the time since then.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         Self::now().saturating_duration_since(*self)
     }
 
-    /// That much later, if it can be expressed.
+    /// Returns the moment that much later, if it can be expressed.
     #[must_use]
     pub fn checked_add(&self, time: Duration) -> Option<Self> {
         self.0.checked_add(time).map(Self)
     }
 
-    /// How much later it is than another moment.
+    /// Returns how much later it is than another moment.
     #[must_use]
     pub fn saturating_duration_since(&self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
@@ -93,8 +94,9 @@ impl Sub for Instant {
     }
 }
 
-/// shuttle's threads, with parking of their own. shuttle's wakes a parked thread for no reason whenever another
-/// one could run as well, so that a wake-up that is lost is hardly ever missed; and it has no timeouts.
+/// shuttle's threads, with parking of their own. shuttle's park may wake spuriously whenever
+/// another thread could run as well, so a lost wake-up is hardly ever detected; and it has no
+/// timeouts.
 pub(crate) mod thread {
     use std::{cell::RefCell, io, sync::Arc, time::Duration};
 
@@ -138,7 +140,7 @@ pub(crate) mod thread {
         OWN.with(|own| own.borrow().clone())
     }
 
-    /// Ends for no reason now and then.
+    /// Returns spuriously now and then.
     pub(crate) fn park() {
         if thread_rng().gen_ratio(1, 16) {
             return yield_now();
