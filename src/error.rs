@@ -136,10 +136,10 @@ impl<F> fmt::Debug for SubmitError<F> {
 
 /// Why a job has no result: it panicked, or it never ran.
 ///
-/// The error is `Send` and `Sync`, so `handle.join()?` converts into `Box<dyn Error + Send + Sync>`,
-/// anyhow and eyre. A panic payload need not be `Sync`: only the owner of the error can take it, with
-/// [`into_panic`](Self::into_panic) or [`try_into_panic`](Self::try_into_panic). `Display` and `Debug`
-/// show the payload if it is a string.
+/// The error is `Send` and `Sync`, so `handle.join()?` converts into `Box<dyn Error + Send +
+/// Sync>`, anyhow and eyre. A panic payload need not be `Sync`: only the owner of the error can
+/// take it, with [`into_panic`](Self::into_panic) or [`try_into_panic`](Self::try_into_panic).
+/// `Display` and `Debug` show the payload if it is a string.
 ///
 /// # Examples
 /// ```
@@ -263,8 +263,8 @@ impl Error for JobError {}
 
 /// The fate of every job of a pool that was shut down.
 ///
-/// Every admitted job is in exactly one of the four counts. Jobs that run on the caller's thread after
-/// the shutdown appear only in [`Pool::metrics`](crate::Pool::metrics).
+/// Every admitted job is in exactly one of the four counts. Jobs that run on the caller's thread
+/// after the shutdown appear only in [`Pool::metrics`](crate::Pool::metrics).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub struct ShutdownReport {
@@ -290,8 +290,8 @@ impl ShutdownReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShutdownError {
-    /// The timeout expired. Jobs that had not started were dropped, and no queued job starts any more.
-    /// Running jobs finish, and then their threads end.
+    /// The timeout expired. Jobs that had not started were dropped, and no queued job starts any
+    /// more. Running jobs finish, and then their threads end.
     #[error(
         "the shutdown timed out: {running} jobs are still running, {dropped} were dropped",
         dropped = report.dropped

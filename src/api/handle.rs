@@ -55,7 +55,7 @@ enum Content<F, T> {
 }
 
 // SAFETY: the body and the result move between threads, so they are Send. The task's state ensures
-// that one thread at a time has a reference to either. The pool is Sync.
+// that only one thread at a time has a reference to either. The pool is Sync.
 unsafe impl<F: Send, T: Send> Send for Task<F, T> {}
 // SAFETY: as for Send.
 unsafe impl<F: Send, T: Send> Sync for Task<F, T> {}

@@ -258,8 +258,8 @@ where
     join_on(current, a, b)
 }
 
-/// Returns the watermark of a half whose first half has ended: what that one pushed is gone. It is
-/// computed again, since keeping it would take a register in each call.
+/// Returns the watermark of a half whose first half has ended: what the first half pushed is gone.
+/// It is computed again, since keeping it would take a register in each call.
 #[inline]
 fn watermark_of_last(current: &Current) -> usize {
     current.mark() - 1
@@ -316,7 +316,7 @@ where
     (ours.into_inner(), theirs)
 }
 
-/// A guard of the first half: if that one panics, its drop ends the second.
+/// A guard of the first half: if that panics, the guard's drop ends the second half.
 struct Abandoned<'a, B, RB>
 where
     B: FnOnce() -> RB + Send,

@@ -2,12 +2,13 @@
 
 use std::any::Any;
 
-/// A panic payload, which is `Send` but need not be `Sync`. A shared reference therefore exposes only
-/// `Sync` parts; the whole payload is available only to the owner.
+/// A panic payload, which is `Send` but need not be `Sync`. A shared reference therefore exposes
+/// only `Sync` parts; the whole payload is available only to the owner.
 pub(super) struct Payload(Box<dyn Any + Send + 'static>);
 
-// SAFETY: `message` is the only access through `&Payload`. It compares the payload's type, which reads
-// nothing of the payload, and reads the payload only as `&'static str` or `String`, which are `Sync`.
+// SAFETY: `message` is the only access through `&Payload`. It compares the payload's type, which
+// reads nothing of the payload, and reads the payload only as `&'static str` or `String`, which are
+// `Sync`.
 unsafe impl Sync for Payload {}
 
 impl Payload {

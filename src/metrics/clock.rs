@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A moment as the clock reads it: no unit of time yet.
+/// A moment as the clock reads it, without a unit of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Stamp(u64);
 
@@ -37,8 +37,8 @@ impl Stamp {
     }
 }
 
-/// A clock. The process's first is calibrated, which takes about a millisecond; in one of 300
-/// processes it took the 200 that `quanta` bounds it by.
+/// A clock. The process's first one is calibrated, which takes about a millisecond. In one of 300
+/// processes it took 200, the limit of `quanta`.
 #[derive(Debug)]
 pub(crate) struct Clock(quanta::Clock);
 

@@ -189,13 +189,13 @@ impl Merged {
         self.max = self.max.max(other.max);
     }
 
-    /// Adds so many records of nothing.
+    /// Adds `records` records of zero.
     pub(crate) fn add_zeros(&mut self, records: u64) {
         self.buckets[0] += records;
         self.count += records;
     }
 
-    /// The value that so many thousandths of the records do not exceed, within 1/64: that of the
+    /// Returns the value that `thousandths` of the records do not exceed, within 1/64: that of the
     /// record of this rank, rounded up. 0 if there are none.
     pub(crate) fn percentile(&self, thousandths: u64) -> u64 {
         let rank = (u128::from(self.count) * u128::from(thousandths)).div_ceil(1000);

@@ -89,8 +89,8 @@ impl Sampling {
         }
     }
 
-    /// As `stamp`, for a job that its submitter runs at once. While that worker does not check whether
-    /// the queue still is full, the sample has to show soon that jobs have become long.
+    /// As `stamp`, for a job that its submitter runs at once. While that worker does not check
+    /// whether the queue still is full, the sample has to show soon that jobs have become long.
     #[inline]
     pub(super) fn stamp_in_place(&self) -> Stamp {
         UNSTAMPED.set(UNSTAMPED.get().min(SAMPLE_IN_PLACE - 1));

@@ -32,7 +32,7 @@ pub struct Snapshot {
     /// Submitters that wait for a place: threads and tasks.
     pub waiting_submitters: u64,
 
-    /// Workers that run jobs or look for them.
+    /// Workers that run jobs or search for them.
     pub workers_in_service: u64,
     /// Threads inside a job. Those that wait there for other jobs are included, so there may be
     /// more than are in service.

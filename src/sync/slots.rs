@@ -9,7 +9,7 @@
 //! each. Both are started in the order of their indices, so a row soon has no gaps.
 //!
 //! A thread enters before it publishes anything in its slot. Entering happens before the thread's
-//! fence, so a reader whose fence comes after that one finds the slot too.
+//! fence, so a reader whose fence comes later finds the slot too.
 
 use std::{
     fmt,

@@ -1,4 +1,5 @@
-//! R9 of each wait: after a yield that others had, the waits that leapfrog block, until the ban is over.
+//! R9 of each wait: after a yield was lost to others, the waits that follow block until the ban is
+//! over.
 
 use std::{
     sync::{
@@ -10,7 +11,7 @@ use std::{
 
 use crate::{Pool, sync::backoff::simulation::Simulation};
 
-/// How long a job stays for the thread that waits for it to yield.
+/// How long a job runs, for the thread that waits for it to yield.
 const STAYS: Duration = Duration::from_millis(5);
 
 fn pool(workers: usize, capacity: usize) -> Pool {
@@ -18,7 +19,7 @@ fn pool(workers: usize, capacity: usize) -> Pool {
     builder.build().unwrap()
 }
 
-/// Spins until it is so, or for so long.
+/// Spins until it is so, or for `at_most`.
 fn spin_until(is_so: impl Fn() -> bool, at_most: Duration) -> bool {
     let start = Instant::now();
     while start.elapsed() < at_most {
@@ -36,12 +37,12 @@ fn await_that(is_so: impl Fn() -> bool) {
 
 type Job<'a> = &'a (dyn Fn() + Sync);
 
-/// `wait` runs the job on another thread than its own, and waits for it.
+/// Checks a `wait`, which runs the job on another thread than its own, and waits for it.
 fn check(wait: impl Fn(&Arc<Simulation>, Job)) {
     let simulation = Simulation::new();
     let yields = || simulation.yields();
     let wait_until = |is_so: &(dyn Fn() -> bool + Sync)| {
-        // Not each wait yields: some look instead.
+        // Some waits spin instead of yielding.
         let found = (0..1_000).any(|_| {
             wait(&simulation, &|| {
                 spin_until(is_so, STAYS);
@@ -64,19 +65,19 @@ fn check(wait: impl Fn(&Arc<Simulation>, Job)) {
     wait_until(&|| yields() > before);
 }
 
-/// The same for a wait on a thread that is none of the pool's.
+/// The same for a wait on a thread that is not the pool's.
 fn check_outside(wait: impl Fn(&Pool, Job)) {
     let pool = pool(2, 1024);
     check(|simulation, job| simulation.run(|| wait(&pool, job)));
 }
 
-/// And for one on a worker.
+/// The same for a wait on a worker.
 fn check_inside(wait: impl Fn(&Pool, Job) + Sync) {
     let pool = pool(2, 1024);
     check(|simulation, job| pool.install(|| simulation.run(|| wait(&pool, job))));
 }
 
-/// For a batch: the first item is the job.
+/// The function of a batch: the first item is the job.
 fn first(job: Job) -> impl Fn(u32) + Send + Sync {
     move |item| {
         if item == 0 {
@@ -85,14 +86,14 @@ fn first(job: Job) -> impl Fn(u32) + Send + Sync {
     }
 }
 
-/// A job for a handle: it may borrow nothing.
+/// Returns a job for a handle, which may borrow nothing.
 fn detached(job: Job<'_>) -> impl FnOnce() + Send + 'static {
     // SAFETY: each caller waits for its end before it returns.
     let job: Job<'static> = unsafe { std::mem::transmute::<Job<'_>, Job<'static>>(job) };
     move || job()
 }
 
-/// Runs `f` with a job in which `job` runs, and what waits until it has begun.
+/// Runs `f` with a job that runs `job`, and with a wait for its beginning.
 fn begun(job: Job, f: impl FnOnce(Job, Job)) {
     let has_begun = AtomicBool::new(false);
     let both = || {
@@ -233,7 +234,7 @@ fn r9_a_worker_that_waits_for_another_pool_blocks() {
     check_inside(|_, job| other.install(job));
 }
 
-/// The workers' own yields, while they look for the next job.
+/// The workers' own yields, while they search for the next job.
 #[test]
 fn r9_a_worker_that_runs_dry_lies_down() {
     let simulation = Simulation::new();

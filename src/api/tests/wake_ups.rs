@@ -1,4 +1,4 @@
-//! R2, by a count: one job is one wake-up, for every way to bring it.
+//! R2, by a count: one job is one wake-up, for every way to submit it.
 
 use std::{
     future::Future,
@@ -10,12 +10,12 @@ use std::{
 
 use crate::{Pool, sync::thread};
 
-/// Both workers lie.
+/// Where both workers are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    /// In a announce_idle of the pool's.
+    /// Idle, each on its parker.
     Dozing,
-    /// With rayon.
+    /// In rayon.
     Asleep,
 }
 
@@ -25,7 +25,7 @@ fn pool() -> Pool {
     Pool::builder().workers(WORKERS).build().unwrap()
 }
 
-/// Waits until both lie as they are to, and nobody is awake.
+/// Waits until both workers are in this state, and none is awake.
 fn await_rest(pool: &Pool, state: State) {
     let end = Instant::now() + Duration::from_secs(60);
     loop {
@@ -33,14 +33,14 @@ fn await_rest(pool: &Pool, state: State) {
             crate::protocol::idle::tests::census(&pool.inner.idle);
         let lie = match state {
             State::Dozing => dozing == 2,
-            // A worker is counted as asleep, too, while it asks rayon for something to do.
+            // A worker also counts as in rayon while it polls rayon for work.
             State::Asleep => asleep == 2 && !pool.inner.threads.is_any_in_loop(WORKERS),
         };
         if lie && searching + called == 0 {
             return;
         }
         if state == State::Dozing && asleep > 0 {
-            // Too late: both are to run something, to announce_idle after it.
+            // Too late: both have to run something, to become idle after it.
             let both = Barrier::new(2);
             pool.in_place_scope(|scope| {
                 (0..2).for_each(|_| {
@@ -55,17 +55,19 @@ fn await_rest(pool: &Pool, state: State) {
     }
 }
 
-/// `bring` brings a lone job, and waits for it. Returns how many workers were woken.
+/// Counts wake-ups while `bring` submits a lone job, and waits for it. Returns how many workers
+/// were woken.
 fn wake_ups(pool: &Pool, state: State, bring: impl Fn(&Pool)) -> u64 {
     await_rest(pool, state);
     let before = pool.inner.idle.wake_ups();
     bring(pool);
-    // Who was woken may still be about to look.
+    // A woken worker may still be about to search.
     await_rest(pool, State::Asleep);
     pool.inner.idle.wake_ups() - before
 }
 
-/// In both states, and at most that many. Several times, since each leaves the pool in a state of its own.
+/// Checks that at least one and at most `most` workers are woken, in both states. Several times,
+/// since each round leaves the pool in a different state.
 fn check(most: u64, bring: impl Fn(&Pool)) {
     let pool = pool();
     bring(&pool);
@@ -134,7 +136,8 @@ fn r2_a_lone_job_of_a_scope_wakes_one() {
     check(1, |pool| pool.in_place_scope(|scope| scope.spawn(|_| ())));
 }
 
-/// A body, and a job of it that another worker may take. If the first blocks meanwhile, it may call one in its place.
+/// A body, and a job of it that another worker may take. If the body's worker blocks meanwhile, a
+/// third may be woken to take its place.
 #[test]
 fn r2_two_jobs_wake_two_and_one_for_a_place_that_is_left() {
     check(3, |pool| pool.scope(|scope| scope.spawn(|_| ())));
@@ -152,7 +155,7 @@ fn r2_a_lone_item_wakes_one() {
     });
 }
 
-/// The worker that brings it is awake: the first wake-up is its own.
+/// The worker that submits the job is awake: the first wake-up is its own.
 #[test]
 fn r2_a_job_that_a_worker_brings_wakes_one_more() {
     check(2, |pool| pool.install(|| pool.spawn(|| ()).unwrap()));

@@ -154,7 +154,7 @@ const WAYS: [fn(&Histogram, u64); 2] = [
     Histogram::record_shared,
 ];
 
-/// Has so many threads record `value` of 1, 2, 3, .. each, while `watch` looks.
+/// Lets `threads` threads record `value` of 1, 2, 3, .. each, while `watch` reads.
 fn recording(
     threads: usize,
     record: fn(&Histogram, u64),

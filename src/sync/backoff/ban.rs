@@ -117,7 +117,7 @@ mod tests {
         // When a yield is lost, and how long the ban lasts that it brings; both in ms.
         let table = [
             (5, Some(10)),
-            // Under way when that one began.
+            // Under way when the previous ban began.
             (9, None),
             (15, Some(20)),
             (40, Some(40)),
