@@ -32,27 +32,27 @@
 //!
 //! A thread *with rayon* is probed: `spawn_broadcast` puts a tiny closure into each rayon thread's
 //! own queue, and wakes the thread. There the closure checks the inbox, under the lock. No probe is
-//! sent while one is on its way. The thread counts a probe as arrived before it takes the lock, so
-//! a sender that sees `probes` above zero after its put knows that this probe will find the
-//! message. A probe may be taken wherever rayon waits. To find out whether this is the base, it
-//! spawns a `WaitProbe` onto its own rayon queue. That one takes the way of an activation, for
-//! which the depth of the base is known (see `rayon_host/thread.rs`). If another thread steals the
-//! `WaitProbe`, the thief probes once more.
+//! sent while one is on its way. The thread counts a probe as arrived before it takes the lock. So
+//! if a sender sees `probes` above zero after its put, this probe will find the message. A probe
+//! may be taken wherever rayon waits. To find out whether this is the base, it spawns a `WaitProbe`
+//! onto its own rayon queue. That one takes the way of an activation, for which the depth of the
+//! base is known (see `rayon_host/thread.rs`). If another thread steals the `WaitProbe`, the thief
+//! probes once more.
 //!
-//! rayon's threads do not end while one of them has such a closure in its queue, and a thread that
-//! was never started would keep it for ever. So all threads of the pool are started before the
-//! first probe. The new ones get no message of this broadcast. If the system gives no thread, a
-//! caller inside takes its messages back. A caller outside spawns ordinary rayon jobs that probe,
-//! one for each thread, and repeats that as described below: each try may reach another thread.
+//! rayon's threads do not end while one of them has such a closure in its queue. A thread that was
+//! never started would keep it for ever. So all threads of the pool are started before the first
+//! probe. The new ones get no message of this broadcast. If the system gives no thread, a caller
+//! inside takes its messages back. A caller outside spawns ordinary rayon jobs that probe, one for
+//! each thread, and repeats that as described below: each try may reach another thread.
 //!
 //! **Why nothing deadlocks.** A thread that waits in a job may wait for the very job that
 //! broadcasts. So no broadcast from inside waits for a waiting thread. A thread declines messages
 //! from inside when it begins to block
-//! ([`Inbox::begin_to_block`](crate::protocol::inbox::Inbox::begin_to_block)), refuses them while
-//! it is blocked, and declines them when a probe finds it in a wait of rayon. A caller inside
-//! probes all threads that have not read after a short while, since they may be in such a wait. It
-//! blocks like any worker, so two broadcasts that meet decline each other's messages. All other
-//! threads run, and read their inboxes when their job ends.
+//! ([`Inbox::begin_to_block`](crate::protocol::inbox::Inbox::begin_to_block)), and refuses them
+//! while it is blocked. It also declines them when a probe finds it in a wait of rayon. A caller
+//! inside probes all threads that have not read after a short while, since they may be in such a
+//! wait. It blocks like any worker, so two broadcasts that meet decline each other's messages. All
+//! other threads run, and read their inboxes when their job ends.
 //!
 //! A broadcast from outside waits for all of them. A probe may find a thread at a wait of rayon,
 //! within a piece of rayon's work that it took from rayon's base. No event marks the end of that

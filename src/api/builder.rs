@@ -236,8 +236,8 @@ impl PoolBuilder {
     /// [`resize`](Pool::resize).
     ///
     /// Default: the larger of the workers' maximum and the number of cores. A thread that was never
-    /// started costs neither memory nor time, but rayon takes 3 KiB and some microseconds at build
-    /// for each thread within the workers' maximum. Spare threads come on top, which take the
+    /// started costs neither memory nor time. Only within the workers' maximum does rayon take 3
+    /// KiB and some microseconds at build for each. Spare threads come on top, which take the
     /// places of blocked workers: as many as the workers' maximum, but at least 4 and at most 16.
     /// One small thread more starts threads and serves as the timer. rayon's pool is as wide as the
     /// workers' maximum. If the pool is resized beyond that, a parallel iterator in a job of an
@@ -291,9 +291,9 @@ impl PoolBuilder {
     /// microseconds. A thread does so when it steals a task of a scope, stops searching for work,
     /// or waits for a batch. Without it, each spawn in a scope, each join and each start of a job
     /// takes a fence of its own, some nanoseconds. Turn it off where such interrupts disturb other
-    /// threads of the process, or where a filter of system calls (seccomp) may forbid `membarrier`
-    /// after the pool was built. Everything else is the same, and pools of both kinds may be in one
-    /// process.
+    /// threads of the process. Turn it off too where a filter of system calls (seccomp) may forbid
+    /// `membarrier` after the pool was built. Everything else is the same, and pools of both kinds
+    /// may be in one process.
     ///
     /// If the kernel refuses `membarrier` when the pool is built, the pool uses plain fences. If it
     /// refuses later, no fence can take its place: the process aborts, with a message on standard

@@ -400,7 +400,7 @@ impl Pool {
     ///
     /// The second closure needs no place in the queue and no allocation: it stays in the caller's
     /// frame. On a thread that is not the pool's, both move to a worker first, as with
-    /// [`install`](Self::install). On a worker, it blocks while another worker runs `b`.
+    /// [`install`](Self::install). A worker waits in this call while another worker runs `b`.
     ///
     /// # Panics
     /// With the panic of `a` if it panicked, otherwise with that of `b`, after both have ended. If

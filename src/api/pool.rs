@@ -28,8 +28,8 @@ use crate::{
 ///
 /// # Fork
 /// The threads of a pool do not exist in a forked child. There, a pool that was built before the
-/// fork is closed and has ended. It refuses jobs, runs the work of a scope, a batch, `install` and
-/// `join` on the calling thread, counts anew from zero, and may be shut down and dropped. Handles,
+/// fork is closed and has ended. It refuses jobs, counts anew from zero, and may be shut down and
+/// dropped. The calling thread runs the work of a scope, a batch, `install` and `join`. Handles,
 /// permits and iterators from before the fork must not be used in the child. A child may build
 /// pools of its own.
 ///

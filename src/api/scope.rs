@@ -2,13 +2,13 @@
 //!
 //! # Where a scope's job goes
 //!
-//! Onto the deque of the thread that spawns it, if the nearest wait on that thread's stack is the
-//! scope's own, or if there is none: only then can no other wait there take it. Otherwise the job
-//! goes into a side list. That is the case if the spawn is made inside another scope or join nested
-//! in this one, or on a thread that helps rayon and is no worker. Workers that wait for nothing
-//! take jobs from the side list, and so does the thread that waits for this scope. The scope of a
-//! thread that is not the pool's has no deque, and runs nothing while it waits; its jobs go into
-//! the injector.
+//! Onto the deque of the thread that spawns it, if that thread's stack has no wait, or its nearest
+//! wait is for this scope. Only then can no other wait there take it. Otherwise the job goes into a
+//! side list. That is the case if the spawn is made inside another scope or join nested in this
+//! one. It is also the case on a thread that helps rayon and is no worker. Workers that wait for
+//! nothing take jobs from the side list, and so does the thread that waits for this scope. The
+//! scope of a thread that is not the pool's has no deque, and runs nothing while it waits; its jobs
+//! go into the injector.
 
 use std::{
     any::Any,
@@ -508,7 +508,7 @@ impl fmt::Debug for Scope<'_> {
 ///
 /// **A wait never runs an unrelated job.** A worker that waits in a scope or a join runs only jobs
 /// of that scope, and of scopes nested in it. So a lock that is held across the wait cannot meet an
-/// unrelated job that wants it, and a short wait does not pick up a long job. While the worker has
+/// unrelated job that wants it. Nor does a short wait pick up a long job. While the worker has
 /// nothing to run it blocks, and another thread may take its place. (Inside `rayon::join`,
 /// `rayon::scope` and parallel iterators rayon's own rules hold: they may run anything.)
 ///

@@ -341,10 +341,11 @@ impl<'p> Admit<'p> {
 /// **On a thread of the same pool none of these waits**, since it might wait for itself. If the
 /// queue is full, the job runs *in place*: at once, on the caller's stack, before the call returns
 /// (counted as [`inlined`](crate::Snapshot::inlined)). So it runs inside whatever the job beneath
-/// has entered: a lock, a borrowed `RefCell`, a `block_on`, a tracing span, a transaction. A job
-/// also runs on top of another when a thread of the pool joins or polls its [`JobHandle`], in a
-/// scope or join that waits for it, and anywhere in rayon's own waits. Only the `deferred` forms
-/// never run where they are submitted: [`admit().deferred()`](Admit::deferred) and
+/// has entered: a lock, a borrowed `RefCell`, a `block_on`, a tracing span, a transaction. There
+/// are three more cases in which a job runs on top of another: when a thread of the pool joins or
+/// polls its [`JobHandle`], in a scope or join that waits for it, and anywhere in rayon's own
+/// waits. Only the `deferred` forms never run where they are submitted:
+/// [`admit().deferred()`](Admit::deferred) and
 /// [`Scope::spawn_deferred`](crate::Scope::spawn_deferred).
 ///
 /// A job runs in place while half of the thread's stack is left. Beyond that, the job is *kept*: it

@@ -98,8 +98,8 @@ pub struct Snapshot {
     /// share in the mean and the percentiles, but a single long one is missed in 31 of 32 cases.
     pub run_time: LatencySummary,
 
-    /// The threads that the pool may have in service, by index, followed by the spare threads that
-    /// were started to take the places of blocked workers, or for a resize.
+    /// The threads that the pool may have in service, by index. The spare threads follow that were
+    /// started to take the places of blocked workers, or for a resize.
     pub per_worker: Vec<WorkerSnapshot>,
 }
 

@@ -54,8 +54,9 @@ impl Clocks {
     }
 }
 
-/// Returns how much of the time from `start` to `end` can be judged, and an upper bound of the CPU
-/// time that workers used in it, if the system reports that. `None` while another thread judges.
+/// Returns how much of the time from `start` to `end` can be judged. Also returns an upper bound of
+/// the CPU time that workers used in it, if the system reports that. `None` while another thread
+/// judges.
 #[cfg(not(any(loom, shuttle)))]
 pub(super) fn used_between(start: Instant, end: Instant) -> Option<(Duration, Option<Duration>)> {
     let mut clocks = try_lock(&CLOCKS)?;
