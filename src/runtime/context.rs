@@ -1,5 +1,5 @@
-//! Where a job runs: the pool, and the slot of the thread, if it is one of the pool's. What a job
-//! owes to the pool's slots when it begins and ends goes through here.
+//! Job context: the pool, and the per-thread slots if the thread is one of the pool's. Every update
+//! of the slots at the begin and end of a job goes through here.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -14,7 +14,7 @@ use crate::{
     sync::unwind::quietly,
 };
 
-/// What one thread of the pool writes for each job: found once, and not for each.
+/// The slots that one thread of the pool updates for each job, resolved once per thread.
 #[derive(Clone, Copy)]
 pub(crate) struct ThreadSlots<'a> {
     /// The thread's index.
@@ -25,7 +25,7 @@ pub(crate) struct ThreadSlots<'a> {
 }
 
 impl<'a> ThreadSlots<'a> {
-    /// Those of the thread of this index.
+    /// Resolves the slots of the thread `index`.
     pub(crate) fn of(inner: &'a Inner, index: usize) -> Self {
         Self {
             index,
@@ -35,7 +35,7 @@ impl<'a> ThreadSlots<'a> {
         }
     }
 
-    /// The jobs that the thread has begun. On that thread.
+    /// Returns the numbers of jobs that the thread has begun. Must be called on that thread.
     fn begun(&self) -> Begun {
         let (overdrawn, inlined) = self.counts.begun_unplaced();
         let queued = self.places.released() + overdrawn;
@@ -46,11 +46,11 @@ impl<'a> ThreadSlots<'a> {
     }
 }
 
-/// The place where a job runs, or is dropped.
+/// The context in which a job runs or is dropped.
 #[derive(Clone, Copy)]
 pub(crate) struct JobContext<'a> {
     pub(crate) inner: &'a Inner,
-    /// The calling thread's, if it is one of the pool's.
+    /// The calling thread's slots, if it is one of the pool's threads.
     pub(crate) slots: Option<ThreadSlots<'a>>,
 }
 
@@ -59,12 +59,12 @@ impl Executor for Inner {
 }
 
 impl<'a> JobContext<'a> {
-    /// A thread that is not the pool's.
+    /// The context of a thread outside the pool.
     pub(crate) fn elsewhere(inner: &'a Inner) -> Self {
         Self { inner, slots: None }
     }
 
-    /// The index of a thread of the pool.
+    /// Returns the index of the thread, if it is one of the pool's.
     #[inline]
     pub(crate) fn index(&self) -> Option<usize> {
         self.slots.as_ref().map(|slots| slots.index)
@@ -82,7 +82,7 @@ impl<'a> JobContext<'a> {
 }
 
 impl JobContext<'_> {
-    /// A job starts. A place, which it has since then, is given back. Returns when it starts.
+    /// Begins a job: releases its place, which it has held since `since`. Returns its start.
     #[inline]
     pub(crate) fn begin(&self, place: Place, since: Stamp) -> Started {
         match &self.slots {
@@ -98,7 +98,7 @@ impl JobContext<'_> {
         }
     }
 
-    /// The clock's part of it.
+    /// Times the begin, unless the job is not sampled.
     #[inline]
     fn begin_timing(&self, is_queued: bool, since: Stamp) -> Started {
         if self.slots.is_some() && self.inner.timing.passes_over(since) {
@@ -117,7 +117,7 @@ impl JobContext<'_> {
         }
     }
 
-    /// The same for a job that was not queued.
+    /// Begins a job that was not queued.
     #[inline]
     fn begin_in_place(&self, since: Stamp) -> Started {
         if self.slots.is_none() {
@@ -127,7 +127,7 @@ impl JobContext<'_> {
         self.begin_timing(false, since)
     }
 
-    /// The same when somebody waits for the place that was given back.
+    /// Begins a job if a submitter or a shutdown waits for the place that was released.
     #[cold]
     fn begin_attended(&self, slots: &ThreadSlots<'_>, since: Stamp) -> Started {
         if self.inner.admission.attend(slots.places) {
@@ -136,7 +136,7 @@ impl JobContext<'_> {
         self.begin_timing(true, since)
     }
 
-    /// The same over the bound, or on a thread that is not the pool's.
+    /// Begins a job that was queued over the bound, or on a thread outside the pool.
     #[inline(never)]
     fn begin_aside(&self, place: Place, since: Stamp) -> Started {
         if self.slots.is_none() {
@@ -152,7 +152,7 @@ impl JobContext<'_> {
         self.begin_timing(true, since)
     }
 
-    /// A job has run, which started then. Its handle must not say so before this was called.
+    /// Ends a job that has run. Must be called before its handle publishes the end.
     #[inline]
     pub(crate) fn end(&self, started: Started, completed: bool) {
         if started.is_timed() {
@@ -171,19 +171,19 @@ impl JobContext<'_> {
         self.inner.timing.end(slot, started);
     }
 
-    /// A job was dropped un-run.
+    /// Accounts for a job that was dropped without running.
     pub(crate) fn dropped(&self, place: Place) {
         self.inner.recorder.dropped();
         self.leave(place);
     }
 
-    /// A job was cancelled by its handle, or with its batch.
+    /// Accounts for a job that was cancelled by its handle, or with its batch.
     pub(crate) fn cancelled(&self, place: Place) {
         self.inner.recorder.cancelled();
         self.leave(place);
     }
 
-    /// A job has left the queue un-run.
+    /// Accounts for a job that left the queue without running.
     fn leave(&self, place: Place) {
         match place {
             Place::Queue => self.inner.admission.release(),
@@ -196,7 +196,7 @@ impl JobContext<'_> {
 
 /// A closure without a handle.
 pub(crate) struct Detached<F> {
-    /// Since when it has its place.
+    /// Since when it holds its place.
     pub(crate) since: Stamp,
     pub(crate) f: F,
 }
@@ -213,20 +213,20 @@ impl<F: FnOnce() + Send> Runnable<Inner> for Detached<F> {
     }
 
     fn discard(self, context: &JobContext<'_>, place: Place) {
-        // In this order: the drop may be the end of the pool, which must not wait for this job then.
+        // This order matters: the drop may end the pool, which must not wait for this job then.
         context.dropped(place);
         quietly(move || drop(self));
     }
 }
 
-/// A job that was queued over the bound, for which it has no place.
+/// A job that was queued over the bound, without a place.
 pub(crate) struct Overdrawn<R, const STRUCTURED: bool> {
     pub(crate) holder: Holder,
     pub(crate) job: R,
 }
 
 impl<R: Runnable<Inner>, const STRUCTURED: bool> Overdrawn<R, STRUCTURED> {
-    /// The job, which has come out of the queue.
+    /// Returns the job, after the queue has released it.
     fn take(self, context: &JobContext<'_>) -> (R, Place) {
         if STRUCTURED {
             context.inner.queue.count_overdrawn(-1);

@@ -1,4 +1,4 @@
-//! What the pool's handle and its threads share.
+//! The shared state of one pool: what its handles and its threads hold in common.
 
 use std::{
     any::Any,
@@ -31,17 +31,17 @@ use crate::{
 /// The smallest number of tombstones of cancelled jobs at which the queues are swept.
 const TOMBSTONES: u64 = if cfg!(shuttle) { 1 } else { 256 };
 
-/// How many spare threads a pool has: as many as workers, within these bounds. What a chain of waits
-/// between pools needs beyond them is done as `starvation.rs` tells.
+/// The bounds on the number of spare threads, which otherwise equals the number of workers.
+/// `starvation.rs` covers a chain of waits between pools that needs more.
 const SPARES_MIN: usize = if cfg!(shuttle) { 1 } else { 4 };
 const SPARES_MAX: usize = 16;
 
-/// The stack that std gives a thread.
+/// The stack size that std gives a thread by default.
 const STD_STACK: usize = 2 << 20;
 
-/// A hook that is told a thread's index.
+/// A hook that takes a thread's index.
 pub(crate) type ThreadHook = Box<dyn Fn(usize) + Send + Sync>;
-/// A hook that is given a panic's payload.
+/// A hook that takes the payload of a panic.
 pub(crate) type PanicHook = Box<dyn Fn(Box<dyn Any + Send>) + Send + Sync>;
 
 /// The options, validated.
@@ -49,9 +49,9 @@ pub(crate) type PanicHook = Box<dyn Fn(Box<dyn Any + Send>) + Send + Sync>;
 pub(crate) struct Settings {
     pub(crate) name: String,
     pub(crate) workers_min: usize,
-    /// Before a resize. It is the width of rayon's pool.
+    /// The upper bound of workers before any resize, and the width of rayon's pool.
     pub(crate) workers_max: usize,
-    /// Those that may be in service after one.
+    /// The number of threads that a resize may bring into service.
     pub(crate) max_threads: usize,
     pub(crate) capacity: usize,
     pub(crate) stack_size: Option<usize>,
@@ -61,7 +61,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// What its threads need.
+    /// The part of the options that concerns the threads.
     fn threads(&self) -> ThreadSettings {
         ThreadSettings {
             name: self.name.clone(),
@@ -71,14 +71,14 @@ impl Settings {
         }
     }
 
-    /// How many spare threads the pool may have: those that take the places of blocked workers, and
-    /// those for what a resize brings beyond the width of rayon's pool.
+    /// Returns the maximal number of spare threads. They replace blocked workers, and serve a
+    /// resize beyond the width of rayon's pool.
     fn spare_threads(&self) -> usize {
         let in_service = self.max_threads - self.workers_max;
         in_service + self.workers_max.clamp(SPARES_MIN, SPARES_MAX)
     }
 
-    /// How large the stack of a thread is, where the system does not tell.
+    /// Returns the stack size of a thread, for systems that do not report it.
     pub(crate) fn stack_bytes(&self) -> usize {
         self.stack_size.unwrap_or(STD_STACK)
     }
@@ -96,7 +96,7 @@ pub(crate) type Job = job::Job<Inner>;
 pub(crate) type Queue = queue::Queue<Inner>;
 pub(crate) type Local = queue::Local<Inner>;
 
-/// Everything that is one pool.
+/// The state of one pool.
 pub(crate) struct Inner {
     pub(crate) admission: Admission,
     pub(crate) queue: Queue,
@@ -109,7 +109,7 @@ pub(crate) struct Inner {
     pub(crate) fences: Fences,
     pub(crate) settings: Settings,
     pub(crate) hooks: Arc<Hooks>,
-    /// The number of the process that has its threads.
+    /// The number of the process in which the pool was built.
     process: usize,
     me: Weak<Inner>,
 }
@@ -124,8 +124,8 @@ impl Inner {
         Ok(inner)
     }
 
-    /// In a forked child, what takes the place of this pool, which was inherited: one of the same options that has
-    /// ended, and has no thread.
+    /// In a forked child, makes the substitute for this inherited pool. It has the same options, is
+    /// stopped, and has no thread.
     pub(crate) fn heir(&self) -> Arc<Self> {
         let heir = Self::new(self.settings.clone(), Arc::clone(&self.hooks), false);
         heir.begin_drain();
@@ -133,14 +133,14 @@ impl Inner {
         heir
     }
 
-    /// Whether the pool's threads are another process's: this one is a child of that, and nothing here is to be touched
-    /// that may be locked.
+    /// Whether the pool was inherited through a fork. Its threads then exist in the parent only,
+    /// and its locks may be held for ever: no lock may be touched.
     #[inline]
     pub(crate) fn is_inherited(&self) -> bool {
         self.process != process::number()
     }
 
-    /// A pool that has no thread yet.
+    /// Makes a pool without threads.
     fn new(settings: Settings, hooks: Arc<Hooks>, latency_tracking: bool) -> Arc<Self> {
         let first_spare = settings.workers_max;
         let fences = Fences::new(settings.asymmetric_fences);
@@ -164,7 +164,7 @@ impl Inner {
         })
     }
 
-    /// How many workers are in service; none after the pool's end.
+    /// Returns the number of workers in service, 0 once the pool is stopped.
     pub(crate) fn workers_in_service(&self) -> usize {
         if self.life.is_stopped() {
             0
@@ -173,28 +173,29 @@ impl Inner {
         }
     }
 
-    /// A counted reference to this pool.
+    /// Returns a counted reference to this pool.
     pub(crate) fn me(&self) -> Arc<Self> {
-        // Whoever has a reference has it through an `Arc`, so one is alive.
+        // A reference to the pool is reached only through an `Arc`, so one is alive.
         self.me.upgrade().unwrap_or_else(|| unreachable!())
     }
 
-    /// Puts a submitted job into the queue, and wakes a worker for it if one is needed.
+    /// Puts a submitted job into the queue, and wakes a worker if one is needed.
     #[inline]
     pub(crate) fn enqueue(&self, job: Job) {
         self.queue.push(job);
         self.pushed(self.idle.after_push());
     }
 
-    /// Counts a job that is to be queued over the bound. Refused if no worker is left to run it, or, if the pool has to be
-    /// `open`, if it is closed.
+    /// Counts a job to be queued over the bound. Refuses it if no worker is left to run it. If
+    /// `open` is set, a closed pool refuses it too.
     pub(crate) fn overdraw(&self, open: bool, holder: Holder) -> Result<Entry, Refusal> {
         let count = || self.recorder.overdraws(holder);
         self.admission.overdraw(open, count)?;
         Ok(Entry::Overdrawn(holder))
     }
 
-    /// To be called after the push of a job that holds a place.
+    /// Completes the push of a job that holds a place: performs the wake-up and publishes the
+    /// place.
     #[inline]
     pub(crate) fn pushed(&self, wake_up: WakeUp) {
         self.idle.check_searcher_deadline(wake_up);
@@ -202,19 +203,19 @@ impl Inner {
         self.place_taken();
     }
 
-    /// How many jobs have started, or were given up.
+    /// Returns the number of queued jobs that have started or were given up.
     pub(crate) fn started(&self) -> u64 {
         self.admission.given_back()
     }
 
-    /// Looks at the queues once more, after a call was taken back that kept others from being sent, or by one
-    /// who has fallen asleep.
+    /// Checks the queues again. A caller that retracts an activation needs this, since the
+    /// activation kept others from being sent. So does a worker that has just parked.
     pub(crate) fn recheck(&self) {
         let wake_up = self.idle.recheck(|| !self.queue.is_empty());
         self.perform(wake_up);
     }
 
-    /// Does what the idle protocol left to the one who pushed a job.
+    /// Performs the wake-up that the idle protocol returned for a push.
     #[inline]
     pub(crate) fn perform(&self, wake_up: WakeUp) {
         match wake_up {
@@ -231,15 +232,16 @@ impl Inner {
         }
     }
 
-    /// To be called when a worker runs dry, when a job has ended outside of a worker's loop, and
-    /// when a place was given back: it may be what a shutdown waits for.
+    /// Stops the pool if a shutdown waits for it and it is drained. Must be called when a worker
+    /// becomes idle, when a job ends outside a worker's loop, and when a place is released.
     pub(crate) fn check_drained(&self) {
         if self.life.is_drain_awaited() {
             self.stop_if_drained();
         }
     }
 
-    /// A job was taken back from the queue, where its tombstone remains.
+    /// Counts a tombstone that a cancelled job left in the queue, and sweeps the queues if there
+    /// are too many.
     pub(crate) fn tombstone_left(&self) {
         let bound = self.admission.capacity().max(TOMBSTONES);
         if self
@@ -252,7 +254,8 @@ impl Inner {
         }
     }
 
-    /// A panic that nobody waits for: of a detached job, of `rayon::spawn` in a job, or of a hook.
+    /// Handles a panic that no thread waits for: of a detached job, of `rayon::spawn` in a job, or
+    /// of a hook.
     #[cold]
     pub(crate) fn handle_panic(&self, payload: Box<dyn Any + Send>) {
         match &self.hooks.panic {

@@ -1,8 +1,9 @@
-//! The erased closure: what lies in the queues.
+//! A job: a closure whose type is erased, as the queues hold it.
 //!
-//! A job is seven words: a table of functions, and room for a closure of up to four words, its
-//! scope, and the moment at which it was admitted. A larger one is boxed, and one that is aligned to more than a word,
-//! as by a captured `u128` or SIMD value. Whatever runs through here may panic: nothing unwinds out of it.
+//! A job is seven words: a table of functions, and six words for the value. They hold a closure of
+//! up to four words, its scope, and its time of admission. A value that is larger, or aligned to
+//! more than a word (a captured `u128` or SIMD value), is boxed. A job may panic; its `Runnable`
+//! catches that, so nothing unwinds out of this module.
 
 use std::{
     mem::{self, MaybeUninit},
@@ -15,22 +16,22 @@ use crate::sync::unwind::quietly;
 /// What a job holds of the queue's bound until it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// A place, which is given back when the job starts, is cancelled or is dropped.
+    /// A place, which is released when the job starts, is cancelled or is dropped.
     Queue,
-    /// Nothing: it was not queued.
+    /// Nothing: the job was not queued.
     None,
-    /// Nothing, although it was queued: over the bound.
+    /// Nothing: the job was queued over the bound.
     Overdrawn(Holder),
 }
 
-/// How a job gets in.
+/// How a job enters the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {
-    /// It has a place in the queue.
+    /// It holds a place in the queue.
     Queued,
-    /// It has none, and runs at once on the thread that brought it.
+    /// It holds no place, and runs at once on the calling thread.
     InPlace,
-    /// It has none, and is queued over the bound. It is counted already.
+    /// It holds no place, and is queued over the bound. It is already counted.
     Overdrawn(Holder),
 }
 
@@ -44,41 +45,42 @@ impl Entry {
     }
 }
 
-/// What runs jobs, as far as these know it: each is handed its executor's context when it runs.
+/// The executor of jobs, as far as jobs know it: a job receives its context when it runs.
 pub(crate) trait Executor: 'static {
     type Context<'a>;
 }
 
-/// What can lie in a queue of this executor.
+/// A value that a queue of executor `E` can hold.
 pub(crate) trait Runnable<E: Executor>: Send {
-    /// Whether it is a half of a join, whose other half runs on the thread that has pushed it until it is taken back, or has
-    /// ended elsewhere.
+    /// Whether it is one half of a join. The thread that pushed it runs the other half, until it
+    /// takes this one back or it has ended elsewhere.
     const IS_HALF: bool = false;
 
-    /// Runs it.
+    /// Runs the value.
     fn run(self, context: &E::Context<'_>, place: Place);
 
-    /// Drops it un-run, because the pool is being emptied; a job that somebody waits for in its own
-    /// stack frame is run even so.
+    /// Drops the value without running it, because the pool is being emptied. A job that a stack
+    /// frame waits for runs nevertheless.
     fn discard(self, context: &E::Context<'_>, place: Place);
 
-    /// The frame that waits for it, if it may be stolen together with others of the same one: a thief
-    /// that has taken it may run those others first. Null if not.
+    /// Returns the frame that waits for it, or null. A thief that takes it may run other jobs of
+    /// the same frame first.
     fn frame(&self) -> *const () {
         ptr::null()
     }
 
-    /// Whether a frame on the stack of this thread waits for it, if it lies in that thread's deque.
+    /// Whether a frame on the stack of the thread of this slot waits for it, given that it is in
+    /// the deque of that thread.
     fn is_of_worker(&self, _: usize) -> bool {
         false
     }
 
-    /// Whether it was taken back meanwhile, so that only its tombstone is left.
+    /// Whether it was taken back, so that only its tombstone is left.
     fn is_tombstone(&self) -> bool {
         false
     }
 
-    /// Whether `discard` would run it.
+    /// Whether `discard` runs it.
     fn is_kept(&self) -> bool {
         false
     }
@@ -89,7 +91,7 @@ type Words = MaybeUninit<[usize; 6]>;
 struct Table<E: Executor> {
     is_half: bool,
     /// # Safety
-    /// The words hold an initialized value of the table's type, which is moved out before anything else.
+    /// The words hold an initialized value of the table's type. The function moves it out first.
     run: unsafe fn(*mut Words, &E::Context<'_>, Place),
     /// # Safety
     /// As for `run`.
@@ -125,12 +127,12 @@ const fn fits<R>() -> bool {
         && mem::align_of::<R>() <= mem::align_of::<Words>()
 }
 
-/// The functions for a value that lies in the words itself.
+/// The table of functions for a value that fits into the words.
 trait InWords<E: Executor>: Runnable<E> + Sized {
     const TABLE: Table<E> = Table {
         is_half: Self::IS_HALF,
         run: |words, context, place| {
-            // SAFETY: the words hold a Self, which nobody else will touch again.
+            // SAFETY: the words hold a Self, and nothing else reads them again.
             let runnable = unsafe { words.cast::<Self>().read() };
             runnable.run(context, place);
         },
@@ -169,7 +171,7 @@ trait InWords<E: Executor>: Runnable<E> + Sized {
 
 impl<E: Executor, R: Runnable<E>> InWords<E> for R {}
 
-/// A value that is too large for the words.
+/// A value that does not fit into the words.
 impl<E: Executor, R: Runnable<E>> Runnable<E> for Box<R> {
     const IS_HALF: bool = R::IS_HALF;
 
@@ -201,33 +203,32 @@ impl<E: Executor, R: Runnable<E>> Runnable<E> for Box<R> {
 impl<E: Executor> Job<E> {
     #[inline]
     pub(crate) fn new<R: Runnable<E> + 'static>(runnable: R) -> Self {
-        // SAFETY: it borrows nothing.
+        // SAFETY: a `'static` value borrows nothing.
         unsafe { Self::borrowing(runnable) }
     }
 
-    /// A job that borrows from somebody's stack frame.
+    /// Makes a job that may borrow from a stack frame.
     ///
     /// # Safety
-    /// What it borrows has to outlive the job: the caller sees to it that the job is run, discarded
-    /// or dropped before.
+    /// The caller ensures that the job is run, discarded or dropped before its borrows end.
     #[inline]
     pub(crate) unsafe fn borrowing<R: Runnable<E>>(runnable: R) -> Self {
         let mut job = MaybeUninit::uninit();
-        // SAFETY: the place is a job's; the rest is passed on to the caller.
+        // SAFETY: the pointer is valid for a job; the rest is passed on to the caller.
         unsafe { Self::write(job.as_mut_ptr(), runnable) };
         // SAFETY: it was just written.
         unsafe { job.assume_init() }
     }
 
-    /// Makes a job as [`Job::borrowing`] does, at once in the place where it is to lie.
+    /// Makes a job as [`Job::borrowing`] does, directly at the address `place`.
     ///
     /// # Safety
-    /// 1. The place is valid for writes of a job.
-    /// 2. What it borrows has to outlive the job.
+    /// 1. `place` is valid for writes of a job.
+    /// 2. The borrows of the value outlive the job.
     #[inline]
     pub(crate) unsafe fn write<R: Runnable<E>>(place: *mut Self, runnable: R) {
         if const { fits::<R>() } {
-            // SAFETY: passed on to the caller; it fits.
+            // SAFETY: passed on to the caller; the value fits.
             unsafe { Self::write_inline(place, runnable) };
         } else {
             // SAFETY: passed on to the caller; a box fits.
@@ -240,13 +241,14 @@ impl<E: Executor> Job<E> {
     #[inline]
     unsafe fn write_inline<R: Runnable<E>>(place: *mut Self, runnable: R) {
         debug_assert!(const { fits::<R>() });
-        // SAFETY: the place is valid for writes.
+        // SAFETY: `place` is valid for writes.
         unsafe { (&raw mut (*place).table).write(&<R as InWords<E>>::TABLE) };
         // SAFETY: as above, and an R fits into the words, in size and alignment.
         unsafe { (&raw mut (*place).words).cast::<R>().write(runnable) };
     }
 
-    /// Whether a frame on the stack of this thread waits for it, in whose deque it lies.
+    /// Whether a frame on the stack of the thread of this slot waits for it. It has to be in the
+    /// deque of that thread.
     pub(crate) fn is_of_worker(&self, slot: usize) -> bool {
         // SAFETY: as in `is_tombstone`.
         unsafe { (self.table.is_of_worker)(&self.words, slot) }
@@ -260,10 +262,10 @@ impl<E: Executor> Job<E> {
         unsafe { (job.table.run)(&mut job.words, context, place) };
     }
 
-    /// Runs the job where it lies. Its closure is moved out first.
+    /// Runs the job at its address. Its closure is moved out first.
     ///
     /// # Safety
-    /// The place holds a job, which is not used again.
+    /// `job` points to a job, which is not used again.
     #[inline]
     pub(crate) unsafe fn run_in_place(job: *mut Self, context: &E::Context<'_>, place: Place) {
         // SAFETY: passed on to the caller; the table belongs to the value in the words.
@@ -281,29 +283,29 @@ impl<E: Executor> Job<E> {
         unsafe { (self.table.is_tombstone)(&self.words) }
     }
 
-    /// Whether a submitted job is to be run even when the pool is emptied.
+    /// Whether a submitted job has to run even when the pool is emptied.
     pub(crate) fn is_kept(&self) -> bool {
         // SAFETY: as in `is_tombstone`.
         unsafe { (self.table.is_kept)(&self.words) }
     }
 
-    /// Whether the job that lies there, or lay there until it was taken, is a half of a join.
+    /// Whether the job at this address is one half of a join. The job may have been taken already.
     ///
     /// # Safety
-    /// A job was written there, and nothing else since.
+    /// A job was written to this address, and nothing else since.
     #[inline]
     pub(crate) unsafe fn is_half(job: *const Self) -> bool {
-        // SAFETY: passed on to the caller; the table is there for good.
+        // SAFETY: passed on to the caller; the table is `'static`.
         unsafe { (*job).table.is_half }
     }
 
-    /// Whether both are jobs of one frame, of which a thief may take many at once.
+    /// Whether both are jobs of one frame, so that a thief may take them together.
     pub(crate) fn is_of_frame_of(&self, other: &Self) -> bool {
         let frame = self.frame();
         !frame.is_null() && ptr::eq(frame, other.frame())
     }
 
-    /// The frame that waits for it, if it is a scope's.
+    /// Returns the frame that waits for it if it is a scope's job, or null.
     pub(crate) fn frame(&self) -> *const () {
         // SAFETY: as in `is_tombstone`.
         unsafe { (self.table.frame)(&self.words) }
@@ -312,7 +314,8 @@ impl<E: Executor> Job<E> {
 
 impl<E: Executor> Drop for Job<E> {
     fn drop(&mut self) {
-        // SAFETY: the table belongs to the value in the words; whoever moves it out forgets the job.
+        // SAFETY: the table belongs to the value in the words; code that moves the value out
+        // forgets the job.
         unsafe { (self.table.drop)(&mut self.words) };
     }
 }

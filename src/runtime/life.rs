@@ -1,4 +1,4 @@
-//! How far a pool has come towards its end, and what a shutdown waits for.
+//! Progress of a pool towards its end, and the condition variable that a shutdown waits on.
 
 use crate::{
     error::ShutdownReport,
@@ -6,7 +6,7 @@ use crate::{
     sync::{Condvar, Instant, Mutex, MutexGuard, asymmetric::Fences, lock, wait_timeout},
 };
 
-/// How far a pool has come.
+/// The progress of a pool towards its end.
 pub(crate) struct Life {
     pub(super) drain: Drain,
     pub(super) state: Mutex<State>,
@@ -15,7 +15,7 @@ pub(crate) struct Life {
 
 #[derive(Default)]
 pub(super) struct State {
-    /// Threads that have nothing left to do but to end.
+    /// Threads of the pool that have nothing left to do but end.
     pub(super) exited: usize,
     pub(super) joining: bool,
     pub(super) report: Option<ShutdownReport>,
@@ -30,7 +30,8 @@ impl Life {
         }
     }
 
-    /// To be asked after each end that may have been the last: see [`Drain::is_awaited`].
+    /// Whether a shutdown waits for the drain. Must be checked after each end that may be the last:
+    /// see [`Drain::is_awaited`].
     pub(crate) fn is_drain_awaited(&self) -> bool {
         self.drain.is_awaited()
     }
@@ -44,14 +45,14 @@ impl Life {
         self.drain.is_stopped()
     }
 
-    /// Something happened that a shutdown may be waiting for.
+    /// Notifies the shutdowns that wait.
     pub(crate) fn changed(&self) {
-        // Through the lock, so that no thread is between its check and its wait.
+        // Takes the lock, so that no waiter is between its check and its wait.
         drop(lock(&self.state));
         self.changed.notify_all();
     }
 
-    /// A thread of the pool ends.
+    /// Counts a thread of the pool that ends.
     pub(crate) fn thread_exited(&self) {
         lock(&self.state).exited += 1;
         self.changed.notify_all();
@@ -61,7 +62,7 @@ impl Life {
         lock(&self.state).exited
     }
 
-    /// Waits for the next change, until the deadline at most.
+    /// Blocks until the next change, or until the deadline.
     pub(super) fn wait<'a>(
         &'a self,
         state: MutexGuard<'a, State>,

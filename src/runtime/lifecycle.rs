@@ -1,24 +1,26 @@
-//! The end of a pool, in all its forms.
+//! Shutdown of a pool: drain, discard, stop, join, report.
 //!
-//! 1. The door is closed: nobody takes a place any more, and who waited for one is told.
-//! 2. The pool *drains*: workers run what is queued. A thread that took its place before the door
-//!    was closed may still push its job; the pool is not drained before that job has ended. (What a
-//!    `Permit` or a task holds is not waited for: see `admission`.)
-//! 3. If there is no time for that, the pool *discards*: workers, those who still push, and the one
-//!    who shuts down drop what has not started.
-//! 4. Who sees the last job end *stops* the pool: workers leave their loops, rayon ends its threads.
-//! 5. Threads are joined, and the report is made, once, for all who ask. What is left in the queues are tombstones; they
-//!    are dropped.
+//! 1. Admission is closed: it grants no further place, and refuses the submitters that wait for
+//!    one.
+//! 2. The pool *drains*: workers run what is queued. A submitter that took a place before the close
+//!    may still push its job. The pool is not drained before that job has ended. (A place that a
+//!    `Permit` or a task holds does not delay it: see `admission`.)
+//! 3. If there is no time for that, the pool *discards*: workers, submitters that still push, and
+//!    the thread that shuts down drop the jobs that have not started.
+//! 4. The thread that observes the last end *stops* the pool: workers leave their loops, and rayon
+//!    ends its threads.
+//! 5. The threads are joined. The report is made once, for all callers. The queues then hold only
+//!    tombstones, which are dropped.
 //!
-//! **Who sees the last job end.** A worker when it runs dry, or who drains: see `drain.rs`. A job that
-//! ends elsewhere (inline in a thread that is with rayon, or outside of the pool, or cancelled) is
-//! followed by the same look.
+//! **Observing the last end.** A worker checks when it becomes idle, and so does the thread that
+//! begins the drain: see `drain.rs`. The same check follows a job that ends elsewhere: inline in a
+//! thread that is in rayon, outside the pool, or by cancellation.
 //!
-//! **Discarding.** The flag is set, then the queues are emptied by the one who set it. Who pushes
-//! later sees the flag after its fence and empties them itself; a worker looks at the flag before
-//! it starts a job. A job that a worker had in its hands meanwhile either starts, which gives back
-//! its place and is told (the admission is *watched*), or is dropped. So when no place is taken by
-//! a job any more, what has started runs, and nothing else ever will.
+//! **Discarding.** The thread that sets the flag then empties the queues. A submitter that pushes
+//! later observes the flag after its fence, and empties them itself. A worker checks the flag
+//! before it starts a job. A job that a worker already holds either starts or is dropped. If it
+//! starts, it releases its place, which notifies the shutdown because the admission is *watched*.
+//! So when jobs hold no more places, what has started runs, and nothing else starts.
 
 use crate::{
     error::{ShutdownError, ShutdownReport},
@@ -36,17 +38,18 @@ pub(crate) enum Grace {
 }
 
 impl Inner {
-    /// Steps 1 and 2, without waiting.
+    /// Steps 1 and 2. Does not block.
     pub(crate) fn begin_drain(&self) {
         self.life.drain.begin(&self.admission);
         self.stop_if_drained();
     }
 
-    /// Step 4, if it is time.
+    /// Step 4, if the pool is drained.
     pub(crate) fn stop_if_drained(&self) {
         let counts = || {
             let sums = self.recorder.sums();
-            // Those come with items that have places, and bring none: so none is new if all had ended above.
+            // A job without a place that is counted here is pushed by an item that holds one. So
+            // none is new if all had ended above.
             (sums.unplaced() + self.queue.placeless(), sums.ended())
         };
         let drain = &self.life.drain;
@@ -58,7 +61,7 @@ impl Inner {
         }
     }
 
-    /// Step 3: nothing starts any more.
+    /// Step 3: no further job starts.
     fn begin_discard(&self) {
         self.life.drain.begin_discarding();
         self.admission.watch();
@@ -66,8 +69,8 @@ impl Inner {
         self.discard_submitted();
     }
 
-    /// Drops what waits in the queues. What is to be run even so is left to the workers: the caller, who
-    /// may be anybody, has a deadline, or holds what the job wants.
+    /// Drops the submitted jobs in the queues. Workers run the jobs that have to run nevertheless:
+    /// the caller may be any thread, may have a deadline, or may hold a lock that the job wants.
     #[cold]
     pub(crate) fn discard_submitted(&self) {
         let context = JobContext::here(self);
@@ -86,7 +89,7 @@ impl Inner {
         }
     }
 
-    /// All steps, as far as there is time.
+    /// Runs all steps, within `grace`.
     pub(crate) fn shut_down(&self, grace: Grace) -> Result<ShutdownReport, ShutdownError> {
         if worker::is_home(self) || foreign_stack::is_in_job_of(self) {
             return Err(ShutdownError::InsideJob);
@@ -100,15 +103,16 @@ impl Inner {
                 None
             }
         };
-        // The caller may be another pool's worker, whose place another thread fills meanwhile: it may be what a job of ours
-        // waits for.
+        // The caller may be a worker of another pool, and a job of this pool may wait for it. So
+        // another thread takes its place in service meanwhile.
         match worker::blocking(|| self.await_end(deadline)) {
             Some(report) => Ok(report),
             None => Err(self.cut_short()),
         }
     }
 
-    /// What has become of the jobs, when all threads have ended; or none, if that takes too long.
+    /// Blocks until all threads have ended, and returns the report; `None` if the deadline passes
+    /// first.
     fn await_end(&self, deadline: Option<Instant>) -> Option<ShutdownReport> {
         let mut state = lock(&self.life.state);
         loop {
@@ -123,8 +127,8 @@ impl Inner {
                 let report = self.report();
                 lock(&self.life.state).report = Some(report);
                 self.life.changed();
-                // The tombstones that no worker has come to: those of batches hold the user's closure. Not before
-                // the report, since what is dropped with it may ask for that too.
+                // Drops the tombstones that no worker has reached: those of batches hold the user's
+                // closure. This follows the report, because such a drop may ask for the report too.
                 self.discard_submitted();
                 return Some(report);
             }
@@ -135,12 +139,13 @@ impl Inner {
         }
     }
 
-    /// The time is up: drops what has not started, and says what runs.
+    /// Drops what has not started after the deadline, and reports what still runs.
     fn cut_short(&self) -> ShutdownError {
         self.begin_discard();
         let mut state = lock(&self.life.state);
-        // Structured jobs and items of batches stay in the queue: somebody waits for them. One that moves from one deque to
-        // another meanwhile is not seen, and tells nobody; so this looks again by itself, too.
+        // Structured jobs and items of batches stay in the queue, since a thread waits for them. A
+        // job that moves between deques is not counted meanwhile, and its move notifies no waiter;
+        // so this also checks every `RECHECK`.
         while self.admission.queued() > self.queue.structured() + self.recorder.batched()
             || self.recorder.overdrawn_now() > self.queue.overdrawn()
         {
@@ -155,7 +160,7 @@ impl Inner {
         }
     }
 
-    /// What has become of the jobs up to now.
+    /// Returns the counts of jobs by outcome up to now.
     pub(crate) fn report(&self) -> ShutdownReport {
         let sums = self.recorder.sums();
         ShutdownReport {

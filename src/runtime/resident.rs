@@ -1,9 +1,9 @@
-//! The pool that a handle stands for, in whichever process that is.
+//! Fork safety: the pool behind a handle, in the parent or in a forked child.
 //!
-//! In a forked child there is none of a pool's threads, and any of its locks may be held for ever. So what the
-//! handle gives out there is an *heir*: a pool of the same options that has ended, and never had a thread. It
-//! refuses what a closed pool refuses, does on the caller's thread what a closed pool does there, and
-//! nothing in it waits. The pool itself is left as it is, and nothing of it is touched.
+//! A forked child has none of the pool's threads, and any of its locks may be held for ever. So a
+//! handle there returns an *heir*: a stopped pool of the same options that never had a thread. The
+//! heir refuses what a closed pool refuses, and runs on the caller's thread what a closed pool runs
+//! there. Nothing in it blocks. The inherited pool itself is not touched.
 
 use std::{
     ops::Deref,
@@ -19,8 +19,8 @@ use crate::runtime::inner::Inner;
 
 pub(crate) struct Resident {
     inner: Arc<Inner>,
-    /// Made in a child, when it is first asked for. Not in a cell with a lock: another thread of that child may be making it
-    /// while it forks in its turn.
+    /// Made in a child at the first use. A cell with a lock would not do: another thread of the
+    /// child may be making the heir while the child forks in turn.
     heir: AtomicPtr<Resident>,
 }
 
@@ -46,13 +46,13 @@ impl Resident {
             heir = match made {
                 Ok(_) => own,
                 Err(other) => {
-                    // SAFETY: nobody else has seen it.
+                    // SAFETY: no other thread has observed it.
                     drop(unsafe { Box::from_raw(own) });
                     other
                 }
             };
         }
-        // SAFETY: it is freed with `self` alone. In a child of the child, it has an heir itself.
+        // SAFETY: it is freed only with `self`. A child of the child gives it an heir of its own.
         unsafe { &*heir }
     }
 }
@@ -80,7 +80,7 @@ impl Drop for Resident {
     fn drop(&mut self) {
         let heir = *self.heir.get_mut();
         if !heir.is_null() {
-            // SAFETY: it came from a box, and `self` alone has it.
+            // SAFETY: it came from a box, and only `self` holds it.
             drop(unsafe { Box::from_raw(heir) });
         }
     }
