@@ -1,41 +1,46 @@
-//! The scaling controller: when the policy is asked, what it is told, and what becomes of its answer.
+//! The scaling controller: decides when to ask the policy, measures its input, and carries out its
+//! decision.
 //!
 //! # The protocol
 //!
-//! A *place in service* is what a thread fills while it is a worker. There are as many as
-//! [`Idle`](crate::protocol::idle::Idle) counts; the policy in `scaling` says how many there should be.
-//! To call one in adds a place that is in rayon, for which a thread is activated when there is a job. To park one takes away a
-//! place that is in rayon; if there is none, it leaves an excess, which a worker takes when its job has ended. So
-//! no thread is stopped, and what lies in its deque it hands over as always.
+//! A worker fills a *place in service*. [`Idle`](crate::protocol::idle::Idle) counts these places;
+//! the policy in `scaling` decides how many there should be. Scaling up adds a place that is in
+//! rayon, for which a thread is activated when there is a job. Parking removes a place that is in
+//! rayon. If there is none, it records an excess, and a worker leaves for it when its job has
+//! ended. So no thread is stopped, and a leaving worker hands over its deque as always.
 //!
-//! The state is under one lock, and so are all changes of the number of places: it is within its
-//! range at every instant (S1), and decisions are made one after another.
+//! The state is under one lock, and so are all changes of the number of places. So that number is
+//! within its range at every instant (S1), and decisions are sequential.
 //!
-//! **When the policy is asked.** Nothing ticks.
-//! - *By depth.* A push compares the places that were ever drawn with a mark, `ask_at`. The depth, with what lies in
-//!   permit caches, cannot have come to the threshold before the mark is passed, since it grows by one for each that is
-//!   drawn: the mark is where it would be if none was given back meanwhile. So a pool that
-//!   keeps up is asked once in so many jobs. While a timer is set for the next change, the mark is out of
-//!   reach.
-//! - *By time.* A push that finds every worker running sets `IS_TIMING`, and has the timer set for the end of a
-//!   cooldown. A worker that becomes idle takes the flag back; then the queue was empty.
-//! - *By idleness.* A worker that goes back to rayon is entered in a list, in which the longest idle come first; an
-//!   activation takes out the last. The timer is set for the first.
+//! **When the policy is asked.** There is no periodic tick.
+//! - *By depth.* A push compares the number of places ever drawn with a mark, `ask_at`. Each drawn
+//!   place adds one to the depth, permit caches included. The mark assumes that no place is released
+//!   meanwhile, so the depth cannot reach the threshold before the mark is passed. A pool that keeps
+//!   up therefore asks only once in many jobs. While a timer is set for the next change, the mark is
+//!   out of reach.
+//! - *By time.* A push that finds every worker running sets `IS_TIMING`, and sets the timer for the
+//!   end of a cooldown. A worker that becomes idle clears the flag if the queue is empty.
+//! - *By idleness.* A worker that goes to rayon adds an entry to a list, ordered by age, oldest first.
+//!   An activation removes the youngest entry. The timer is set for the oldest.
 //! - *By the user*: `resize` and `set_capacity`.
 //!
-//! **Jobs that wait in vain.** A worker may wait inside another rayon pool for what comes back to this one: it counts as
-//! running, so that no activation is sent, and all workers may do so. So while jobs wait and all workers run, the pool is
-//! *watched*: a push that finds all running, or a worker that leaves jobs behind as the last that was idle, has the
-//! timer check after a while. If no job has started since, the timer sends *help* to rayon, which lies there until a
-//! thread takes it up that waits in rayon. The pauses between two checks double; after help has run a job the
-//! next is the shortest, since what comes back has often more to bring. The watch ends when the queue is empty: the timer
-//! takes the flag back, has a heavy fence, and checks once more; a push has its own fence before it reads the flag.
+//! **Stalled jobs.** A worker may wait inside another rayon pool for a result that comes back to
+//! this pool. It counts as running, so no activation is sent, and all workers may wait so.
+//! Therefore the pool is *watched* while jobs wait and all workers run. A push that finds all
+//! workers running begins the watch. So does the last idle worker, if it takes a job and leaves
+//! others behind. The timer checks after a pause. If no job has started since, the timer sends
+//! *help* to rayon, where a thread that waits inside rayon takes it up. The pause doubles from
+//! check to check. After help has run a job the next pause is the shortest, since more results
+//! often follow. The watch ends when the queue is empty: the timer clears the flag, issues a heavy
+//! fence, and checks once more. A push has its own fence before it reads the flag.
 //!
-//! **The timer** sleeps until the one moment that it was given, or for good. It is unparked early only if a moment is set
-//! before that one, or a thread is to be started; if the moment was taken back, it wakes once in vain. It takes
-//! the state's lock, so that no thread enters the table under that.
+//! **The timer** sleeps until the one moment it was given, or indefinitely. It is unparked early
+//! only if an earlier moment is set, or a thread has to be started. If the moment was withdrawn,
+//! the timer wakes once in vain. The timer takes the state's lock, so no thread enters the thread
+//! table under that lock.
 //!
-//! A pool whose range is one number has none of this but the watch: its mark is out of reach, and nothing is entered.
+//! If the range of a pool is a single number, only the watch remains: the mark is out of reach, and
+//! no idle worker is listed.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -50,12 +55,13 @@ use crate::{
     sync::{Instant, lock, thread},
 };
 
-/// For how long help is good, after it was sent, although other jobs have started meanwhile: some time slices, in which a
-/// thread that rayon wakes gets a core.
+/// How long help is valid after it was sent, even if other jobs have started since. It spans some
+/// time slices, in which a thread that rayon wakes gets a core.
 const HELP: Duration = Duration::from_millis(20);
 
 impl Inner {
-    /// To be called when a place was taken for work that a job in the queue will come to.
+    /// Asks the policy or begins a watch if needed. Must be called when a place was taken for work
+    /// that a queued job will run.
     #[inline]
     pub(crate) fn place_taken(&self) {
         let flags = self.scaler.flags();
@@ -80,14 +86,14 @@ impl Inner {
         }
     }
 
-    /// To be called by a worker that was idle and is not any more: if it was the last, and jobs wait, the timer
-    /// watches them.
+    /// Begins a watch if the calling worker was the last idle one and leaves jobs behind. Must be
+    /// called by a worker that stops being idle.
     pub(crate) fn check_left_behind(&self) {
         if self.scaler.has(IS_WATCHED) || !self.idle.all_run() {
             return;
         }
         let mut jobs_wait = false;
-        // Its fence pairs with those of a push, which may have found the caller searching.
+        // Its fence pairs with those of a push, which may have observed the caller as searching.
         let wake_up = self.idle.recheck(|| {
             jobs_wait = !self.queue.is_empty();
             jobs_wait
@@ -98,7 +104,7 @@ impl Inner {
         }
     }
 
-    /// Jobs wait, and all workers run.
+    /// Begins a watch: jobs wait, and all workers run.
     #[cold]
     fn watch(&self) {
         let mut state = lock(&self.scaler.state);
@@ -111,7 +117,7 @@ impl Inner {
         }
     }
 
-    /// Help that is sent now.
+    /// Returns help that is sent now.
     pub(crate) fn help_from_now_on(&self) -> Help {
         Help {
             until: Instant::now() + HELP,
@@ -119,8 +125,8 @@ impl Inner {
         }
     }
 
-    /// Whether help is still good. If it was sent long ago, and jobs have started since, it is not; maybe they do not
-    /// start any more.
+    /// Whether help is still valid. It is not if it is older than [`HELP`] and jobs have started
+    /// since. Those jobs may have been the last to start, so the next check is moved forward.
     pub(crate) fn is_help_good(&self, sent: Help) -> bool {
         let is_good = Instant::now() <= sent.until || self.started() == sent.started;
         if !is_good {
@@ -131,7 +137,7 @@ impl Inner {
         is_good
     }
 
-    /// By the timer. Returns whether jobs wait in vain.
+    /// Performs a due check of the watch, on the timer thread. Returns whether jobs are stalled.
     fn check_watch(&self) -> bool {
         let mut state = lock(&self.scaler.state);
         let now = self.scaler.now();
@@ -146,7 +152,8 @@ impl Inner {
         }
         if self.queue.is_empty() {
             self.scaler.set(IS_WATCHED, false);
-            // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see that nothing watches.
+            // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see
+            // that nothing watches.
             self.fences.heavy();
         }
         if self.queue.is_empty() || self.life.is_stopped() {
@@ -160,7 +167,8 @@ impl Inner {
         is_in_vain
     }
 
-    /// A worker has found nothing in its deques and the injectors. In those of others there may be hundreds of jobs.
+    /// Ends the timing if the queue is empty. The calling worker has found no job in its own deque
+    /// and the injectors; the deques of other workers may still hold hundreds.
     #[inline]
     pub(crate) fn worker_became_idle(&self) {
         if self.scaler.has(IS_TIMING) && self.queue.is_empty() {
@@ -168,7 +176,7 @@ impl Inner {
         }
     }
 
-    /// A worker that found nothing for that long has gone back to rayon.
+    /// Lists a worker that has gone to rayon after it found no job for `idled`.
     pub(crate) fn worker_went_to_rayon(&self, idled: Duration) {
         if self.scaler.has(MAY_SHRINK) {
             let since = self.scaler.now().saturating_sub(idled);
@@ -176,38 +184,40 @@ impl Inner {
         }
     }
 
-    /// A thread was activated to fill a place that was in rayon: the one that was the last to go there.
+    /// Removes the youngest entry of the list: a thread was activated to fill a place that was in
+    /// rayon.
     pub(crate) fn place_was_activated(&self) {
         if self.scaler.has(MAY_SHRINK) {
             lock(&self.scaler.state).idle_since.pop();
         }
     }
 
-    /// An activation was left to threads that are with rayon, though there are some that were not started.
+    /// Sets the timer for an activation that was left to threads in rayon although some threads are
+    /// unstarted.
     pub(crate) fn watch_late_activation(&self, patience: Duration) {
         let mut state = lock(&self.scaler.state);
         let at = Some(self.scaler.now() + patience);
         self.wake_timer_at(&mut state, at);
     }
 
-    /// Asks the policy, and does what it says.
+    /// Asks the policy, and carries out its decision.
     #[cold]
     pub(crate) fn ask_policy(&self) {
         self.change_and_ask(|_| ());
     }
 
-    /// Changes the range.
+    /// Changes the range of workers.
     pub(crate) fn resize(&self, workers: RangeInclusive<usize>) {
         let _one = lock(&self.scaler.resizing);
         let (min, max) = workers.into_inner();
-        // It may start threads: not under the lock that the timer takes.
+        // This may start threads, so it must not run under the lock that the timer takes.
         self.threads.set_max(&self.me(), max);
         self.change_and_ask(|state| {
             (state.policy.min, state.policy.max) = (min, max);
         });
     }
 
-    /// Changes something, asks the policy, and does what it says.
+    /// Changes the state, asks the policy, and carries out its decision.
     fn change_and_ask(&self, change: impl FnOnce(&mut State)) {
         let mut state = lock(&self.scaler.state);
         change(&mut state);
@@ -216,7 +226,8 @@ impl Inner {
         self.perform(wake_up);
     }
 
-    /// The wake-up is to be performed without the lock: threads are started and activated for it.
+    /// Asks the policy. The caller performs the wake-up without the lock, since it starts and
+    /// activates threads.
     fn decide(&self, state: &mut State) -> WakeUp {
         if self.life.is_stopped() {
             return WakeUp::None;
@@ -224,7 +235,8 @@ impl Inner {
         let scaler = &self.scaler;
         let idle = &self.idle;
         let now = scaler.now();
-        // Before the queue is read: a worker that finds it empty after that takes the flag back.
+        // This precedes the read of the queue: a worker that finds the queue empty later clears the
+        // flag.
         let was_timing = scaler.set(IS_TIMING, true);
         if self.queue.is_empty() {
             state.waiting_since = None;
@@ -274,7 +286,7 @@ impl Inner {
         let ask_at = if !may_grow || cooling && depth >= pressing && verdict.next_at.is_some() {
             NEVER
         } else {
-            // What lies in permit caches may be taken without being drawn.
+            // Permits in caches may be taken without being drawn.
             let deepest = self.admission.depth_with_caches();
             drawn + pressing.saturating_sub(deepest).max(1)
         };
@@ -282,7 +294,7 @@ impl Inner {
         scaler.set(MAY_GROW, may_grow);
         let may_shrink = after > state.policy.min;
         if !scaler.set(MAY_SHRINK, may_shrink) && may_shrink {
-            // Those that went to rayon before were not entered.
+            // Workers that went to rayon while the pool could not shrink were not listed.
             let missing = idle.in_rayon().saturating_sub(state.idle_since.len());
             state.idle_since.splice(0..0, (0..missing).map(|_| now));
         } else if !may_shrink {
@@ -299,7 +311,7 @@ impl Inner {
         }
     }
 
-    /// Has the timer wake at this moment, or before.
+    /// Makes the timer wake at `at` or earlier.
     fn wake_timer_at(&self, state: &mut State, at: Option<Duration>) {
         let Some(at) = at else {
             return;
@@ -310,7 +322,8 @@ impl Inner {
         }
     }
 
-    /// By the timer: asks the policy if it is time, or sleeps until it is, or until it is unparked.
+    /// Asks the policy if it is due, on the timer thread. Otherwise blocks until it is, or until
+    /// the timer is unparked.
     pub(crate) fn run_timer(&self) {
         let now = self.scaler.now();
         let mut state = lock(&self.scaler.state);

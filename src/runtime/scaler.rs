@@ -1,6 +1,8 @@
-//! What the scaling controller remembers: when the policy was asked, what it was told, and when to ask it again.
+//! State of the scaling controller: past decisions, waiting and idle times, and the next moment of
+//! the timer.
 //!
-//! Here are the words and the clock alone; `controller.rs` reads the pool, asks the policy, and acts on its answer.
+//! This file holds the flags and the clock only. `controller.rs` measures the pool, asks the
+//! policy, and carries out its decision.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -12,27 +14,28 @@ use crate::{
     tuning::{RECHECK, STALL},
 };
 
-/// The longest pause between two checks for help. The first is [`STALL`]; after help was needed, [`RECHECK`].
+/// The longest pause between two checks of a watch. The first is [`STALL`]; after help has run a
+/// job, [`RECHECK`].
 const PAUSE_MAX: Duration = STALL.saturating_mul(8);
-/// The longest while no job starts: help lies ready then.
+/// The longest pause while no job starts. Help is already in rayon's queues then.
 const PAUSE_IN_VAIN: Duration = Duration::from_secs(1);
 
 /// A mark that is never passed.
 pub(super) const NEVER: u64 = u64::MAX;
 
-/// There may be more workers than there are.
+/// The number of workers is below its maximum.
 pub(super) const MAY_GROW: u8 = 1;
-/// Since the policy was asked, jobs were waiting whenever that was checked.
+/// Jobs were waiting at every check since the policy was asked.
 pub(super) const IS_TIMING: u8 = 2;
-/// There may be fewer workers than there are.
+/// The number of workers is above its minimum.
 pub(super) const MAY_SHRINK: u8 = 4;
-/// The timer will check whether jobs wait in vain.
+/// The timer will check for stalled jobs.
 pub(super) const IS_WATCHED: u8 = 8;
 
-/// What every push and every worker that becomes idle reads.
+/// The words that every push and every worker that becomes idle reads.
 struct Marks {
     flags: AtomicU8,
-    /// The policy is asked when as many places were drawn. [`NEVER`] if there may be no more workers.
+    /// The number of drawn places at which the policy is asked. [`NEVER`] if the pool may not grow.
     ask_at: AtomicU64,
 }
 
@@ -48,9 +51,9 @@ pub(crate) struct Scaler {
     start: Instant,
     marks: CachePadded<Marks>,
     pub(super) state: Mutex<State>,
-    /// Help has run a job since the last check.
+    /// Whether help has run a job since the last check.
     has_helped: AtomicBool,
-    /// One change of the range at a time.
+    /// Held during a change of the range, so that changes are sequential.
     pub(super) resizing: Mutex<()>,
 }
 
@@ -58,28 +61,28 @@ pub(super) struct State {
     pub(super) policy: Policy,
     pub(super) past: Past,
     pub(super) waiting_since: Option<Duration>,
-    /// When each of those that are in rayon went there, or was added.
+    /// When each place that is in rayon went there, or was added. The oldest is first.
     pub(super) idle_since: Vec<Duration>,
-    /// The most workers that were ever in service.
+    /// The largest number of workers that were ever in service.
     pub(super) most: usize,
     /// When the timer is to wake.
     pub(super) wake_at: Option<Duration>,
     pub(super) watch: Option<Watch>,
-    /// Until the next check of a watch.
+    /// The pause until the next check of a watch.
     pub(super) pause: Duration,
     pub(super) scale_ups: u64,
     pub(super) parks: u64,
 }
 
-/// Jobs wait, and all workers run.
+/// A watch: jobs wait, and all workers run.
 pub(super) struct Watch {
     /// When the timer checks next.
     pub(super) at: Duration,
-    /// How many jobs had started by the last check.
+    /// The number of jobs that had started by the last check.
     pub(super) started: u64,
 }
 
-/// What the scaling shows of itself.
+/// The part of the scaling state that a snapshot shows.
 pub(crate) struct Scaled {
     pub(crate) workers: RangeInclusive<usize>,
     pub(crate) most: usize,
@@ -144,7 +147,7 @@ impl Scaler {
         self.flags() & flag != 0
     }
 
-    /// Sets the flag, or takes it back. Returns whether it was set.
+    /// Sets or clears the flag. Returns whether it was set.
     pub(super) fn set(&self, flag: u8, is_set: bool) -> bool {
         let flags = &self.marks.flags;
         let before = if is_set {
@@ -164,19 +167,20 @@ impl Scaler {
         self.marks.ask_at.store(drawn, Ordering::Relaxed);
     }
 
-    /// A thread that waits inside rayon runs a job by help.
+    /// Records that help runs a job, on a thread that waits inside rayon.
     pub(crate) fn help_runs(&self) {
         self.has_helped.store(true, Ordering::Relaxed);
     }
 
-    /// Whether help has run a job since the last call.
+    /// Returns whether help has run a job since the last call.
     pub(super) fn take_has_helped(&self) -> bool {
         self.has_helped.swap(false, Ordering::Relaxed)
     }
 }
 
 impl State {
-    /// Begins to watch whether jobs start, of which so many have. Returns when the timer is to check, if it is new.
+    /// Begins a watch at which `started` jobs have started. Returns when the timer is to check, or
+    /// `None` if a watch exists.
     pub(super) fn begin_watch(&mut self, now: Duration, started: u64) -> Option<Duration> {
         if self.watch.is_some() {
             return None;
@@ -186,7 +190,8 @@ impl State {
         Some(at)
     }
 
-    /// The jobs that the watch was begun for may not start any more. Returns when the timer is to check, if that is sooner.
+    /// Moves the next check forward, because the jobs of the watch may not start any more. Returns
+    /// its time if it is now sooner.
     pub(super) fn hasten_watch(&mut self, now: Duration, started: u64) -> Option<Duration> {
         let soon = now + STALL;
         let watch = self.watch.as_mut().filter(|watch| soon < watch.at)?;
@@ -194,7 +199,8 @@ impl State {
         Some(soon)
     }
 
-    /// After a check that was due, of which this was the watch. Returns whether no job has started since the last.
+    /// Continues a watch after a due check. Returns whether no job has started since the check
+    /// before.
     pub(super) fn go_on_watching(
         &mut self,
         watch: Watch,
@@ -215,10 +221,10 @@ impl State {
     }
 }
 
-/// The smallest depth at which the threshold is reached.
+/// Returns the smallest depth that reaches the threshold.
 pub(super) fn pressing(policy: &Policy, capacity: u64) -> u64 {
     let is_reached = |depth: u64| depth as f64 / capacity as f64 >= policy.threshold;
-    // The product may be off by one either way.
+    // Rounding may put the product off by one either way.
     let near = (policy.threshold * capacity as f64) as u64;
     (near.saturating_sub(1).max(1)..=near.saturating_add(1))
         .find(|&depth| is_reached(depth))

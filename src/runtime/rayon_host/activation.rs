@@ -1,18 +1,22 @@
-//! Activations: rayon jobs that make a worker of the thread that takes them up.
+//! Activations: rayon jobs that turn the thread that takes them up into a worker.
 //!
-//! **An activation that a waiting thread takes up.** A thread that waits inside `rayon::join` (or scope, or a parallel
-//! iterator), within one of our jobs, runs whatever rayon finds, and that may be the activation meant for a sleeper. It must
-//! neither be lost nor start a worker on top of the waiting frame. It is sent on: put back into rayon, which wakes
-//! a sleeper for it, while the waiting thread checks whether its own wait is over. If no thread has taken it for
-//! [`HOPPING`], all other threads are busy: then the waiting thread runs **one** job itself, as rayon itself would do in
-//! its place, and checks its wait again. So the job is not stranded, and the wait is not either.
+//! **In a nested wait.** A thread that waits inside `rayon::join` (or a scope, or a parallel
+//! iterator) within one of our jobs runs any job that rayon finds. That may be an activation meant
+//! for a sleeping thread. The activation must not be lost, and must not start a worker on top of
+//! the waiting frame. So the thread spawns it into rayon again, which wakes a sleeper, and checks
+//! its own wait. If no thread has taken the activation for [`HOPPING`], all other threads are busy.
+//! Then the waiting thread runs **one** job itself, as rayon would, and checks its wait again. So
+//! neither the job nor the wait is stranded.
 //!
-//! **An activation that a worker takes up in its turn.** A worker that serves rayon between two jobs of its loop may come
-//! across one, too. It puts it back into rayon, and leaves rayon's work alone for a while, so that a sleeper finds it.
+//! **In a worker that serves rayon.** A worker that serves rayon between two jobs of its loop may
+//! take up an activation too. It spawns the activation into rayon again, and pauses serving for
+//! [`HOPPING`], so that a sleeper finds it.
 //!
-//! **Help.** A worker that waits inside another rayon pool counts as running, and no activation is sent for what comes
-//! back from there. When jobs wait and none starts (the scaling controller watches that), *help* is sent into each of rayon's
-//! pools: it makes no worker, and has no place. A thread that takes it up within a job, and so in a wait of
+//! **Help.** A worker that waits inside another rayon pool counts as running, and no activation is
+//! sent for what comes back from there. When jobs wait and none starts (the scaling controller
+//! watches for that), *help* is sent into each of rayon's pools. Help makes no worker, and holds no
+//! place. A thread that takes it up within a job is in a wait of rayon. It runs one job, and spawns
+//! the help for itself again while there are more.
 //! rayon's, runs one job, and sends it on to itself while there are more.
 
 use std::{sync::Arc, time::Duration};
@@ -25,33 +29,34 @@ use crate::{
     sync::{Instant, backoff, rayon_core},
 };
 
-/// How long an activation is sent on before the thread that keeps getting it answers it. A sleeper that rayon wakes comes
-/// in a tenth of that.
+/// How long an activation is sent on before a thread in a nested wait performs it. A sleeper that
+/// rayon wakes comes in a tenth of that.
 const HOPPING: Duration = Duration::from_micros(500);
 
-/// What an activation is for.
+/// The purpose of an activation.
 #[derive(Clone, Copy)]
 pub(super) enum Activation {
-    /// To become a worker. It was sent on since the given moment.
+    /// To become a worker. Holds the moment since which it has been sent on, if any.
     Work(Option<Instant>),
-    /// To run jobs that wait in vain, on a thread that waits inside rayon.
+    /// To run stalled jobs on a thread that waits inside rayon.
     Help {
         sent: Help,
-        /// Until when it is sent on.
+        /// The moment until which it is sent on.
         hops_until: Option<Instant>,
     },
-    /// To find out where the thread is. It is an activation because the depth of the base is that of activations.
+    /// To find where the thread waits. It is an activation because the base depth is calibrated for
+    /// activations.
     Probe(WaitProbe),
     /// To measure the depth of a nested wait: see `thread.rs`.
     Calibrate,
 }
 
-/// What help was sent for.
+/// The state in which help was sent.
 #[derive(Clone, Copy)]
 pub(crate) struct Help {
-    /// Until when it is good in any case.
+    /// The moment until which it is valid in any case.
     pub(crate) until: Instant,
-    /// How many jobs had started when it was sent.
+    /// The number of jobs that had started when it was sent.
     pub(crate) started: u64,
 }
 
@@ -64,7 +69,7 @@ impl Activation {
     }
 }
 
-/// What an activation does on the thread that takes it up.
+/// Makes the rayon job of an activation.
 pub(super) fn activation<H: Host>(
     host: Arc<H>,
     activation: Activation,
@@ -93,7 +98,7 @@ fn answer<H: Host>(host: &Arc<H>, activation: Activation) {
     }
 }
 
-/// Puts an activation into the calling thread's rayon pool.
+/// Spawns an activation into the calling thread's rayon pool.
 fn send_on<H: Host>(host: &Arc<H>, on: Activation) {
     rayon_core::spawn(activation(Arc::clone(host), on));
 }
@@ -128,7 +133,8 @@ fn work<H: Host>(host: &Arc<H>, thread: &RayonThread, since: Option<Instant>) {
     let in_turn = thread.is_first_of_rayon();
     if in_turn || since.elapsed() < HOPPING {
         if in_turn {
-            // It comes to all jobs by its loop, and takes an activation when it becomes idle.
+            // The worker reaches all jobs through its loop, and takes an activation when it becomes
+            // idle.
             thread.rest_until(Instant::now() + HOPPING);
         } else {
             backoff::yield_now();
@@ -141,12 +147,13 @@ fn work<H: Host>(host: &Arc<H>, thread: &RayonThread, since: Option<Instant>) {
     }
 }
 
-/// Runs a job on top of a wait inside rayon, within a job: all workers may be in such waits, and no other thread may come.
-/// What was sent long ago is void, if jobs have started since.
+/// Runs a job within a job, on top of a wait inside rayon: all workers may be in such waits, so no
+/// other thread may come. Old help is void if jobs have started since it was sent.
 ///
-/// A worker that comes across it in its turn puts it back, as an activation. A thread that does not wait sends it on for a
-/// moment: rayon has woken it in place of one that does. But if a thread fills two places, because it has
-/// answered an activation, then this one may run a job in its place.
+/// A worker that serves rayon spawns the help again. A thread in rayon that does not wait sends it
+/// on for [`HOPPING`], since rayon has woken it in place of a waiting one. If some thread fills two
+/// places because it performed an activation, an idle thread at the base may run a job in its
+/// place.
 fn help<H: Host>(
     host: &Arc<H>,
     thread: &RayonThread,
@@ -177,7 +184,7 @@ fn help<H: Host>(
     }
     if let Some(next) = host.help(sent, !waits) {
         if threads.begin_help(index) {
-            // The wait checks first whether it is over.
+            // The wait is checked before this runs.
             send_on(host, Activation::help(next));
         }
     }
