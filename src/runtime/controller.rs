@@ -14,14 +14,14 @@
 //!
 //! **When the policy is asked.** There is no periodic tick.
 //! - *By depth.* A push compares the number of places ever drawn with a mark, `ask_at`. Each drawn
-//!   place adds one to the depth, permit caches included. The mark assumes that no place is released
-//!   meanwhile, so the depth cannot reach the threshold before the mark is passed. A pool that keeps
-//!   up therefore asks only once in many jobs. While a timer is set for the next change, the mark is
-//!   out of reach.
+//!   place adds one to the depth, permit caches included. The mark assumes that no place is
+//!   released meanwhile, so the depth cannot reach the threshold before the mark is passed. A pool
+//!   that keeps up therefore asks only once in many jobs. While a timer is set for the next change,
+//!   the mark is out of reach.
 //! - *By time.* A push that finds every worker running sets `IS_TIMING`, and sets the timer for the
 //!   end of a cooldown. A worker that becomes idle clears the flag if the queue is empty.
-//! - *By idleness.* A worker that goes to rayon adds an entry to a list, ordered by age, oldest first.
-//!   An activation removes the youngest entry. The timer is set for the oldest.
+//! - *By idleness.* A worker that goes to rayon adds an entry to a list, ordered by age, oldest
+//!   first. An activation removes the youngest entry. The timer is set for the oldest.
 //! - *By the user*: `resize` and `set_capacity`.
 //!
 //! **Stalled jobs.** A worker may wait inside another rayon pool for a result that comes back to

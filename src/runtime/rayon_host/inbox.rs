@@ -1,10 +1,11 @@
-//! Where a thread reads its inbox, and how one that is with rayon is made to: see `protocol/inbox` for what a message is, and
-//! `api/broadcast.rs` for what it is for.
+//! Reading a thread's inbox, and probing a thread that is in rayon. `protocol/inbox` defines a
+//! message; `api/broadcast.rs` uses them.
 //!
-//! A thread with rayon is *probed*: `spawn_broadcast` puts a tiny closure into each rayon thread's own queue, and wakes
-//! it. A probe may be taken wherever rayon waits. To find out whether this is the base, it spawns a [`WaitProbe`] onto its own
-//! rayon queue, which takes the way of an activation: for that way the depth of the base is known. If
-//! another thread steals that, it probes once more.
+//! A thread in rayon is *probed*: `spawn_broadcast` puts a small closure into each rayon thread's
+//! own queue, and wakes the thread. It may run the probe in any of rayon's waits. To find whether
+//! this is the base, the probe spawns a [`WaitProbe`] onto the thread's own rayon queue. That runs
+//! as an activation does, and the base depth is calibrated for activations. If another thread
+//! steals it, that thread probes again.
 
 use std::sync::Arc;
 
@@ -18,11 +19,11 @@ use crate::{
     sync::rayon_core,
 };
 
-/// How many probes may lie in the queue of a thread that does not come to take them. Each is some words
-/// there, and an allocation that all threads share. By feel.
+/// The most probes in the queue of a thread that does not come to take them. Each is some words
+/// there, and shares one allocation with the others. By feel.
 const MAX_PROBES: usize = if cfg!(shuttle) { 2 } else { 1024 };
 
-/// With how many of them a thread that reads in its loop takes them out.
+/// The number of probes from which a thread that reads in its loop takes them out.
 const PROBES_TO_SWEEP: usize = if cfg!(shuttle) { 1 } else { 16 };
 
 impl Threads {
@@ -41,8 +42,8 @@ impl Threads {
         self.broadcast(&Arc::clone(&host), room, move || take_probe(&host))
     }
 
-    /// Where a probe cannot be: has as many threads check as rayon has awake or wakes for this, one of which may
-    /// check several times and another not at all.
+    /// The fallback where `probe` fails: makes as many threads check as rayon has awake or wakes
+    /// for this. One thread may check several times, and another not at all.
     pub(crate) fn probe_some<H: Host>(&self, host: &Arc<H>) {
         self.spawn_for_each(|| {
             let host = Arc::clone(host);
@@ -51,14 +52,14 @@ impl Threads {
     }
 }
 
-/// Whether a thread that has just read its inbox in the worker's loop is through with it. `give_way` runs `f`, which
-/// runs what rayon has, out of service.
+/// Whether a thread that has just read its inbox in the worker's loop has finished. `give_way` runs
+/// its argument, which runs rayon's jobs, out of service.
 pub(crate) fn has_read_all(inbox: &Inbox, give_way: impl FnOnce(fn() -> bool) -> bool) -> bool {
-    // One turn each, so that none of the probes looks as if the thread waited.
+    // One turn for each probe: with several in one turn, the thread would seem to wait.
     inbox.probes() < PROBES_TO_SWEEP || !give_way(yield_local)
 }
 
-/// Runs the parts that wait for the calling thread, which is with rayon, at the base there.
+/// Runs the messages of the calling thread, which is at the base in rayon.
 pub(super) fn read_beside_loop<H: Host>(host: &Arc<H>, thread: &RayonThread) {
     let inbox = host.threads().inbox(thread.index);
     if !inbox.has_messages() {
@@ -71,7 +72,7 @@ pub(super) fn read_beside_loop<H: Host>(host: &Arc<H>, thread: &RayonThread) {
     });
 }
 
-/// What a probe does on its thread.
+/// Runs a probe on its thread.
 fn take_probe<H: Host>(host: &Arc<H>) {
     // Only threads of the pool run what is spawned into its rayon pool.
     if let Some(thread) = host.here() {
@@ -81,7 +82,7 @@ fn take_probe<H: Host>(host: &Arc<H>) {
     }
 }
 
-/// What is asked by [`Threads::probe_some`].
+/// Runs a probe of [`Threads::probe_some`].
 fn probe_here<H: Host>(host: &Arc<H>) {
     if let Some(thread) = host.here() {
         if host.threads().inbox(thread.index).has_messages() {
@@ -90,10 +91,10 @@ fn probe_here<H: Host>(host: &Arc<H>) {
     }
 }
 
-/// A thread with messages was found awake in rayon, and does not know at which of its waits.
+/// Finds at which wait of rayon the calling thread is. It has messages.
 fn probe_wait<H: Host>(host: &Arc<H>, thread: &RayonThread) {
     if thread.has_deques() {
-        // A job waits.
+        // A job of this thread waits in rayon.
         return host.threads().inbox(thread.index).decline_inside();
     }
     let probe = WaitProbe {
@@ -103,21 +104,21 @@ fn probe_wait<H: Host>(host: &Arc<H>, thread: &RayonThread) {
     rayon_core::spawn(activation(Arc::clone(host), Activation::Probe(probe)));
 }
 
-/// Sent by a thread to itself: it is run by the same wait of rayon as what sent it.
+/// A probe that a thread sends to itself. The wait of rayon that ran its sender runs it too.
 #[derive(Clone, Copy)]
 pub(super) struct WaitProbe {
     index: usize,
-    /// Which piece of rayon's work the thread was running, if it was.
+    /// The turn of the thread: the piece of rayon's work that it ran, if it did.
     turn: usize,
 }
 
 impl WaitProbe {
-    /// `at_base` says that the calling thread has this from rayon's main loop.
+    /// Runs the probe. `at_base`: rayon's main loop runs it.
     pub(super) fn answer<H: Host>(self, host: &Arc<H>, thread: &RayonThread, at_base: bool) {
         let threads = host.threads();
         let inbox = threads.inbox(self.index);
         if self.index != thread.index {
-            // Stolen.
+            // Another thread has stolen the probe.
             if inbox.has_messages() && !threads.probe(host) {
                 inbox.miss();
             }

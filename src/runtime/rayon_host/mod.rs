@@ -1,15 +1,19 @@
-//! The pool's threads, as threads of rayon-core: everything that relies on how that crate behaves is in this folder.
+//! The pool's threads as threads of rayon-core. Everything that relies on how that crate behaves is
+//! in this folder.
 //!
-//! rayon builds all its threads at once and hands each to a *spawn handler*. Ours keeps them, so that the system's
-//! thread is started later, or never. A thread that rayon runs becomes a worker by an *activation*, a rayon job that runs
-//! the pool's loop (`activation.rs`). A worker that leaves the loop is back in rayon's own sleep, from where
-//! it serves `par_iter` and `join`.
+//! rayon builds all its threads at once and hands each to a *spawn handler*. Ours keeps them, so
+//! that the OS thread is started later, or never. A thread that rayon runs becomes a worker by an
+//! *activation*: a rayon job that runs the pool's loop (`activation.rs`). A worker that leaves the
+//! loop is in rayon's own sleep again, from where it serves `par_iter` and `join`.
 //!
-//! The folder knows the pool only as a [`Host`]. What is assumed of rayon-core, each with a test in `tests/rayon_core.rs`:
-//! the threads of the spawn handler live as long as `ThreadBuilder::run`, and end when the `ThreadPool` is dropped and
-//! their queues are empty; a thread takes its own spawns before others, the last one first; a spawn from
-//! outside is found by any thread, one that is broadcast by each; `yield_now` and `yield_local` run one job at most; a
-//! nested wait runs other jobs of its pool, deeper in the stack than the main loop does.
+//! The folder knows the pool only as a [`Host`]. It assumes the following of rayon-core, each with
+//! a test in `tests/rayon_core.rs`:
+//! - A thread of the spawn handler lives as long as `ThreadBuilder::run`. It ends when the
+//!   `ThreadPool` is dropped and its queues are empty.
+//! - A thread takes its own spawns before others, the last one first.
+//! - Any thread may take a spawn from outside; each thread takes one that is broadcast.
+//! - `yield_now` and `yield_local` run at most one job.
+//! - A nested wait runs other jobs of its pool, deeper in the stack than the main loop does.
 
 mod activation;
 mod inbox;
@@ -40,25 +44,25 @@ use crate::{
     sync::{AtomicUsize, Condvar, Mutex, slots::Slots, thread::Thread},
 };
 
-/// The pool whose workers rayon's threads are.
+/// The pool, as rayon's threads know it.
 pub(crate) trait Host: Send + Sync + Sized + 'static {
     fn threads(&self) -> &Threads;
 
     fn idle(&self) -> &Idle;
 
-    /// The calling thread, if it is one of the pool's.
+    /// Returns the calling thread, if it is one of the pool's.
     fn here(&self) -> Option<&RayonThread>;
 
-    /// The life of the thread of this index, which is with rayon while `run` runs.
+    /// Wraps the life of the thread `index`, which is in rayon while `run` runs.
     fn live(self: &Arc<Self>, index: usize, run: impl FnOnce());
 
-    /// A thread has nothing left to do but to end.
+    /// Records that a thread has nothing left to do but end.
     fn thread_exited(&self);
 
-    /// The system has refused a thread.
+    /// Records that the system has refused a thread.
     fn thread_refused(&self);
 
-    /// A panic that no wait gets.
+    /// Handles a panic that no wait receives.
     fn handle_panic(&self, payload: Box<dyn Any + Send>);
 
     fn is_stopped(&self) -> bool;
@@ -66,41 +70,41 @@ pub(crate) trait Host: Send + Sync + Sized + 'static {
     /// Runs the worker's loop. The caller is counted as searching.
     fn run_loop(&self);
 
-    /// Runs one job, if there is any, on top of a wait inside rayon. The caller is counted as searching, and as out of
-    /// service afterwards.
+    /// Runs one job, if there is any, on top of a wait inside rayon. The caller is counted as
+    /// searching before, and as out of service afterwards.
     fn run_one(&self);
 
-    /// Runs one job for those that wait in vain. Returns the help that is to be sent for the next.
+    /// Runs one stalled job. Returns the help to be sent for the next one.
     fn help(self: &Arc<Self>, sent: Help, is_aside: bool) -> Option<Help>;
 
-    /// Whether a job waits in any queue.
+    /// Whether a job is in any queue.
     fn has_jobs(&self) -> bool;
 
-    /// Does what the idle protocol left to the caller.
+    /// Performs the wake-up that the idle protocol returned.
     fn perform(&self, wake_up: WakeUp);
 
-    /// A worker that was idle, or out of service, is not any more.
+    /// Begins a watch if needed. Called when a worker stops being idle, or returns to service.
     fn check_left_behind(&self);
 
-    /// An activation was sent to threads that may be busy, though there are unstarted ones: the timer is to start one after
-    /// that time.
+    /// Makes the timer start a thread after `patience`. Called when an activation was sent to
+    /// threads that may be busy, although some threads are unstarted.
     fn watch_activation(&self, patience: Duration);
 
-    /// Does what is due for the timer thread, or parks it until something is.
+    /// Does what is due on the timer thread, or blocks until something is.
     fn keep_time(self: &Arc<Self>);
 
-    /// Checks the queues once more, after an activation was taken back that kept others from being sent, or by a thread that
-    /// has left service.
+    /// Checks the queues again. Called when an activation was voided that kept others from being
+    /// sent, and by a thread that has left service.
     fn recheck(&self);
 }
 
-/// What the threads of a pool need to be started.
+/// The settings from which a pool's threads are started.
 pub(crate) struct ThreadSettings {
     pub(crate) name: String,
     pub(crate) stack_size: Option<usize>,
     /// The width of rayon's pool.
     pub(crate) main: usize,
-    /// How many spare threads there may be.
+    /// The maximal number of spare threads.
     pub(crate) spare: usize,
 }
 
@@ -108,14 +112,15 @@ pub(crate) struct ThreadSettings {
 pub(crate) struct Threads {
     settings: ThreadSettings,
     table: Mutex<ThreadTable>,
-    /// `ThreadTable::start` has changed.
+    /// Notified when `ThreadTable::start` has changed.
     changed: Condvar,
-    /// From the end of the build on.
+    /// Set at the end of the build.
     timer: OnceLock<Thread>,
     inboxes: Slots<CachePadded<Inbox>>,
-    /// The depth of the stack up to which an activation comes from rayon's main loop: see `thread.rs`.
+    /// The stack depth up to which an activation is at the base, rayon's main loop: see
+    /// `thread.rs`.
     base_depth: AtomicUsize,
-    /// Places in service that are filled on top of others, by threads that wait inside rayon.
+    /// The number of places in service that threads fill on top of waits inside rayon.
     hopping: AtomicUsize,
 }
 
@@ -132,13 +137,13 @@ impl Threads {
         }
     }
 
-    /// The inbox of the thread of this index. Those of spare threads remain empty.
+    /// Returns the inbox of the thread `index`. The inboxes of spare threads stay empty.
     #[inline]
     pub(crate) fn inbox(&self, index: usize) -> &Inbox {
         &self.inboxes[index]
     }
 
-    /// The inboxes of the threads below this index, which were started.
+    /// Returns the inboxes of the started threads whose index is below `threads`.
     pub(crate) fn inboxes_below(&self, threads: usize) -> impl Iterator<Item = &Inbox> {
         (0..threads).map(|index| self.inbox(index))
     }

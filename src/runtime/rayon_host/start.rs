@@ -1,17 +1,21 @@
-//! How the pool's threads are started, and the timer thread.
+//! Starting the pool's threads, and the timer thread.
 //!
-//! A thread inherits from the one that starts it: cores, signal mask, priority, and all else that pthreads(7) lists. So that
-//! every thread of a pool is as the one that called `build`, that one starts the minimum of workers and one small thread
-//! more, the *timer*, and the timer starts all threads that come later. It also keeps the scaling's time. It sleeps until a
-//! start is ordered, or until the one moment that it was given.
+//! A thread inherits from its creator: cores, signal mask, priority, and all else that pthreads(7)
+//! lists. Every thread of a pool is to inherit from the thread that called `build`. So that thread
+//! starts the minimum of workers, and one small thread more, the *timer*. The timer starts all
+//! later threads. It also keeps the time of the scaling controller. It sleeps until a start is
+//! ordered, or until the one moment that it was given.
 //!
-//! **A start is waited for**: the placement's next order depends on its outcome. A thread that wants a start leaves the
-//! order in `ThreadTable::start`, unparks the timer, and waits, with the table's lock given back. Until it has
-//! taken the outcome no other thread enters, so the placement sees one decision after the other. The timer takes the
-//! order out under the lock, starts the thread without it, and leaves the outcome. When the timer itself wants to enter, it
-//! first carries out what is ordered: the thread that waits for it keeps it out otherwise. So nothing that the timer
-//! waits for elsewhere may be held by a thread that enters. It ends when it finds the table closed and nothing ordered;
-//! after that nothing can be ordered. So no start waits for a timer that is gone.
+//! **A start is waited for**, because the placement's next order depends on its outcome. A thread
+//! that wants a start stores the order in `ThreadTable::start`, unparks the timer, and waits, with
+//! the table's lock released. No other thread enters until the outcome is taken, so the placement
+//! makes its decisions one after another. The timer takes the order under the lock, starts the
+//! thread without it, and stores the outcome.
+//!
+//! When the timer itself wants to enter, it first carries out an order: the thread that waits for
+//! it would keep the timer out. So a thread that enters the table may hold nothing that the timer
+//! waits for elsewhere. The timer ends when the table is closed and no start is ordered. After that
+//! no start can be ordered, so none waits for a timer that has ended.
 
 use std::{
     cell::Cell,
@@ -34,21 +38,21 @@ use crate::{
     },
 };
 
-/// The timer's stack. It runs no code of the user's.
+/// The timer's stack size, in bytes. The timer runs no user code.
 const TIMER_STACK: usize = 128 * 1024;
 
-/// How much of a thread's name the system keeps, on Linux.
+/// The bytes of a thread's name that the system keeps, on Linux.
 const NAME_BYTES: usize = 15;
 
-/// What a thread needs to become the pool's.
+/// A thread of the pool that is not started yet.
 pub(super) struct UnstartedThread {
     pub(super) builder: ThreadBuilder,
     pub(super) index: usize,
 }
 
-/// A start that another thread than the timer wants.
+/// A start, ordered by another thread than the timer.
 pub(super) enum Start {
-    /// There is none: a thread may enter.
+    /// None is ordered: a thread may enter.
     None,
     Ordered(thread::Builder, Box<dyn FnOnce() + Send>),
     UnderWay,
@@ -56,15 +60,15 @@ pub(super) enum Start {
 }
 
 thread_local! {
-    /// Where the calling thread is the timer: an address, not to be followed.
+    /// The threads of which the calling thread is the timer: an address, not to be dereferenced.
     static TIMER_OF: Cell<*const Threads> = const { Cell::new(ptr::null()) };
 }
 
 impl Threads {
-    /// Makes the rayon pool, and starts its first `at_once` threads, and the timer.
+    /// Makes the rayon pool. Starts its first `at_once` threads, and the timer.
     ///
     /// # Errors
-    /// If not even one of these can be started, or the timer cannot.
+    /// If not even one of these threads can be started, or the timer cannot.
     pub(crate) fn build<H: Host>(&self, host: &Arc<H>, at_once: usize) -> Result<(), BuildError> {
         let failed = |index| move |source| BuildError::Thread { index, source };
         let (rayon, mut unstarted) = make_unstarted(host, self.settings.main).map_err(failed(0))?;
@@ -78,12 +82,13 @@ impl Threads {
             for index in 0..at_once {
                 match table.start_next(host) {
                     Err(source) if index == 0 => return Err(failed(index)(source)),
-                    // There are some for the jobs; the others are tried again when they are activated.
+                    // Some threads are there for the jobs; the others are tried again when they are
+                    // activated.
                     Err(_) => break,
                     Ok(()) => {}
                 }
             }
-            // Last: a timer that is there starts all that come after.
+            // This comes last: once the timer exists, it starts all threads.
             table.start_timer(host).map_err(failed(at_once))
         };
         let started = { starts }();
@@ -108,7 +113,7 @@ impl Threads {
         ptr::eq(TIMER_OF.get(), self)
     }
 
-    /// By the timer: carries out what is ordered, if anything is.
+    /// Carries out an ordered start, on the timer thread. Does nothing if none is ordered.
     pub(super) fn carry_out_start<'a>(
         &'a self,
         mut table: MutexGuard<'a, ThreadTable>,
@@ -126,7 +131,7 @@ impl Threads {
         table
     }
 
-    /// The life of the timer.
+    /// The loop of the timer thread.
     fn keep_time<H: Host>(&self, host: &Arc<H>) {
         TIMER_OF.set(self);
         loop {
@@ -135,19 +140,19 @@ impl Threads {
                 return;
             }
             drop(table);
-            // A start that was ordered since then has unparked this thread.
+            // An order that was stored since then has unparked this thread.
             host.keep_time();
         }
     }
 
-    /// The timer has something to do, or has to wake at another moment than it was given.
+    /// Unparks the timer, which has something to do or a new moment to wake at.
     pub(crate) fn unpark_timer(&self) {
         if let Some(timer) = self.timer.get() {
             timer.unpark();
         }
     }
 
-    /// The life of a thread.
+    /// The life of one thread of the pool.
     fn live<H: Host>(&self, host: &Arc<H>, thread: UnstartedThread) {
         let UnstartedThread { builder, index } = thread;
         host.live(index, || {
@@ -158,13 +163,13 @@ impl Threads {
     }
 }
 
-/// Makes a rayon pool of so many threads, of which none is started yet.
+/// Makes a rayon pool of `threads` threads, none of which is started yet.
 pub(super) fn make_unstarted<H: Host>(
     host: &Arc<H>,
     threads: usize,
 ) -> io::Result<(ThreadPool, Vec<ThreadBuilder>)> {
     let mut builders = Vec::with_capacity(threads);
-    // The panics of `rayon::spawn` in a job have nowhere else to go.
+    // A panic of `rayon::spawn` in a job has no other receiver.
     let weak = Arc::downgrade(host);
     let built = ThreadPoolBuilder::new()
         .num_threads(threads)
@@ -182,7 +187,7 @@ pub(super) fn make_unstarted<H: Host>(
 }
 
 impl TableGuard<'_> {
-    /// Starts a thread; or gives it back, and counts the failure.
+    /// Starts a thread. If the system refuses it, counts that, and returns it with the error.
     pub(super) fn start<H: Host>(
         &mut self,
         host: &Arc<H>,
@@ -194,8 +199,8 @@ impl TableGuard<'_> {
         if let Some(bytes) = settings.stack_size {
             builder = builder.stack_size(bytes);
         }
-        // A thread that cannot be started takes its closure with it; what the closure needs waits
-        // outside, for the next try.
+        // A thread that cannot be started drops its closure. So the closure's contents stay in this
+        // parcel, for the next try.
         let parcel = Arc::new(Mutex::new(Some(thread)));
         let life = {
             let parcel = Arc::clone(&parcel);
@@ -227,7 +232,8 @@ impl TableGuard<'_> {
         self.handles_made += 1;
     }
 
-    /// Starts a thread that is as the one that called `build`: by the timer, or on that thread itself.
+    /// Starts a thread that inherits from the caller of `build`: through the timer, or on that
+    /// thread itself.
     fn start_as_builder(
         &mut self,
         builder: thread::Builder,
@@ -239,7 +245,7 @@ impl TableGuard<'_> {
         };
         self.start = Start::Ordered(builder, life);
         timer.unpark();
-        // It may wait to enter.
+        // The timer may be waiting to enter.
         threads.changed.notify_all();
         loop {
             self.table = self.table.take().map(|table| threads.wait(table));
@@ -262,14 +268,14 @@ impl TableGuard<'_> {
             own.threads().keep_time(&own);
             own.thread_exited();
         })?;
-        // There is one build.
+        // A pool is built once, so the cell is empty.
         let _ = self.threads.timer.set(handle.thread().clone());
         self.keep_handle(handle);
         Ok(())
     }
 }
 
-/// The name of a thread: the pool's, cut where the system would cut what comes after it.
+/// Returns the name of a thread. The pool's name is cut so that the system keeps the suffix.
 fn name_of_thread(pool: &str, suffix: &str) -> String {
     let mut room = pool.len().min(NAME_BYTES.saturating_sub(suffix.len()));
     while !pool.is_char_boundary(room) {
@@ -289,7 +295,7 @@ mod tests {
             ("adaptive", "-timer", "adaptive-timer"),
             ("adaptive-pool", "-9", "adaptive-pool-9"),
             ("adaptive-pool", "-10", "adaptive-poo-10"),
-            // Not within a character.
+            // Not cut within a character.
             (
                 "\u{e4}\u{e4}\u{e4}\u{e4}\u{e4}\u{e4}\u{e4}",
                 "-7",

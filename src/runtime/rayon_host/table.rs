@@ -1,19 +1,21 @@
-//! The table of a pool's threads: which were started, which are workers, and which an activation goes to.
+//! The thread table: which threads are started, which are workers, and where an activation goes.
 //!
-//! **Every activation finds a thread.** `protocol/placement.rs` counts, under the table's lock, the threads that were started,
-//! those that are workers now, and the activations that no thread has taken up. An activation starts a thread if without
-//! one it would find none that is not a worker already, or only such as may be busy with a piece of some `par_iter`. When
-//! every thread that may be in service was started, an activation that finds them all busy is taken up after that.
+//! **Every activation finds a thread.** `protocol/placement.rs` counts, under the table's lock, the
+//! started threads, the workers among them, and the activations that no thread has taken up.
+//! Without a start, an activation might find only workers, or threads that may be busy with part of
+//! some `par_iter`. Then it starts a thread. When every thread that may be in service is started,
+//! an activation that finds them all busy is taken up later.
 //!
-//! **Spare threads** take the places of workers that are blocked in waits: one for each, as far as there are any.
-//! rayon cannot be given more threads later, and should not be given more than are to run (`rayon::current_num_threads`
-//! would tell jobs of them), so a spare is a rayon pool of its own, of one thread, made when it is first needed. An
-//! activation that is under way in rayon when its last thread blocks is rerouted to a spare, and void when rayon gives it
-//! out later. A parallel iterator in a job that happens to run there is correct, and as fast as one thread.
-//! A pool that is resized beyond the range with which it was built takes spare threads for what comes on top.
+//! **Spare threads** replace workers that are blocked in waits: one for each, up to a maximum.
+//! rayon cannot grow a pool later. A pool should not be wider than the number of its running
+//! threads either, since `rayon::current_num_threads` shows the width to jobs. So a spare thread is
+//! a rayon pool of its own, of one thread, made on first use. When the last thread of a rayon pool
+//! blocks, an activation on its way there is rerouted to a spare thread. It is void when rayon runs
+//! it later. A parallel iterator in a job on a spare thread is correct, and as fast as one thread.
+//! If a resize exceeds the width with which the pool was built, spare threads serve the rest.
 //!
-//! The lock is a monitor: while a thread waits for a start that it has ordered, no other enters (`start.rs`). When a thread
-//! leaves the table, it is noted whether the pool is starved.
+//! The lock is a monitor: while a thread waits for a start that it has ordered, no other thread
+//! enters (`start.rs`). A thread that leaves the table records whether the pool is starved.
 
 use std::{
     io, mem,
@@ -40,9 +42,9 @@ use crate::{
     },
 };
 
-/// How long an activation may lie in rayon while there are threads that were not started: a thread that is with
-/// rayon may be asleep there, and then takes it up in a tenth of that, or help a job, for as long
-/// as that likes.
+/// How long an activation may stay in rayon while some threads are unstarted. A thread that sleeps
+/// in rayon takes it up in a tenth of that. A thread that helps a rayon job may take arbitrarily
+/// long.
 const ACTIVATION_PATIENCE: Duration = Duration::from_millis(1);
 
 /// The longest pause between two tries to start a thread that the system refuses.
@@ -52,23 +54,23 @@ pub(super) struct ThreadTable {
     pool: PoolId,
     /// `None` before the pool is built and after it has stopped.
     pub(super) rayon: Option<ThreadPool>,
-    /// Threads that were not started yet, in the reverse order of their indices.
+    /// Threads that are not started yet, in the reverse order of their indices.
     pub(super) unstarted: Vec<ThreadBuilder>,
-    /// As the placement has them.
+    /// The pools of the spare threads, in the placement's order.
     spares: Vec<ThreadPool>,
     pub(super) handles: Vec<JoinHandle<()>>,
-    /// All threads that were ever started.
+    /// The number of threads that were ever started.
     pub(super) handles_made: usize,
-    /// Which thread does what.
+    /// The state of every thread.
     pub(super) placement: Placement,
     /// When the placement began to watch its activations, if it does.
     activated_at: Option<Instant>,
-    /// How long after that a thread is started for it.
+    /// The time after `activated_at` at which a thread is started.
     patience: Duration,
     pub(super) start: Start,
-    /// Whether help lies in rayon's pool, and in that of each spare thread, which no thread has taken up.
+    /// For rayon's pool and that of each spare thread: whether help is queued there.
     helps: Vec<bool>,
-    /// Every thread there is, or can be, is a worker that is blocked.
+    /// Whether every thread that exists or can be started is a blocked worker.
     is_starved: bool,
 }
 
@@ -101,7 +103,7 @@ impl ThreadTable {
 /// The table, entered.
 pub(super) struct TableGuard<'a> {
     pub(super) threads: &'a Threads,
-    /// Always there: it is given to the condition variable while its thread waits.
+    /// `None` only while the condition variable has the guard.
     pub(super) table: Option<MutexGuard<'a, ThreadTable>>,
 }
 
@@ -125,7 +127,7 @@ impl Drop for TableGuard<'_> {
     }
 }
 
-/// A count of threads.
+/// Counts of started threads.
 pub(crate) struct Started {
     pub(crate) all: usize,
     pub(crate) main: usize,
@@ -133,7 +135,7 @@ pub(crate) struct Started {
 }
 
 impl Threads {
-    /// Enters the table, when no start is under way that a thread waits for.
+    /// Enters the table. Blocks while a thread waits for a start that is under way.
     pub(super) fn enter(&self) -> TableGuard<'_> {
         let mut table = lock(&self.table);
         loop {
@@ -150,15 +152,15 @@ impl Threads {
         }
     }
 
-    /// Makes a worker of a thread that is with rayon, or of a new one.
+    /// Makes a worker of a thread in rayon, or of a new one.
     pub(crate) fn activate<H: Host>(&self, host: &Arc<H>) {
         let after = self.enter().activate(host);
         after.follow(&**host);
     }
 
-    /// Starts a thread for an activation that no thread has taken up for so long: the threads that are with rayon are
-    /// busy there, or the system had refused one. If there is an activation that is younger, or the system refuses again,
-    /// returns after what time to come again.
+    /// Starts a thread for an activation that no thread has taken up in time: the threads in rayon
+    /// are busy there, or the system has refused one. If the activation is younger, or the system
+    /// refuses again, returns the time until the next try.
     pub(crate) fn start_for_late_activation<H: Host>(&self, host: &Arc<H>) -> Option<Duration> {
         let mut table = self.enter();
         if !table.placement.is_watched() {
@@ -178,32 +180,32 @@ impl Threads {
         Some(table.patience)
     }
 
-    /// How many workers may be in service from now on.
+    /// Sets the maximal number of workers in service.
     pub(crate) fn set_max<H: Host>(&self, host: &Arc<H>, max: usize) {
         let mut table = self.enter();
         table.placement.set_max(max);
         table.reroute(host);
     }
 
-    /// A worker is about to block in a wait.
+    /// Records that a worker is about to block in a wait.
     pub(super) fn block(&self) {
         self.enter().placement.block();
     }
 
-    /// A worker is through with its wait.
+    /// Records that a worker has ended its wait.
     pub(super) fn unblock(&self) {
         self.enter().placement.unblock();
     }
 
-    /// A thread that is about to block has left service. An activation that waits for a thread to come back to
-    /// rayon may have no other to come than this one: then a spare thread answers it.
+    /// Reroutes activations after a thread that is about to block has left service. An activation
+    /// may have no thread to wait for but this one. Then a spare thread answers it.
     pub(super) fn reroute<H: Host>(&self, host: &Arc<H>) {
         self.enter().reroute(host);
     }
 
-    /// As `block`, for a thread, of this index, that is with rayon: it takes up no activation
-    /// meanwhile. `is_counted` says that it is counted as busy already. Returns whether it is to be counted
-    /// as free again by `unblock_aside`.
+    /// As `block`, for the thread `index`, which is in rayon: it takes up no activation meanwhile.
+    /// `is_counted`: it is counted as busy already. Returns whether `unblock_aside` has to count it
+    /// as free again.
     pub(super) fn block_aside<H: Host>(
         &self,
         host: &Arc<H>,
@@ -220,46 +222,48 @@ impl Threads {
         aside.counts
     }
 
-    /// See `block_aside`.
+    /// The counterpart of `block_aside`.
     pub(super) fn unblock_aside<H: Host>(&self, host: &Arc<H>, index: usize, counts: bool) {
         let mut table = self.enter();
         table.placement.unblock_aside(index, counts);
         table.reroute(host);
     }
 
-    /// A worker came back from a wait, and all places are taken. If an activation for one of them lies in rayon, it
-    /// fills that place, and `recheck` has to follow: that activation kept others from being sent. Otherwise it
-    /// is one too many.
+    /// Accounts for a worker that came back from a wait when all places are taken. If an activation
+    /// for one of them is in rayon, the worker fills that place. The caller then has to `recheck`,
+    /// since that activation kept others from being sent. Otherwise the worker becomes the excess.
     #[must_use]
     pub(super) fn come_back(&self, idle: &Idle) -> bool {
         self.enter().placement.come_back(idle)
     }
 
-    /// A worker, of this index, leaves for the excess, which it has taken; unless an activation lies in rayon, whose
-    /// place it fills: then `recheck` has to follow. Returns whether it leaves.
+    /// Lets the worker `index` leave for the excess, which it has taken. If an activation is in
+    /// rayon, the worker fills its place instead, and the caller has to `recheck`. Returns whether
+    /// the worker leaves.
     #[must_use]
     pub(crate) fn leave_as_excess(&self, idle: &Idle, index: usize) -> bool {
         self.enter().placement.leave_as_excess(idle, index)
     }
 
-    /// The calling thread, of this index, becomes a worker, by an activation. False if that was answered already.
+    /// Makes the calling thread `index` a worker, by an activation. Returns false if the activation
+    /// was answered already.
     pub(super) fn begin_work(&self, index: usize) -> bool {
         self.enter().placement.begin_work(index)
     }
 
-    /// The pool has stopped, and the calling worker, of this index, goes back to rayon.
+    /// Returns the calling worker `index` to rayon, after the pool has stopped.
     pub(crate) fn end_work(&self, index: usize) {
         self.enter().placement.end_work(index);
     }
 
-    /// The calling worker, of this index, goes back to rayon for good, unless a waker is about to notify it: under the
-    /// lock, so that no activation comes between that and the counts.
+    /// Returns the calling worker `index` to rayon, unless a waker is about to notify it. The lock
+    /// keeps activations from coming between this and the counts.
     pub(crate) fn go_to_rayon(&self, idle: &Idle, index: usize) -> bool {
         self.enter().placement.go_to_rayon(idle, index)
     }
 
-    /// A thread that is with rayon is busy there with something of ours, and takes up no activation meanwhile. It
-    /// may be the one that an activation under way was meant for.
+    /// Counts a thread in rayon as busy with work of the pool: it takes up no activation meanwhile.
+    /// An activation under way may have been meant for it, so this reroutes.
     pub(super) fn begin_aside<H: Host>(&self, host: &Arc<H>) {
         let mut table = self.enter();
         table.placement.begin_aside();
@@ -270,13 +274,14 @@ impl Threads {
         self.enter().placement.end_aside();
     }
 
-    /// An activation that rayon gave to the thread of this index ends here if it, or another one, was answered already.
+    /// Takes the activation that rayon gave to the thread `index` if it is void: it, or another one
+    /// in its place, was answered already.
     pub(super) fn take_if_void(&self, index: usize) -> bool {
         self.enter().placement.take_if_void(index)
     }
 
-    /// An activation is answered by a thread, of this index, that waits inside rayon, and becomes no worker. False if it
-    /// was answered already.
+    /// Answers an activation on the thread `index`, which waits inside rayon and becomes no worker.
+    /// Returns false if it was answered already.
     pub(super) fn take_activation<H: Host>(&self, host: &Arc<H>, index: usize) -> bool {
         let mut table = self.enter();
         let is_taken = table.placement.take_activation(index);
@@ -284,8 +289,8 @@ impl Threads {
         is_taken
     }
 
-    /// Starts every thread that is not spare, and has each run `task` when it is next in rayon's hands, if there is `room`
-    /// for that on so many threads. False if that cannot be.
+    /// Starts every thread that is not spare, and makes each run `task` when rayon runs it next.
+    /// Checks first that `room` accepts that number of threads. Returns false if any of this fails.
     pub(super) fn broadcast<H: Host>(
         &self,
         host: &Arc<H>,
@@ -308,7 +313,7 @@ impl Threads {
         has_room
     }
 
-    /// Spawns as many tasks into rayon as it has threads.
+    /// Spawns one task into rayon for each started thread.
     pub(super) fn spawn_for_each<T: FnOnce() + Send + 'static>(&self, task: impl Fn() -> T) {
         let table = self.enter();
         if let Some(rayon) = &table.rayon {
@@ -316,7 +321,8 @@ impl Threads {
         }
     }
 
-    /// Jobs wait in vain: sends help to all that may wait inside rayon, unless some lies there.
+    /// Sends help into each rayon pool that has none queued, for the threads that may wait inside
+    /// rayon.
     pub(crate) fn send_help<H: Host>(&self, host: &Arc<H>, help: Help) {
         let mut table = self.enter();
         let table = &mut *table;
@@ -332,28 +338,29 @@ impl Threads {
         }
     }
 
-    /// The thread of this index is about to send help to itself. False if some lies in its pool.
+    /// Records that the thread `index` is about to send help to itself. Returns false if help is
+    /// already queued in its pool.
     pub(super) fn begin_help(&self, index: usize) -> bool {
         let mut table = self.enter();
         let lies = table.helps.get_mut(self.rayon_pool_of(index));
         lies.is_some_and(|lies| !mem::replace(lies, true))
     }
 
-    /// The thread of this index has taken up help.
+    /// Records that the thread `index` has taken up help.
     pub(super) fn take_help(&self, index: usize) {
         if let Some(lies) = self.enter().helps.get_mut(self.rayon_pool_of(index)) {
             *lies = false;
         }
     }
 
-    /// The number of the rayon pool of the thread of this index: the main one is the first.
+    /// Returns the number of the rayon pool of the thread `index`; the main pool is number 0.
     fn rayon_pool_of(&self, index: usize) -> usize {
         index
             .checked_sub(self.settings.main)
             .map_or(0, |spare| spare + 1)
     }
 
-    /// Lets every thread end that has nothing left to do. No activation succeeds after it.
+    /// Lets every thread without work end. No activation succeeds afterwards.
     pub(crate) fn stop(&self) {
         let mut table = self.enter();
         table.placement.close();
@@ -362,20 +369,21 @@ impl Threads {
         let spares = mem::take(&mut table.spares);
         drop(table);
         self.unpark_timer();
-        // Dropping rayon's pools tells their threads to end, and waits for nothing.
+        // Dropping rayon's pools makes their threads end, and does not block.
         drop((rayon, spares, unstarted));
     }
 
-    /// Waits for the end of every thread. To be called after `stop`, and not by one of them.
+    /// Blocks until every thread has ended. Must be called after `stop`, and not by one of the
+    /// threads.
     pub(crate) fn join(&self) {
         let handles = mem::take(&mut self.enter().handles);
         for handle in handles {
-            // A thread of ours does not panic; if it did, there would be nothing to do about it.
+            // A thread of the pool does not panic; if it did, no action would help here.
             let _ = handle.join();
         }
     }
 
-    /// All threads that were ever started, and how many of them are main and spare ones.
+    /// Returns the number of threads that were ever started: all, main and spare.
     pub(crate) fn started(&self) -> Started {
         let table = self.enter();
         let main = table.placement.started();
@@ -388,13 +396,13 @@ impl Threads {
     }
 }
 
-/// What is left to do after an activation, without the table.
+/// The action that is left after an activation, to be taken without the table's lock.
 #[must_use]
 enum AfterActivation {
     Nothing,
-    /// It may be late.
+    /// Watch the activation: it may be late.
     Watch,
-    /// It was taken back, and kept others from being sent.
+    /// Check the queues again: the activation was taken back, and kept others from being sent.
     Recheck,
 }
 
@@ -429,7 +437,7 @@ impl TableGuard<'_> {
         after
     }
 
-    /// Finds threads for activations that none can take up of those that they were meant for.
+    /// Finds threads for activations that none of the intended threads can take up.
     fn reroute<H: Host>(&mut self, host: &Arc<H>) {
         let mut order = self.placement.reroute();
         while order != Order::Nothing {
@@ -438,7 +446,7 @@ impl TableGuard<'_> {
         }
     }
 
-    /// Does what the placement orders. False if it could not be.
+    /// Carries out an order of the placement. Returns false if it failed.
     fn carry_out<H: Host>(&mut self, host: &Arc<H>, order: Order) -> bool {
         let work = || activation(Arc::clone(host), Activation::Work(None));
         match order {
@@ -474,9 +482,9 @@ impl TableGuard<'_> {
         }
     }
 
-    /// Makes a spare thread, and a worker of it.
+    /// Makes a spare thread, and activates it as a worker.
     fn make_spare<H: Host>(&mut self, host: &Arc<H>) -> bool {
-        // The index says which of `spares` it is.
+        // The index of a spare thread follows from its position in `spares`.
         let index = self.threads.settings.main + self.spares.len();
         let made = make_unstarted(host, 1);
         let Ok((rayon, Some(builder))) = made.map(|(rayon, mut made)| (rayon, made.pop())) else {

@@ -1,10 +1,11 @@
-//! One of the pool's threads, in rayon's hands and out of them.
+//! A thread of the pool as rayon sees it: base or nested wait, in service or not.
 //!
-//! **Where is rayon?** rayon runs what it finds from the main loop of a thread, the *base*, or within a nested wait of some
-//! rayon job further down the stack, and does not tell which. The depth of the stack does. The first activation of a pool
-//! comes before any job that could use rayon, so it is at the base. There two *probes* calibrate the depth: this activation
-//! itself, and one that it spawns and runs in a nested wait of the shallowest kind, `yield_local`. What is not deeper than
-//! half way between the two is at the base.
+//! **Base depth.** rayon runs a job from the main loop of a thread, the *base*, or from a nested
+//! wait of some rayon job further down the stack. It does not expose which, but the stack depth
+//! does. The first activation of a pool precedes any job that could use rayon, so it is at the
+//! base. Two *probes* then calibrate the depth. One is this activation itself; it spawns the other,
+//! which runs in the shallowest nested wait, `yield_local`. A depth up to half way between the two
+//! is at the base.
 
 use std::{cell::Cell, sync::Arc};
 
@@ -21,34 +22,34 @@ use crate::{
         rayon_core::{self, Yield},
     },
 };
-/// How often the nested probe is tried: another thread may steal it.
+/// The number of tries of the nested probe: another thread may steal it.
 const CALIBRATIONS: u32 = 16;
 
-/// What rayon does with one of the pool's threads.
+/// The state of one of the pool's threads with respect to rayon.
 pub(crate) struct RayonThread {
     pub(super) index: usize,
-    /// An address in the stack's first frames.
+    /// An address in the first frames of the stack.
     base: usize,
-    /// Whether it is a worker now, further down the stack.
+    /// Whether it is a worker: its loop is further down the stack.
     pub(super) in_loop: Cell<bool>,
-    /// Whether what it runs now comes from the worker's loop, so that it comes back to its deques after it.
+    /// Whether the worker's loop runs its present job, so that it returns to its deques afterwards.
     has_deques: Cell<bool>,
-    /// Whether it runs something of ours while it is with rayon.
+    /// Whether it runs work of the pool while it is in rayon.
     runs_aside: Cell<bool>,
-    /// How many places in service it fills with jobs on top of waits inside rayon.
+    /// The number of places in service that it fills with jobs on top of waits inside rayon.
     pub(super) hops: Cell<usize>,
-    /// Odd while it runs, as a worker and outside of any job, what rayon gave it.
+    /// Odd while the worker runs rayon's work outside any job.
     turn: Cell<usize>,
-    /// Whether it does that in the turn of rayon's work, and so fills its place in service meanwhile.
+    /// Whether that work is served in a turn, so that the worker keeps its place in service.
     serves: Cell<bool>,
     /// Until when it leaves rayon's work to other threads.
     rests_until: Cell<Option<Instant>>,
-    /// How deep the nested probe was.
+    /// The stack depth of the nested probe, once it has run.
     pub(super) nested_depth: Cell<Option<usize>>,
 }
 
 impl RayonThread {
-    /// The calling thread, in one of its first frames.
+    /// Makes the state of the calling thread, in one of its first frames.
     pub(crate) fn new(index: usize) -> Self {
         Self {
             index,
@@ -78,7 +79,8 @@ impl RayonThread {
         self.base.abs_diff(stack_pointer())
     }
 
-    /// Whether the activation that runs now was taken from rayon's main loop, and not in a wait further down the stack.
+    /// Whether the present activation is run by rayon's main loop, and not by a wait further down
+    /// the stack.
     pub(super) fn is_at_base<H: Host>(&self, host: &Arc<H>) -> bool {
         if self.in_loop.get() {
             return false;
@@ -87,14 +89,14 @@ impl RayonThread {
         let base_depth = &host.threads().base_depth;
         let mut base = base_depth.load(Ordering::Relaxed);
         if base == 0 {
-            // Another thread may do the same at the same time: no job has run yet.
+            // Another thread may do the same concurrently: no job has run yet.
             base = self.calibrate(host, depth);
             base_depth.store(base, Ordering::Relaxed);
         }
         depth <= base
     }
 
-    /// The depth up to which an activation is at the base; `depth` is that of one that is.
+    /// Returns the depth up to which an activation is at the base; `depth` is that of one that is.
     #[cold]
     fn calibrate<H: Host>(&self, host: &Arc<H>, depth: usize) -> usize {
         self.nested_depth.set(None);
@@ -105,37 +107,40 @@ impl RayonThread {
                 return depth + nested.saturating_sub(depth) / 2;
             }
         }
-        // Not told apart. To take a nested wait for the base would start a worker on top of a frame that waits, and could
-        // deadlock; to take the base for a nested wait costs time. So only what is no deeper than this is at the base.
+        // The probes did not run here. A nested wait taken for the base would start a worker on top
+        // of a waiting frame, and could deadlock. The base taken for a nested wait costs only time.
+        // So only a depth up to this one is at the base.
         depth
     }
 
-    /// Whether it is no worker now.
+    /// Whether it is not a worker now.
     pub(super) fn is_with_rayon(&self) -> bool {
         !self.in_loop.get()
     }
 
-    /// A number for each piece of work that rayon gave it, and for each time between two of them.
+    /// Returns a number that differs for each piece of rayon's work, and for each time between two
+    /// of them.
     pub(super) fn turn(&self) -> usize {
         self.turn.get()
     }
 
-    /// Whether it runs a piece of rayon's work in the turn of that.
+    /// Whether it serves a piece of rayon's work in a turn.
     pub(super) fn serves(&self) -> bool {
         self.serves.get()
     }
 
-    /// The same, and has come across no activation in that before: a second one comes within a wait of rayon's.
+    /// Whether it serves a piece of rayon's work, and has met no activation in it yet. A second
+    /// activation comes from a wait of rayon within it.
     pub(super) fn is_first_of_rayon(&self) -> bool {
         self.serves.get() && self.rests_until.get().is_none()
     }
 
-    /// From now on it takes no piece of rayon's work in a turn.
+    /// Serves no rayon work until `moment`.
     pub(super) fn rest_until(&self, moment: Instant) {
         self.rests_until.set(Some(moment));
     }
 
-    /// Whether it takes a piece of rayon's work in its turn.
+    /// Whether it may serve a piece of rayon's work.
     #[inline]
     pub(crate) fn may_serve(&self) -> bool {
         if let Some(until) = self.rests_until.get() {
@@ -147,7 +152,8 @@ impl RayonThread {
         true
     }
 
-    /// Runs a piece of rayon's work, if there is one, at the base of the worker's loop, in service. False if there is none.
+    /// Runs one piece of rayon's work at the base of the worker's loop, in service. Returns false
+    /// if there is none.
     pub(crate) fn serve(&self) -> bool {
         self.serves.set(true);
         let ran = self.in_turn(yield_now);
@@ -155,7 +161,7 @@ impl RayonThread {
         ran
     }
 
-    /// Runs `f`, which runs what rayon has, at the base of the worker's loop.
+    /// Runs `f`, which runs rayon's work, as one turn at the base of the worker's loop.
     pub(crate) fn in_turn<R>(&self, f: impl FnOnce() -> R) -> R {
         self.turn.set(self.turn.get() + 1);
         let result = f();
@@ -163,7 +169,7 @@ impl RayonThread {
         result
     }
 
-    /// Runs `f`, which the table counts as busy while the thread is with rayon.
+    /// Runs `f`. The table counts the thread as busy meanwhile; it is in rayon.
     pub(crate) fn run_aside<H: Host>(&self, host: &Arc<H>, f: impl FnOnce()) {
         host.threads().begin_aside(host);
         self.runs_aside.set(true);
@@ -172,7 +178,8 @@ impl RayonThread {
         host.threads().end_aside();
     }
 
-    /// Runs `f`, which blocks, with this worker out of service: another thread, maybe a spare one, may take its place.
+    /// Runs `f`, which blocks, with this worker out of service: another thread, maybe a spare one,
+    /// may take its place.
     pub(crate) fn blocking<H: Host, R>(&self, host: &Arc<H>, f: impl FnOnce() -> R) -> R {
         let threads = host.threads();
         let inbox = threads.inbox(self.index);
@@ -182,10 +189,11 @@ impl RayonThread {
             threads.block();
             false
         } else {
-            // It does not come back to rayon, where an activation may count on it.
+            // The thread does not return to rayon meanwhile, where an activation may count on it.
             threads.block_aside(host, self.index, self.runs_aside.get())
         };
-        // What rayon gave an idle worker runs out of service already; a job on top of that does not.
+        // Work of rayon that an idle worker runs is out of service already; a job on top of it is
+        // not.
         let is_in_service = self.has_deques.get() || self.serves.get();
         let places = usize::from(is_in_service) + self.hops.get();
         for _ in 0..places {
@@ -206,7 +214,7 @@ impl RayonThread {
         result
     }
 
-    /// Back in service, after the place was given to others.
+    /// Returns to service, after the place was given to other threads.
     pub(crate) fn come_back<H: Host>(&self, host: &Arc<H>) {
         let idle = host.idle();
         if !idle.return_to_service() && host.threads().come_back(idle) {
@@ -216,18 +224,20 @@ impl RayonThread {
     }
 }
 
-/// Runs a piece of rayon's work, of any thread of the calling thread's rayon pool. False if there is none.
+/// Runs one job that any thread of the calling thread's rayon pool has queued. Returns false if
+/// there is none.
 pub(crate) fn yield_now() -> bool {
     rayon_core::yield_now() == Some(Yield::Executed)
 }
 
-/// The same, of those that only the calling thread has or that were broadcast to it.
+/// Runs one rayon job from the calling thread's own queue, or one that was broadcast to it. Returns
+/// false if there is none.
 pub(crate) fn yield_local() -> bool {
     rayon_core::yield_local() == Some(Yield::Executed)
 }
 
 impl Threads {
-    /// Whether a place in service is filled by a thread that waits inside rayon.
+    /// Whether any thread that waits inside rayon fills a place in service.
     pub(super) fn is_any_hopping(&self) -> bool {
         self.hopping.load(Ordering::Relaxed) > 0
     }
