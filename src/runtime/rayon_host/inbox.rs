@@ -27,8 +27,9 @@ const MAX_PROBES: usize = if cfg!(shuttle) { 2 } else { 1024 };
 const PROBES_TO_SWEEP: usize = if cfg!(shuttle) { 1 } else { 16 };
 
 impl Threads {
-    /// Has every thread that is not spare check its inbox when it is next in rayon's hands. Starts those that were not
-    /// started: one that never is would keep the probe, and the others from ending. False if that cannot be.
+    /// Makes every thread that is not spare check its inbox when rayon runs it next. Starts the
+    /// unstarted ones: a thread that never starts would keep the probe, and the other threads from
+    /// ending. Returns false if it cannot probe.
     pub(crate) fn probe<H: Host>(&self, host: &Arc<H>) -> bool {
         let room = |threads| {
             let inboxes = || self.inboxes_below(threads);

@@ -12,54 +12,57 @@
 //! The frame may be gone as soon as the owner can observe a count of zero. So the decrement is the
 //! last access to it, and the thread to unpark is read before. A thread of the pool is found
 //! through the pool, which outlives the stacks of its threads. The handle of any other thread is
-//! cloned before the decrement, when the bit is observed, and the decrement succeeds only if the
+//! cloned before the decrement, when the bit is observed. The decrement then succeeds only if the
 //! word has not changed since. The words are in `countdown.rs`, with their models.
 //!
 //! # Why these waits cannot deadlock
 //!
 //! A worker that waits in a frame runs the structured jobs that were pushed on its own deque since
-//! the frame began: they are the frame's own, or of a frame nested in it that has ended (a push for
-//! any other frame goes elsewhere: see `scope.rs`). And it *leapfrogs* the thief of what it waits
-//! for, as below. It takes nothing else. So nothing that it runs can depend on what the waiting
-//! frame holds, unless the program's own nesting makes it so.
+//! the frame began. They belong to the frame, or to a frame nested in it that has ended. (A push
+//! for any other frame goes elsewhere: see `scope.rs`.) The worker also *leapfrogs* the thief of
+//! the job it waits for, as below. It takes nothing else. So nothing that it runs can depend on
+//! what the waiting frame holds, unless the program's own nesting makes it so.
 //!
 //! Suppose that some workers are blocked for ever. Take one, X, which is blocked in a frame for a
-//! job k. X has run what was on its own deque. So k is running on another worker Y, or lies in Y's
-//! deque, below the watermark of every frame on Y's stack (above it, Y would run it). In the second
-//! case Y had k before it began the job y that it runs now from its loop, since a worker inside of
-//! a job takes nothing into its deque for which others wait. (In rayon's waits this argument does
-//! not hold.) In both cases the last job that Y has begun, at the top of its stack, began after the
-//! one at the top of X's, of which k is a descendant. If Y is blocked too, that job waits for a
+//! job k. X has run the jobs on its own deque. So k either runs on another worker Y, or is in Y's
+//! deque, below the watermark of every frame on Y's stack. (Above a watermark, Y would run it.) In
+//! the second case Y had k before it began its present job y from its loop: a worker inside a job
+//! takes nothing into its deque for which other threads wait. (In rayon's waits this argument does
+//! not hold.)
+//!
+//! In both cases compare the last jobs that X and Y have begun, at the top of their stacks. Y's
+//! began after X's, of which k is a descendant. If Y is blocked too, its last job waits for a
 //! descendant of its own, on a worker whose last job began still later. A chain of ever later
-//! beginnings cannot come back to X, and it is finite; its last worker is not blocked in such a
-//! wait. So that worker runs on, and the chain unwinds. (What lies in an injector or in the side
-//! list is taken by a worker that is blocked in nothing, or by a spare thread in the place of a
-//! blocked one; and the job that a worker of another pool waits for, by that worker itself if there
-//! is neither: see `starvation.rs`. What users do to each other with locks, channels and handles is
-//! theirs.)
+//! beginnings cannot return to X, and it is finite. Its last worker is not blocked in such a wait.
+//! So that worker runs on, and the chain unwinds.
+//!
+//! A job in an injector or in the side list is taken by a worker that is not blocked, or by a spare
+//! thread in the place of a blocked one. If there is neither, a worker of another pool that waits
+//! for the job runs it: see `starvation.rs`. This proof does not cover the locks, channels and
+//! handles by which user code blocks.
 //!
 //! # Leapfrogging
 //!
-//! A thread that waits for what another one runs takes work from that one, for the same end (Wagner
-//! and Calder, 1993). It takes only jobs for which a frame on that thread waits, on top of what it
-//! waits for itself: they end before that does. What is not wanted any more when it is claimed is
-//! given back. Searchers may have missed it meanwhile, as they miss what another searcher has
-//! claimed; but a leapfrogging thread is no searcher, so it checks again for them.
+//! A thread that waits for a job takes work from the thread that runs it (Wagner and Calder, 1993).
+//! It takes only jobs for which a frame on that thread waits, on top of the awaited job: they end
+//! before that does. A job that is no longer wanted when it is claimed is given back. Searchers may
+//! have missed it meanwhile, as they miss what another searcher has claimed. A leapfrogging thread
+//! is no searcher, so it checks the queues again on their behalf.
 //!
 //! **A half of a join.** The thread that begins it writes its own index and its deque's watermark
-//! into the frame. What lies above that watermark was pushed since, on top of the half. It is taken
-//! only if the half has not ended when it is claimed: what that thread pushes later, for others,
-//! comes after the end, which is observed then.
+//! into the frame. A job above that watermark was pushed since, on top of the half. It is taken
+//! only if the half has not ended when the job is claimed. A job that the runner pushes later, for
+//! other frames, comes after the end, which the claim then observes.
 //!
-//! **A scope.** A thief that has stolen jobs of it, and had none of its own, publishes the scope as
-//! its deque's *steal origin*, and clears that before its loop runs anything else than what lies in
-//! that deque. Meanwhile it pushes there jobs of this scope, and of frames on its own stack, on top
-//! of one of them; those of scopes farther out go elsewhere. A job is taken only if the scope is
-//! still the steal origin when it is claimed: what the thief pushes for others comes after it has
-//! cleared that. The scope's own jobs need no such proof, and come in batches.
+//! **A scope.** A thief that has stolen jobs of a scope, and had none of its own, publishes the
+//! scope as its deque's *steal origin*. It clears that before its loop runs anything from outside
+//! that deque. Meanwhile it pushes there jobs of this scope, and of frames on its own stack on top
+//! of a job of the scope. Jobs of scopes farther out go elsewhere. A job is taken only if the scope
+//! is still the steal origin when it is claimed: the thief clears that before it pushes jobs for
+//! other frames. The scope's own jobs need no such proof, and come in batches.
 //!
-//! While a worker runs what it has taken so, the frame that waits is still its nearest one: a scope
-//! farther out gets nothing on this deque.
+//! While a worker runs a leapfrogged job, the waiting frame is still its nearest one: a scope
+//! farther out pushes no job on this deque.
 
 use std::{cell::Cell, mem::MaybeUninit};
 
@@ -84,11 +87,12 @@ use crate::{
 
 /// The owner of a frame.
 enum Owner {
-    /// A thread of the pool.
+    /// A thread of the pool, by its slot.
     Seat(usize),
     Other {
         thread: Thread,
-        /// It is another pool's, which may have to run these jobs itself: see `starvation.rs`.
+        /// Whether it is a thread of another pool, which may have to run these jobs itself: see
+        /// `starvation.rs`.
         is_worker: bool,
     },
 }
@@ -108,18 +112,18 @@ impl Owner {
 
 /// The end of one job, for the frame that waits for it.
 pub(crate) trait Completion {
-    /// The job begins, on another thread than its frame's.
+    /// Begins the job, on another thread than its frame's.
     fn begin(&self, _: &Inner) {}
 
-    /// The job has ended. After it, the frame may be gone.
+    /// Ends the job. The frame may be gone when this returns.
     fn end(&self, inner: &Inner);
 }
 
-/// For a frame of a thread of the pool. The thread is written only when it is about to park: most
-/// of these jobs are never stolen.
+/// The end of a job that a frame of a pool thread waits for. The runner is written only when the
+/// job begins on another thread: most of these jobs are never stolen.
 pub(crate) struct OfWorker {
     ending: Ending,
-    /// The thread that runs it, when it has begun elsewhere.
+    /// The thread that runs the job, if it has begun elsewhere.
     runner: UnsafeCell<MaybeUninit<Runner>>,
 }
 
@@ -127,7 +131,7 @@ pub(crate) struct OfWorker {
 #[derive(Clone, Copy)]
 pub(crate) struct Runner {
     pub(crate) slot: usize,
-    /// What lies above it in that thread's deque was pushed since the job began.
+    /// The watermark of that thread's deque: jobs above it were pushed since the job began.
     pub(crate) mark: usize,
 }
 
@@ -146,14 +150,14 @@ impl OfWorker {
         self.ending.has_begun().then(|| self.runner.with_mut(read))
     }
 
-    /// Waits for the end, on the owner's thread; `frame` is the one that waits.
+    /// Blocks until the job has ended, on the owner's thread; `frame` is the frame that waits.
     #[cold]
     pub(crate) fn wait(&self, current: &Current, frame: *const ()) {
         let inner = current.inner();
-        // A job of a scope farther out lies in front. To claim it again would cost two fences each
-        // time.
+        // Set when the oldest job belongs to a scope farther out. Each further claim of it would
+        // cost two fences.
         let mut is_vain = false;
-        // The thread that runs the job leaves others on its deque.
+        // Takes a job that the runner has left on its deque.
         let mut leapfrog = || {
             let Some(runner) = self.runner().filter(|_| !is_vain) else {
                 return Help::Nothing;
@@ -184,7 +188,8 @@ impl Completion for OfWorker {
             mark: current.mark(),
         };
         self.runner.with_mut(|own| {
-            // SAFETY: the job is ours, and no thread reads this before it is published as begun.
+            // SAFETY: this thread owns the job, and no thread reads this before the job is
+            // published as begun.
             unsafe { (*own).write(runner) };
         });
         self.ending.begin();
@@ -197,14 +202,14 @@ impl Completion for OfWorker {
     }
 }
 
-/// For a frame of another thread than the pool's.
+/// The end of a job that a frame of a thread outside the pool waits for.
 pub(crate) struct OfOther {
     thread: Thread,
     ending: Ending,
 }
 
 impl OfOther {
-    /// For a frame of the calling thread.
+    /// Makes one for a frame of the calling thread.
     pub(crate) fn new() -> Self {
         Self {
             thread: thread::current(),
@@ -212,8 +217,8 @@ impl OfOther {
         }
     }
 
-    /// Waits for the end, on the owner's thread. If that is another pool's, and this one is
-    /// starved, it runs the job itself, if `take_back` still gives it.
+    /// Blocks until the job has ended, on the owner's thread. If that is another pool's thread, and
+    /// this pool is starved, it runs the job itself, provided `take_back` returns it.
     pub(crate) fn wait(&self, inner: &Inner, take_back: impl Fn() -> Option<Job>) {
         let is_there = Cell::new(true);
         let mut run_it = IfStarved(
@@ -224,12 +229,12 @@ impl OfOther {
                     return Help::Nothing;
                 };
                 job.run(&JobContext::elsewhere(inner), Place::Queue);
-                // No worker of its pool becomes idle after it.
+                // No worker of the job's pool becomes idle after it, so this checks.
                 inner.check_drained();
                 Help::Ran
             },
         );
-        // The frame tells which thread is to be unparked.
+        // The frame holds the thread to unpark, so the slot is irrelevant.
         let ended = self.ending.for_owner(0);
         let waited = wait_until(inner, &[&ended], &mut run_it, Spin::Adaptive, None);
         debug_assert_eq!(waited, Waited::Met);
@@ -244,16 +249,16 @@ impl Completion for OfOther {
     }
 }
 
-/// Counts the jobs that a frame waits for.
+/// The count of jobs that a frame waits for.
 pub(crate) struct Countdown {
     owner: Owner,
     tally: Tally,
-    /// How many jobs of this frame are in the side list. Changed under the list's lock.
+    /// The number of jobs of this frame in the side list. Changed under the list's lock.
     pub(crate) side_list: AtomicUsize,
 }
 
 impl Countdown {
-    /// For a frame of the calling thread, which waits for no job yet.
+    /// Makes one for a frame of the calling thread, which waits for no job yet.
     #[inline]
     pub(crate) fn new(inner: &Inner, current: Option<&Current>) -> Self {
         Self {
@@ -263,14 +268,14 @@ impl Countdown {
         }
     }
 
-    /// Whether the owner is this slot.
+    /// Whether the thread of this slot is the owner.
     #[inline]
     pub(crate) fn is_of(&self, slot: Option<usize>) -> bool {
         matches!(self.owner, Owner::Seat(owner) if Some(owner) == slot)
     }
 
     /// Whether the owner polls the side list while it waits: it is a worker of this pool, or of
-    /// another.
+    /// another one.
     pub(crate) fn takes_from_side(&self) -> bool {
         match self.owner {
             Owner::Seat(_) => true,
@@ -278,7 +283,7 @@ impl Countdown {
         }
     }
 
-    /// One more job. `slot` is the calling thread's.
+    /// Counts one more job. `slot` is the calling thread's.
     #[inline]
     pub(crate) fn begin(&self, slot: Option<usize>) {
         if self.is_of(slot) {
@@ -288,7 +293,7 @@ impl Countdown {
         }
     }
 
-    /// A job has ended. After it, the frame may be gone.
+    /// Counts a job as ended. The frame may be gone when this returns.
     #[inline]
     pub(crate) fn end(&self, inner: &Inner, slot: Option<usize>) {
         if self.is_of(slot) {
@@ -298,7 +303,7 @@ impl Countdown {
         }
     }
 
-    /// The same on another thread than the owner's.
+    /// Counts a job as ended on another thread than the owner's.
     #[inline(never)]
     fn end_elsewhere(&self, inner: &Inner) {
         match &self.owner {
@@ -315,7 +320,7 @@ impl Countdown {
         }
     }
 
-    /// A job of this frame was put into the side list: if the owner is parked, it is to run it.
+    /// Unparks a parked owner, because a job of this frame was put into the side list.
     pub(crate) fn notified_of_side(&self, inner: &Inner) {
         if self.tally.is_awaited() {
             match &self.owner {
@@ -325,8 +330,8 @@ impl Countdown {
         }
     }
 
-    /// Waits until no job is left, on the owner's thread. `own` is the owner, if it is a worker,
-    /// and the watermark above which its own jobs lie.
+    /// Blocks until no job is left, on the owner's thread. If the owner is a worker, `own` holds
+    /// it, and the watermark above which its own jobs are.
     #[inline]
     pub(crate) fn wait(&self, inner: &Inner, own: Option<(&Current, usize)>) {
         if !self.tally.is_met() {
@@ -341,7 +346,7 @@ impl Countdown {
             own,
             is_vain: false,
         };
-        // A worker polls for jobs that it may run meanwhile.
+        // A worker polls for jobs between spins.
         let spin = own.map_or(Spin::Adaptive, |_| Spin::Backoff);
         let waited = wait_until(inner, &[&self.tally], &mut runs_own, spin, None);
         debug_assert_eq!(waited, Waited::Met);
@@ -352,17 +357,17 @@ impl Countdown {
     }
 }
 
-/// The owner of a frame runs the frame's own jobs.
+/// Runs the frame's own jobs on its owner's thread.
 struct RunsOwn<'a> {
     countdown: &'a Countdown,
     inner: &'a Inner,
     own: Option<(&'a Current<'a>, usize)>,
-    /// What was claimed in the deques of others was not wanted, and would not be again.
+    /// Whether a claim in another deque returned an unwanted job. Further claims would too.
     is_vain: bool,
 }
 
 impl RunsOwn<'_> {
-    /// Runs one job that was pushed above the watermark, or lies in the side list.
+    /// Runs one job that was pushed above the watermark, or is in the side list.
     #[inline]
     fn run_one(&mut self, is_starved: bool) -> bool {
         if let Some((current, mark)) = self.own {
@@ -371,19 +376,19 @@ impl RunsOwn<'_> {
                 return true;
             }
         }
-        // What is in the list is for the workers of this pool, unless there are none.
+        // The workers of this pool run the jobs in the list, unless it has none.
         self.has_work(is_starved) && self.run_of_side_list()
     }
 
     fn run_of_side_list(&mut self) -> bool {
-        // The thread may have parked since it stole in vain.
+        // The thread may have parked since the claim that was in vain.
         self.is_vain = false;
         let Some(job) = self.inner.queue.take_from_side_of(self.countdown) else {
             return false;
         };
         job.run(&JobContext::here(self.inner), Place::Queue);
-        // The thread may be another pool's, or with rayon: no worker of its pool becomes idle after
-        // it.
+        // The thread may be another pool's, or in rayon: no worker of its pool becomes idle after
+        // the job.
         self.inner.check_drained();
         true
     }

@@ -1,15 +1,15 @@
-//! Waiting: the one loop by which a thread waits for conditions, whatever they are.
+//! Waiting: the one loop by which a thread blocks until a condition is met.
 //!
-//! A wait goes through these steps, and begins anew when its thread has run something:
-//! 1. Is a condition met?
-//! 2. The thread *helps*: it runs what the waiting frame may run, which its [`Assist`] knows.
-//! 3. It spins or yields, as its [`Spin`] chooses and R9 allows, and goes back to 1.
-//! 4. It leaves service, so that another thread may take its place, and parks: see
-//!    [`protocol::wait`](crate::protocol::wait). It is unparked when a condition is met, and
-//!    interrupted when its assist has work, or when the pool that it waits for is starved: see
+//! A wait repeats these steps, and starts over when its thread has run something:
+//! 1. Check the conditions; return if one is met.
+//! 2. *Help*: run what the waiting frame may run, which its [`Assist`] defines.
+//! 3. Spin or yield, as its [`Spin`] selects and R9 allows, and go back to 1.
+//! 4. Leave service, so that another thread may take the place, and park: see
+//!    [`protocol::wait`](crate::protocol::wait). The thread is unparked when a condition is met. It
+//!    is interrupted when its assist has work, or when the pool that it waits for is starved: see
 //!    `starvation.rs`.
 //!
-//! Before the first step its callers do what is so frequent that it must not cost a call.
+//! A caller inlines the check of its most frequent condition, which must not cost a call.
 
 pub(crate) mod frames;
 pub(crate) mod spin;
@@ -25,7 +25,7 @@ use crate::{
     sync::Instant,
 };
 
-/// How a wait has ended.
+/// The outcome of a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Waited {
@@ -36,28 +36,28 @@ pub(crate) enum Waited {
     Starved,
 }
 
-/// What came of an assist.
+/// The outcome of an assist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Help {
-    /// The thread has run something: a condition may be met by that.
+    /// The thread has run something, which may have met a condition.
     Ran,
     Nothing,
     /// The pool is starved, and the wait is over.
     Starved,
 }
 
-/// What a thread runs while it waits.
+/// The work that a thread runs while it waits.
 pub(crate) trait Assist {
-    /// Runs what the waiting frame may run. If the pool `is_starved`, the thread is another pool's,
-    /// and does what none of that pool's threads can do.
+    /// Runs one or more jobs that the waiting frame may run. If the pool `is_starved`, the thread
+    /// is another pool's, and runs jobs that no thread of this pool can run.
     fn help(&mut self, is_starved: bool) -> Help;
 
-    /// Whether there may be something to run, so that the thread is not to park. The thread that
-    /// brings it unparks this one, if its condition has announced it.
+    /// Whether there may be work, so that the thread must not park. The thread that adds work
+    /// unparks this one, if its condition has announced it.
     fn has_work(&self, is_starved: bool) -> bool;
 }
 
-/// A thread that runs nothing that comes after it has parked.
+/// An assist without work that arrives after the thread has parked.
 impl<F: FnMut() -> Help> Assist for F {
     fn help(&mut self, _: bool) -> Help {
         self()
@@ -68,8 +68,7 @@ impl<F: FnMut() -> Help> Assist for F {
     }
 }
 
-/// A thread that runs nothing unless the pool is starved: whether it can do something then, and
-/// what it does.
+/// An assist that acts only when the pool is starved: whether it can act, and the action.
 pub(crate) struct IfStarved<C, H>(pub(crate) C, pub(crate) H);
 
 impl<C: Fn() -> bool, H: FnMut() -> Help> Assist for IfStarved<C, H> {
@@ -86,8 +85,8 @@ impl<C: Fn() -> bool, H: FnMut() -> Help> Assist for IfStarved<C, H> {
     }
 }
 
-/// Waits until one of the conditions is met, at most until the deadline. They depend on this pool,
-/// whose address is not followed.
+/// Blocks until one of the conditions is met, or until the deadline. The conditions depend on
+/// `pool`, whose address is not dereferenced.
 pub(crate) fn wait_until(
     pool: *const Inner,
     conditions: &[&dyn Condition],

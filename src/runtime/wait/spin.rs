@@ -1,15 +1,15 @@
 //! Adaptive spin: a wait spins for a moment, or yields a few times, before it parks.
 //!
-//! Parking and being unparked takes some microseconds of both sides, and a worker that finds
-//! nothing meanwhile parks as well: a thread that submits tiny jobs one by one, and waits for each,
-//! spends nearly all of its time on that. But a spin for what takes long wastes a core, for which a
-//! worker may be waiting. So a thread goes by its last waits: after a spin in vain it skips the
-//! next one, then the next three, and so on, until a spin pays again. The record is private to the
-//! thread: whatever it waits for, most of its waits are of one kind.
+//! To park and be unparked takes some microseconds on both sides, and a worker that finds nothing
+//! meanwhile parks as well. A thread that submits tiny jobs one by one, and waits for each, would
+//! spend nearly all of its time on that. But a spin for a long job wastes a core, which a worker
+//! may need. So each thread adapts to its last waits. After a spin in vain it skips the next one,
+//! then the next three, and so on, until a spin pays again. The record is private to the thread,
+//! since most of a thread's waits are of one kind.
 //!
-//! A wait that skips its spin yields a few times: a worker that was woken on the same core runs at
-//! once, and may bring what the thread waits for before it has to park. Where others want the cores
-//! it does not yield (`backoff.rs`).
+//! A wait that skips its spin yields a few times. A worker that was woken on the same core then
+//! runs at once, and may end the wait before the thread parks. If other threads contend for the
+//! cores, the wait does not yield (`backoff.rs`).
 
 use std::{cell::Cell, hint::spin_loop};
 
@@ -25,15 +25,15 @@ use crate::{
 /// How a wait spends the time before it parks.
 #[derive(Clone, Copy)]
 pub(crate) enum Spin<'a> {
-    /// It spins, or yields, by the past of its thread.
+    /// It spins or yields, depending on the thread's last waits.
     Adaptive,
-    /// It looks for something to run between ever longer spins, and then yields.
+    /// It spins for doubling times, then yields, and polls for jobs after each.
     Backoff,
-    /// It yields so often, and raises the hint meanwhile, if there is one.
+    /// It yields at most this many times, and raises the hint meanwhile, if there is one.
     Yields(u32, Option<&'a YieldHint>),
 }
 
-/// The pauses of one wait, one by one.
+/// The sequence of pauses of one wait.
 pub(super) struct Pause<'a> {
     step: Step<'a>,
     deadline: Option<Instant>,
@@ -42,13 +42,13 @@ pub(super) struct Pause<'a> {
 enum Step<'a> {
     SpinUntil(Instant),
     Yield(Yields, Option<&'a YieldHint>),
-    /// So many spins were made, each twice as long as the one before.
+    /// The number of spins so far, each twice as long as the one before.
     Doubling(u32),
     Park,
 }
 
 impl<'a> Pause<'a> {
-    /// For a wait that has found nothing so far. None of it lasts beyond the deadline.
+    /// Makes the pauses of a wait that has found nothing so far. None lasts beyond the deadline.
     pub(super) fn new(spin: Spin<'a>, deadline: Option<Instant>) -> Self {
         let step = match spin {
             Spin::Adaptive => Self::adaptive(deadline),
@@ -72,7 +72,7 @@ impl<'a> Pause<'a> {
         }
     }
 
-    /// Pauses once. Returns false, and has not paused, if the thread is to park.
+    /// Pauses once. Returns false, without a pause, if the thread is to park.
     pub(super) fn pass(&mut self) -> bool {
         let deadline = self.deadline;
         let is_late = || deadline.is_some_and(|deadline| deadline <= Instant::now());
@@ -102,7 +102,7 @@ impl<'a> Pause<'a> {
         }
     }
 
-    /// What the thread waits for came during the pauses.
+    /// Records that the wait ended during the pauses.
     pub(super) fn has_paid(&self) {
         if let Step::SpinUntil(_) = self.step {
             PAST.set(Past::PAID);
@@ -110,12 +110,12 @@ impl<'a> Pause<'a> {
     }
 }
 
-/// The last waits of a thread.
+/// The record of a thread's last waits.
 #[derive(Clone, Copy)]
 struct Past {
-    /// How many spins in a row were in vain.
+    /// The number of consecutive spins in vain.
     in_vain: u32,
-    /// How many of the next waits do not spin.
+    /// The number of the next waits that do not spin.
     skips: u32,
 }
 
@@ -130,7 +130,7 @@ impl Past {
         skips: 0,
     };
 
-    /// After one more spin in vain.
+    /// Returns the record after one more spin in vain.
     fn in_vain(self) -> Self {
         let in_vain = (self.in_vain + 1).min(SPIN_DOUBLINGS);
         Self {
@@ -145,8 +145,8 @@ mod tests {
     use super::*;
     use crate::sync::backoff::simulation::Simulation;
 
-    /// Waits for what is there after so many pauses. Returns whether the wait saw it, and how many
-    /// pauses it made.
+    /// Simulates a wait that is met after `pauses` pauses. Returns whether the wait observed it,
+    /// and how many pauses it made.
     fn wait(deadline: Option<Instant>, pauses: u32) -> (bool, u32) {
         let mut pause = Pause::new(Spin::Adaptive, deadline);
         let mut passed = 0;
@@ -195,7 +195,7 @@ mod tests {
         spin_in_vain();
         assert_eq!(wait(None, YIELDS), (true, YIELDS));
         spin_in_vain();
-        // It says nothing of how long it would have taken.
+        // Such a wait gives no evidence of how long it would have taken.
         (0..3).for_each(|_| assert_eq!(wait(None, 1), (true, 1)));
         spin_in_vain();
     }
@@ -205,7 +205,7 @@ mod tests {
         Simulation::new().enter();
         let soon = Some(Instant::now());
         assert_eq!(wait(soon, 1), (false, 0));
-        // It says nothing of the next.
+        // Such a wait gives no evidence for the next one.
         spin_in_vain();
         assert_eq!(wait(soon, 1), (false, 0), "no yields, either");
     }

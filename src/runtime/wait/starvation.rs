@@ -1,7 +1,8 @@
-//! Waits between pools. A worker of one pool that waits for another pool's job counts on that pool
-//! to have a thread for it. If all its threads are blocked in waits themselves, maybe for the very
-//! pool that the waiting worker belongs to, it has none: it is *starved*. Then the waiting worker
-//! does the work itself, as it would in its own pool. The list of starved pools is in
+//! Waits between pools: how a worker of one pool waits for another pool's job.
+//!
+//! Such a wait relies on a thread of the other pool. If all threads of that pool are blocked in
+//! waits, maybe for the very pool of the waiting worker, it is *starved*. Then the waiting worker
+//! runs the job itself, as it would in its own pool. The list of starved pools is in
 //! `protocol/starvation`.
 
 use crate::{
@@ -9,8 +10,8 @@ use crate::{
     runtime::{inner::Inner, worker},
 };
 
-/// A wait of the calling thread for a pool. If it is another pool's thread, it is unparked when the
-/// pool is starved.
+/// A wait of the calling thread for a pool. If the thread is another pool's, it is unparked when
+/// the pool is starved.
 pub(crate) struct Watch(Option<starvation::Watch<'static>>);
 
 impl Watch {
@@ -19,7 +20,7 @@ impl Watch {
         Self(is_worker.then(|| starvation::of_process().watch(PoolId::of(pool))))
     }
 
-    /// Whether the calling thread has to do itself what it waits for.
+    /// Whether the calling thread has to run the awaited job itself.
     pub(crate) fn is_starved(&self) -> bool {
         self.0.as_ref().is_some_and(starvation::Watch::is_starved)
     }

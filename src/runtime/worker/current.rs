@@ -1,5 +1,5 @@
-//! The calling thread, as a thread of a pool: its slot, the jobs and waits on its stack, and its ways out of service and
-//! back.
+//! The current thread as a thread of a pool: its slot, and the jobs and waits on its stack. It
+//! leaves service and returns to it here.
 
 use std::{cell::Cell, ptr, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::{
     sync::{backoff::FullQueue, thread_local},
 };
 
-/// A thread's own, for its whole life.
+/// The state of a thread for its whole life.
 pub(super) struct WorkerSlot {
     pub(super) index: usize,
     pub(super) local: Local,
@@ -29,32 +29,33 @@ pub(crate) struct Current<'p> {
     slots: ThreadSlots<'p>,
     context: JobContext<'p>,
     pub(super) slot: WorkerSlot,
-    /// Whether it has deques is changed by `set_has_deques`.
+    /// Changed through `set_has_deques`, as far as its deques are concerned.
     rayon: RayonThread,
-    /// The address of the nearest scope on the stack, or of a half of a join while the thread runs something for it. Null
-    /// in a job that a worker runs for no wait.
+    /// The address of the nearest scope on the stack, or of the half of a join for which the thread
+    /// runs a job. Null in a job for which no wait of this thread exists.
     frame: Cell<*const ()>,
-    /// The mark of the own deque when that frame began.
+    /// The watermark of the own deque when that frame began.
     frame_watermark: Cell<usize>,
-    /// The number, plus one, of the half of a join that it pushed last.
+    /// The number, plus one, of the half of a join that the thread pushed last.
     last_half: Cell<usize>,
     inline: Inline,
     full_queue: FullQueue,
     pub(super) idle_policy: IdlePolicy,
-    /// Whether it is counted as offering.
+    /// Whether the thread is counted as offering.
     offers: Cell<bool>,
 }
 
-/// The most frequent questions about the calling thread, each answered by one comparison.
+/// The most frequent queries on the calling thread, each answered by one comparison.
 #[derive(Clone, Copy)]
 struct Here {
     /// Null on a thread of no pool.
     current: *const Current<'static>,
-    /// The thread's pool: an address, not to be followed. Never null, so one comparison decides.
+    /// The thread's pool: an address, not to be dereferenced. Never null, so one comparison
+    /// decides.
     pool: *const Inner,
-    /// The same while the thread has deques.
+    /// The pool, while the thread has deques; otherwise [`NO_POOL`].
     deques_of: *const Inner,
-    /// The same while it has deques and is counted as offering.
+    /// The pool, while the thread has deques and is counted as offering; otherwise [`NO_POOL`].
     offers_to: *const Inner,
 }
 
@@ -67,24 +68,24 @@ impl Here {
     };
 }
 
-/// An address where no pool can be.
+/// An address that no pool can have.
 const NO_POOL: *const Inner = ptr::dangling();
 
 thread_local! {
     static HERE: Cell<Here> = const { Cell::new(Here::NOWHERE) };
-    /// The thread's pool until the thread's very end: thread-local values may end the pool when they are dropped. An
-    /// address, not to be followed.
+    /// The thread's pool until the very end of the thread, since the drop of a thread-local value
+    /// may end the pool. An address, not to be dereferenced.
     static HOME: Cell<*const Inner> = const { Cell::new(ptr::null()) };
 }
 
 impl<'a> JobContext<'a> {
-    /// The calling thread.
+    /// Returns the context of the calling thread.
     pub(crate) fn here(inner: &'a Inner) -> Self {
         current_of(inner).map_or(Self::elsewhere(inner), |current| *current.context())
     }
 }
 
-/// Runs `f` with the calling thread as the pool's thread of this index.
+/// Runs `f` with the calling thread as the pool's thread `index`.
 pub(crate) fn with_slot(inner: &Arc<Inner>, index: usize, f: impl FnOnce()) {
     inner.idle.enroll(index);
     let slot = WorkerSlot {
@@ -120,7 +121,7 @@ pub(crate) fn with_slot(inner: &Arc<Inner>, index: usize, f: impl FnOnce()) {
     HERE.set(Here::NOWHERE);
 }
 
-/// The calling thread, if it is a thread of this pool.
+/// Returns the calling thread, if it is a thread of this pool.
 #[inline]
 pub(crate) fn current_of(inner: &Inner) -> Option<&Current<'_>> {
     let here = HERE.get();
@@ -128,7 +129,7 @@ pub(crate) fn current_of(inner: &Inner) -> Option<&Current<'_>> {
     ptr::eq(here.pool, inner).then(|| unsafe { &*here.current })
 }
 
-/// The same, if it has deques.
+/// Returns the calling thread, if it is a thread of this pool and has deques.
 #[inline]
 pub(crate) fn current_with_deques_of(inner: &Inner) -> Option<&Current<'_>> {
     let here = HERE.get();
@@ -136,7 +137,8 @@ pub(crate) fn current_with_deques_of(inner: &Inner) -> Option<&Current<'_>> {
     ptr::eq(here.deques_of, inner).then(|| unsafe { &*here.current })
 }
 
-/// The same, if it is counted as offering, too.
+/// Returns the calling thread, if it is a thread of this pool, has deques, and is counted as
+/// offering.
 #[inline]
 pub(crate) fn current_offering_to(inner: &Inner) -> Option<&Current<'_>> {
     let here = HERE.get();
@@ -150,11 +152,12 @@ fn with_current<R>(f: impl FnOnce(Option<&Current<'_>>) -> R) -> R {
     // SAFETY: `with_slot` sets it while the value lives, on this thread's own stack, further down
     // than any caller. The reference does not outlive this call.
     let current = unsafe { HERE.get().current.as_ref() };
-    // A thread of the parent's pool that has forked is no pool's in the child.
+    // A forked child's thread is no thread of the parent's pool.
     f(current.filter(|current| !current.inner.is_inherited()))
 }
 
-/// Calls `f` with the calling thread's slot, if it is a thread of the pool at this address, which may be gone if it is not.
+/// Calls `f` with the calling thread, if it is a thread of the pool at this address. If it is not,
+/// that pool may be gone.
 pub(crate) fn with_current_of<R>(
     pool: *const Inner,
     f: impl FnOnce(Option<&Current<'_>>) -> R,
@@ -167,12 +170,12 @@ pub(crate) fn is_worker() -> bool {
     with_current(|current| current.is_some())
 }
 
-/// Whether the calling thread is a thread of another pool than the one at this address.
+/// Whether the calling thread is a thread of a pool other than the one at this address.
 pub(crate) fn is_of_another(inner: *const Inner) -> bool {
     with_current(|current| current.is_some_and(|current| !ptr::eq(current.inner(), inner)))
 }
 
-/// The calling thread's index in this pool, if it is a thread of it.
+/// Returns the calling thread's index in this pool, if it is a thread of it.
 pub(crate) fn index_in(inner: &Inner) -> Option<usize> {
     current_of(inner).map(|current| current.slot.index)
 }
@@ -202,7 +205,8 @@ impl<'p> Current<'p> {
         self.slot.index
     }
 
-    /// The thread's own deques, while it will come back to them.
+    /// Returns the thread's own deques, if it has them now: not in work of rayon, which runs
+    /// without them.
     #[inline]
     pub(crate) fn local(&self) -> Option<&Local> {
         self.has_deques().then_some(&self.slot.local)
@@ -236,7 +240,7 @@ impl<'p> Current<'p> {
         self.offers.get()
     }
 
-    /// The deques of a thread that has them.
+    /// Returns the thread's deques. The thread must have them now.
     #[inline]
     pub(crate) fn deques(&self) -> &Local {
         debug_assert!(self.has_deques());
@@ -248,13 +252,13 @@ impl<'p> Current<'p> {
         self.slot.local.turn.count_items(items);
     }
 
-    /// The jobs that run in place on its stack.
+    /// Returns the state of the jobs in place on the thread's stack.
     #[inline]
     pub(crate) fn inline(&self) -> &Inline {
         &self.inline
     }
 
-    /// Decides what becomes of a job of this thread that has found no place.
+    /// Decides how a job that this thread brought, and that found no place, enters the pool.
     #[inline]
     pub(crate) fn refused(&self) -> Entry {
         let (inner, index) = (self.inner(), self.index());
@@ -268,13 +272,14 @@ impl<'p> Current<'p> {
     #[cold]
     fn keep(&self) -> Entry {
         let holder = Holder::Thread(self.index() as u32);
-        // If no worker is left to run it, the thread is at its own end, and runs it.
+        // If no worker is left to run it, the thread itself is about to end, and runs it.
         self.inner()
             .overdraw(false, holder)
             .unwrap_or(Entry::InPlace)
     }
 
-    /// To be called after the push of a job on the thread's own deque, unless it is offering, and `takes_no_offer`.
+    /// Completes the push of a job on the thread's own deque. Not needed while the thread is
+    /// offering and `takes_no_offer` holds.
     pub(crate) fn offer(&self) -> WakeUp {
         self.begin_to_offer();
         self.inner().idle.after_offer()
@@ -288,7 +293,7 @@ impl<'p> Current<'p> {
         }
     }
 
-    /// Ends that.
+    /// Ends the thread's count as offering.
     pub(super) fn end_offers(&self) {
         if self.offers.replace(false) {
             self.note_here();
@@ -296,7 +301,8 @@ impl<'p> Current<'p> {
         }
     }
 
-    /// Takes a place for a job that can as well run inline. A queue that was full is not checked for each job.
+    /// Takes a place for a job that can also run inline. After a full queue the check is not
+    /// repeated for each job.
     #[inline]
     pub(crate) fn take_place(&self) -> Result<(), Refusal> {
         let admission = &self.inner().admission;
@@ -309,7 +315,7 @@ impl<'p> Current<'p> {
     #[inline(never)]
     fn take_uncached_place(&self) -> Result<(), Refusal> {
         let (inner, slots) = (self.inner(), &self.slots);
-        // The jobs that filled the queue are gone (A3), or they are not this thread's.
+        // The jobs that filled the queue are gone (A3), or are not this thread's.
         if self.slot.local.has_no_structured() {
             self.full_queue.end();
         }
@@ -326,7 +332,8 @@ impl<'p> Current<'p> {
         taken
     }
 
-    /// A scope has ended on this thread, and maybe all jobs that filled the queue with it.
+    /// Ends the full-queue backoff if the own deque is empty. Called when a scope ends, whose jobs
+    /// may have filled the queue.
     #[inline]
     pub(crate) fn scope_ended(&self) {
         if !self.full_queue.is_due() && self.slot.local.has_no_structured() {
@@ -334,13 +341,14 @@ impl<'p> Current<'p> {
         }
     }
 
-    /// The mark below all that is pushed on the own deque from now on.
+    /// Returns the watermark of the own deque: later pushes are above it.
     #[inline]
     pub(crate) fn mark(&self) -> usize {
         self.slot.local.mark()
     }
 
-    /// The next job of the loop serves no scope whose jobs this thread has stolen.
+    /// Clears the steal origin: the next job of the loop serves no scope whose jobs this thread has
+    /// stolen.
     pub(crate) fn clear_steal_origin(&self) {
         self.slot.local.clear_steal_origin();
     }
@@ -351,7 +359,8 @@ impl<'p> Current<'p> {
         self.slot.local.may_push_for(scope)
     }
 
-    /// Takes a job that `runner` has pushed meanwhile and waits for, if the runner's own job `is_due` even then.
+    /// Takes a job that `runner` has pushed above `mark`, and waits for. The claim succeeds only if
+    /// `is_due` still holds for the job that the runner runs.
     pub(crate) fn leapfrog(
         &self,
         runner: usize,
@@ -361,13 +370,13 @@ impl<'p> Current<'p> {
         self.steal(|queue| queue.leapfrog(runner, mark, is_due))
     }
 
-    /// Takes jobs of this scope out of a thief's deque, for the calling thread, which waits in the scope and has none
-    /// left: returns the oldest, and moves others into its own deque.
+    /// Takes jobs of this scope out of a thief's deque, for the calling thread, which waits in the
+    /// scope and has none left. Returns the oldest, and moves others into its own deque.
     pub(crate) fn take_back(&self, scope: *const ()) -> Theft<Job> {
         self.steal(|queue| queue.take_back(&self.slot.local, scope))
     }
 
-    /// Steals for a wait, and counts that.
+    /// Steals for a wait, and counts a success. After an unwanted job, checks the queues again.
     fn steal(&self, steal: impl FnOnce(&Queue) -> Theft<Job>) -> Theft<Job> {
         let inner = self.inner();
         let theft = steal(&inner.queue);
@@ -379,7 +388,7 @@ impl<'p> Current<'p> {
         theft
     }
 
-    /// The nearest wait on this stack, joins excepted.
+    /// Returns the nearest wait on this stack, joins excepted.
     #[inline]
     pub(crate) fn frame(&self) -> *const () {
         self.frame.get()
@@ -387,11 +396,13 @@ impl<'p> Current<'p> {
 
     /// Whether a join within that frame has not ended, on a thread that has deques.
     ///
-    /// Each wait leaves the deque as it was when the wait began, and while a join is under way nothing is pushed on top of
-    /// its half, frames within it excepted. So the job that was pushed last decides.
+    /// Each wait leaves the deque as it was when the wait began. While a join is under way, no job
+    /// is pushed on top of its half, except within frames nested in it. So the job that was pushed
+    /// last decides.
     #[inline]
     pub(crate) fn is_joining(&self) -> bool {
-        // The half of such a join lies last, and all jobs that were pushed after it had larger numbers.
+        // The half of such a join is the last job, and all jobs that were pushed after it had
+        // larger numbers.
         self.mark() <= self.last_half.get() && self.may_be_joining()
     }
 
@@ -402,7 +413,7 @@ impl<'p> Current<'p> {
         is_joining && !mutant!("join_unseen")
     }
 
-    /// The thread has just pushed the half of a join, of this number.
+    /// Records that the thread has pushed the half of a join, which has this number.
     #[inline]
     pub(crate) fn note_half(&self, number: usize) {
         self.last_half.set(number + 1);
@@ -419,19 +430,19 @@ impl<'p> Current<'p> {
         result
     }
 
-    /// What rayon does with the thread.
+    /// Returns the state of the thread with respect to rayon.
     pub(crate) fn rayon(&self) -> &RayonThread {
         &self.rayon
     }
 
-    /// Runs a piece of rayon's work, if there is one, at the base of the loop. It counts as a job of this worker. False
-    /// if there is none.
+    /// Runs one piece of rayon's work at the base of the loop. It counts as a job of this worker.
+    /// Returns false if there is none.
     pub(super) fn run_of_rayon(&self) -> bool {
         self.rayon.may_serve() && self.without_deques(|| self.rayon.serve())
     }
 
-    /// Runs `f`, at the base of the loop, which runs what rayon has: it may take long, and may even wait for
-    /// a job of ours, so another thread may take the place.
+    /// Runs `f`, which runs rayon's work at the base of the loop. It may take long, and may wait
+    /// for a job of this pool. So the worker leaves service, and another thread may take its place.
     pub(super) fn give_way<R>(&self, f: impl FnOnce() -> R) -> R {
         let inner = self.inner;
         let wake_up = inner.idle.leave_service(|| !inner.queue.is_empty());
@@ -439,7 +450,8 @@ impl<'p> Current<'p> {
         self.run_out_of_service(f)
     }
 
-    /// Runs `f`, which runs what rayon has, out of service.
+    /// Runs `f`, which runs rayon's work. The worker has left service before, and returns to it
+    /// afterwards.
     pub(super) fn run_out_of_service<R>(&self, f: impl FnOnce() -> R) -> R {
         let result = self.without_deques(|| self.rayon.in_turn(f));
         self.rayon.come_back(self.inner);
@@ -454,7 +466,7 @@ impl<'p> Current<'p> {
     }
 }
 
-/// Runs `f`, which blocks: if the calling thread is some pool's worker, it is out of service
+/// Runs `f`, which blocks. If the calling thread is a pool's worker, it is out of service
 /// meanwhile.
 pub(crate) fn blocking<R>(f: impl FnOnce() -> R) -> R {
     with_current(|current| match current {
