@@ -1,10 +1,12 @@
-//! Jobs on foreign stacks: which pools have jobs on the calling thread's stack, though it is no thread of theirs. Such a
-//! job runs inline on a caller's stack, or a starved pool left it to another pool's worker. A thread that shuts a pool
-//! down checks this: it must not wait for the job that it is called from.
+//! Jobs on foreign stacks: the pools whose jobs are on the stack of a thread that is not theirs.
 //!
-//! Nothing here has a destructor: a thread's values may use a pool while they are dropped, in any order. So the job that
-//! began last, with jobs of the same pool directly beneath it, is kept in place; jobs beneath these are on the heap, as
-//! long as there are any.
+//! Such a job runs inline on a caller's stack, or on another pool's worker if its own pool is
+//! starved. A thread that shuts a pool down checks this: it must not wait for the job that calls
+//! it.
+//!
+//! Nothing here has a destructor, since a thread's values may use a pool while they are dropped, in
+//! any order. So the job that began last is stored in place, together with jobs of the same pool
+//! directly beneath it. Jobs beneath these are on the heap, as long as there are any.
 
 use std::{cell::Cell, mem::ManuallyDrop, ptr};
 
@@ -13,12 +15,12 @@ use crate::sync::thread_local;
 /// Jobs of one pool, directly on top of each other.
 #[derive(Clone, Copy)]
 struct Run {
-    /// An address, not to be followed.
+    /// An address, not to be dereferenced.
     pool: *const (),
     jobs: usize,
 }
 
-/// It outlives the thread's other values: the last of these jobs drops it when it ends.
+/// Outlives the thread's other values: the last of these jobs drops it when it ends.
 type Beneath = Option<ManuallyDrop<Box<Vec<Run>>>>;
 
 thread_local! {
@@ -26,7 +28,7 @@ thread_local! {
     static BENEATH: Cell<Beneath> = const { Cell::new(None) };
 }
 
-/// A job of this pool begins on a thread that is not the pool's.
+/// Records that a job of this pool begins on a thread that is not the pool's.
 pub(crate) fn begin<P>(pool: &P) {
     let pool = address(pool);
     let top = TOP.get();
@@ -43,7 +45,7 @@ pub(crate) fn begin<P>(pool: &P) {
     TOP.set(Run { pool, jobs });
 }
 
-/// The job that began last has ended.
+/// Records that the job that began last has ended.
 pub(crate) fn end() {
     let mut top = TOP.get();
     top.jobs -= 1;

@@ -1,4 +1,4 @@
-//! One pool, alive: its jobs, its queues, its threads, and their waits.
+//! One running pool: its jobs, its queues, its threads, and their waits.
 
 #![cfg(not(loom))]
 

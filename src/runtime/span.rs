@@ -1,5 +1,5 @@
-//! The `tracing` span that a job is submitted in goes with it, under the feature of that name. Without the
-//! feature all of this is nothing.
+//! The `tracing` span of a job: the span in which it was submitted, under the feature of that name.
+//! Without the feature all of this is empty.
 
 /// The span of the calling thread.
 pub(crate) struct Origin {
@@ -8,8 +8,8 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// To be called before anything is taken that is to be given back: what a span calls is the user's, and may
-    /// panic.
+    /// Captures the current span. Must be called before anything is acquired that has to be
+    /// released: the subscriber is user code, and may panic.
     #[inline]
     pub(crate) fn here() -> Self {
         Self {
@@ -18,14 +18,14 @@ impl Origin {
         }
     }
 
-    /// The closure, to be run in the span.
+    /// Returns the closure, to be run in the span.
     #[inline]
     pub(crate) fn carry<R>(self, f: impl FnOnce() -> R) -> impl FnOnce() -> R {
         move || self.enter(f)
     }
 
-    /// Runs `f` in the span, which ends here if nobody else has it. To be called where a panic is caught: what
-    /// a span calls is the user's.
+    /// Runs `f` in the span, which ends here if this is its last reference. Must be called where a
+    /// panic is caught: the subscriber is user code.
     #[inline]
     pub(crate) fn enter<R>(self, f: impl FnOnce() -> R) -> R {
         #[cfg(feature = "tracing")]
@@ -34,7 +34,7 @@ impl Origin {
     }
 }
 
-/// The closure, to be run in the span of the thread that calls this.
+/// Returns the closure, to be run in the span of the calling thread.
 #[inline]
 pub(crate) fn carried<R>(f: impl FnOnce() -> R) -> impl FnOnce() -> R {
     Origin::here().carry(f)

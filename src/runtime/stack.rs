@@ -1,8 +1,8 @@
-//! The room that is left on a thread's stack: measured, not counted.
+//! Stack room: how much of a thread's stack is left, measured rather than counted.
 //!
-//! The system gives the extent of each thread's stack, once. After that one comparison with the stack pointer gives the
-//! room. A stack pointer outside of the extent belongs to a fiber or a signal handler, whose stack is unknown: there is no
-//! room then.
+//! The system reports the extent of each thread's stack, once. After that one comparison with the
+//! stack pointer gives the room. A stack pointer outside the extent belongs to a fiber or a signal
+//! handler, whose stack is unknown. Then there is no room.
 
 #[cfg(not(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64"))))]
 use std::ptr;
@@ -18,7 +18,7 @@ pub(crate) enum Room {
     Half,
 }
 
-/// A larger stack counts as this large: an unlimited stack is no reason to use all memory.
+/// The bytes that a larger stack counts as: an unlimited stack is no reason to use all memory.
 const LARGEST: usize = 64 << 20;
 
 /// The addresses of one thread's stack. It grows downwards.
@@ -43,13 +43,14 @@ impl Stack {
         }
     }
 
-    /// The calling thread's stack, if the system gives its extent.
+    /// Returns the calling thread's stack, if the system reports its extent.
     pub(crate) fn of_this_thread() -> Option<Self> {
         let (low, high) = measure()?;
         Some(Self::new(low, high))
     }
 
-    /// The stack of the calling thread, which was started with `bytes` of it, and calls this in one of its first frames.
+    /// Returns the stack of the calling thread, which was started with `bytes` of it. Must be
+    /// called in one of the thread's first frames.
     pub(crate) fn of_new_thread(bytes: usize) -> Self {
         Self::of_this_thread().unwrap_or_else(|| {
             let high = stack_pointer();
@@ -57,7 +58,7 @@ impl Stack {
         })
     }
 
-    /// The room below the caller's frame.
+    /// Returns the room below the caller's frame.
     #[inline]
     pub(crate) fn room(self) -> Room {
         self.room_at(stack_pointer())
@@ -75,13 +76,13 @@ impl Stack {
     }
 }
 
-/// The lowest and the highest address of the calling thread's stack, its guard left out.
+/// Returns the lowest and the highest address of the calling thread's stack, without its guard.
 #[cfg(all(target_os = "linux", not(miri)))]
 fn measure() -> Option<(usize, usize)> {
     use std::{mem::MaybeUninit, ptr};
 
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
-    // SAFETY: the place is valid for writes of the attributes.
+    // SAFETY: the pointer is valid for writes of the attributes.
     let found = unsafe { libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) };
     if found != 0 {
         return None;
@@ -105,7 +106,8 @@ fn measure() -> Option<(usize, usize)> {
     None
 }
 
-/// An address in the calling frame. Not that of a local, where there is another way: sanitizers put locals elsewhere.
+/// Returns an address in the calling frame. It is that of a local only where there is no other way,
+/// since sanitizers put locals elsewhere.
 #[inline(always)]
 pub(crate) fn stack_pointer() -> usize {
     #[cfg(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64")))]

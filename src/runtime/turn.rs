@@ -1,11 +1,13 @@
-//! Which source of jobs a worker serves next: each source with work gets its share of jobs and of time (rule R8).
+//! Fair turns between a worker's sources: each source with work gets its share of jobs and of time
+//! (rule R8).
 //!
-//! A worker serves its *sources* in a circle. In one circle it runs at most [`LIMIT_JOBS`] jobs, for about
-//! [`LIMIT_TIME`], so no source waits longer than that. A source that alone had work in the last circle gets nearly
-//! the whole circle, since polling the others costs time. If several had work, they get equal shares. A source
-//! without work is skipped at once.
+//! A worker serves its *sources* in a circle. In one circle it runs at most [`LIMIT_JOBS`] jobs,
+//! for about [`LIMIT_TIME`], so no source waits longer than that. A source that alone had work in
+//! the last circle gets nearly the whole circle, since polling the others costs time. If several
+//! had work, they get equal shares. A source without work is skipped at once.
 //!
-//! The worker reads the clock once in [`TURN_STRIDE`] short jobs, and after each job that is known to be long.
+//! The worker reads the clock once in [`TURN_STRIDE`] short jobs, and after each job that is known
+//! to be long.
 
 use std::{cell::Cell, time::Duration};
 
@@ -23,7 +25,7 @@ pub(crate) const LIMIT_TIME: Duration = Duration::from_millis(10);
 /// The share of a source that had no work in the last circle, in jobs.
 const LEAST: u32 = if cfg!(shuttle) { 1 } else { 2 };
 
-/// Where a worker finds what it runs.
+/// A source of jobs for a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
     /// Jobs of scopes and halves of joins in the worker's own deque.
@@ -34,7 +36,7 @@ pub(crate) enum Source {
     Submitted,
     /// Installed closures and jobs of scopes from other threads.
     Structured,
-    /// Jobs of scopes that could not lie in the deque of the thread that waits for them.
+    /// Jobs of scopes that could not be pushed on the deque of the thread that waits for them.
     SideList,
     /// Rayon's own queues.
     Rayon,
@@ -59,7 +61,8 @@ impl Served {
         Self(self.0 | 1 << at)
     }
 
-    /// How many of [`LIMIT_JOBS`] the source `at` gets after a circle in which these had work.
+    /// Returns the share of [`LIMIT_JOBS`] that the source `at` gets, if these sources had work in
+    /// the last circle.
     fn share(self, at: usize) -> u32 {
         const SOURCES: u32 = Source::COUNT as u32;
         if self == Self::default().with(at) {
@@ -105,7 +108,7 @@ impl Turn {
         turn
     }
 
-    /// The source that is served now.
+    /// Returns the source that is served now.
     #[inline]
     pub(crate) fn source(&self) -> Source {
         Source::ALL[self.at.get()]
@@ -122,7 +125,8 @@ impl Turn {
         self.unread.set(self.stride.get());
     }
 
-    /// Counts a job of the source, which has run. If `is_short` is false the job may have been long.
+    /// Counts a job of the source, which has run. If `is_short` is false the job may have been
+    /// long.
     #[inline]
     pub(crate) fn ran(&self, is_short: bool) {
         if self.count(is_short) {
@@ -130,7 +134,7 @@ impl Turn {
         }
     }
 
-    /// Counts it. Returns whether the share or the stride has ended.
+    /// Counts the job. Returns whether the share or the stride has ended.
     #[inline]
     fn count(&self, is_short: bool) -> bool {
         let left = self.jobs.get().saturating_sub(1);
@@ -175,7 +179,7 @@ impl Turn {
         self.unread.set(stride);
     }
 
-    /// The source has no work, or none left: goes on to the next.
+    /// Goes on to the next source: this one has no work, or none left.
     #[inline]
     pub(crate) fn found_nothing(&self) {
         let at = self.at.get();
@@ -210,7 +214,7 @@ impl Turn {
 mod tests {
     use super::*;
 
-    /// A worker whose sources have so many jobs each, of which each takes so long.
+    /// A worker whose sources have `jobs` each, all of one length.
     struct Simulated {
         turn: Turn,
         now: Instant,
@@ -230,7 +234,7 @@ mod tests {
             }
         }
 
-        /// Runs one job, if there is any. Which source it came from.
+        /// Runs one job, if there is any. Returns the source that it came from.
         fn step(&mut self) -> Option<usize> {
             for _ in 0..Source::COUNT {
                 let at = self.turn.at.get();
@@ -251,8 +255,8 @@ mod tests {
 
     const ENDLESS: u64 = u64::MAX;
 
-    /// The most jobs of others, and the longest time, that a source with a job waits, beside these endless ones, after so
-    /// many steps.
+    /// Returns how long a source with a job waits beside these endless sources: the most jobs of
+    /// others, and the longest time.
     fn waits(endless: &[usize], waiting: usize, length: Duration) -> (u32, Duration) {
         let mut most = (0, Duration::ZERO);
         for before in 0..200 {
@@ -326,7 +330,7 @@ mod tests {
     fn r8_every_source_has_a_turn() {
         let turn = Turn::new();
         for source in Source::ALL {
-            // A new one does not compile here before it is told apart.
+            // A new source does not compile here before it has a case.
             let at = match source {
                 Source::Own => 0,
                 Source::Kept => 1,

@@ -1,11 +1,12 @@
-//! The loop of one worker.
+//! The loop of one worker: run jobs, search, go idle, leave.
 //!
-//! A thread of the pool has a *slot* for its whole life: its index, its part of the queue, its counters. It is a *worker*
-//! while it is in [`run`]; otherwise it is with rayon, asleep or helping.
+//! A thread of the pool has a *slot* for its whole life: its index, its part of the queue, its
+//! counters. It is a *worker* while it is in [`run`]. Otherwise it is in rayon, asleep or helping.
 //!
-//! A worker that becomes idle first grants the places that admission holds back for a batch, and checks whether the pool
-//! has drained. Then it searches (`idle_policy.rs`). Then it polls rayon once, not counted as searching, since rayon's
-//! job may take long. Then it parks; and after [`IDLE_TIME`] it leaves the loop, and rayon has its thread.
+//! A worker that becomes idle first grants the places that admission holds back for a batch, and
+//! checks whether the pool is drained. It then searches (`idle_policy.rs`). It then polls rayon
+//! once, not counted as searching, since rayon's job may take long. It then parks. After
+//! [`IDLE_TIME`] it leaves the loop, and its thread is in rayon.
 
 mod current;
 mod host;
@@ -50,18 +51,18 @@ fn search_once(current: &Current) -> Option<Job> {
     Some(found.job)
 }
 
-/// What a worker does next.
+/// The next step of a worker.
 #[derive(PartialEq, Eq)]
 enum Next {
     /// Run jobs from the own deques and the injectors.
     Work,
-    /// Search everywhere; the worker is counted as searching.
+    /// Search everywhere. The worker is counted as searching.
     Search,
     /// Leave the loop, back to rayon.
     Leave,
 }
 
-/// The loop of a worker, which is counted as searching at first.
+/// The loop of a worker. At first the worker is counted as searching.
 fn run(current: &Current) {
     let mut next = Next::Search;
     loop {
@@ -73,7 +74,7 @@ fn run(current: &Current) {
     }
 }
 
-/// Runs jobs for as long as there are some in the own deques and the injectors.
+/// Runs jobs from the own deques and the injectors until both are empty.
 fn work(current: &Current) -> Next {
     let inner = current.inner();
     current.slot.local.turn.resume();
@@ -92,7 +93,7 @@ fn work(current: &Current) -> Next {
     }
 }
 
-/// Whether the worker is the excess, and has to leave. The thread table has counted it out then.
+/// Whether the worker is the excess, and has to leave. If so, the thread table no longer counts it.
 #[inline]
 fn is_one_too_many(current: &Current) -> bool {
     let idle = &current.inner().idle;
@@ -117,11 +118,11 @@ fn read_inbox(current: &Current) {
     }
 }
 
-/// Runs the parts of broadcasts that wait for the calling thread.
+/// Runs the parts of broadcasts that are in the calling thread's inbox.
 #[cold]
 fn read_messages(current: &Current, inbox: &Inbox) {
-    // No more tries than probes: if jobs wait, giving way sends an activation, which may come to lie on top of them,
-    // and be all that a try takes out. The jobs are not run meanwhile.
+    // At most one try for each probe. If jobs wait, giving way sends an activation, which may come
+    // to be on top of the probes, so that a try takes out only that. The jobs do not run meanwhile.
     for _ in 0..=inbox.probes() {
         while let Some(message) = inbox.take() {
             current.clear_steal_origin();
@@ -133,14 +134,15 @@ fn read_messages(current: &Current, inbox: &Inbox) {
     }
 }
 
-/// Leaves since the pool has stopped.
+/// Leaves the loop because the pool has stopped.
 fn leave_for_good(current: &Current) -> Next {
     let inner = current.inner();
     inner.threads.end_work(current.index());
     Next::Leave
 }
 
-/// Runs a job from the source whose turn it is, or from the next one with work. False if none has work.
+/// Runs a job from the source whose turn it is, or from the next one with work. Returns false if no
+/// source has work.
 #[inline]
 fn run_next(current: &Current) -> bool {
     let turn = &current.slot.local.turn;
@@ -155,7 +157,7 @@ fn run_next(current: &Current) -> bool {
     false
 }
 
-/// Runs a job from this source. False if there is none.
+/// Runs a job from this source. Returns false if there is none.
 #[inline]
 fn run_from(current: &Current, source: Source) -> bool {
     let inner = current.inner();
@@ -163,7 +165,7 @@ fn run_from(current: &Current, source: Source) -> bool {
     let job = match source {
         Source::Own => {
             current.inline().begin_turn();
-            // Not `execute`: no structured job is ever discarded.
+            // Not `execute`: a structured job is never discarded.
             return local.run_structured(0, current.context());
         }
         Source::Kept if local.has_kept() => local.pop_submitted(),
@@ -180,7 +182,7 @@ fn run_from(current: &Current, source: Source) -> bool {
     is_found
 }
 
-/// Runs the oldest submitted job that the worker may take. False if there is none.
+/// Runs the oldest submitted job that the worker may take. Returns false if there is none.
 #[inline]
 fn run_submitted(current: &Current) -> bool {
     match current.inner().queue.take_of_batch(&current.slot.local) {
@@ -192,18 +194,18 @@ fn run_submitted(current: &Current) -> bool {
     }
 }
 
-/// Runs a submitted job from the injector. False if there is none.
+/// Runs a submitted job from the injector. Returns false if there is none.
 fn run_injected(current: &Current) -> bool {
     let inner = current.inner();
     let local = &current.slot.local;
-    // Long jobs are left to all workers, in their order.
+    // Long jobs stay in the injector, where all workers take them in order.
     let takes_batch = local.turn.are_short();
     let Some(job) = inner.queue.take_submitted_for(local, takes_batch) else {
         return false;
     };
     if takes_batch && local.has_submitted() {
-        // No worker could see the batch on its way here, and this one was not counted as searching: another may
-        // have become idle because of that.
+        // The batch was invisible on its way here, and this worker was not counted as searching.
+        // Another worker may have become idle because of that.
         let wake_up = inner.idle.after_push();
         inner.perform(wake_up);
     }
@@ -211,18 +213,18 @@ fn run_injected(current: &Current) -> bool {
     true
 }
 
-/// Runs a piece of rayon's work. False if there is none.
+/// Runs one piece of rayon's work. Returns false if there is none.
 fn run_of_rayon(current: &Current) -> bool {
     current.inline().begin_turn();
     let ran = current.run_of_rayon();
     if ran {
-        // If a job waited for it, a shutdown may wait for its end.
+        // A job may have waited for it, and a shutdown for the end of that job.
         current.inner().check_drained();
     }
     ran
 }
 
-/// The own deques and the injectors are empty: searches, or parks.
+/// Searches or parks: the own deques and the injectors are empty.
 fn idle(current: &Current) -> Next {
     let inner = current.inner();
     inner.worker_became_idle();
@@ -262,7 +264,7 @@ fn search(current: &Current) -> Next {
     go_idle(current)
 }
 
-/// Searches in rounds, with a yield between two; in one round, if the thread may not yield.
+/// Searches in rounds, with a yield between them. If the thread may not yield, searches once.
 fn look_for_job(current: &Current) -> Option<Job> {
     let mut yields = current.idle_policy.search();
     loop {
@@ -273,7 +275,7 @@ fn look_for_job(current: &Current) -> Option<Job> {
     }
 }
 
-/// Parks until the worker is woken, or for [`IDLE_TIME`].
+/// Parks until the worker is notified, or for [`IDLE_TIME`].
 fn go_idle(current: &Current) -> Next {
     let inner = current.inner();
     let index = current.slot.index;
@@ -285,7 +287,8 @@ fn go_idle(current: &Current) -> Next {
     }
     let inbox = inner.threads.inbox(index);
     inbox.check_before_park(&inner.idle, index);
-    // A waker that sees it counted as in rayon, and activates a thread, finds it gone from the workers.
+    // A waker that counts this worker as in rayon, and activates a thread, finds that it is no
+    // longer a worker.
     let go_to_rayon = || inner.threads.go_to_rayon(&inner.idle, index);
     let parked = Instant::now();
     let end = inner.idle.park_for(index, IDLE_TIME, go_to_rayon);

@@ -1,4 +1,4 @@
-//! The pool as the host of rayon's threads.
+//! The pool as the [`Host`] of rayon's threads.
 
 use std::{
     any::Any,

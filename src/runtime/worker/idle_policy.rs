@@ -1,11 +1,12 @@
 //! The idle policy of one worker: how long it searches before it parks.
 //!
-//! A worker without a job searches in rounds: a poll of the injectors, a theft from each other thread, and a yield
-//! between two rounds. Most of the time the next job comes within some rounds, or not for long. So a worker that was idle
-//! for a short time searches for [`SEARCH_ROUNDS`], whoever else does; after a long idle time it searches for
-//! [`LONE_ROUNDS`], and only if fewer than half of the workers do: then a lone job costs less CPU.
+//! A worker without a job searches in rounds: it polls the injectors, tries to steal from each
+//! other thread, and yields between two rounds. Usually the next job comes within a few rounds, or
+//! not for long. So after a short idle time a worker searches for [`SEARCH_ROUNDS`], however many
+//! others search. After a long idle time it searches for [`LONE_ROUNDS`], and only if fewer than
+//! half of the workers do. Then a lone job costs less CPU.
 //!
-//! The state is private to the thread: no other thread reads it.
+//! The state is private to the thread.
 
 use std::{cell::Cell, time::Duration};
 
@@ -14,7 +15,7 @@ use crate::{
     tuning::{SEARCH_ROUNDS, SHORT_IDLE},
 };
 
-/// The rounds after a long idle time: no job was just about to come, and that is likely the same now.
+/// The rounds after a long idle time: no job was about to come then, and likely none is now.
 const LONE_ROUNDS: u32 = SEARCH_ROUNDS.div_ceil(4);
 
 #[derive(Debug)]
@@ -30,23 +31,23 @@ impl IdlePolicy {
         }
     }
 
-    /// The yields between the rounds of the next search.
+    /// Returns the yields between the rounds of the next search.
     pub(super) fn search(&self) -> Yields {
         Yields::new(self.rounds.get())
     }
 
-    /// Whether the worker searches, however many others do.
+    /// Whether the worker searches however many others do.
     pub(super) fn searches_anyway(&self) -> bool {
         self.rounds.get() == SEARCH_ROUNDS
     }
 
-    /// The worker was parked for so long.
+    /// Records how long the worker was parked.
     pub(super) fn was_idle(&self, time: Duration) {
         self.rounds.set(rounds_after(time));
     }
 }
 
-/// The rounds of a search after the worker was parked for so long.
+/// Returns the rounds of a search after the worker was parked for `idle`.
 fn rounds_after(idle: Duration) -> u32 {
     if idle < SHORT_IDLE {
         SEARCH_ROUNDS

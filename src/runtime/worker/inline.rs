@@ -1,17 +1,20 @@
-//! Inline execution: a job that found no place runs in place, on the stack of the thread that brought it, or is kept.
+//! Inline execution: a job that found no place runs in place, on the stack of the thread that
+//! brought it, or is kept.
 //!
-//! A pool's own thread never waits for a place, since it might wait for itself. So a job that it brings to a full queue
-//! runs *in place*, as long as half of the stack is left. Beyond that the job is *kept*: it lies in the thread's own
-//! deque, over the bound, where other workers steal it. [`advise`] decides which. A job that starts in place has at least
-//! a quarter of the stack.
+//! A pool's own thread never waits for a place, since it might wait for itself. So a job that it
+//! brings to a full queue runs *in place*, as long as half of the stack is left. Beyond that the
+//! job is *kept*: it goes to the thread's own deque, over the bound, where other workers steal it.
+//! [`advise`] decides which. A job that starts in place has at least a quarter of the stack.
 //!
-//! **A turn.** A worker takes a job from its loop, and jobs in place count as part of that job. So that a chain of jobs
-//! that bring each other comes back to the loop, a job that itself runs in place keeps what it brings once the turn is
-//! over: after [`TURN_JOBS`] jobs in place, or [`TURN_TIME`].
+//! **A turn.** A worker takes a job from its loop, and jobs in place count as part of that job. A
+//! chain of jobs that bring each other has to return to the loop. So once the turn is over, a job
+//! in place keeps the jobs that it brings. A turn ends after [`TURN_JOBS`] jobs in place, or after
+//! [`TURN_TIME`].
 //!
-//! **A thread without a loop**, as the caller of a closed pool, has no deque. It runs refused jobs on a [`Trampoline`]:
-//! jobs without room wait in a list, which the outermost job in place runs. A scope that is opened inside such a job
-//! waits for its own jobs before that job ends, so it opens a *level* with a list of its own.
+//! **A thread without a loop**, such as the caller of a closed pool, has no deque. It runs refused
+//! jobs on a [`Trampoline`]: jobs without room go to a list, which the outermost job in place runs.
+//! A scope that is opened inside such a job waits for its own jobs before that job ends, so it
+//! opens a *level* with a list of its own.
 
 use std::{cell::Cell, collections::VecDeque, mem::ManuallyDrop, ptr, sync::Arc, time::Duration};
 
@@ -26,7 +29,7 @@ use crate::{
     sync::{Instant, thread_local},
 };
 
-/// The most jobs in place in one turn. After them a job in place keeps what it brings.
+/// The most jobs in place in one turn. After them a job in place keeps the jobs that it brings.
 const TURN_JOBS: u32 = LIMIT_JOBS;
 
 /// The longest time of a turn, from the first job in place on.
@@ -39,8 +42,9 @@ pub(crate) enum Advice {
     Keep,
 }
 
-/// Rule A8: with half of the stack left a job runs in place, unless the turn is over. Otherwise the thread keeps it, if
-/// it `holds_few` so far. With many kept jobs it goes on in place down to a quarter of the stack.
+/// Rule A8: with half of the stack left a job runs in place, unless the turn is over. Otherwise the
+/// thread keeps it, if it `holds_few` so far. With many kept jobs it goes on in place down to a
+/// quarter of the stack.
 fn advise(room: Room, is_turn_over: bool, holds_few: impl FnOnce() -> bool) -> Advice {
     let has_room = room == Room::Half && !is_turn_over;
     if has_room || (room >= Room::Quarter && !holds_few()) {
@@ -50,7 +54,8 @@ fn advise(room: Room, is_turn_over: bool, holds_few: impl FnOnce() -> bool) -> A
     }
 }
 
-/// The room on a stack of a simulated pool, which cannot be measured: by the depth of jobs in place.
+/// Returns the room on a stack of a simulated pool, by the depth of jobs in place: it cannot be
+/// measured.
 const fn simulated_room(depth: u32) -> Option<Room> {
     if cfg!(shuttle) {
         Some(match depth {
@@ -73,9 +78,9 @@ const fn simulated_room(depth: u32) -> Option<Room> {
 #[derive(Debug)]
 pub(crate) struct Inline {
     stack: Stack,
-    /// How many lie on top of each other.
+    /// The number of jobs in place on top of each other.
     depth: Cell<u32>,
-    /// How many have begun in this turn, and when the first one did.
+    /// The number of jobs in place that have begun in this turn, and when the first one did.
     begun: Cell<u32>,
     since: Cell<Option<Instant>>,
 }
@@ -126,7 +131,7 @@ impl Inline {
 }
 
 thread_local! {
-    /// The jobs in place on the stack of a thread of no pool, or of another one.
+    /// The jobs in place on the stack of a thread of no pool, or of another pool.
     static OUTSIDE: Trampoline = const { Trampoline::new() };
 }
 
@@ -136,15 +141,16 @@ pub(crate) fn outside<R>(f: impl FnOnce(&Trampoline) -> R) -> R {
     OUTSIDE.with(f)
 }
 
-/// A job in a list. On a thread of no pool, jobs of several pools may lie on top of each other.
+/// A job in a list. On a thread of no pool, jobs of several pools may be on top of each other.
 struct Waiting {
     pool: *const Inner,
-    /// Its pool, if nothing else keeps that alive.
+    /// Its pool, if no other reference keeps that alive.
     kept_alive: Option<Arc<Inner>>,
     job: Job,
 }
 
-/// It outlives the thread's other values, so that it is there to the thread's very end: the outermost job drops it.
+/// Outlives the thread's other values, so that it exists until the thread's very end: the outermost
+/// job drops it.
 type List = Option<ManuallyDrop<Box<VecDeque<Waiting>>>>;
 
 /// The jobs in place on the stack of a thread without a loop, down to the innermost level.
@@ -182,7 +188,7 @@ impl Trampoline {
 
     /// Decides about a job that the thread brings, with at most `most` jobs in a list.
     pub(crate) fn advise(&self, most: u64) -> Advice {
-        // Without a job beneath, no job would run the list.
+        // Without a job in place beneath, nothing would run the list.
         if self.depth.get() == 0 {
             return Advice::RunInPlace;
         }
@@ -213,7 +219,7 @@ impl Trampoline {
         self.with_list(|list| list.push_back(waiting));
     }
 
-    /// Runs a job in place, which does not unwind. If it is the outermost, it runs the list after it.
+    /// Runs a job in place, which does not unwind. If it is the outermost, then runs the list.
     #[inline]
     pub(crate) fn run(&self, run: impl FnOnce()) {
         let depth = self.depth.get();
@@ -255,7 +261,7 @@ impl Trampoline {
     }
 }
 
-/// The state outside of a level, restored when it is dropped.
+/// The state outside a level, restored when it is dropped.
 struct Outer<'a> {
     trampoline: &'a Trampoline,
     depth: u32,

@@ -1,4 +1,4 @@
-//! Where the calling thread puts a job that has no place of its own.
+//! Pushing a job without a place from any thread: onto the caller's deque, or to the injectors.
 
 use crate::runtime::{
     context::Overdrawn,
@@ -8,7 +8,8 @@ use crate::runtime::{
 };
 
 impl Inner {
-    /// Puts a submitted job over the bound into the deque of the thread that keeps it, or where all find it.
+    /// Enqueues a submitted job over the bound: into the deque of the thread that keeps it, or into
+    /// an injector.
     pub(crate) fn enqueue_overdrawn<R: Runnable<Inner> + 'static>(&self, holder: Holder, job: R) {
         let job = Job::new(Overdrawn::<_, false> { holder, job });
         let current = match holder {
@@ -22,14 +23,14 @@ impl Inner {
         self.pushed(self.idle.after_push());
     }
 
-    /// Puts a job without a place where those find it who have nothing to do, for one who is about to do
+    /// Offers a job without a place to idle workers, on behalf of a thread that is about to do
     /// something else.
     pub(crate) fn offer<J: Runnable<Inner> + 'static>(&self, job: J) {
         let wake_up = match current_of(self) {
             Some(current)
                 if current.frame().is_null() && current.has_deques() && !current.is_joining() =>
             {
-                // SAFETY: it borrows nothing.
+                // SAFETY: a `'static` job borrows nothing.
                 unsafe { current.deques().push_structured(job) };
                 current.offer()
             }
