@@ -4,36 +4,38 @@
 //!
 //! The waiting thread, the *waiter*, announces itself at each of its conditions, checks all of
 //! them, and parks if none is met. The thread that meets a condition, the *notifier*, makes it
-//! true, reads whether a waiter has announced itself there, and unparks that one. The waiter
-//! repeats all of it after each unpark.
+//! true. It then reads whether a waiter has announced itself there, and unparks it. The waiter
+//! repeats all of this after each unpark.
 //!
 //! | word | written by | read by |
 //! |---|---|---|
-//! | what makes a condition true | its notifiers, before they read the announcement | the waiter, after it has announced itself |
+//! | the condition's own words | notifiers, before the announcement is read | the waiter, once announced |
 //! | the announcement at a condition | the waiter; a notifier may take it back | notifiers |
 //! | the thread's park token | any thread that unparks it | the waiter, which consumes it |
 //!
-//! **Why no wake-up is lost.** A condition orders its two words: by one read-modify-write on each
-//! side if both are in one word, by one lock, or by a full fence on each side between the write and
-//! the read. So of announcing and meeting one comes first. If that is meeting, the check that
-//! follows sees it, and the waiter does not park. If that is announcing, the notifier sees the
-//! waiter and unparks it. An unpark leaves a token, so it is not lost if the waiter has not parked
-//! yet. A token may be left over from an earlier wait, or be meant for another condition: then the
-//! waiter checks in vain, and parks again. This costs a round, and nothing else.
+//! **Why no wake-up is lost.** A condition orders its two words in one of three ways. Both are in
+//! one word, with a read-modify-write on each side; or one lock guards both; or each side has a
+//! full fence between its write and its read. So either the announcement or the meeting comes
+//! first. If the meeting does, the check that follows sees it, and the waiter does not park. If the
+//! announcement does, the notifier sees the waiter and unparks it. An unpark leaves a token, so it
+//! is not lost if the waiter has not parked yet. A token may be left over from an earlier wait, or
+//! be meant for another condition. Then the waiter checks in vain, and parks again, at the cost of
+//! one round.
 //!
 //! **Why it announces itself again.** A notifier may take the announcement back when it unparks the
-//! waiter, so that others do not unpark it too. Then a condition that was not met by that needs
-//! another announcement before the next check. A condition whose announcement is still there does
-//! nothing.
+//! waiter, so that other notifiers do not unpark it too. If that did not meet the condition, the
+//! next check needs a new announcement. A condition whose announcement is still there does nothing.
 //!
 //! **Why a condition may be gone after the wait.** The waiter borrows its conditions for the wait,
 //! and withdraws from all of them at its end. A notifier may still be on its way to the waiter
-//! then: each condition says why that one touches nothing of its memory any more. Either meeting it
-//! is the notifier's last access, and the thread to unpark was read before; or the condition's
-//! words outlive the wait, and are shared with the notifiers. The thread's handle is its own owner.
+//! then. Each condition documents why that notifier no longer accesses the condition's memory.
+//! Either meeting the condition is the notifier's last access, and it has read the thread to unpark
+//! before. Or the condition's words outlive the wait, and are shared with the notifiers. The
+//! thread's handle is reference-counted.
 //!
-//! **Time.** A condition may want to announce itself differently after some time, as a submitter
-//! that was batched for long enough. It tells when, and the waiter parks no longer than that.
+//! **Time.** A condition may need a different announcement after some time, such as a submitter
+//! that was batched for long enough. It returns that moment, and the waiter parks no longer than
+//! until then.
 
 #[cfg(all(test, loom))]
 mod model;
@@ -42,25 +44,25 @@ use std::time::Duration;
 
 use crate::sync::{Instant, thread};
 
-/// What a thread waits for. One thread waits for it at a time.
+/// A condition for which a thread waits; one thread at a time.
 pub(crate) trait Condition {
-    /// Whether it is met. If it is, what was done before is visible to the caller.
+    /// Whether it is met. If so, all that happened before it was met is visible to the caller.
     fn is_met(&self) -> bool;
 
-    /// The calling thread is about to park: from now on the thread that meets the condition unparks
-    /// it. Called before each check that precedes a park.
+    /// Announces that the calling thread is about to park: from now on the thread that meets the
+    /// condition unparks it. Called before each check that precedes a park.
     fn announce(&self);
 
-    /// When the waiter is to announce itself again, without an unpark.
+    /// Returns when the waiter has to announce itself again without an unpark, if ever.
     fn announces_again_at(&self) -> Option<Instant> {
         None
     }
 
-    /// The wait is over, however it ended. Called once for each wait that has announced itself.
+    /// Ends the wait, however it ended. Called once for each wait that has announced itself.
     fn withdraw(&self) {}
 }
 
-/// A condition of closures: `is_met`, `announce` and `withdraw`.
+/// A condition made of closures: `is_met`, `announce` and `withdraw`.
 pub(crate) struct When<M, A, W>(pub(crate) M, pub(crate) A, pub(crate) W);
 
 impl<M: Fn() -> bool, A: Fn(), W: Fn()> Condition for When<M, A, W> {
@@ -77,19 +79,18 @@ impl<M: Fn() -> bool, A: Fn(), W: Fn()> Condition for When<M, A, W> {
     }
 }
 
-/// Why a thread parks no longer.
+/// Why a thread no longer parks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unparked {
     /// One of its conditions is met.
     Met,
-    /// It is to do something else.
+    /// `is_interrupted` holds.
     Interrupted,
     TimedOut,
 }
 
-/// Parks the calling thread until one of the conditions is met, `is_interrupted` holds, or the
-/// deadline has passed. The thread that makes `is_interrupted` true does as a notifier of one of
-/// the conditions does.
+/// Blocks until one of the conditions is met, `is_interrupted` holds, or the deadline has passed. A
+/// thread that makes `is_interrupted` true must act as a notifier of one of the conditions.
 pub(crate) fn park_until(
     conditions: &[&dyn Condition],
     is_interrupted: &dyn Fn() -> bool,

@@ -1,13 +1,14 @@
-//! Where jobs wait: injectors for all, and deques for each thread of the pool.
+//! The queue of a pool: injectors for all threads, and deques for each thread.
 //!
-//! Submitted and structured jobs (those of a scope, halves of a join, installed closures) are kept apart. A thread that
-//! waits for structured jobs pops them from the near end of its own structured deque, down to a *mark*, and must not
-//! find anything else there: see `deque.rs`. Submitted jobs are first in, first out: all go into the injector, and from
-//! there, in batches while they are short, into the deque of the worker that will run them. Behind its batch lie the
-//! jobs that the worker keeps over the bound (see `inline.rs`). `turn.rs` decides which queue is next.
+//! Submitted and structured jobs are kept apart. Structured jobs are those of a scope, halves of a
+//! join, and installed closures. A thread that waits for structured jobs pops them from the near
+//! end of its own structured deque, down to a *mark*. It must not find any other job there: see
+//! `deque.rs`. Submitted jobs are first in, first out: all go into the injector. While jobs are
+//! short, a worker moves a batch of them into its own deque. Behind its batch are the jobs that the
+//! worker keeps over the bound (see `inline.rs`). `turn.rs` decides which queue is next.
 //!
-//! The queue itself is unbounded. Admission in front of it bounds the jobs, and [`Queue::sweep`] the tombstones of
-//! cancelled jobs.
+//! The queue itself is unbounded. Admission in front of it bounds the jobs, and [`Queue::sweep`]
+//! bounds the tombstones of cancelled jobs.
 
 use std::{cell::Cell, collections::VecDeque, iter, ptr, sync::OnceLock};
 
@@ -33,17 +34,18 @@ use crate::{
 pub(crate) struct Queue<E: Executor> {
     submitted: Injector<Job<E>>,
     structured: Injector<Job<E>>,
-    /// The side list: structured jobs that could not be pushed on the deque of the thread that waits for them.
+    /// The side list: structured jobs that could not be pushed on the deque of the thread that
+    /// waits for them.
     side_list: Mutex<VecDeque<SideEntry<E>>>,
     side_count: CachePadded<AtomicUsize>,
-    /// Set for each thread that has entered.
+    /// The far ends of the deques, set for each thread that has entered.
     stealers: Slots<OnceLock<Stealers<E>>>,
-    /// Tombstones in the queues: jobs that were taken back. A tombstone may come out of the queue before the thread that
-    /// left it has counted it.
+    /// Tombstones in the queues: jobs that were taken back. A tombstone may leave the queue before
+    /// the thread that left it has counted it.
     tombstones: CachePadded<AtomicI64>,
-    /// Jobs in the queues that work on batches and have no place: the items have the places.
+    /// Queued jobs that work on batches and hold no place: the items hold the places.
     placeless: CachePadded<AtomicI64>,
-    /// Structured jobs in the queues that are kept over the bound.
+    /// Queued structured jobs that are over the bound.
     overdrawn: CachePadded<AtomicI64>,
     sweeping: Mutex<()>,
     fences: Fences,
@@ -51,7 +53,7 @@ pub(crate) struct Queue<E: Executor> {
 
 /// A structured job in the side list.
 struct SideEntry<E: Executor> {
-    /// The address of the frame that waits for it, not to be followed.
+    /// The address of the frame that waits for it, not to be dereferenced.
     frame: *const (),
     /// The frame's count of its jobs in the side list, if it has one. The frame outlives the job.
     count: *const AtomicUsize,
@@ -73,13 +75,14 @@ pub(crate) struct Local<E: Executor> {
     submitted: Worker<Job<E>>,
     /// Last in, first out.
     structured: Owner<Job<E>>,
-    /// At most how many of the submitted jobs, in front, came from the injector in one batch.
+    /// An upper bound on the number of submitted jobs, in front, that came from the injector in one
+    /// batch.
     batch: Cell<usize>,
     pub(crate) turn: Turn,
     random: Cell<u32>,
 }
 
-/// A job, and where it was found.
+/// A job, and its origin.
 pub(crate) struct Found<E: Executor> {
     pub(crate) job: Job<E>,
     /// Whether it came from another thread.
@@ -87,7 +90,7 @@ pub(crate) struct Found<E: Executor> {
 }
 
 impl<E: Executor> Queue<E> {
-    /// For a pool whose threads below the index `first_spare` are not spare.
+    /// Makes the queue of a pool. Threads below the index `first_spare` are not spare.
     pub(crate) fn new(first_spare: usize, fences: Fences) -> Self {
         Self {
             submitted: Injector::new(),
@@ -103,7 +106,7 @@ impl<E: Executor> Queue<E> {
         }
     }
 
-    /// The deques of the thread of this index, which has none yet.
+    /// Makes the deques of the thread `index`, which has none yet.
     pub(crate) fn enroll(&self, index: usize) -> Local<E> {
         let submitted = Worker::new_fifo();
         let (structured, thief) = deque::new(self.fences);
@@ -123,7 +126,7 @@ impl<E: Executor> Queue<E> {
         }
     }
 
-    /// The far ends of the deques of each thread that has some.
+    /// Returns the far ends of the deques of each thread that has entered.
     fn stealers(&self) -> impl Iterator<Item = &Stealers<E>> {
         self.stealers.iter().filter_map(OnceLock::get)
     }
@@ -134,13 +137,14 @@ impl<E: Executor> Queue<E> {
         self.submitted.push(job);
     }
 
-    /// Pushes a structured job for all threads; or a kept one, while the pool is emptied.
+    /// Pushes a structured job for all threads. While the pool is emptied, also a submitted job
+    /// that has to run nevertheless.
     pub(crate) fn push_structured(&self, job: Job<E>) {
         self.structured.push(job);
     }
 
-    /// Pushes a structured job for its frame's thread and for any worker that waits for nothing. `count` is the frame's
-    /// count of its jobs in the side list.
+    /// Pushes a structured job for its frame's thread, and for any worker that is not in a wait.
+    /// `count` is the frame's count of its jobs in the side list.
     pub(crate) fn push_to_side<F>(&self, frame: &F, count: Option<&AtomicUsize>, job: Job<E>) {
         let mut side_list = lock(&self.side_list);
         side_list.push_back(SideEntry {
@@ -195,7 +199,7 @@ impl<E: Executor> Queue<E> {
         insist(|| self.structured.steal())
     }
 
-    /// Takes the oldest job of the side list, for a worker that waits for nothing.
+    /// Takes the oldest job of the side list, for a worker that is not in a wait.
     pub(crate) fn take_from_side_for(&self, local: &Local<E>) -> Option<Job<E>> {
         self.take_from_side()
             .inspect(|_| local.clear_steal_origin())
@@ -209,8 +213,8 @@ impl<E: Executor> Queue<E> {
         local.pop_submitted()
     }
 
-    /// Takes a submitted job from the injector; with `takes_batch`, others come into the own deque. To be called when
-    /// nothing is left of the last batch.
+    /// Takes a submitted job from the injector. With `takes_batch`, moves others into the own
+    /// deque. The last batch must be used up.
     pub(crate) fn take_submitted_for(&self, local: &Local<E>, takes_batch: bool) -> Option<Job<E>> {
         if self.submitted.is_empty() {
             return None;
@@ -220,20 +224,21 @@ impl<E: Executor> Queue<E> {
             return insist(|| self.submitted.steal());
         }
         let job = insist(|| self.submitted.steal_batch_and_pop(&local.submitted))?;
-        // The jobs that the worker kept before lie in front of the batch, and count as part of it.
+        // The jobs that the worker kept before are in front of the batch, and count as part of it.
         let batch = local.submitted.len();
         local.batch.set(batch);
         Some(job)
     }
 
-    /// Takes a job that was pushed for all threads, and maybe a batch of others for the own deque.
+    /// Takes a job that was pushed for all threads, and maybe moves a batch of others into the own
+    /// deque.
     fn take_injected(&self, local: &Local<E>) -> Option<Job<E>> {
         self.take_structured(local)
             .or_else(|| self.take_from_side_for(local))
             .or_else(|| self.take_submitted_for(local, true))
     }
 
-    /// Searches everywhere, for a thread that waits for nothing and whose own deques are empty.
+    /// Searches everywhere, for a thread that is not in a wait and whose own deques are empty.
     pub(crate) fn search(&self, local: &Local<E>, own: usize) -> Option<Found<E>> {
         if let Some(job) = self.take_injected(local) {
             return Some(Found { job, stolen: false });
@@ -244,8 +249,8 @@ impl<E: Executor> Queue<E> {
             .filter(|&(victim, _)| victim != own)
             .filter_map(|(_, stealers)| stealers.get());
         for victim in victims {
-            // Where another thief is busy, the search goes on elsewhere. A worker that stops searching sees what that
-            // thief leaves.
+            // If another thief is busy at this deque, the search continues elsewhere. A worker that
+            // stops searching observes the jobs that the thief leaves.
             let structured = &victim.structured;
             let job = match structured.steal_batch(&local.structured, Job::is_of_frame_of) {
                 Theft::Success(job) => {
@@ -263,8 +268,9 @@ impl<E: Executor> Queue<E> {
         None
     }
 
-    /// Takes the oldest job from the deque of a thread that serves this scope, for the thread that waits in the scope, if
-    /// the job is the scope's own or is waited for on that thread. Other jobs of the scope come into the own deque.
+    /// Takes the oldest job from the deque of a thread that serves this scope, for the thread that
+    /// waits in the scope. The job must be the scope's own, or a frame on that thread must wait for
+    /// it. Moves other jobs of the scope into the own deque.
     pub(crate) fn take_back(&self, local: &Local<E>, scope: *const ()) -> Theft<Job<E>> {
         for (index, thread) in self.stealers.indexed() {
             let Some(Stealers {
@@ -277,7 +283,7 @@ impl<E: Executor> Queue<E> {
                 continue;
             }
             let is_of_scope = |job: &Job<E>| ptr::eq(job.frame(), scope);
-            // It may serve another scope by now, and have pushed this job for that.
+            // The victim may serve another scope by now, and have pushed this job for that.
             let is_wanted = |job: &Job<E>| {
                 victim.serves(scope) && (is_of_scope(job) || job.is_of_worker(index))
             };
@@ -290,8 +296,8 @@ impl<E: Executor> Queue<E> {
         Theft::Empty
     }
 
-    /// Takes the oldest structured job of a thread, if it lies above this mark, a frame on that thread waits for it, and
-    /// `is_due` holds when it is claimed.
+    /// Takes the oldest structured job of a thread, if it is above this mark, a frame on that
+    /// thread waits for it, and `is_due` holds when it is claimed.
     pub(crate) fn leapfrog(
         &self,
         thread: usize,
@@ -305,13 +311,13 @@ impl<E: Executor> Queue<E> {
         }
     }
 
-    /// The number of submitted jobs and tombstones in the injector.
+    /// Returns the number of submitted jobs and tombstones in the injector.
     #[cfg(test)]
     pub(crate) fn injected(&self) -> usize {
         self.submitted.len()
     }
 
-    /// Whether no job waits anywhere. Exact between two fences of the idle protocol.
+    /// Whether no job is queued anywhere. Exact between two fences of the idle protocol.
     pub(crate) fn is_empty(&self) -> bool {
         self.submitted.is_empty()
             && self.structured.is_empty()
@@ -332,8 +338,9 @@ impl<E: Executor> Queue<E> {
             .or_else(|| self.take_submitted())
     }
 
-    /// The number of waiting structured jobs with places, and of kept ones among them. Some of these may be tombstones,
-    /// so all tombstones are left out: in the end, when the submitted jobs are gone, there are no others.
+    /// Returns the number of queued structured jobs with places. It includes the submitted jobs
+    /// that have to run even when the pool is emptied. All tombstones are subtracted, since some of
+    /// these jobs may be tombstones. Once the submitted jobs are gone there are no others.
     pub(crate) fn structured(&self) -> u64 {
         let deques = self.stealers().map(|thread| thread.structured.len());
         let waiting =
@@ -345,24 +352,25 @@ impl<E: Executor> Queue<E> {
         (waiting as u64).saturating_sub(left_out.try_into().unwrap_or(0))
     }
 
-    /// The number of waiting jobs without a place.
+    /// Returns the number of queued jobs without a place.
     pub(crate) fn placeless(&self) -> u64 {
         let placeless = self.placeless.load(Ordering::Acquire);
         placeless.try_into().unwrap_or(0)
     }
 
-    /// Counts jobs without a place that are put into the queues or, below zero, come out of them.
+    /// Counts jobs without a place that enter the queues or, if `more` is negative, leave them.
     pub(crate) fn count_placeless(&self, more: i64) {
         // Release pairs with Acquire in `placeless`: what the job brings is seen.
         self.placeless.fetch_add(more, Ordering::Release);
     }
 
-    /// Counts structured jobs over the bound that are put into the queues or, below zero, come out of them.
+    /// Counts structured jobs over the bound that enter the queues or, if `more` is negative, leave
+    /// them.
     pub(crate) fn count_overdrawn(&self, more: i64) {
         self.overdrawn.fetch_add(more, Ordering::Relaxed);
     }
 
-    /// The number of waiting structured jobs over the bound.
+    /// Returns the number of queued structured jobs over the bound.
     pub(crate) fn overdrawn(&self) -> u64 {
         let overdrawn = self.overdrawn.load(Ordering::Relaxed);
         overdrawn.try_into().unwrap_or(0)
@@ -377,7 +385,7 @@ impl<E: Executor> Queue<E> {
         })
     }
 
-    /// Moves all jobs of the thread to the injectors. The caller wakes others for them.
+    /// Moves all jobs of the thread to the injectors. The caller wakes other workers for them.
     pub(crate) fn hand_over(&self, local: &Local<E>) {
         while let Some(job) = local.structured.pop(0) {
             self.structured.push(job);
@@ -388,21 +396,21 @@ impl<E: Executor> Queue<E> {
         local.batch.set(0);
     }
 
-    /// Counts a tombstone: a job was taken back. Returns whether it is time to sweep.
+    /// Counts a tombstone: a job was taken back. Returns whether a sweep is due.
     pub(crate) fn tombstone_left(&self, bound: i64) -> bool {
         self.tombstones.fetch_add(1, Ordering::Relaxed) >= bound
     }
 
-    /// Counts a tombstone that came out of the queue.
+    /// Counts a tombstone that left the queue.
     pub(crate) fn tombstone_gone(&self) {
         self.tombstones.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Removes all tombstones from the queues, and moves the live jobs to the injector's end, in their order. The caller
-    /// wakes a worker afterwards, as after any push. One sweep at a time.
+    /// Removes all tombstones from the queues, and moves the live jobs to the injector's end, in
+    /// their order. The caller wakes a worker afterwards, as after any push. Sweeps do not overlap.
     ///
-    /// A sweep visits no more than what waits, and happens once in as many cancellations as the bound on tombstones: a
-    /// constant cost for each.
+    /// A sweep visits each queued job once, and happens once in as many cancellations as the bound
+    /// on tombstones. So its cost for each cancellation is constant.
     pub(crate) fn sweep(&self) {
         let Some(_one) = try_lock(&self.sweeping) else {
             return;
@@ -438,17 +446,17 @@ impl<E: Executor> Local<E> {
         self.submitted.push(job);
     }
 
-    /// Whether submitted jobs wait here.
+    /// Whether the thread's deque has submitted jobs.
     pub(crate) fn has_submitted(&self) -> bool {
         !self.submitted.is_empty()
     }
 
-    /// Whether submitted jobs wait here behind those of a batch.
+    /// Whether the thread's deque has submitted jobs behind those of a batch.
     pub(crate) fn has_kept(&self) -> bool {
         self.submitted.len() > self.batch.get()
     }
 
-    /// Whether no structured jobs wait here.
+    /// Whether the thread's deque has no structured jobs.
     #[inline]
     pub(crate) fn has_no_structured(&self) -> bool {
         self.structured.is_empty()
@@ -460,13 +468,13 @@ impl<E: Executor> Local<E> {
     /// As for [`Job::borrowing`].
     #[inline]
     pub(crate) unsafe fn push_structured<R: Runnable<E>>(&self, runnable: R) {
-        // SAFETY: the slot is a job's; the rest is passed on to the caller.
+        // SAFETY: the slot is for a job; the rest is passed on to the caller.
         unsafe {
             self.structured.push_with(|slot| Job::write(slot, runnable));
         }
     }
 
-    /// The mark of the next structured job, if there is room for one.
+    /// Returns the mark of the next structured job, if there is room for one.
     #[inline]
     pub(crate) fn room(&self) -> Option<usize> {
         self.structured.room()
@@ -477,28 +485,28 @@ impl<E: Executor> Local<E> {
         self.structured.reserve(1);
     }
 
-    /// As `push_structured`.
+    /// As `push_structured`, at a known mark.
     ///
     /// # Safety
     /// 1. As for [`Job::borrowing`].
-    /// 2. The mark is what `room` gives.
+    /// 2. `mark` was returned by `room`.
     #[inline]
     pub(crate) unsafe fn push_structured_at<R: Runnable<E>>(&self, mark: usize, runnable: R) {
-        // SAFETY: the slot is a job's; the rest is passed on to the caller.
+        // SAFETY: the slot is for a job; the rest is passed on to the caller.
         unsafe {
             self.structured
                 .push_at(mark, |slot| Job::write(slot, runnable));
         }
     }
 
-    /// The mark below all structured jobs that are pushed from now on.
+    /// Returns the mark below all structured jobs that are pushed later.
     #[inline]
     pub(crate) fn mark(&self) -> usize {
         self.structured.mark()
     }
 
-    /// Whether the structured job that was pushed last, wherever it is by now, is a half of a join. At least one was
-    /// pushed.
+    /// Whether the structured job that was pushed last is a half of a join. That job may have left
+    /// the deque. At least one must have been pushed.
     #[inline]
     pub(crate) fn is_last_half(&self) -> bool {
         let is_half = |job| {
@@ -508,24 +516,28 @@ impl<E: Executor> Local<E> {
         self.structured.look_at_last(is_half)
     }
 
-    /// Forgets the structured jobs that were pushed above this mark. All of them were stolen.
+    /// Drops the record of the structured jobs that were pushed above this mark. All of them were
+    /// stolen.
     #[inline]
     pub(crate) fn clear_stolen(&self, mark: usize) {
         self.structured.clear_stolen(mark);
     }
 
-    /// Takes back, and forgets, the structured job at this mark, the last one that is there. False if it was stolen.
+    /// Takes back the structured job at this mark, the last one that is there. Returns false if it
+    /// was stolen.
     pub(crate) fn retract_structured(&self, mark: usize) -> bool {
         self.structured.retract(mark)
     }
 
-    /// As `retract_structured`, if that can be decided at once. Otherwise false, and `retract_structured` is to be called.
+    /// As `retract_structured`, if that can be decided at once. If it returns false,
+    /// `retract_structured` has to be called.
     #[inline]
     pub(crate) fn retract_structured_at_once(&self, mark: usize) -> bool {
         self.structured.retract_at_once(mark)
     }
 
-    /// Runs the structured job that was pushed last, if it lies above the mark and was not stolen. Returns whether it ran.
+    /// Runs the structured job that was pushed last, if it is above the mark and was not stolen.
+    /// Returns whether it ran.
     #[inline]
     pub(crate) fn run_structured(&self, mark: usize, context: &E::Context<'_>) -> bool {
         // SAFETY: running it moves its closure out first.
@@ -535,12 +547,12 @@ impl<E: Executor> Local<E> {
         }
     }
 
-    /// Pops the next of the submitted jobs in the thread's own deque.
+    /// Pops the next submitted job of the thread's own deque.
     #[inline]
     pub(crate) fn pop_submitted(&self) -> Option<Job<E>> {
         let job = self.submitted.pop();
         let batch = self.batch.get();
-        // Thieves may have taken some of it.
+        // Thieves may have taken part of the batch.
         self.batch.set(if job.is_some() {
             batch.saturating_sub(1)
         } else {
@@ -549,13 +561,14 @@ impl<E: Executor> Local<E> {
         job.inspect(|_| self.clear_steal_origin())
     }
 
-    /// The next job of the loop serves no scope whose jobs this thread has stolen.
+    /// Clears the steal origin: the next job of the loop serves no scope whose jobs this thread has
+    /// stolen.
     pub(crate) fn clear_steal_origin(&self) {
         self.structured.set_purpose(ptr::null());
     }
 
-    /// Whether a job of the loop may push jobs of this scope here: a thread that serves a scope has only that scope's jobs
-    /// here.
+    /// Whether a job of the loop may push jobs of this scope here. The deque of a thread that
+    /// serves a scope has only jobs of that scope.
     #[inline]
     pub(crate) fn may_push_for(&self, scope: *const ()) -> bool {
         let purpose = self.structured.purpose();
@@ -563,7 +576,7 @@ impl<E: Executor> Local<E> {
     }
 }
 
-/// Repeats a steal that lost a race: only empty means empty.
+/// Repeats a steal that lost a race, until it succeeds or the queue is empty.
 fn insist<T>(mut steal: impl FnMut() -> Steal<T>) -> Option<T> {
     loop {
         match steal() {
@@ -574,7 +587,7 @@ fn insist<T>(mut steal: impl FnMut() -> Steal<T>) -> Option<T> {
     }
 }
 
-/// xorshift: good enough to choose a victim.
+/// Returns a random number below `bound`, by xorshift: good enough to choose a victim.
 fn random_below<E: Executor>(local: &Local<E>, bound: usize) -> usize {
     let mut x = local.random.get();
     x ^= x << 13;
@@ -589,7 +602,7 @@ fn random_below<E: Executor>(local: &Local<E>, bound: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// It runs nothing.
+    /// A job that runs nothing.
     struct Nothing;
 
     impl Executor for Nothing {
@@ -602,7 +615,7 @@ mod tests {
         fn discard(self, (): &(), _: Place) {}
     }
 
-    /// A queue of `threads` threads, and the part of each.
+    /// Makes a queue of `threads` threads, and the part of each.
     fn queue(threads: usize) -> (Queue<Nothing>, Vec<Local<Nothing>>) {
         let queue = Queue::new(threads, Fences::new(true));
         let locals = (0..threads).map(|index| queue.enroll(index)).collect();

@@ -1,26 +1,30 @@
-//! The inbox of a thread: messages that this thread alone may run, between two jobs or at the base of rayon's loop.
+//! The inbox of a thread: messages that only this thread may run, between two jobs or at the base
+//! of rayon's loop.
 //!
 //! # The protocol
 //!
-//! The sender of a *delivery* puts one *message* into each inbox and waits until all of them are gone. A message is gone
-//! when it was run, or *declined*, which means dropped. Both end in its drop, so each is counted once.
+//! The sender of a *delivery* puts one *message* into each inbox and waits until all of them are
+//! gone. A message is gone when it was run, or *declined*, which means dropped. Both end in its
+//! drop, so each is counted once.
 //!
 //! | word | written by | read by |
 //! |---|---|---|
-//! | the messages, and where the thread is | any thread, under the inbox's lock | the same |
+//! | the messages, and the state of the owner | any thread, under the inbox's lock | the same |
 //! | `unread` | with the messages, under that lock | the owner between jobs, without it |
-//! | `probes` | a prober, before it probes; the owner, when the probe arrives | a sender, after it has put a message |
+//! | `probes` | a prober, before it probes; the owner, at the arrival | a sender, after its put |
 //! | `Delivery::left` | the sender, before it puts a message; a message's drop | the sender |
 //! | `Delivery::missed` | an owner that cannot read now; the sender takes it back | the sender |
 //!
 //! **Why no message is forgotten.**
-//! - An owner *in its loop* reads `unread` after each job. Before it parks, it joins the list of idle workers, and then
-//!   checks `unread`; the sender puts the message, and then notifies the owner if it is in that list. Both take the list's
-//!   lock, and the later of the two sees the earlier.
-//! - An owner that leaves its loop says so under the inbox's lock, and learns there whether messages are left to read.
-//! - An owner *with rayon* has to be probed. A probe is counted before it is sent, and counted as arrived before it takes the
-//!   lock to check for messages. So a sender that finds a probe counted after its put knows that this one will find
-//!   the message.
+//! - An owner *in its loop* reads `unread` after each job. Before it parks, it joins the list of
+//!   idle workers, and then checks `unread`. The sender puts the message, and then notifies the
+//!   owner if it is in that list. Both take the list's lock, and the later of the two observes the
+//!   earlier.
+//! - An owner that leaves its loop records that under the inbox's lock. There it also observes
+//!   whether messages are left to read.
+//! - An owner *in rayon* has to be probed. A probe is counted before it is sent, and counted as
+//!   arrived before it takes the lock to check for messages. So if a sender finds a probe counted
+//!   after its put, that probe finds the message.
 
 #[cfg(all(test, loom))]
 mod model;
@@ -35,19 +39,19 @@ use crate::{
     },
 };
 
-/// One broadcast, as its messages know it.
+/// One broadcast, as its messages refer to it.
 pub(crate) struct Delivery {
-    /// Messages that are not gone.
+    /// The number of messages that are not gone.
     left: AtomicUsize,
     /// Whether a thread has to be probed again.
     missed: AtomicBool,
-    /// Whether the sender is some pool's thread.
+    /// Whether the sender is a thread of any pool.
     inside: bool,
     sender: Thread,
 }
 
 impl Delivery {
-    /// A delivery of the calling thread. `inside` says that it is some pool's.
+    /// Makes a delivery of the calling thread. `inside`: that is a thread of any pool.
     pub(crate) fn new(inside: bool) -> Self {
         Self {
             left: AtomicUsize::new(0),
@@ -75,10 +79,10 @@ impl Delivery {
     }
 }
 
-/// What a thread is to run: the part of this index.
+/// The closure that each thread runs, with its index.
 pub(crate) type Part<'a> = dyn Fn(usize) + Sync + 'a;
 
-/// A part on its way.
+/// A part on its way to one thread.
 pub(crate) struct Message {
     part: *const Part<'static>,
     delivery: Arc<Delivery>,
@@ -99,7 +103,7 @@ impl Message {
         }
     }
 
-    /// Runs the part of the calling thread, of this index.
+    /// Runs the part of the calling thread `index`.
     pub(crate) fn open(self, index: usize) {
         // SAFETY: the delivery is not over before this message is dropped.
         let part = unsafe { &*self.part };
@@ -119,7 +123,7 @@ impl Drop for Message {
             // Pairs with `is_over`: a sender that sees the message gone sees what the part did.
             Ordering::Release
         };
-        // The delivery is shared with this message, so it is still there after the count.
+        // The message holds a reference to the delivery, so it exists after the count.
         if self.delivery.left.fetch_sub(1, release) == 1 {
             self.delivery.sender.unpark();
         }
@@ -129,7 +133,7 @@ impl Drop for Message {
 #[derive(Default)]
 pub(crate) struct Inbox {
     unread: AtomicBool,
-    /// Probes that were counted and have not arrived.
+    /// The number of probes that were counted and have not arrived.
     probes: AtomicUsize,
     contents: Mutex<Contents>,
 }
@@ -137,16 +141,16 @@ pub(crate) struct Inbox {
 #[derive(Default)]
 struct Contents {
     messages: VecDeque<Message>,
-    /// Where the owner is.
+    /// Whether the owner is in its worker's loop.
     in_loop: bool,
     is_blocked: bool,
     is_gone: bool,
 }
 
-/// What became of a message.
+/// The outcome of a put.
 #[must_use]
 pub(crate) enum Put {
-    /// It was declined at once.
+    /// The message was declined at once.
     Declined,
     /// The owner is in its loop: it has to be notified if it is idle.
     InLoop,
@@ -178,7 +182,7 @@ impl Inbox {
         message
     }
 
-    /// Declines these messages, after `change`.
+    /// Declines the messages for which `these` holds, after `change`.
     fn decline(&self, change: impl FnOnce(&mut Contents), these: impl Fn(&Message) -> bool) {
         let mut contents = lock(&self.contents);
         change(&mut contents);
@@ -198,28 +202,31 @@ impl Inbox {
         self.decline(|_| (), |message| message.is_of(delivery));
     }
 
-    /// Whether a message of this delivery lies here, and the owner may not know.
+    /// Whether a message of this delivery is in the inbox, and the owner may not notice it.
     pub(crate) fn is_unaware(&self, delivery: &Arc<Delivery>) -> bool {
         let contents = lock(&self.contents);
-        // An owner in its loop comes back to it; but not while it waits for a sender that is inside.
+        // An owner in its loop checks its inbox again, unless it waits for a sender that is a
+        // pool's thread.
         let is_reached = contents.in_loop && !delivery.inside || self.is_probed();
         contents.messages.iter().any(|one| one.is_of(delivery)) && !is_reached
     }
 
-    /// Whether there may be something to read, for the owner in its loop.
+    /// Whether there may be a message, for the owner in its loop.
     #[inline]
     pub(crate) fn is_unread(&self) -> bool {
         self.unread.load(Ordering::Relaxed)
     }
 
-    /// The same, exact.
+    /// Whether there is a message. Exact; takes the lock.
     pub(crate) fn has_messages(&self) -> bool {
         !lock(&self.contents).messages.is_empty()
     }
 
-    /// The owner, of this index, has joined the list of idle workers, and is about to park.
+    /// Notifies the owner if it has a message. The owner, of index `index`, has joined the list of
+    /// idle workers, and is about to park.
     pub(crate) fn check_before_park(&self, idle: &Idle, index: usize) {
-        // Pairs with `wake_this` after a put, by the list's lock: we see the message, or the sender finds us in the list.
+        // Pairs with `wake_this` after a put, by the list's lock: we see the message, or the sender
+        // finds us in the list.
         if self.is_unread() && !mutant!("inbox_park_blind") {
             idle.wake_this(index);
         }
@@ -229,7 +236,7 @@ impl Inbox {
         lock(&self.contents).in_loop = true;
     }
 
-    /// The owner leaves its loop. Returns whether it has messages to read after that.
+    /// Records that the owner leaves its loop. Returns whether it has messages to read afterwards.
     #[must_use]
     pub(crate) fn leave_loop(&self) -> bool {
         let before = mutant!("inbox_leave_blind").then(|| self.has_messages());
@@ -238,7 +245,8 @@ impl Inbox {
         before.unwrap_or(!contents.messages.is_empty())
     }
 
-    /// The owner is about to block: no sender inside may wait for it.
+    /// Records that the owner is about to block, and declines messages of senders inside: none may
+    /// wait for it.
     pub(crate) fn begin_to_block(&self) {
         let block = |contents: &mut Contents| contents.is_blocked = true;
         self.decline(block, |message| message.delivery.inside);
@@ -248,17 +256,18 @@ impl Inbox {
         lock(&self.contents).is_blocked = false;
     }
 
-    /// The owner has left rayon, and is about to end.
+    /// Declines all messages: the owner has left rayon, and is about to end.
     pub(crate) fn close(&self) {
         self.decline(|contents| contents.is_gone = true, |_| true);
     }
 
-    /// The owner waits in one of rayon's waits.
+    /// Declines messages of senders inside: the owner is in one of rayon's waits.
     pub(crate) fn decline_inside(&self) {
         self.decline(|_| (), |message| message.delivery.inside);
     }
 
-    /// The owner is with rayon, cannot read now, and will not learn when it can.
+    /// Records that the owner, in rayon, cannot read now, and gets no notice when it can. Its
+    /// senders have to probe it again.
     pub(crate) fn miss(&self) {
         self.decline_inside();
         for message in &lock(&self.contents).messages {
@@ -267,7 +276,8 @@ impl Inbox {
         }
     }
 
-    /// How many probes are on their way. If there is one after a put, it finds the message.
+    /// Returns the number of probes on their way. If it is above zero after a put, such a probe
+    /// finds the message.
     pub(crate) fn probes(&self) -> usize {
         self.probes.load(Ordering::Relaxed)
     }
@@ -276,14 +286,15 @@ impl Inbox {
         self.probes() > 0
     }
 
-    /// A probe is about to be sent.
+    /// Counts a probe that is about to be sent.
     pub(crate) fn count_probe(&self) {
         self.probes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A probe has arrived. Returns whether there are messages.
+    /// Counts a probe as arrived. Returns whether there are messages.
     pub(crate) fn take_probe(&self) -> bool {
-        // Before the check, and ordered by its lock: a sender that still sees the probe counted has put its message before.
+        // This precedes the check, and the lock orders it: a sender that still sees the probe
+        // counted has put its message before.
         let late = mutant!("inbox_probe_late").then(|| self.has_messages());
         self.probes.fetch_sub(1, Ordering::Relaxed);
         late.unwrap_or_else(|| self.has_messages())

@@ -1,11 +1,13 @@
-//! Starvation between pools: which pools have no thread left to run a job, and which threads wait for such a pool.
+//! Starvation between pools: which pools have no thread left to run a job, and which threads wait
+//! for such a pool.
 //!
 //! # The protocol
 //!
-//! One list, under one lock, has the *starved* pools, and the *watches* of threads that wait for a pool. A pool enters the
-//! list when its last thread blocks and it cannot have another one, and leaves it when a thread comes back. A waiting
-//! thread enters a watch before it parks. Of the two one comes first: either the watch finds its pool in the list, or
-//! the pool finds the watch, and unparks its thread.
+//! One list, under one lock, holds the *starved* pools, and the *watches* of threads that wait for
+//! a pool. A pool enters the list when its last thread blocks and no other thread can be started.
+//! It leaves the list when a thread comes back. A waiting thread enters a watch before it parks.
+//! One of the two entries is first: either the watch finds its pool in the list, or the pool finds
+//! the watch, and unparks its thread.
 
 #[cfg(all(test, loom))]
 mod model;
@@ -21,7 +23,7 @@ use crate::sync::{
     thread::{self, Thread},
 };
 
-/// A pool's address, not to be followed: the pool of a wait that is over may be gone.
+/// A pool's address, not to be dereferenced: once a wait is over its pool may be gone.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PoolId(usize);
 
@@ -31,7 +33,7 @@ impl PoolId {
     }
 }
 
-/// The list.
+/// The list of starved pools and of watches.
 pub(crate) struct Starvation {
     list: Mutex<List>,
 }
@@ -58,7 +60,8 @@ impl Starvation {
         }
     }
 
-    /// The pool is starved from now on, or not any more.
+    /// Records whether the pool is starved from now on. If it is, unparks the threads that watch
+    /// it.
     pub(crate) fn set(&self, pool: PoolId, is_starved: bool) {
         let mut list = lock(&self.list);
         list.starved.retain(|&other| other != pool);
@@ -73,7 +76,7 @@ impl Starvation {
         }
     }
 
-    /// From now on the calling thread is unparked when the pool is starved.
+    /// Begins a watch: the calling thread is unparked when the pool is starved.
     pub(crate) fn watch(&self, pool: PoolId) -> Watch<'_> {
         let mut list = lock(&self.list);
         let is_starved = list.starved.contains(&pool) && !mutant!("starvation_unseen");
@@ -97,7 +100,7 @@ pub(crate) struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    /// Whether the thread has to do itself what it waits for.
+    /// Whether the thread has to run the awaited work itself.
     pub(crate) fn is_starved(&self) -> bool {
         self.watched.is_starved.load(Ordering::Acquire)
     }

@@ -1,4 +1,4 @@
-//! A model of a thread that waits for a pool while that becomes starved.
+//! Loom model of a thread that waits for a pool while the pool becomes starved.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! The list of one process. A forked child begins with an empty one: what stood in the parent's concerns none of the
-//! child's threads, and its lock may be held for ever.
+//! The list of one process. A forked child begins with an empty one: the parent's entries concern
+//! none of the child's threads, and its lock may be held for ever.
 
 use std::{
     ptr,
@@ -12,18 +12,18 @@ use crate::sync::process;
 struct OfProcess {
     number: usize,
     starvation: Starvation,
-    /// The parent's. A thread of the parent may have had it locked, so it is left as it is; this only keeps it from being
-    /// taken for a leak.
+    /// The parent's list. A thread of the parent may have held its lock, so it is left as it is.
+    /// This pointer only keeps leak checkers from reporting it.
     _parents: *mut OfProcess,
 }
 
-/// The list of this process.
+/// Returns the list of this process.
 pub(crate) fn of_process() -> &'static Starvation {
     static LIST: AtomicPtr<OfProcess> = AtomicPtr::new(ptr::null_mut());
     let number = process::number();
     loop {
         let at = LIST.load(Ordering::Acquire);
-        // SAFETY: what was once published is never freed.
+        // SAFETY: a published list is never freed.
         match unsafe { at.as_ref() } {
             Some(of_process) if of_process.number == number => return &of_process.starvation,
             _ => {}
@@ -35,7 +35,7 @@ pub(crate) fn of_process() -> &'static Starvation {
         }));
         let published = LIST.compare_exchange(at, own, Ordering::AcqRel, Ordering::Relaxed);
         if published.is_err() {
-            // SAFETY: nobody else has seen it.
+            // SAFETY: no other thread has observed it.
             drop(unsafe { Box::from_raw(own) });
         }
     }
