@@ -1,4 +1,5 @@
-//! Idle workers: how a job finds one, and how none stays idle beside a job. The README beside this file has the protocol.
+//! Idle workers: how a job finds one, and why no worker stays idle beside a job. The README beside
+//! this file has the protocol.
 #![doc = include_str!("idle/README.md")]
 
 #[cfg(all(test, not(any(loom, miri))))]
@@ -23,7 +24,7 @@ use crate::{
     },
 };
 
-/// The four counts, 15 bits each, and a flag.
+/// The word of the idle protocol: four counts of 15 bits each, and a flag.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Counts(u64);
 
@@ -32,10 +33,10 @@ const SEARCHING: u64 = 1;
 const IDLE: u64 = 1 << 15;
 const IN_RAYON: u64 = 1 << 30;
 const ACTIVATING: u64 = 1 << 45;
-/// A submitter has to empty the queues after its push: see `lifecycle.rs`.
+/// Set when a submitter has to empty the queues after its push: see `lifecycle.rs`.
 const DISCARDING: u64 = 1 << 60;
 
-/// The most workers that the word can count.
+/// The largest number of workers that the word can count.
 pub(crate) const MAX_WORKERS: usize = FIELD as usize;
 
 impl Counts {
@@ -44,7 +45,7 @@ impl Counts {
         (self.0 / one) & FIELD
     }
 
-    /// Places in service whose worker runs no job.
+    /// Returns the number of places in service whose worker runs no job.
     fn idle(self) -> u64 {
         [SEARCHING, IDLE, IN_RAYON, ACTIVATING]
             .map(|field| self.of(field))
@@ -62,7 +63,7 @@ impl Counts {
         self.0 & !DISCARDING == 0
     }
 
-    /// The counts after one more worker is woken, and which one; `None` if none is needed.
+    /// Returns the counts after one more worker is woken, and which one; `None` if none is needed.
     #[inline]
     fn wake_one(self) -> Option<(Counts, Notified)> {
         if self.of(SEARCHING) > 0 {
@@ -77,7 +78,7 @@ impl Counts {
     }
 }
 
-/// Which worker the counts say is woken; the wake-up itself is still to be performed.
+/// The worker that the counts say is woken. The wake-up itself is still to be performed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Notified {
     IdleWorker,
@@ -90,16 +91,16 @@ enum Notified {
 pub(crate) enum WakeUp {
     /// None: a worker that is awake will run the job.
     None,
-    /// None: a worker was woken for it.
+    /// None: a worker was woken for the job.
     Woken,
     /// Send an activation through rayon.
     Activate,
-    /// The pool is being emptied: drop the submitted jobs, then wake one.
+    /// The pool is being emptied: drop the submitted jobs, then wake one worker.
     Discard,
 }
 
 impl WakeUp {
-    /// Whether nothing is left to do.
+    /// Whether nothing is left to perform.
     #[inline]
     pub(crate) fn is_nothing(self) -> bool {
         matches!(self, WakeUp::None | WakeUp::Woken)
@@ -112,14 +113,14 @@ impl WakeUp {
 pub(crate) enum IdleEnd {
     /// Notified, and counted as searching.
     Notified,
-    /// Counted as in rayon: the thread goes back there.
+    /// Counted as in rayon: the thread returns there.
     Asleep,
 }
 
 #[derive(Debug, Default)]
 struct Parker {
     notified: AtomicBool,
-    /// The thread of this index, once it was started.
+    /// The thread of this index, once it is started.
     thread: OnceLock<thread::Thread>,
 }
 
@@ -127,24 +128,28 @@ struct Parker {
 #[derive(Debug)]
 pub(crate) struct Idle {
     counts: CachePadded<AtomicU64>,
-    /// Workers beyond those in service: one that had blocked came back to a place that was taken.
+    /// The number of workers beyond those in service: a worker that had blocked came back to a
+    /// place that was taken.
     excess: CachePadded<AtomicUsize>,
-    /// The indices of the idle workers. The one that became idle last is at the end: its cache is the warmest.
+    /// The indices of the idle workers. The worker that became idle last is at the end: its cache
+    /// is the warmest.
     idle_workers: Mutex<Vec<usize>>,
     parkers: Slots<CachePadded<Parker>>,
-    /// The number of places in service. One thread at a time changes it: see `scaler.rs`.
+    /// The number of places in service. Changed by one thread at a time: see `controller.rs`.
     in_service: AtomicUsize,
-    /// Workers that are counted as offering jobs, and may do that with a light fence.
+    /// The number of workers that are counted as offering, which lets them offer jobs with a light
+    /// fence.
     offering: CachePadded<AtomicUsize>,
     fences: CachePadded<Fences>,
     searcher_deadline: SearcherDeadline,
-    /// How often a worker was woken for a job. Not loom's: it orders nothing.
+    /// The number of times that a worker was woken for a job. Not loom's: it orders nothing.
     #[cfg(test)]
     wake_ups: std::sync::atomic::AtomicU64,
 }
 
 impl Idle {
-    /// All `workers` in service are in rayon at first. Threads below the index `first_spare` are not spare.
+    /// Makes the state of a pool whose `workers` in service are all in rayon. Threads below the
+    /// index `first_spare` are not spare.
     pub(crate) fn new(workers: usize, first_spare: usize, fences: Fences) -> Self {
         Self {
             counts: CachePadded::new(AtomicU64::new(workers as u64 * IN_RAYON)),
@@ -160,7 +165,7 @@ impl Idle {
         }
     }
 
-    /// One whose threads have entered: a model does not see how slots are made on demand.
+    /// Makes a state whose threads have entered: a model does not see how slots are made on demand.
     #[cfg(test)]
     pub(crate) fn for_threads(workers: usize, threads: usize) -> Self {
         let idle = Self::new(workers, threads, Fences::PLAIN);
@@ -170,9 +175,9 @@ impl Idle {
         idle
     }
 
-    /// Makes the parker of this index the calling thread's.
+    /// Makes the calling thread the owner of the parker `index`.
     pub(crate) fn enroll(&self, index: usize) {
-        // It is not set twice: an index is one thread's for its life.
+        // The cell is empty: an index belongs to one thread for its life.
         let _ = self.parkers.enter(index).thread.set(thread::current());
         // So that `announce_idle` does not allocate.
         lock(&self.idle_workers).reserve(self.parkers.len());
@@ -183,25 +188,25 @@ impl Idle {
         Counts(self.counts.load(Ordering::Relaxed))
     }
 
-    /// Replaces the counts by `next` of them. False if that is `None`.
+    /// Replaces the counts by the result of `next`. Returns false if that is `None`.
     fn change(&self, order: Ordering, next: impl Fn(Counts) -> Option<u64>) -> bool {
         self.counts
             .fetch_update(order, Ordering::Relaxed, |counts| next(Counts(counts)))
             .is_ok()
     }
 
-    /// The number of places in service.
+    /// Returns the number of places in service.
     #[inline]
     pub(crate) fn in_service(&self) -> usize {
         self.in_service.load(Ordering::Relaxed)
     }
 
-    /// How many of these have no worker that runs a job.
+    /// Returns the number of places in service whose worker runs no job.
     pub(crate) fn idle(&self) -> usize {
         self.load().idle() as usize
     }
 
-    /// How many of these have no worker at all.
+    /// Returns the number of places in service that are in rayon: no thread fills them.
     pub(crate) fn in_rayon(&self) -> usize {
         self.load().of(IN_RAYON) as usize
     }
@@ -227,7 +232,8 @@ impl Idle {
         }
     }
 
-    /// Removes places in service: those in rayon, or else those of running workers, when their jobs end.
+    /// Removes places in service: those in rayon, or else those of running workers, when their jobs
+    /// end.
     pub(crate) fn remove_places(&self, places: usize) {
         for _ in 0..places {
             if !self.return_to_service() && !mutant!("sleep_park_forgets") {
@@ -237,14 +243,14 @@ impl Idle {
         self.in_service.fetch_sub(places, Ordering::Relaxed);
     }
 
-    /// If there is an excess, the place of the caller, which has just gone to rayon, is removed.
+    /// Removes the place of the caller, which has just gone to rayon, if there is an excess.
     pub(crate) fn settle_excess(&self) {
         if self.take_excess() && !self.return_to_service() {
             self.add_excess();
         }
     }
 
-    /// Wakes a worker if one is needed. To be called after each push.
+    /// Wakes a worker if one is needed. Must be called after each push.
     #[inline]
     pub(crate) fn after_push(&self) -> WakeUp {
         // Pairs with the fences in `stop_searching`, `announce_idle`, `leave_service` and
@@ -268,8 +274,8 @@ impl Idle {
         self.load() == Counts(0)
     }
 
-    /// As `after_push`, for a job that a worker has pushed on its own deque, and runs itself if no other worker does.
-    /// Never returns `WakeUp::Discard`.
+    /// As `after_push`, for a job that a worker has pushed on its own deque, and runs itself if no
+    /// other worker does. Never returns `WakeUp::Discard`.
     #[inline]
     pub(crate) fn after_offer(&self) -> WakeUp {
         // Pairs as in `after_push`, with those that are heavy.
@@ -281,7 +287,7 @@ impl Idle {
         self.after_offer_to(counts)
     }
 
-    /// Not inlined: most offers are made when every worker runs.
+    /// Kept out of line, because most offers are made when every worker runs.
     #[inline(never)]
     fn after_offer_to(&self, counts: Counts) -> WakeUp {
         if counts.wake_one().is_none() {
@@ -290,13 +296,13 @@ impl Idle {
         self.wake_one()
     }
 
-    /// A searcher is about to poll the queues.
+    /// Extends the searchers' deadline: the caller is a searcher about to poll the queues.
     pub(crate) fn polls(&self) {
         self.searcher_deadline.set();
     }
 
-    /// Wakes a worker beside the searchers, if the submitter's `wake_up` is none because of them, and their deadline has
-    /// passed.
+    /// Wakes a worker beside the searchers, if the submitter's `wake_up` is none because of them,
+    /// and their deadline has passed.
     #[inline]
     pub(crate) fn check_searcher_deadline(&self, wake_up: WakeUp) {
         let is_woken = wake_up == WakeUp::Woken && !mutant!("sleep_doubt_woken");
@@ -312,7 +318,7 @@ impl Idle {
         counts.of(SEARCHING) > 0 && counts.of(IDLE) > 0
     }
 
-    /// The same, and the deadline of the searchers has passed.
+    /// Whether a submitter wakes no idle worker because of searchers whose deadline has passed.
     #[inline]
     fn is_left_to_an_absent(&self) -> bool {
         self.is_left_to_a_searcher() && self.searcher_deadline.is_overdue()
@@ -369,8 +375,8 @@ impl Idle {
         }
     }
 
-    /// Wakes this worker, if it is idle, for something other than a job: it is counted as searching, as any woken
-    /// worker. If wakers are on their way to all idle workers, one of them does it.
+    /// Wakes this worker, if it is idle, for a reason other than a job. It is counted as searching,
+    /// as any woken worker. If wakers are on their way to all idle workers, one of them wakes it.
     pub(crate) fn wake_this(&self, index: usize) {
         let mut idle_workers = lock(&self.idle_workers);
         let Some(at) = idle_workers
@@ -394,15 +400,15 @@ impl Idle {
         self.unpark(index);
     }
 
-    /// Unparks the thread of this index, whatever it waits for.
+    /// Unparks the thread of this index, in whatever wait it is.
     pub(crate) fn unpark(&self, index: usize) {
         if let Some(thread) = self.parkers[index].thread.get() {
             thread.unpark();
         }
     }
 
-    /// Begins to search, if fewer than half of the workers in service do (more would be in each other's way), or
-    /// `anyway`.
+    /// Begins to search, if fewer than half of the workers in service do, or `anyway`. More
+    /// searchers would obstruct each other. Returns whether the caller is counted as searching.
     pub(crate) fn try_search(&self, anyway: bool) -> bool {
         let in_service = self.in_service() as u64;
         self.change(Ordering::Relaxed, |counts| {
@@ -412,15 +418,16 @@ impl Idle {
 
     /// Ends a search that has found a job. `more` checks whether other jobs wait.
     pub(crate) fn stop_searching(&self, more: impl FnOnce() -> bool) -> WakeUp {
-        // AcqRel: the last searcher also sees what other searchers have moved into their own deques.
+        // AcqRel: the last searcher also sees what other searchers have moved into their own
+        // deques.
         let before = self.counts.fetch_sub(SEARCHING, Ordering::AcqRel);
         let now = Counts(before - SEARCHING);
         if now.wake_one().is_none() {
             // Others search, or all others run a job and check the queues after it.
             return WakeUp::None;
         }
-        // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see that no worker
-        // searches.
+        // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see that
+        // no worker searches.
         unless_mutant!("sleep_no_fence_found", self.fence());
         if more() {
             self.wake_one()
@@ -436,7 +443,8 @@ impl Idle {
 
     /// Leaves service, and takes the caller out of the field `counted`.
     fn leave(&self, counted: u64, fences: bool, work: impl FnOnce() -> bool) -> WakeUp {
-        // A worker that leaves for the excess has no place: the one that runs in its place is not counted elsewhere.
+        // A worker that leaves for the excess has no place: the worker that runs in its place is
+        // not counted elsewhere.
         let left = if self.take_excess() { 0 } else { IN_RAYON };
         let change = left.wrapping_sub(counted);
         // AcqRel: as in `stop_searching`.
@@ -452,7 +460,7 @@ impl Idle {
         }
     }
 
-    /// The fence of a worker that does not search any more, or has changed the counts otherwise.
+    /// The fence of a worker that no longer searches, or has changed the counts otherwise.
     fn fence(&self) {
         // Pairs with the fences in `after_push` and `begin_to_offer`.
         fence(Ordering::SeqCst);
@@ -462,31 +470,33 @@ impl Idle {
         }
     }
 
-    /// Counts the calling worker as offering. It has pushed a job on its own deque, and calls `after_offer` for that and
-    /// for those that it pushes from now on.
+    /// Counts the calling worker as offering. It has pushed a job on its own deque. It calls
+    /// `after_offer` for that job and for those that it pushes later.
     pub(crate) fn begin_to_offer(&self) {
         self.offering.fetch_add(1, Ordering::Relaxed);
-        // Pairs with the plain one in `fence`: they see that we offer, or we see what they have changed.
+        // Pairs with the plain one in `fence`: they see that we offer, or we see what they have
+        // changed.
         unless_mutant!("sleep_no_fence_begin", fence(Ordering::SeqCst));
     }
 
-    /// Ends that. To be called before the worker's last check of the queues.
+    /// Ends the worker's count as offering. Must be called before its last check of the queues.
     pub(crate) fn end_offers(&self) {
         self.offering.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Counts the calling worker as idle; it does not search any more. `work` checks whether a job waits.
+    /// Counts the calling worker as idle; it no longer searches. `work` checks whether a job waits.
     ///
-    /// To be followed by [`Idle::park_for`], unless the pool has stopped. The worker may have been notified by then,
-    /// because of what `work` found.
+    /// [`Idle::park_for`] must follow, unless the pool has stopped. The worker may have been
+    /// notified by then, because of what `work` found.
     pub(crate) fn announce_idle(&self, index: usize, work: impl FnOnce() -> bool) -> WakeUp {
         let mut idle_workers = lock(&self.idle_workers);
         idle_workers.push(index);
-        // Release: a waker that counts this worker finds it in the list. Under the lock: `wake_this`
-        // finds it in both or in neither.
+        // Release: a waker that counts this worker finds it in the list. Under the lock:
+        // `wake_this` finds it in both or in neither.
         self.counts.fetch_add(IDLE, Ordering::Release);
         drop(idle_workers);
-        // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see us idle.
+        // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see us
+        // idle.
         unless_mutant!("sleep_no_fence_doze", self.fence());
         if work() {
             self.wake_one()
@@ -495,8 +505,9 @@ impl Idle {
         }
     }
 
-    /// Parks until the worker is notified; after the timeout, goes to rayon. If a waker is on its way at that moment,
-    /// though maybe to another worker, it parks that long once more. `go_to_rayon` calls [`Idle::go_to_rayon`].
+    /// Blocks until the worker is notified; after the timeout, goes to rayon. If a waker is on its
+    /// way at that moment, though maybe to another worker, it parks once more for the timeout.
+    /// `go_to_rayon` calls [`Idle::go_to_rayon`].
     pub(crate) fn park_for(
         &self,
         index: usize,
@@ -516,7 +527,7 @@ impl Idle {
         }
     }
 
-    /// Whether the worker was notified in time.
+    /// Blocks until the worker is notified, or until the timeout. Returns whether it was notified.
     #[cfg(not(loom))]
     fn park_until_notified(&self, index: usize, timeout: Duration) -> bool {
         let end = Instant::now() + timeout;
@@ -555,7 +566,8 @@ impl Idle {
         }
     }
 
-    /// Moves an idle worker to in rayon, unless a waker is on its way to it.
+    /// Moves an idle worker to in rayon, unless a waker is on its way to it. Returns whether it
+    /// did.
     pub(crate) fn go_to_rayon(&self, index: usize) -> bool {
         let mut idle_workers = lock(&self.idle_workers);
         let Some(at) = idle_workers
@@ -574,22 +586,22 @@ impl Idle {
         falls
     }
 
-    /// A thread takes up an activation: it searches from now on.
+    /// Counts the thread that takes up an activation as searching.
     pub(crate) fn activation_taken(&self) {
         self.counts
             .fetch_sub(ACTIVATING - SEARCHING, Ordering::Relaxed);
     }
 
-    /// A running worker leaves service: its thread is with rayon again. Another thread may be activated in its place.
-    /// Pairs with `after_push` and `after_offer` as `announce_idle` does.
+    /// Takes a running worker out of service: its thread is in rayon again. Another thread may be
+    /// activated in its place. Pairs with `after_push` and `after_offer` as `announce_idle` does.
     ///
-    /// If there is an excess worker, that one is in its place already; or was, and becomes idle just now.
+    /// If there is an excess worker, it already runs in this place, or it has just become idle.
     pub(crate) fn leave_service(&self, work: impl FnOnce() -> bool) -> WakeUp {
         self.leave(0, !mutant!("sleep_no_fence_leave"), work)
     }
 
-    /// As `leave_service`, for a worker that is about to block: a spare thread may take its place, so an activation is
-    /// sent even if another one waits for a thread.
+    /// As `leave_service`, for a worker that is about to block. A spare thread may take its place,
+    /// so an activation is sent even if another one waits for a thread.
     pub(crate) fn block(&self, work: impl Fn() -> bool) -> WakeUp {
         let mut found = false;
         let wake_up = self.leave_service(|| {
@@ -602,7 +614,7 @@ impl Idle {
         wake_up
     }
 
-    /// One more activation, beside one that waits for a thread.
+    /// Sends one more activation, beside one that waits for a thread.
     #[cold]
     fn activate_another(&self) -> WakeUp {
         let is_sent = self.change(Ordering::AcqRel, |counts| {
@@ -617,13 +629,13 @@ impl Idle {
         }
     }
 
-    /// How often a worker was woken for a job.
+    /// Returns how often a worker was woken for a job.
     #[cfg(test)]
     pub(crate) fn wake_ups(&self) -> u64 {
         self.wake_ups.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// For tests: a worker is woken for a job.
+    /// Counts a worker that is woken for a job, for tests.
     #[inline]
     fn count_wake_up(&self) {
         #[cfg(test)]
@@ -631,8 +643,8 @@ impl Idle {
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// The thread of a worker that left service takes a place that is in rayon. False if there is none: other threads
-    /// were activated meanwhile.
+    /// Fills a place that is in rayon with the thread of a worker that left service. Returns false
+    /// if there is none: other threads were activated meanwhile.
     #[must_use]
     pub(crate) fn return_to_service(&self) -> bool {
         self.change(Ordering::Relaxed, |counts| {
@@ -640,19 +652,21 @@ impl Idle {
         })
     }
 
-    /// No thread takes up an activation: a worker that runs already fills its place. To be followed by `recheck`.
+    /// Voids an activation: no thread takes it up, and a worker that runs already fills its place.
+    /// The caller must then `recheck`.
     pub(crate) fn activation_voided(&self) {
         self.counts.fetch_sub(ACTIVATING, Ordering::Relaxed);
     }
 
-    /// No thread takes up an activation: its place is in rayon again. To be followed by `recheck`.
+    /// Takes back an activation: no thread takes it up, and its place is in rayon again. The caller
+    /// must then `recheck`.
     pub(crate) fn activation_put_back(&self) {
         self.counts
             .fetch_sub(ACTIVATING - IN_RAYON, Ordering::AcqRel);
     }
 
-    /// Checks the queues once more, after the caller went to rayon or took back an activation, which may have kept others
-    /// from sending one.
+    /// Checks the queues again, after the caller went to rayon, or took back an activation that may
+    /// have kept others from sending one.
     pub(crate) fn recheck(&self, work: impl FnOnce() -> bool) -> WakeUp {
         // As in `announce_idle`.
         unless_mutant!("sleep_no_fence_again", self.fence());
@@ -663,7 +677,7 @@ impl Idle {
         }
     }
 
-    /// There is one more excess worker.
+    /// Counts one more excess worker.
     pub(crate) fn add_excess(&self) {
         self.excess.fetch_add(1, Ordering::Relaxed);
     }
@@ -674,7 +688,8 @@ impl Idle {
         self.excess.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether the calling worker is the excess, and has to leave.
+    /// Takes one from the excess. Returns whether the calling worker is the excess, and has to
+    /// leave.
     pub(crate) fn take_excess(&self) -> bool {
         if mutant!("sleep_torn_surplus") {
             let excess = self.excess.load(Ordering::Relaxed);
@@ -689,15 +704,16 @@ impl Idle {
             .is_ok()
     }
 
-    /// From now on each push returns `WakeUp::Discard`.
+    /// Makes each later push return `WakeUp::Discard`.
     pub(crate) fn begin_discarding(&self) {
         self.counts.fetch_or(DISCARDING, Ordering::Relaxed);
-        // Pairs with the fence in `after_push`: they see the flag, or the thread that empties the queues sees their
-        // job.
+        // Pairs with the fence in `after_push`: they see the flag, or the thread that empties the
+        // queues sees their job.
         unless_mutant!("sleep_no_fence_discard", fence(Ordering::SeqCst));
     }
 
-    /// Wakes every idle worker: the pool stops. A worker that becomes idle later has to check the stop flag.
+    /// Wakes every idle worker, because the pool stops. A worker that becomes idle later has to
+    /// check the stop flag.
     pub(crate) fn wake_all(&self) {
         let idle_workers = std::mem::take(&mut *lock(&self.idle_workers));
         for idle_worker in idle_workers {

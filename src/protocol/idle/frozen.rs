@@ -1,4 +1,4 @@
-//! Who is awake, at one moment: for tests that go on from it in every way.
+//! A snapshot of the idle protocol's state, from which tests explore every continuation.
 
 use super::*;
 
@@ -23,7 +23,7 @@ impl Frozen {
         idle
     }
 
-    /// How many search, announce_idle, are in_rayon and are activating.
+    /// Returns the numbers of workers that search, are idle, are in rayon, and are being activated.
     pub(crate) fn census(&self) -> [usize; 4] {
         [SEARCHING, IDLE, IN_RAYON, ACTIVATING].map(|field| Counts(self.counts).of(field) as usize)
     }
@@ -60,7 +60,7 @@ impl Idle {
         }
     }
 
-    /// As [`Idle::park_for`], at a moment when the parker has notified.
+    /// As [`Idle::park_for`], when the worker has been notified.
     pub(crate) fn wake(&self, index: usize) {
         assert!(self.take_notification(index));
     }

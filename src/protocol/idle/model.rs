@@ -1,7 +1,7 @@
-//! Loom models of who is awake. Each names the rule, the number of the failure in
+//! Loom models of the idle protocol. Each names the rule, the number of the failure in
 //! `docs/reliability.md` if there is one, and the mutants that it kills. A worker here is the loop
-//! of `worker.rs` without rayon. It dozes without a timeout unless the timeout is what the model is
-//! about.
+//! of `worker.rs` without rayon. It parks without a timeout, unless the timeout is what the model
+//! checks.
 
 use std::{
     sync::{
@@ -20,13 +20,13 @@ use crate::{
 };
 
 impl Idle {
-    /// One of those who are in_rayon becomes a searcher.
+    /// Makes a searcher of a worker that is in rayon.
     fn call_one_in(&self) {
         assert_eq!(self.wake_one(), WakeUp::Activate);
         self.activation_taken();
     }
 
-    /// How many search, announce_idle, are in_rayon and are activating.
+    /// Returns the numbers of workers that search, are idle, are in rayon, and are being activated.
     pub(crate) fn census(&self) -> [u64; 4] {
         let counts = self.load();
         [SEARCHING, IDLE, IN_RAYON, ACTIVATING].map(|field| counts.of(field))
@@ -34,13 +34,13 @@ impl Idle {
 }
 
 impl WakeUp {
-    /// It is nothing that a model would have to do.
+    /// Asserts that a model has nothing to perform.
     pub(crate) fn assert_nothing(self) {
         assert!(self.is_nothing(), "{self:?}");
     }
 }
 
-/// All workers in service, one of them searching and the others running.
+/// A pool with all workers in service: one searches, and the others run.
 struct Pool<const JOBS: usize> {
     idle: Idle,
     queue: Slots<JOBS>,
@@ -80,7 +80,7 @@ impl<const JOBS: usize> Pool<JOBS> {
         self.ended.notify();
     }
 
-    /// As in `worker.rs`: with a job, the worker is not counted any more.
+    /// As in `worker.rs`: a worker that has a job is no longer counted.
     fn search(&self) -> Option<usize> {
         let job = self.queue.take();
         self.idle
@@ -89,7 +89,7 @@ impl<const JOBS: usize> Pool<JOBS> {
         job
     }
 
-    /// Lies down until it is to search again; false when the pool has stopped.
+    /// Parks until the worker is to search again. Returns false when the pool has stopped.
     fn go_idle(&self, index: usize) -> bool {
         let wake_up = self.idle.announce_idle(index, || self.queue.has_work());
         wake_up.assert_nothing();
@@ -134,8 +134,8 @@ fn r2_a_job_that_meets_a_worker_on_its_way_to_sleep_is_run() {
     });
 }
 
-/// R2, 1: a worker that forks, with the light side of the fences, reaches one on its way to idle. Kills
-/// `sleep_no_fence_offer` and `sleep_no_fence_doze`.
+/// R2, 1: a worker that forks, with the light side of the fences, reaches one on its way to idle.
+/// Kills `sleep_no_fence_offer` and `sleep_no_fence_doze`.
 #[test]
 fn r2_a_fork_that_meets_a_worker_on_its_way_to_sleep_is_run() {
     explore(|| {
@@ -159,14 +159,15 @@ fn r2_a_fork_that_meets_a_worker_on_its_way_to_sleep_is_run() {
     });
 }
 
-/// R2, 1: a worker that lies down finds nobody who offers, and does without a heavy fence. So the light one of who begins
-/// to offer meanwhile, for his first job and the next, is none here. Kills `sleep_no_fence_begin`.
+/// R2, 1: a worker that becomes idle observes no offering worker, and omits the heavy fence. So the
+/// light fence of a worker that begins to offer meanwhile orders nothing, for its first job and the
+/// next. Kills `sleep_no_fence_begin`.
 #[test]
 fn r2_who_begins_to_offer_is_seen_or_sees_who_lies_down() {
     explore(|| {
         let idle = Arc::new(Idle::for_threads(2, 2));
         let jobs = Arc::new([0, 1].map(|_| Slots::<1>::new()));
-        // One runs, and the other searches.
+        // One worker runs, and the other searches.
         idle.call_one_in();
         assert_eq!(idle.stop_searching(|| false), WakeUp::None);
         idle.call_one_in();
@@ -200,8 +201,8 @@ fn r2_who_begins_to_offer_is_seen_or_sees_who_lies_down() {
     });
 }
 
-/// R2, 2: whoever runs the first job stands still in it until the second is run, so one who stops
-/// searching must wake_one the other. Kills `sleep_no_fence_found` and `sleep_no_fence_push`.
+/// R2, 2: the worker that runs the first job stays in it until the second is run. So a worker that
+/// stops searching must wake the other. Kills `sleep_no_fence_found` and `sleep_no_fence_push`.
 #[test]
 fn r2_who_finds_a_job_rouses_another_for_the_next() {
     explore_to(2, || {
@@ -211,7 +212,7 @@ fn r2_who_finds_a_job_rouses_another_for_the_next() {
             let pool = Arc::clone(&pool);
             spawn(move || {
                 pool.idle.enroll(index);
-                // The first searches already; the second has just run dry.
+                // The first searches already; the second has just become idle.
                 let mut searches = index == 0;
                 loop {
                     let job = if searches { pool.search() } else { None };
@@ -233,8 +234,8 @@ fn r2_who_finds_a_job_rouses_another_for_the_next() {
     });
 }
 
-/// R2: one searches, and does not come to look. Who pushes a job rouses another beside it. Kills
-/// `sleep_another_uncounted`.
+/// R2: a worker counts as searching, but does not poll. A submitter wakes another worker beside it.
+/// Kills `sleep_another_uncounted`.
 #[test]
 fn r2_a_dozer_is_roused_beside_one_who_searches() {
     explore(|| {
@@ -258,7 +259,8 @@ fn r2_a_dozer_is_roused_beside_one_who_searches() {
     });
 }
 
-/// R2: a lone job into a pool in which all announce_idle wakes one of them. Kills `sleep_doubt_woken`.
+/// R2: a lone job in a pool whose workers are all idle wakes one of them. Kills
+/// `sleep_doubt_woken`.
 #[test]
 fn r2_one_job_is_one_wake_up() {
     explore_to(2, || {
@@ -292,8 +294,8 @@ fn r2_one_job_is_one_wake_up() {
     });
 }
 
-/// R2: a announce_idle that ends by its timeout while a waker comes. The worker is woken, or a call is on its
-/// way; never neither, never both. Kills `sleep_torn_fall`.
+/// R2: an idle time ends by its timeout while a waker comes. The worker is woken, or an activation
+/// is on its way; never neither, never both. Kills `sleep_torn_fall`.
 #[test]
 fn r2_a_waker_meets_a_worker_that_falls_asleep() {
     explore(|| {
@@ -328,8 +330,8 @@ fn r2_a_waker_meets_a_worker_that_falls_asleep() {
     });
 }
 
-/// S5, R3: one worker falls in_rayon while a waker chooses and a third lies down. Nobody waits for a
-/// parker that does not notify: what does not search is with rayon in the end. Kills
+/// S5, R3: one worker goes to rayon while a waker chooses and a third becomes idle. No worker waits
+/// for a parker that does not notify: a worker that does not search is in rayon in the end. Kills
 /// `sleep_doze_for_good`.
 #[test]
 fn s5_a_doze_ends_whomever_the_waker_took() {
@@ -357,7 +359,8 @@ fn s5_a_doze_ends_whomever_the_waker_took() {
     });
 }
 
-/// R2: a worker that is with rayon again after it answered a call. Kills `sleep_no_fence_leave`.
+/// R2: a worker that is in rayon again after it answered an activation. Kills
+/// `sleep_no_fence_leave`.
 #[test]
 fn r2_a_job_that_meets_a_worker_on_its_way_to_rayon_sends_a_call() {
     explore(|| {
@@ -380,7 +383,7 @@ fn r2_a_job_that_meets_a_worker_on_its_way_to_rayon_sends_a_call() {
     });
 }
 
-/// R2: the same, for one that goes there from a search in vain. Kills `sleep_no_fence_vain`.
+/// R2: a worker that goes to rayon from a search in vain. Kills `sleep_no_fence_vain`.
 #[test]
 fn r2_a_job_that_meets_a_search_in_vain_sends_a_call() {
     explore(|| {
@@ -447,18 +450,17 @@ fn d4_a_job_that_meets_a_discard_is_dropped_by_one_of_the_two() {
     });
 }
 
-/// A pool in which places come and go. The calls that are sent are taken up by nobody: their threads are
-/// in_rayon in rayon.
+/// A pool whose number of places changes. No thread takes up the activations that are sent.
 struct Scaled<const JOBS: usize> {
     idle: Idle,
     queue: Slots<JOBS>,
     calls: Count,
-    /// All changes of the number of places are under one lock: see `scaler.rs`.
+    /// All changes of the number of places are under one lock: see `controller.rs`.
     changes: Mutex<()>,
 }
 
 impl<const JOBS: usize> Scaled<JOBS> {
-    /// So many places, and of them so many whose workers are in jobs.
+    /// Makes a pool of `places` places, of which `running` have workers that run jobs.
     fn new(places: usize, running: usize) -> Arc<Self> {
         let idle = Idle::for_threads(places, places);
         for _ in 0..running {
@@ -493,8 +495,8 @@ impl<const JOBS: usize> Scaled<JOBS> {
         self.idle.remove_places(1);
     }
 
-    /// As in `worker.rs`, from the end of a job: runs what is there, and leaves, since it is one too many, or
-    /// since there is nothing.
+    /// As in `worker.rs`, from the end of a job: runs the jobs that are queued. Leaves as the
+    /// excess, or when no job is left.
     fn work(&self) {
         loop {
             if self.idle.has_excess() && self.idle.take_excess() {
@@ -506,7 +508,7 @@ impl<const JOBS: usize> Scaled<JOBS> {
         }
     }
 
-    /// As in `worker.rs`: the time of this idle_worker is over, or it is woken.
+    /// As in `worker.rs`: this worker's idle time is over, or it is notified.
     fn go_to_rayon(&self, index: usize) {
         let go_to_rayon = || {
             self.idle.go_to_rayon(index) && {
@@ -530,8 +532,8 @@ impl<const JOBS: usize> Scaled<JOBS> {
         }
     }
 
-    /// All places are filled, by so many who are still in jobs, or in_rayon, or activating; and if a job waits, and a
-    /// place is free, somebody is activating for it.
+    /// Asserts that each place is in rayon, being activated, or filled by one of the `running`
+    /// workers. If a job waits and a place is free, an activation is under way for it.
     fn assert_at_rest(&self, places: usize, running: u64) {
         let [searching, idle, in_rayon, activating] = self.idle.census();
         assert_eq!(self.idle.in_service(), places);
@@ -544,8 +546,8 @@ impl<const JOBS: usize> Scaled<JOBS> {
     }
 }
 
-/// S3, R2: a place is removed while one worker has jobs in its deque, another falls in_rayon, and a job
-/// comes. Kills `sleep_park_forgets`, `sleep_torn_surplus`.
+/// S3, R2: a place is removed while one worker has jobs in its deque, another goes to rayon, and a
+/// job comes. Kills `sleep_park_forgets`, `sleep_torn_surplus`.
 #[test]
 fn s3_a_place_that_is_removed_strands_no_job() {
     explore_to(2, || {
@@ -571,7 +573,8 @@ fn s3_a_place_that_is_removed_strands_no_job() {
     });
 }
 
-/// S2, R2: a place is added while a job comes that nobody could be woken for. Kills `sleep_no_fence_add`.
+/// S2, R2: a place is added while a job comes for which no worker could be woken. Kills
+/// `sleep_no_fence_add`.
 #[test]
 fn s2_a_place_that_is_added_is_filled_for_the_job_that_comes() {
     explore(|| {
@@ -586,14 +589,14 @@ fn s2_a_place_that_is_added_is_filled_for_the_job_that_comes() {
     });
 }
 
-/// S1, R2: a place is added while one who is there without a place falls in_rayon, and a job comes. Kills
+/// S1, R2: a place is added while a worker without a place goes to rayon, and a job comes. Kills
 /// `sleep_torn_surplus`.
 #[test]
 fn s1_a_place_that_is_added_meets_a_worker_that_falls_asleep() {
     explore_to(2, || {
         let pool = Scaled::<1>::new(2, 2);
         pool.idle.announce_idle(1, || false).assert_nothing();
-        // Of the two places, none is in_rayon.
+        // Neither of the two places is in rayon.
         pool.remove_place();
         let scaler = {
             let pool = Arc::clone(&pool);
@@ -613,8 +616,8 @@ fn s1_a_place_that_is_added_meets_a_worker_that_falls_asleep() {
     });
 }
 
-/// S1, R2: the number of places is changed twice, by two, while a job comes. Kills `sleep_no_fence_add` and
-/// `sleep_park_forgets`.
+/// S1, R2: two threads change the number of places while a job comes. Kills `sleep_no_fence_add`
+/// and `sleep_park_forgets`.
 #[test]
 fn s1_two_changes_of_the_range_strand_no_job() {
     explore(|| {

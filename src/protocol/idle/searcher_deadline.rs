@@ -1,14 +1,15 @@
-//! The deadline of a searcher: until when it is trusted to poll the queues again.
+//! The searcher deadline: the time by which a searcher is expected to poll the queues again.
 //!
-//! A submitter does not wake a worker while another one searches. A searcher yields its core between two polls, so the
-//! system may deschedule it for a whole time slice, while the job waits beside idle workers. So a submitter reads the
-//! clock then, and wakes another worker if the deadline has passed. The job that was pushed last before the deadline is
-//! not reported so; the next push reports both.
+//! A submitter does not wake a worker while another one is searching. A searcher yields between two
+//! polls, so the OS may deschedule it for a whole time slice. The job would wait meanwhile beside
+//! idle workers. So the submitter reads the clock, and wakes another worker if the deadline has
+//! passed. A job that is pushed just before the deadline does not detect this; the next push does,
+//! for both.
 //!
-//! A worker that was just woken has no deadline until it polls: it takes some 10 us to run, as long as two or three jobs
-//! may take to come, and each of these wakes another worker. The woken worker would do so itself when it finds more
-//! jobs; but the system often puts the second worker on its core, to wait behind its job (seen on Linux, while the
-//! submitter still ran on the other core).
+//! A worker that was just woken has no deadline until it polls. It takes some 10 us to run, in
+//! which two or three more jobs may come, and each of these wakes another worker. The woken worker
+//! would wake others itself when it finds more jobs. But the OS often places the second worker on
+//! its core, behind its job (observed on Linux, while the submitter still ran on the other core).
 
 use std::time::Duration;
 

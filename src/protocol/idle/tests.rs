@@ -1,8 +1,9 @@
-//! The counts at their largest, where none runs into its neighbour; and who is counted as offering.
+//! Tests of the idle counts at their largest, where none overflows into its neighbour, and of the
+//! offering count.
 
 use super::*;
 
-/// As a worker does who is awake for nothing.
+/// Returns the numbers of workers that search, are idle, are in rayon, and are being activated.
 pub(crate) fn census(idle: &Idle) -> [u64; 4] {
     [SEARCHING, IDLE, IN_RAYON, ACTIVATING].map(|field| idle.load().of(field))
 }
@@ -22,7 +23,7 @@ fn s1_no_count_runs_into_the_next() {
     every_worker(&|| idle.activation_taken());
     assert_eq!(census(&idle), [MOST, 0, 0, 0]);
     assert_eq!(idle.wake_one(), WakeUp::None);
-    // One after the other stops searching, and lies down.
+    // One worker after another stops searching, and becomes idle.
     every_worker(&|| {
         assert_eq!(idle.stop_searching(|| false), WakeUp::None);
         assert_eq!(idle.announce_idle(0, || false), WakeUp::None);
@@ -38,7 +39,7 @@ fn s1_no_count_runs_into_the_next() {
     assert!(idle.load().discarding() && idle.all_run());
 }
 
-/// Else whoever lies down would interrupt all cores, for good.
+/// Otherwise each worker that becomes idle would interrupt all cores, for good.
 #[test]
 fn r2_a_worker_that_lies_down_offers_no_more() {
     let pool = crate::Pool::builder().workers(2).build().unwrap();

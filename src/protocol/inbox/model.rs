@@ -1,4 +1,4 @@
-//! Models of an inbox: no message is forgotten, wherever its owner is.
+//! Loom models of an inbox: no message is forgotten, wherever its owner is.
 
 use std::mem;
 
@@ -13,7 +13,7 @@ struct Owner {
     inbox: Inbox,
 }
 
-/// What a part writes, and its sender reads.
+/// A flag that a part writes, and its sender reads.
 struct Written(UnsafeCell<bool>);
 
 // SAFETY: the models check each access.
@@ -34,12 +34,13 @@ impl Owner {
     }
 }
 
-/// Sends a part to this owner, calls `reach` for what became of it, and waits until it is gone. Returns whether it ran.
+/// Sends a part to this owner, calls `reach` with the outcome of the put, and blocks until the
+/// message is gone. Returns whether the part ran.
 fn send(owner: &Owner, reach: impl FnOnce(Put)) -> bool {
     let written = Arc::new(Written(UnsafeCell::new(false)));
     let part = {
         let written = Arc::clone(&written);
-        // SAFETY: the model checks that nobody else accesses it meanwhile.
+        // SAFETY: the model checks that no other thread accesses it meanwhile.
         move |_| written.0.with_mut(|written| unsafe { *written = true })
     };
     let delivery = Arc::new(Delivery::new(false));
@@ -95,7 +96,7 @@ fn no_message_is_forgotten_by_an_owner_that_leaves_its_loop() {
         });
         let ran = send(&owner, |put| match put {
             Put::InLoop => {}
-            // A probe reaches the thread: here it is this one that reads in its place.
+            // A probe reaches the thread; here this thread reads in its place.
             Put::WithRayon => owner.read(),
             Put::Declined => unreachable!(),
         });

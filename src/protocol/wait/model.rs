@@ -1,5 +1,5 @@
-//! Loom models of a wait for several conditions, each of another kind. Each names the mutants that
-//! it kills.
+//! Loom models of a wait for several conditions of different kinds. Each names the mutants that it
+//! kills.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use crate::{
     },
 };
 
-/// R2: a thread that waits for a result or the end of a job is unparked by the one that comes,
-/// whichever it is. Kills `wait_announce_at_one`.
+/// R2: a thread that waits for a result or the end of a job is unparked by the first of the two.
+/// Kills `wait_announce_at_one`.
 #[test]
 fn r2_a_thread_that_waits_for_either_is_told_of_the_one_that_comes() {
     for comes in [0, 1] {
@@ -52,8 +52,8 @@ fn r2_a_thread_that_waits_for_either_is_told_of_the_one_that_comes() {
     }
 }
 
-/// R2: a thread whose announcement was taken back by what did not meet its condition is unparked by
-/// what does. Kills `wait_announce_once`.
+/// R2: a notifier takes the announcement back without meeting the condition. The notifier that
+/// meets it still unparks the thread. Kills `wait_announce_once`.
 #[test]
 fn r2_a_thread_that_is_unparked_in_vain_announces_itself_again() {
     explore(|| {
@@ -76,8 +76,8 @@ fn r2_a_thread_that_is_unparked_in_vain_announces_itself_again() {
     });
 }
 
-/// R3: a frame that is interrupted for a side entry waits again, and is told of the end of its last
-/// job. Kills `wait_stay`.
+/// R3: a frame that is interrupted for a side entry waits again, and is unparked at the end of its
+/// last job. Kills `wait_stay`.
 #[test]
 fn r3_a_wait_that_is_interrupted_begins_again() {
     explore(|| {
