@@ -9,7 +9,7 @@
 //!
 //! | word | written by | read by |
 //! |---|---|---|
-//! | the condition's own words | notifiers, before reading the announcement | the announced waiter |
+//! | the condition's words | notifiers, before reading the announcement | the announced waiter |
 //! | the announcement at a condition | the waiter; a notifier may take it back | notifiers |
 //! | the thread's park token | any thread that unparks it | the waiter, which consumes it |
 //!
