@@ -13,8 +13,8 @@
 //! | the announcement at a condition | the waiter; a notifier may take it back | notifiers |
 //! | the thread's park token | any thread that unparks it | the waiter, which consumes it |
 //!
-//! **Why no wake-up is lost.** A condition orders its two words in one of three ways. Both are in
-//! one word, with a read-modify-write on each side; or one lock guards both; or each side has a
+//! **Why no wake-up is lost.** A condition orders its two words in one of three ways. Both may be
+//! in one word, with a read-modify-write on each side. One lock may guard both. Or each side has a
 //! full fence between its write and its read. So either the announcement or the meeting comes
 //! first. If the meeting does, the check that follows sees it, and the waiter does not park. If the
 //! announcement does, the notifier sees the waiter and unparks it. An unpark leaves a token, so it

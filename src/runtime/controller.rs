@@ -39,7 +39,7 @@
 //! the timer wakes once in vain. The timer takes the state's lock, so no thread enters the thread
 //! table under that lock.
 //!
-//! If the range of a pool is a single number, only the watch remains: the mark is out of reach, and
+//! If the range of a pool is a single number, only the watch remains. The mark is out of reach, and
 //! no idle worker is listed.
 
 use std::{ops::RangeInclusive, time::Duration};

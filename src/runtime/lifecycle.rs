@@ -69,8 +69,9 @@ impl Inner {
         self.discard_submitted();
     }
 
-    /// Drops the submitted jobs in the queues. Workers run the jobs that have to run nevertheless:
-    /// the caller may be any thread, may have a deadline, or may hold a lock that the job wants.
+    /// Drops the submitted jobs in the queues. Workers run the jobs that have to run nevertheless.
+    /// The caller does not: it may be any thread, have a deadline, or hold a lock that the job
+    /// wants.
     #[cold]
     pub(crate) fn discard_submitted(&self) {
         let context = JobContext::here(self);

@@ -296,8 +296,8 @@ impl<E: Executor> Queue<E> {
         Theft::Empty
     }
 
-    /// Takes the oldest structured job of a thread, if it is above this mark, a frame on that
-    /// thread waits for it, and `is_due` holds when it is claimed.
+    /// Takes the oldest structured job of a thread, if it is above this mark, and a frame on that
+    /// thread waits for it. `is_due` must hold when the job is claimed.
     pub(crate) fn leapfrog(
         &self,
         thread: usize,

@@ -121,8 +121,9 @@ fn read_inbox(current: &Current) {
 /// Runs the parts of broadcasts that are in the calling thread's inbox.
 #[cold]
 fn read_messages(current: &Current, inbox: &Inbox) {
-    // At most one try for each probe. If jobs wait, giving way sends an activation, which may come
-    // to be on top of the probes, so that a try takes out only that. The jobs do not run meanwhile.
+    // The tries are bounded by the number of probes. If jobs wait, giving way sends an activation,
+    // which may be on top of the probes. Then a try takes out only that. The jobs do not run
+    // meanwhile.
     for _ in 0..=inbox.probes() {
         while let Some(message) = inbox.take() {
             current.clear_steal_origin();

@@ -9,7 +9,7 @@
 //! A worker that was just woken has no deadline until it polls. It takes some 10 us to run, in
 //! which two or three more jobs may come, and each of these wakes another worker. The woken worker
 //! would wake others itself when it finds more jobs. But the OS often places the second worker on
-//! its core, behind its job (observed on Linux, while the submitter still ran on the other core).
+//! its core, behind its job. (Observed on Linux, while the submitter still ran on the other core.)
 
 use std::time::Duration;
 

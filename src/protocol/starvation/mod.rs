@@ -6,8 +6,8 @@
 //! One list, under one lock, holds the *starved* pools, and the *watches* of threads that wait for
 //! a pool. A pool enters the list when its last thread blocks and no other thread can be started.
 //! It leaves the list when a thread comes back. A waiting thread enters a watch before it parks.
-//! One of the two entries is first: either the watch finds its pool in the list, or the pool finds
-//! the watch, and unparks its thread.
+//! One of the two entries is first. Either the watch finds its pool in the list, or the pool finds
+//! the watch and unparks its thread.
 
 #[cfg(all(test, loom))]
 mod model;

@@ -17,7 +17,6 @@
 //! watches for that), *help* is sent into each of rayon's pools. Help makes no worker, and holds no
 //! place. A thread that takes it up within a job is in a wait of rayon. It runs one job, and spawns
 //! the help for itself again while there are more.
-//! rayon's, runs one job, and sends it on to itself while there are more.
 
 use std::{sync::Arc, time::Duration};
 
@@ -147,7 +146,7 @@ fn work<H: Host>(host: &Arc<H>, thread: &RayonThread, since: Option<Instant>) {
     }
 }
 
-/// Runs a job within a job, on top of a wait inside rayon: all workers may be in such waits, so no
+/// Runs a job within a job, on top of a wait inside rayon. All workers may be in such waits, so no
 /// other thread may come. Old help is void if jobs have started since it was sent.
 ///
 /// A worker that serves rayon spawns the help again. A thread in rayon that does not wait sends it

@@ -158,9 +158,9 @@ impl Threads {
         after.follow(&**host);
     }
 
-    /// Starts a thread for an activation that no thread has taken up in time: the threads in rayon
-    /// are busy there, or the system has refused one. If the activation is younger, or the system
-    /// refuses again, returns the time until the next try.
+    /// Starts a thread for an activation that no thread has taken up in time. Either the threads in
+    /// rayon are busy there, or the system has refused a thread. If the activation is younger, or
+    /// the system refuses again, returns the time until the next try.
     pub(crate) fn start_for_late_activation<H: Host>(&self, host: &Arc<H>) -> Option<Duration> {
         let mut table = self.enter();
         if !table.placement.is_watched() {

@@ -1,11 +1,10 @@
 //! A thread of the pool as rayon sees it: base or nested wait, in service or not.
 //!
-//! **Base depth.** rayon runs a job from the main loop of a thread, the *base*, or from a nested
-//! wait of some rayon job further down the stack. It does not expose which, but the stack depth
-//! does. The first activation of a pool precedes any job that could use rayon, so it is at the
-//! base. Two *probes* then calibrate the depth. One is this activation itself; it spawns the other,
-//! which runs in the shallowest nested wait, `yield_local`. A depth up to half way between the two
-//! is at the base.
+//! **Base depth.** rayon runs a job from a thread's main loop, the *base*, or from a nested wait of
+//! a job further down the stack. It does not expose which, but the stack depth does. The first
+//! activation of a pool precedes any job that could use rayon, so it is at the base. Two *probes*
+//! then calibrate the depth. One is this activation itself; it spawns the other, which runs in the
+//! shallowest nested wait, `yield_local`. A depth up to half way between the two is at the base.
 
 use std::{cell::Cell, sync::Arc};
 

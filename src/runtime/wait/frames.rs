@@ -26,9 +26,9 @@
 //! Suppose that some workers are blocked for ever. Take one, X, which is blocked in a frame for a
 //! job k. X has run the jobs on its own deque. So k either runs on another worker Y, or is in Y's
 //! deque, below the watermark of every frame on Y's stack. (Above a watermark, Y would run it.) In
-//! the second case Y had k before it began its present job y from its loop: a worker inside a job
-//! takes nothing into its deque for which other threads wait. (In rayon's waits this argument does
-//! not hold.)
+//! the second case Y had k before it began its present job y from its loop. A worker inside a job
+//! never takes a job into its deque for which other threads wait. (In rayon's waits this argument
+//! does not hold.)
 //!
 //! In both cases compare the last jobs that X and Y have begun, at the top of their stacks. Y's
 //! began after X's, of which k is a descendant. If Y is blocked too, its last job waits for a
@@ -36,10 +36,10 @@
 //! beginnings cannot return to X, and it is finite. Its last worker is not blocked in such a wait.
 //! So that worker runs on, and the chain unwinds.
 //!
-//! A job in an injector or in the side list is taken by a worker that is not blocked, or by a spare
-//! thread in the place of a blocked one. If there is neither, a worker of another pool that waits
-//! for the job runs it: see `starvation.rs`. This proof does not cover the locks, channels and
-//! handles by which user code blocks.
+//! A worker that is not blocked takes the jobs in the injectors and in the side list. So does a
+//! spare thread in the place of a blocked worker. If there is neither, a worker of another pool
+//! that waits for the job runs it: see `starvation.rs`. This proof does not cover the locks,
+//! channels and handles by which user code blocks.
 //!
 //! # Leapfrogging
 //!
@@ -58,8 +58,8 @@
 //! scope as its deque's *steal origin*. It clears that before its loop runs anything from outside
 //! that deque. Meanwhile it pushes there jobs of this scope, and of frames on its own stack on top
 //! of a job of the scope. Jobs of scopes farther out go elsewhere. A job is taken only if the scope
-//! is still the steal origin when it is claimed: the thief clears that before it pushes jobs for
-//! other frames. The scope's own jobs need no such proof, and come in batches.
+//! is still the steal origin when it is claimed. The thief clears the origin before it pushes jobs
+//! for other frames. The scope's own jobs need no such proof, and come in batches.
 //!
 //! While a worker runs a leapfrogged job, the waiting frame is still its nearest one: a scope
 //! farther out pushes no job on this deque.

@@ -13,8 +13,8 @@
 //!
 //! **A thread without a loop**, such as the caller of a closed pool, has no deque. It runs refused
 //! jobs on a [`Trampoline`]: jobs without room go to a list, which the outermost job in place runs.
-//! A scope that is opened inside such a job waits for its own jobs before that job ends, so it
-//! opens a *level* with a list of its own.
+//! A scope inside such a job waits for its own jobs before that job ends. So it opens a *level*
+//! with a list of its own.
 
 use std::{cell::Cell, collections::VecDeque, mem::ManuallyDrop, ptr, sync::Arc, time::Duration};
 
