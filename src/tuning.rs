@@ -5,7 +5,8 @@
 //! worth. On a machine with many cores, begin with [`SEARCH_ROUNDS`], [`STEAL_BATCH`] and
 //! [`FENCED_POPS`].
 //!
-//! Bounds, sizes and encodings stay beside their code. Models of loom and programs under shuttle
+//! Bounds, sizes and encodings stay beside their code; so do the time limits of `rayon_host` and of the
+//! controller, which bound what rayon-core does late. Models of loom and programs under shuttle
 //! explore every schedule, so numbers that make schedules longer are small there.
 
 use std::time::Duration;

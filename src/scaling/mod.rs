@@ -1,7 +1,7 @@
 //! The scaling policy (S1 to S3): a pure function from measurements to a decision.
 //!
 //! It has no threads and no clock. [`Policy::decide`] returns how many workers to add to service or to
-//! park; `runtime/scaler.rs` carries the decision out.
+//! park; `runtime/controller.rs` carries the decision out.
 //!
 //! # Policy
 //!
