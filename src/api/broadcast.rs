@@ -144,11 +144,8 @@ impl Delivered<'_> {
     /// back, or marks the delivery for another try.
     fn probe(&self) {
         let (delivery, inner) = (&self.delivery, self.inner);
-        let mut unaware = inner.threads.inboxes_below(self.threads);
-        let mut unaware = unaware
-            .by_ref()
-            .filter(|one| one.is_unaware(delivery))
-            .peekable();
+        let inboxes = inner.threads.inboxes_below(self.threads);
+        let mut unaware = inboxes.filter(|one| one.is_unaware(delivery)).peekable();
         if unaware.peek().is_none() || inner.threads.probe(&inner.me()) {
             return;
         }

@@ -95,7 +95,7 @@ impl Inner {
         let mut jobs_wait = false;
         // Its fence pairs with those of a push, which may have observed the caller as searching.
         let wake_up = self.idle.recheck(|| {
-            jobs_wait = !self.queue.is_empty();
+            jobs_wait = self.has_jobs();
             jobs_wait
         });
         self.perform(wake_up);
@@ -302,7 +302,7 @@ impl Inner {
         }
         self.wake_timer_at(state, verdict.next_at);
         match verdict.decision {
-            Decision::ScaleUp(workers) => idle.add_places(workers, || !self.queue.is_empty()),
+            Decision::ScaleUp(workers) => idle.add_places(workers, || self.has_jobs()),
             Decision::Park(workers) => {
                 idle.remove_places(workers);
                 WakeUp::None

@@ -211,7 +211,25 @@ impl Inner {
     /// Checks the queues again. A caller that retracts an activation needs this, since the
     /// activation kept others from being sent. So does a worker that has just parked.
     pub(crate) fn recheck(&self) {
-        let wake_up = self.idle.recheck(|| !self.queue.is_empty());
+        let wake_up = self.idle.recheck(|| self.has_jobs());
+        self.perform(wake_up);
+    }
+
+    /// Whether a job is in any queue.
+    pub(crate) fn has_jobs(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Ends the search of the calling worker. Wakes another one if the queues still hold a job.
+    pub(crate) fn stop_searching(&self) {
+        let wake_up = self.idle.stop_searching(|| self.has_jobs());
+        self.perform(wake_up);
+    }
+
+    /// Takes the calling worker out of service. Another thread takes its place if the queues hold
+    /// a job.
+    pub(crate) fn leave_service(&self) {
+        let wake_up = self.idle.leave_service(|| self.has_jobs());
         self.perform(wake_up);
     }
 

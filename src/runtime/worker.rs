@@ -245,19 +245,17 @@ fn idle(current: &Current) -> Next {
 fn search(current: &Current) -> Next {
     let inner = current.inner();
     if is_one_too_many(current) {
-        let wake_up = inner.idle.stop_searching(|| !inner.queue.is_empty());
-        inner.perform(wake_up);
+        inner.stop_searching();
         return Next::Leave;
     }
     if let Some(job) = look_for_job(current) {
-        let wake_up = inner.idle.stop_searching(|| !inner.queue.is_empty());
-        inner.perform(wake_up);
+        inner.stop_searching();
         inner.check_left_behind();
         execute(current, job);
         return Next::Work;
     }
     current.end_offers();
-    let wake_up = inner.idle.search_in_vain(|| !inner.queue.is_empty());
+    let wake_up = inner.idle.search_in_vain(|| inner.has_jobs());
     inner.perform(wake_up);
     if current.run_out_of_service(rayon_host::yield_now) {
         return Next::Work;
@@ -281,7 +279,7 @@ fn go_idle(current: &Current) -> Next {
     let inner = current.inner();
     let index = current.slot.index;
     current.end_offers();
-    let wake_up = inner.idle.announce_idle(index, || !inner.queue.is_empty());
+    let wake_up = inner.idle.announce_idle(index, || inner.has_jobs());
     inner.perform(wake_up);
     if inner.life.is_stopped() {
         return leave_for_good(current);
@@ -303,8 +301,7 @@ fn go_idle(current: &Current) -> Next {
         IdleEnd::Notified if inner.life.is_stopped() => leave_for_good(current),
         // A worker that reads its messages does not promise to find a job.
         IdleEnd::Notified if inbox.is_unread() => {
-            let wake_up = inner.idle.stop_searching(|| !inner.queue.is_empty());
-            inner.perform(wake_up);
+            inner.stop_searching();
             inner.check_left_behind();
             Next::Work
         }

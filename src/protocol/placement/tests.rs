@@ -583,8 +583,8 @@ impl World {
             return Some("whether it is starvation is not told");
         }
 
-        // Who runs a piece of rayon's work, and is no worker, is taken for one who will answer his activate. (One
-        // that lies in rayon while others could be started is watched.)
+        // A thread that runs a piece of rayon's work, and is no worker, is trusted to perform its activation. (An
+        // activation that waits in rayon while other threads could be started is watched.)
         let helps = |thread: &Thread| thread.at == At::Busy && !thread.in_loop;
         let is_activated = |(thread, spare): (&Thread, &Spare)| helps(thread) && spare.is_activated;
         let trusts_spare = spares.iter().zip(&placement.spares).any(is_activated);

@@ -39,8 +39,8 @@ impl Threads {
             }
             has_room
         };
-        let host = Arc::clone(host);
-        self.broadcast(&Arc::clone(&host), room, move || take_probe(&host))
+        let own = Arc::clone(host);
+        self.broadcast(host, room, move || take_probe(&own))
     }
 
     /// The fallback where `probe` fails: makes as many threads check as rayon has awake or wakes

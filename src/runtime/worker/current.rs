@@ -444,9 +444,7 @@ impl<'p> Current<'p> {
     /// Runs `f`, which runs rayon's work at the base of the loop. It may take long, and may wait
     /// for a job of this pool. So the worker leaves service, and another thread may take its place.
     pub(super) fn give_way<R>(&self, f: impl FnOnce() -> R) -> R {
-        let inner = self.inner;
-        let wake_up = inner.idle.leave_service(|| !inner.queue.is_empty());
-        inner.perform(wake_up);
+        self.inner.leave_service();
         self.run_out_of_service(f)
     }
 

@@ -73,15 +73,13 @@ impl Host for Inner {
 
     fn run_one(&self) {
         let job = self.queue.take_any();
-        let wake_up = self.idle.stop_searching(|| self.has_jobs());
-        self.perform(wake_up);
+        self.stop_searching();
         if let (Some(job), Some(current)) = (job, current_of(self)) {
             self.check_left_behind();
             worker::execute(current, job);
             self.check_drained();
         }
-        let wake_up = self.idle.leave_service(|| self.has_jobs());
-        self.perform(wake_up);
+        self.leave_service();
     }
 
     fn help(self: &Arc<Self>, sent: Help, is_aside: bool) -> Option<Help> {
@@ -102,7 +100,7 @@ impl Host for Inner {
     }
 
     fn has_jobs(&self) -> bool {
-        !self.queue.is_empty()
+        self.has_jobs()
     }
 
     fn perform(&self, wake_up: WakeUp) {
