@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 table='
 admission_drop_grant      jobs::a5_a_future_that_is_dropped_passes_its_place_on
 admission_drop_grant      waits::a11_a_consumer_waits_for_a_place_or_a_result
-admission_forsake_keeps   jobs::a5_a_future_that_is_dropped_passes_its_place_on
+admission_abandon_keeps   jobs::a5_a_future_that_is_dropped_passes_its_place_on
 admission_no_hold         ends::a2_a_permit_that_outlives_the_pool_runs_or_drops_its_job
 admission_resize_silent   sizes::a5_a_raised_capacity_admits_the_waiters
 admission_stop_blind      ends::a2_a_permit_that_outlives_the_pool_runs_or_drops_its_job
@@ -18,15 +18,15 @@ countdown_keep_near       waits::r3_a_scope_waits_for_what_its_jobs_spawn
 countdown_silent          waits::r3_an_outside_thread_waits_in_place_for_a_scope
 deque_keep_stolen         waits::r3_a_job_spawned_within_a_join_runs
 drain_stop_late           waits::r3_a_scope_waits_for_what_its_jobs_spawn
-ending_deaf               ends::d6_a_scope_that_is_open_when_the_pool_closes_is_finished
+ending_unseen               ends::d6_a_scope_that_is_open_when_the_pool_closes_is_finished
 join_unseen               waits::r3_a_job_spawned_within_a_join_runs
-task_deaf                 jobs::a5_a_future_that_is_dropped_passes_its_place_on
+task_unseen                 jobs::a5_a_future_that_is_dropped_passes_its_place_on
 task_mute                 ends::r4_a_panic_stays_in_its_job
 task_torn_claim           jobs::d2_every_handle_ends_under_concurrent_cancels
-sleep_stop_rings_one      waits::r3_joins_within_joins_end
-sleep_torn_fall           jobs::r2_a_job_that_comes_to_an_idle_pool_is_run
-sleep_torn_surplus        waits::r3_a_waiting_thread_works_for_a_pool_whose_threads_are_all_blocked
-wait_announce_at_one      waits::a1_a_queue_of_one_place_keeps_two_workers_busy
+idle_stop_wakes_one      waits::r3_joins_within_joins_end
+idle_torn_leave           jobs::r2_a_job_that_comes_to_an_idle_pool_is_run
+idle_torn_excess        waits::r3_a_waiting_thread_works_for_a_pool_whose_threads_are_all_blocked
+wait_announce_to_one      waits::a1_a_queue_of_one_place_keeps_two_workers_busy
 '
 
 export RUSTFLAGS="--cfg shuttle"

@@ -174,7 +174,7 @@ fn s4_threads_that_were_not_started_get_no_part() {
             let threads = pool.broadcast(|context| (context.index(), context.num_threads()));
             assert_eq!(threads, [(0, 1)]);
             // The threads started for the first broadcast are reached by the next.
-            let started = (pool.metrics().threads - KEEPER) as usize;
+            let started = (pool.metrics().threads - TIMER_THREAD) as usize;
             assert_eq!(pool.broadcast(index), all(started));
             pool.shutdown();
         }
@@ -188,7 +188,7 @@ fn s4_from_inside_threads_that_were_not_started_get_no_part() {
         let pool = Arc::new(builder.build().unwrap());
         for _ in 0..100 {
             let (before, reached) = inside(&pool, |pool| {
-                (pool.metrics().threads - KEEPER, pool.broadcast(index))
+                (pool.metrics().threads - TIMER_THREAD, pool.broadcast(index))
             });
             assert_eq!(reached, all(before as usize));
         }
@@ -211,7 +211,7 @@ fn a_sleeping_thread_is_reached_when_no_other_can_be_started() {
             limit_memory(STACK / 2);
             assert_eq!(pool.broadcast(index), [0]);
             assert_eq!(inside(&pool, |pool| pool.broadcast(index)), [0]);
-            assert_eq!(pool.metrics().threads, KEEPER + 1);
+            assert_eq!(pool.metrics().threads, TIMER_THREAD + 1);
             pool.shutdown();
         });
     });

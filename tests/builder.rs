@@ -53,7 +53,7 @@ fn workers_accepts_numbers_and_ranges() {
         let pool = Pool::builder().workers(workers).build().unwrap();
         let shown = format!("workers: {least}..={most}");
         assert!(format!("{pool:?}").contains(&shown), "{pool:?}");
-        assert_eq!(pool.metrics().threads, KEEPER + least as u64);
+        assert_eq!(pool.metrics().threads, TIMER_THREAD + least as u64);
     }
     let pool = Pool::new().unwrap();
     let shown = format!("{pool:?}");

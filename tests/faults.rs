@@ -85,7 +85,7 @@ fn s4_a_start_that_fails_at_build_leaves_a_pool_or_nothing() {
                 }
                 let pool = built.unwrap();
                 let seen = pool.metrics();
-                assert_eq!(seen.threads, KEEPER + room as u64);
+                assert_eq!(seen.threads, TIMER_THREAD + room as u64);
                 assert_eq!(seen.thread_start_failures, u64::from(room < 4));
                 let jobs: Vec<_> = (0..200).map(|n| pool.submit(move || n).unwrap()).collect();
                 for (n, job) in jobs.into_iter().enumerate() {
@@ -94,7 +94,7 @@ fn s4_a_start_that_fails_at_build_leaves_a_pool_or_nothing() {
                 // A failed start is retried when needed, once a thread has been asleep.
                 set_limit(None);
                 wait_until(|| are_all_busy(&pool, 4));
-                assert_eq!(pool.metrics().threads, KEEPER + 4);
+                assert_eq!(pool.metrics().threads, TIMER_THREAD + 4);
                 pool.shutdown();
                 assert_conserved(&pool);
                 wait_until(|| threads_named("few") == 0);
@@ -137,11 +137,11 @@ fn s4_a_start_that_fails_later_stops_no_other_thread() {
                 let pool = builder.stack_size(STACK).build().unwrap();
                 room_for_threads(room);
                 let held: Vec<_> = (0..=room).map(|_| occupy(&pool)).collect();
-                assert_eq!(pool.metrics().threads, KEEPER + 1 + room as u64);
+                assert_eq!(pool.metrics().threads, TIMER_THREAD + 1 + room as u64);
                 // These need a thread that does not exist, while all others are busy.
                 let jobs: Vec<_> = (0..4).map(|n| pool.submit(move || n).unwrap()).collect();
                 wait_until(|| pool.metrics().thread_start_failures > 0 || room == 3);
-                assert_eq!(pool.metrics().threads, KEEPER + 1 + room as u64);
+                assert_eq!(pool.metrics().threads, TIMER_THREAD + 1 + room as u64);
                 drop(held);
                 for (n, job) in jobs.into_iter().enumerate() {
                     assert_eq!(job.join().unwrap(), n);

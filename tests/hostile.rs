@@ -277,7 +277,7 @@ fn r2_a_thread_that_helps_rayon_is_not_taken_for_idle() {
         // Two threads exist, and are idle.
         let held = [occupy(&pool), occupy(&pool)];
         drop(held);
-        assert_eq!(pool.metrics().threads, KEEPER + 2);
+        assert_eq!(pool.metrics().threads, TIMER_THREAD + 2);
         // They have probably gone back to rayon. If not, the test shows nothing.
         let end = Instant::now() + Duration::from_millis(20);
         wait_until(|| Instant::now() >= end);

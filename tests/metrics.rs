@@ -108,7 +108,7 @@ fn m1_every_gauge_shows_its_own() {
         );
         assert_eq!((seen.workers_in_service, seen.workers_busy), (3, 0));
         assert_eq!((seen.workers_idle, seen.workers_parked), (3, 0));
-        assert_eq!(seen.threads, KEEPER + 3);
+        assert_eq!(seen.threads, TIMER_THREAD + 3);
         let held = [occupy(&pool), occupy(&pool)];
         let seen = pool.metrics();
         assert_eq!((seen.workers_busy, seen.workers_idle), (2, 1));

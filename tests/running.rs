@@ -295,7 +295,7 @@ fn r4_worker_places_and_counters_survive_every_panic() {
                 }
             }
         }
-        assert_eq!(pool.metrics().threads, KEEPER + 1);
+        assert_eq!(pool.metrics().threads, TIMER_THREAD + 1);
         assert_eq!(pool.shutdown().cancelled, 16);
         assert_conserved(&pool);
     });

@@ -148,7 +148,7 @@ fn s3_idle_workers_are_parked_and_added_again() {
             drop(held);
             wait_until(|| in_service(&pool) == 1);
             assert_eq!(pool.metrics().workers_parked, 3);
-            assert_eq!(pool.metrics().threads, KEEPER + 4, "round {round}");
+            assert_eq!(pool.metrics().threads, TIMER_THREAD + 4, "round {round}");
         }
         assert_eq!(pool.metrics().parks, 15);
         assert_eq!(pool.shutdown().completed, 20);
@@ -432,7 +432,7 @@ fn s4_a_thread_that_cannot_be_started_later_is_no_error() {
                 assert_eq!(job.join().unwrap(), n);
             }
             assert!(pool.metrics().thread_start_failures > 0);
-            assert_eq!(pool.metrics().threads, KEEPER + 1);
+            assert_eq!(pool.metrics().threads, TIMER_THREAD + 1);
             assert_eq!(pool.shutdown().completed, 100);
         });
     });

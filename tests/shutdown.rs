@@ -530,7 +530,7 @@ fn close_lets_queued_jobs_run() {
         for (n, job) in jobs.into_iter().enumerate() {
             assert_eq!(job.join().unwrap(), n);
         }
-        assert_eq!(own.metrics().threads, KEEPER + 1, "the threads stay");
+        assert_eq!(own.metrics().threads, TIMER_THREAD + 1, "the threads stay");
         assert_eq!(pool.shutdown(), report(9, 0, 0, 0));
     });
 }

@@ -27,7 +27,7 @@ fn s4_the_minimum_is_started_at_build_and_the_others_when_needed() {
     watched(|| {
         let builder = scales_at_once().workers(1..=3).max_threads(5).capacity(8);
         let pool = builder.name("s4-first").build().unwrap();
-        assert_eq!(pool.metrics().threads, KEEPER + 1);
+        assert_eq!(pool.metrics().threads, TIMER_THREAD + 1);
         assert_eq!(pool.metrics().per_worker.len(), 3);
         // One job at a time needs one thread.
         for _ in 0..200 {
@@ -35,16 +35,16 @@ fn s4_the_minimum_is_started_at_build_and_the_others_when_needed() {
         }
         let mut held = vec![occupy(&pool)];
         held.push(occupy(&pool));
-        assert!(pool.metrics().threads >= KEEPER + 2);
+        assert!(pool.metrics().threads >= TIMER_THREAD + 2);
         held.push(occupy(&pool));
-        assert_eq!(pool.metrics().threads, KEEPER + 3);
+        assert_eq!(pool.metrics().threads, TIMER_THREAD + 3);
         assert_eq!(pool.metrics().workers_busy, 3);
         // Only the maximum, however many jobs there are.
         for _ in 0..8 {
             pool.try_spawn(|| ()).unwrap();
         }
         assert!(pool.try_spawn(|| ()).is_err());
-        assert_eq!(pool.metrics().threads, KEEPER + 3);
+        assert_eq!(pool.metrics().threads, TIMER_THREAD + 3);
         assert_eq!(threads_named("s4-first"), 4);
     });
 }
@@ -67,7 +67,7 @@ fn s4_an_idle_thread_returns_to_service() {
             wait_until(|| pool.metrics().workers_busy == 0);
         }
         let threads = pool.metrics().threads;
-        assert_eq!(threads, KEEPER + 4, "one for each worker in service");
+        assert_eq!(threads, TIMER_THREAD + 4, "one for each worker in service");
     });
 }
 

@@ -66,7 +66,7 @@ impl Account for PartOfAnother {
 type Outcome<R> = Result<R, Box<dyn Any + Send>>;
 
 /// A stack job: a closure, and later its result, in the frame that waits for it.
-struct Guest<C, F, R> {
+struct StackJob<C, F, R> {
     completion: C,
     /// Moved out by the thread that runs or drops it.
     f: UnsafeCell<ManuallyDrop<F>>,
@@ -74,7 +74,7 @@ struct Guest<C, F, R> {
     outcome: UnsafeCell<MaybeUninit<Outcome<R>>>,
 }
 
-impl<C, F, R> Guest<C, F, R>
+impl<C, F, R> StackJob<C, F, R>
 where
     F: FnOnce() -> R + Send,
     R: Send,
@@ -110,7 +110,7 @@ where
 }
 
 /// The second half of a join.
-type Half<F, R> = Guest<OfWorker, F, R>;
+type Half<F, R> = StackJob<OfWorker, F, R>;
 
 impl<F, R> Half<F, R>
 where
@@ -130,13 +130,13 @@ where
 }
 
 /// The queue's side of a stack job.
-struct GuestJob<C, F, R, A>(*const Guest<C, F, R>, A);
+struct StackJobRef<C, F, R, A>(*const StackJob<C, F, R>, A);
 
 // SAFETY: the closure and its result are Send, the completion is made for the two threads, and the
 // frame outlives its job.
-unsafe impl<C: Completion, F: Send, R: Send, A: Account> Send for GuestJob<C, F, R, A> {}
+unsafe impl<C: Completion, F: Send, R: Send, A: Account> Send for StackJobRef<C, F, R, A> {}
 
-impl<C, F, R, A> Runnable<Inner> for GuestJob<C, F, R, A>
+impl<C, F, R, A> Runnable<Inner> for StackJobRef<C, F, R, A>
 where
     C: Completion,
     F: FnOnce() -> R + Send,
@@ -147,19 +147,19 @@ where
 
     fn run(self, context: &JobContext<'_>, place: Place) {
         // SAFETY: the owner waits for the completion, below.
-        let guest = unsafe { &*self.0 };
-        guest.completion.begin(context.inner);
+        let stack_job = unsafe { &*self.0 };
+        stack_job.completion.begin(context.inner);
         let started = self.1.begin(context, place);
         // SAFETY: there is one job for each closure.
-        let f = unsafe { guest.take() };
+        let f = unsafe { stack_job.take() };
         let result = catch_unwind(AssertUnwindSafe(f));
         self.1.end(context, started, result.is_ok());
-        guest
+        stack_job
             .outcome
             // SAFETY: the owner does not read it before the completion.
             .with_mut(|outcome| unsafe { (*outcome).write(result) });
         // The frame may be gone after this.
-        guest.completion.end(context.inner);
+        stack_job.completion.end(context.inner);
     }
 
     /// Runs it: the frame that waits for it has no way to learn that it was dropped.
@@ -190,22 +190,22 @@ impl Inner {
         let Ok(Entry::Queued) = admitted else {
             return f();
         };
-        let guest = Guest::new(OfOther::new(), f);
-        let job = GuestJob(ptr::from_ref(&guest), self.timing.stamp_unsampled());
+        let stack_job = StackJob::new(OfOther::new(), f);
+        let job = StackJobRef(ptr::from_ref(&stack_job), self.timing.stamp_unsampled());
         // SAFETY: the stack job stays in this frame until it is complete.
         let job = unsafe { Job::borrowing(job) };
         if worker::is_of_another(self) {
             // From the side list, this thread can take it back.
-            self.queue.push_to_side(&guest, None, job);
+            self.queue.push_to_side(&stack_job, None, job);
         } else {
             self.queue.push_structured(job);
         }
         self.pushed(self.idle.after_push());
-        guest
+        stack_job
             .completion
-            .wait(self, || self.queue.take_from_side_of(&guest));
+            .wait(self, || self.queue.take_from_side_of(&stack_job));
         // SAFETY: this frame owns it, and it is complete.
-        let outcome = unsafe { guest.outcome() };
+        let outcome = unsafe { stack_job.outcome() };
         outcome.unwrap_or_else(|payload| resume_unwind(payload))
     }
 }
@@ -225,7 +225,7 @@ where
         return join_in_full_deque(current, a, b);
     };
     let half = Half::new(OfWorker::new(), span::carried(b));
-    let job = GuestJob(ptr::from_ref(&half), PartOfAnother);
+    let job = StackJobRef(ptr::from_ref(&half), PartOfAnother);
     // SAFETY: the stack job stays in this frame until the job is taken back, or is complete. There
     // is room.
     unsafe { local.push_structured_at(mark, job) };

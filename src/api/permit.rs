@@ -89,14 +89,14 @@ impl Permit<'_> {
         if !std::mem::take(&mut self.placed) {
             let entry = match worker::current_of(inner) {
                 Some(current) if !self.deferred => Ok(current.refused()),
-                _ => inner.overdraw(false, Holder::Nobody),
+                _ => inner.overdraw(false, Holder::Queue),
             };
             return match entry {
                 Ok(entry) => Used::Enters(entry),
                 Err(_) if inner.life.is_discarding() => {
                     // Counted as admitted nevertheless, so that the sums agree.
-                    inner.recorder.overdraws(Holder::Nobody);
-                    Used::Discarded(Place::Overdrawn(Holder::Nobody))
+                    inner.recorder.overdraws(Holder::Queue);
+                    Used::Discarded(Place::Overdrawn(Holder::Queue))
                 }
                 Err(_) => Used::Enters(Entry::InPlace),
             };
@@ -218,7 +218,7 @@ impl<'p> Future for ReserveAsync<'p> {
 impl ReserveAsync<'_> {
     fn leave(&mut self) {
         if let Some(waiting) = self.waiting.take() {
-            self.inner.admission.forsake(waiting);
+            self.inner.admission.abandon(waiting);
             self.inner.check_drained();
         }
         if self.since.take().is_some() {

@@ -333,7 +333,7 @@ impl<'scope> Scope<'scope> {
         let job = Overdrawn::<_, true> { holder, job };
         match holder {
             Holder::Thread(_) => self.push(inner, current, job),
-            Holder::Nobody => self.push_aside(inner, job),
+            Holder::Queue => self.push_aside(inner, job),
         }
     }
 

@@ -124,7 +124,7 @@ impl Inner {
         match (refusal, wait, current) {
             (Refusal::Closed, ..) => Err(AdmissionError::Closed),
             (Refusal::Full, Wait::Never, _) => Err(AdmissionError::Full),
-            (Refusal::Full, Wait::Deferred, _) => Ok(self.overdraw(true, Holder::Nobody)?),
+            (Refusal::Full, Wait::Deferred, _) => Ok(self.overdraw(true, Holder::Queue)?),
             // A thread of the pool does not wait for a place: it might wait for itself.
             (Refusal::Full, Wait::Until(_) | Wait::Forever, Some(current)) => Ok(current.refused()),
             (Refusal::Full, Wait::Until(_) | Wait::Forever, None) => {

@@ -223,7 +223,7 @@ impl Recorder {
     fn waiting_of(&self, holder: Holder) -> &AtomicU64 {
         match holder {
             Holder::Thread(index) => &self.cells[index as usize].kept,
-            Holder::Nobody => &self.elsewhere.overdrawn_waiting,
+            Holder::Queue => &self.elsewhere.overdrawn_waiting,
         }
     }
 

@@ -312,7 +312,7 @@ impl<T> Owner<T> {
     /// Calls `look` with the slot of the last value that was pushed and not taken by the owner. A
     /// thief may have copied the value from it. There has to be one.
     #[inline]
-    pub(crate) fn look_at_last<R>(&self, look: impl FnOnce(*const T) -> R) -> R {
+    pub(crate) fn peek_last<R>(&self, look: impl FnOnce(*const T) -> R) -> R {
         debug_assert!(self.mark() > 0);
         self.slot(self.mark() - 1).with(|slot| look(slot.cast()))
     }
@@ -349,7 +349,7 @@ impl<T> Owner<T> {
     #[inline]
     fn claim(&self, mark: usize) -> Option<usize> {
         let bottom = self.mark();
-        if bottom <= mark && !mutant!("deque_forget_mark") {
+        if bottom <= mark && !mutant!("deque_forget_watermark") {
             return None;
         }
         let wanted = bottom - 1;
@@ -371,7 +371,7 @@ impl<T> Owner<T> {
         // Acquire: a thief no longer reads a value that it gave back. If a thief has asked for
         // fences, `top` is larger than any number, as if all values were claimed.
         let claimed = shared.top.load(Ordering::Acquire) > wanted;
-        !claimed || self.prevails(wanted, mark)
+        !claimed || self.claim_under_lock(wanted, mark)
     }
 
     /// As `claim_number`, with a plain fence.
@@ -381,12 +381,12 @@ impl<T> Owner<T> {
         unless_mutant!("deque_no_fence_fenced", fence(Ordering::SeqCst));
         let top = Top(self.shared.top.load(Ordering::Acquire));
         let goes_on = self.fencing.goes_on(top);
-        (goes_on && top.number() <= wanted) || self.prevails(wanted, mark)
+        (goes_on && top.number() <= wanted) || self.claim_under_lock(wanted, mark)
     }
 
     /// Decides under the lock whether the value is still there. If it is not, no value is.
     #[cold]
-    fn prevails(&self, wanted: usize, mark: usize) -> bool {
+    fn claim_under_lock(&self, wanted: usize, mark: usize) -> bool {
         let ring = lock(&self.shared.ring);
         let top = self.shared.top();
         let is_there = top.number() <= wanted;

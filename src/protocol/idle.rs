@@ -134,7 +134,7 @@ impl Idle {
         let added = in_rayon as u64 * IN_RAYON;
         self.counts.fetch_add(added, Ordering::AcqRel);
         // As in `announce_idle`.
-        unless_mutant!("sleep_no_fence_add", self.fence());
+        unless_mutant!("idle_no_fence_add", self.fence());
         if work() {
             self.wake_one()
         } else {
@@ -146,7 +146,7 @@ impl Idle {
     /// end.
     pub(crate) fn remove_places(&self, places: usize) {
         for _ in 0..places {
-            if !self.return_to_service() && !mutant!("sleep_park_forgets") {
+            if !self.return_to_service() && !mutant!("idle_shrink_forgets") {
                 self.add_excess();
             }
         }
@@ -165,7 +165,7 @@ impl Idle {
     pub(crate) fn after_push(&self) -> WakeUp {
         // Pairs with the fences in `stop_searching`, `announce_idle`, `leave_service` and
         // `begin_discarding`: we see what they have written, or they see our job.
-        unless_mutant!("sleep_no_fence_push", fence(Ordering::SeqCst));
+        unless_mutant!("idle_no_fence_push", fence(Ordering::SeqCst));
         let counts = self.load();
         if counts.discarding() {
             return WakeUp::Discard;
@@ -189,7 +189,7 @@ impl Idle {
     #[inline]
     pub(crate) fn after_offer(&self) -> WakeUp {
         // Pairs as in `after_push`, with those that are heavy.
-        unless_mutant!("sleep_no_fence_offer", self.fences.light());
+        unless_mutant!("idle_no_fence_offer", self.fences.light());
         let counts = self.load();
         if counts == Counts(0) {
             return WakeUp::None;
@@ -215,7 +215,7 @@ impl Idle {
     /// and their deadline has passed.
     #[inline]
     pub(crate) fn check_searcher_deadline(&self, wake_up: WakeUp) {
-        let is_woken = wake_up == WakeUp::Woken && !mutant!("sleep_doubt_woken");
+        let is_woken = wake_up == WakeUp::Woken && !mutant!("idle_doubt_woken");
         if !is_woken && wake_up.is_nothing() && self.is_left_to_an_absent() {
             self.wake_another();
         }
@@ -237,12 +237,12 @@ impl Idle {
     /// Wakes an idle worker, if there is one, beside those that search.
     #[cold]
     fn wake_another(&self) {
-        let searching = or_mutant!("sleep_another_uncounted", SEARCHING, 0);
+        let searching = or_mutant!("idle_another_uncounted", SEARCHING, 0);
         // Acquire: as in `wake_one`.
-        let is_roused = self.change(Ordering::AcqRel, |counts| {
+        let is_woken = self.change(Ordering::AcqRel, |counts| {
             (counts.of(IDLE) > 0).then(|| counts.0 - IDLE + searching)
         });
-        if is_roused {
+        if is_woken {
             self.notify_last();
         }
     }
@@ -295,10 +295,10 @@ impl Idle {
         else {
             return;
         };
-        let is_roused = self.change(Ordering::AcqRel, |counts| {
+        let is_woken = self.change(Ordering::AcqRel, |counts| {
             (counts.of(IDLE) > 0).then(|| counts.0 - IDLE + SEARCHING)
         });
-        if is_roused {
+        if is_woken {
             idle_workers.remove(at);
             drop(idle_workers);
             self.notify(index);
@@ -338,7 +338,7 @@ impl Idle {
         }
         // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see that
         // no worker searches.
-        unless_mutant!("sleep_no_fence_found", self.fence());
+        unless_mutant!("idle_no_fence_found", self.fence());
         if more() {
             self.wake_one()
         } else {
@@ -348,7 +348,7 @@ impl Idle {
 
     /// Ends a search that has found nothing, and leaves service, as `leave_service` does.
     pub(crate) fn search_in_vain(&self, work: impl FnOnce() -> bool) -> WakeUp {
-        self.leave(SEARCHING, !mutant!("sleep_no_fence_vain"), work)
+        self.leave(SEARCHING, !mutant!("idle_no_fence_vain"), work)
     }
 
     /// Leaves service, and takes the caller out of the field `counted`.
@@ -386,7 +386,7 @@ impl Idle {
         self.offering.fetch_add(1, Ordering::Relaxed);
         // Pairs with the plain one in `fence`: they see that we offer, or we see what they have
         // changed.
-        unless_mutant!("sleep_no_fence_begin", fence(Ordering::SeqCst));
+        unless_mutant!("idle_no_fence_begin", fence(Ordering::SeqCst));
     }
 
     /// Ends the worker's count as offering. Must be called before its last check of the queues.
@@ -407,7 +407,7 @@ impl Idle {
         drop(idle_workers);
         // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see us
         // idle.
-        unless_mutant!("sleep_no_fence_doze", self.fence());
+        unless_mutant!("idle_no_fence_announce", self.fence());
         if work() {
             self.wake_one()
         } else {
@@ -429,9 +429,9 @@ impl Idle {
                 return IdleEnd::Notified;
             }
             if go_to_rayon() {
-                return IdleEnd::Asleep;
+                return IdleEnd::InRayon;
             }
-            if mutant!("sleep_doze_for_good") {
+            if mutant!("idle_park_for_good") {
                 return self.park_for_good(index);
             }
         }
@@ -487,7 +487,7 @@ impl Idle {
             return false;
         };
         let falls = self.change(Ordering::AcqRel, |counts| {
-            let is_free = counts.of(IDLE) > 0 || mutant!("sleep_torn_fall");
+            let is_free = counts.of(IDLE) > 0 || mutant!("idle_torn_leave");
             is_free.then(|| counts.0 - IDLE + IN_RAYON)
         });
         if falls {
@@ -507,7 +507,7 @@ impl Idle {
     ///
     /// If there is an excess worker, it already runs in this place, or it has just become idle.
     pub(crate) fn leave_service(&self, work: impl FnOnce() -> bool) -> WakeUp {
-        self.leave(0, !mutant!("sleep_no_fence_leave"), work)
+        self.leave(0, !mutant!("idle_no_fence_leave"), work)
     }
 
     /// As `leave_service`, for a worker that is about to block. A spare thread may take its place,
@@ -579,7 +579,7 @@ impl Idle {
     /// have kept others from sending one.
     pub(crate) fn recheck(&self, work: impl FnOnce() -> bool) -> WakeUp {
         // As in `announce_idle`.
-        unless_mutant!("sleep_no_fence_again", self.fence());
+        unless_mutant!("idle_no_fence_again", self.fence());
         if work() {
             self.wake_one()
         } else {
@@ -601,7 +601,7 @@ impl Idle {
     /// Takes one from the excess. Returns whether the calling worker is the excess, and has to
     /// leave.
     pub(crate) fn take_excess(&self) -> bool {
-        if mutant!("sleep_torn_surplus") {
+        if mutant!("idle_torn_excess") {
             let excess = self.excess.load(Ordering::Relaxed);
             self.excess
                 .store(excess.saturating_sub(1), Ordering::Relaxed);
@@ -619,7 +619,7 @@ impl Idle {
         self.counts.fetch_or(DISCARDING, Ordering::Relaxed);
         // Pairs with the fence in `after_push`: they see the flag, or the thread that empties the
         // queues sees their job.
-        unless_mutant!("sleep_no_fence_discard", fence(Ordering::SeqCst));
+        unless_mutant!("idle_no_fence_discard", fence(Ordering::SeqCst));
     }
 
     /// Wakes every idle worker, because the pool stops. A worker that becomes idle later has to
@@ -628,7 +628,7 @@ impl Idle {
         let idle_workers = std::mem::take(&mut *lock(&self.idle_workers));
         for idle_worker in idle_workers {
             self.notify(idle_worker);
-            if mutant!("sleep_stop_rings_one") {
+            if mutant!("idle_stop_wakes_one") {
                 break;
             }
         }

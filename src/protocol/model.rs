@@ -2,7 +2,7 @@
 //!
 //! A model is run by loom through every interleaving of its threads, and every value that its loads
 //! may return, up to a number of preemptions. loom takes SeqCst loads and stores for acquire and
-//! release, but a SeqCst fence for what it is. A wait that nobody ends is a deadlock, and fails. What
+//! release, but a SeqCst fence for what it is. A wait that no thread ends is a deadlock, and fails. What
 //! each model proves is told by the mutants that it kills: see `.ci/mutants.sh`.
 
 use std::time::Instant;

@@ -213,7 +213,7 @@ impl Placement {
     /// Orders for an activation that finds no thread. Unless an excess worker fills its place, it
     /// waits for a thread that comes back to rayon.
     fn activate_without_thread(&mut self, idle: &Idle) -> Order {
-        if !mutant!("roster_call_blind") && idle.take_excess() {
+        if !mutant!("placement_activate_blind") && idle.take_excess() {
             // A worker runs without a place: it came back from a wait after the activation was
             // sent.
             idle.activation_voided();
@@ -277,7 +277,7 @@ impl Placement {
     /// The next orders come from `reroute_on`.
     pub(crate) fn reroute(&mut self) -> Order {
         let missing = self.activating > 0 && self.activating + self.working > self.started;
-        if !self.is_open || !missing || mutant!("roster_no_reroute") {
+        if !self.is_open || !missing || mutant!("placement_no_reroute") {
             Order::Nothing
         } else if self.started < self.limit() {
             Order::Start
@@ -330,8 +330,8 @@ impl Placement {
             Some(spare) => {
                 if let Some(spare) = self.spares.get_mut(spare) {
                     // The activation lies behind what blocks here.
-                    aside.is_voided =
-                        !mutant!("roster_spare_keeps_call") && mem::take(&mut spare.is_activated);
+                    aside.is_voided = !mutant!("placement_spare_keeps_activation")
+                        && mem::take(&mut spare.is_activated);
                     spare.void += usize::from(aside.is_voided);
                     aside.counts = !mem::replace(&mut spare.is_busy, true) || aside.is_voided;
                 }
@@ -364,9 +364,9 @@ impl Placement {
     /// excess one.
     #[must_use]
     pub(crate) fn come_back(&mut self, idle: &Idle) -> bool {
-        if !mutant!("roster_come_back_blind") && self.void_activation() {
+        if !mutant!("placement_come_back_blind") && self.void_activation() {
             idle.activation_voided();
-            !mutant!("roster_come_back_deaf")
+            !mutant!("placement_come_back_silent")
         } else {
             idle.add_excess();
             false
@@ -378,7 +378,7 @@ impl Placement {
     /// has to follow.
     #[must_use]
     pub(crate) fn leave_as_excess(&mut self, idle: &Idle, index: usize) -> bool {
-        if !mutant!("roster_leave_blind") && self.void_activation() {
+        if !mutant!("placement_leave_blind") && self.void_activation() {
             idle.activation_voided();
             return false;
         }
@@ -396,7 +396,7 @@ impl Placement {
         self.end_work(index);
         // This thread can take up an activation now. Activations that found no thread would keep a
         // new one from being sent.
-        while !mutant!("roster_keep_calls") && self.void_activation() {
+        while !mutant!("placement_keep_activations") && self.void_activation() {
             idle.activation_put_back();
         }
         idle.settle_excess();

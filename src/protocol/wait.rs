@@ -100,7 +100,7 @@ pub(crate) fn park_until(
     let unparked = loop {
         if is_first || !mutant!("wait_announce_once") {
             is_first = false;
-            let announced = or_mutant!("wait_announce_at_one", conditions, &conditions[..1]);
+            let announced = or_mutant!("wait_announce_to_one", conditions, &conditions[..1]);
             announced.iter().for_each(|condition| condition.announce());
         }
         if conditions.iter().any(|condition| condition.is_met()) {

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn d5_jobs_of_several_pools_lie_on_top_of_each_other() {
+    fn d5_jobs_of_several_pools_run_on_top_of_each_other() {
         let pools = [0u8, 1, 2];
         let [a, b, c] = &pools;
         let on_the_stack = || [a, b, c].map(is_in_job_of);

@@ -516,7 +516,7 @@ impl<E: Executor> Local<E> {
             // SAFETY: a job was written there, and the number was not given to another since.
             unsafe { Job::is_half(job) }
         };
-        self.structured.look_at_last(is_half)
+        self.structured.peek_last(is_half)
     }
 
     /// Drops the record of the structured jobs that were pushed above this mark. All of them were

@@ -293,7 +293,7 @@ fn go_idle(current: &Current) -> Next {
     let end = inner.idle.park_for(index, IDLE_TIME, go_to_rayon);
     current.idle_policy.was_idle(parked.elapsed());
     match end {
-        IdleEnd::Asleep => {
+        IdleEnd::InRayon => {
             inner.recheck();
             inner.worker_went_to_rayon(IDLE_TIME);
             Next::Leave

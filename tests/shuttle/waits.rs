@@ -299,7 +299,7 @@ fn a11_a_consumer_waits_for_a_place_or_a_result() {
 }
 
 /// A1: items that meet in pairs need both workers, and the queue has one place. Kills
-/// `wait_announce_at_one`.
+/// `wait_announce_to_one`.
 #[test]
 fn a1_a_queue_of_one_place_keeps_two_workers_busy() {
     explore("a1_a_queue_of_one_place_keeps_two_workers_busy", || {

@@ -21,7 +21,7 @@ use std::{
 use adaptive_pool::Pool;
 
 /// The pool's timer thread, which also starts the others.
-pub const KEEPER: u64 = 1;
+pub const TIMER_THREAD: u64 = 1;
 
 /// Runs `test` on its own thread, and fails if it does not end within a minute, or within the
 /// seconds of the environment's `WATCHDOG`.

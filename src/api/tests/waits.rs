@@ -236,7 +236,7 @@ fn r9_a_worker_that_waits_for_another_pool_blocks() {
 
 /// The workers' own yields, while they search for the next job.
 #[test]
-fn r9_a_worker_that_runs_dry_lies_down() {
+fn r9_a_worker_without_jobs_becomes_idle() {
     let simulation = Simulation::new();
     let of_workers = Arc::clone(&simulation);
     let builder = Pool::builder().workers(2);

@@ -14,9 +14,9 @@ use crate::{Pool, sync::thread};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     /// Idle, each on its parker.
-    Dozing,
+    Idle,
     /// In rayon.
-    Asleep,
+    InRayon,
 }
 
 const WORKERS: usize = 2;
@@ -32,14 +32,14 @@ fn await_rest(pool: &Pool, state: State) {
         let [searching, dozing, asleep, called] =
             crate::protocol::idle::tests::census(&pool.inner.idle);
         let lie = match state {
-            State::Dozing => dozing == 2,
+            State::Idle => dozing == 2,
             // A worker also counts as in rayon while it polls rayon for work.
-            State::Asleep => asleep == 2 && !pool.inner.threads.is_any_in_loop(WORKERS),
+            State::InRayon => asleep == 2 && !pool.inner.threads.is_any_in_loop(WORKERS),
         };
         if lie && searching + called == 0 {
             return;
         }
-        if state == State::Dozing && asleep > 0 {
+        if state == State::Idle && asleep > 0 {
             // Too late: both have to run something, to become idle after it.
             let both = Barrier::new(2);
             pool.in_place_scope(|scope| {
@@ -62,7 +62,7 @@ fn wake_ups(pool: &Pool, state: State, bring: impl Fn(&Pool)) -> u64 {
     let before = pool.inner.idle.wake_ups();
     bring(pool);
     // A woken worker may still be about to search.
-    await_rest(pool, State::Asleep);
+    await_rest(pool, State::InRayon);
     pool.inner.idle.wake_ups() - before
 }
 
@@ -71,7 +71,7 @@ fn wake_ups(pool: &Pool, state: State, bring: impl Fn(&Pool)) -> u64 {
 fn check(most: u64, bring: impl Fn(&Pool)) {
     let pool = pool();
     bring(&pool);
-    for state in [State::Dozing, State::Asleep] {
+    for state in [State::Idle, State::InRayon] {
         for round in 0..3 {
             let woken = wake_ups(&pool, state, &bring);
             assert!((1..=most).contains(&woken), "{state:?}, {round}: {woken}");

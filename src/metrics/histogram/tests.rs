@@ -114,7 +114,7 @@ fn m2_the_ranks_are_exact() {
 }
 
 #[test]
-fn m2_what_is_over_the_range_is_told_by_the_maximum() {
+fn m2_the_maximum_shows_what_is_over_the_range() {
     let merged = merged([&recorded(&[10, RANGE - 1, RANGE, RANGE + 5, u64::MAX - 1])]);
     assert_eq!(merged.percentile(200), 10);
     assert!(is_near(merged.percentile(400), RANGE - 1));

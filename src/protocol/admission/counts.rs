@@ -47,7 +47,7 @@ impl Admission {
     pub(crate) fn taken(&self) -> u64 {
         // An owner that loses a place to a reclaim has announced it already, and takes that back
         // under the lock.
-        let _desk = (!mutant!("stock_count_aloud")).then(|| lock(&self.slow_path));
+        let _slow_path = (!mutant!("cache_count_unlocked")).then(|| lock(&self.slow_path));
         self.taken_on_slow_path()
     }
 
@@ -78,7 +78,7 @@ impl Admission {
     /// Returns the places that are taken now. Never more than the capacity, unless that was
     /// lowered.
     pub(crate) fn depth(&self) -> u64 {
-        let _desk = lock(&self.slow_path);
+        let _slow_path = lock(&self.slow_path);
         self.depth_on_slow_path()
     }
 

@@ -34,8 +34,8 @@ use crate::{
 pub(crate) enum Holder {
     /// The pool's thread of this index. It keeps a bounded number of such jobs.
     Thread(u32),
-    /// None: a permit, or the user, had the job queued.
-    Nobody,
+    /// None: a permit, or the user, had the job queued: no thread keeps it.
+    Queue,
 }
 
 /// One taken place, in the units of `acquired` and `limit`; the bit below is the closed flag.
@@ -44,7 +44,7 @@ const CLOSED: u64 = 1;
 
 /// The levels of `WakeMode`: no waiter; batched waiters only; a waiter is owed the next place;
 /// every release is watched for (see [`Admission::watch`]).
-const NOBODY: usize = 0;
+const NO_WAITER: usize = 0;
 const BATCHED: usize = 1;
 const PROMPT: usize = 2;
 const WATCHED: usize = 3;
@@ -131,7 +131,7 @@ impl Admission {
                 limit: AtomicU64::new(capacity as u64 * PLACE),
             }),
             wake_mode: CachePadded::new(WakeMode {
-                level: AtomicUsize::new(NOBODY),
+                level: AtomicUsize::new(NO_WAITER),
                 due: AtomicU64::new(0),
             }),
             capacity: AtomicU64::new(capacity as u64),
@@ -221,7 +221,7 @@ impl Admission {
         // matters: if the load of `acquired` observes the places that a thread took for its cache,
         // the later loads find them cached or reclaimed.
         let word = self.acquired.word.load(Ordering::Acquire);
-        let is_stocked = self.cached() > 0 && !mutant!("stock_unseen");
+        let is_stocked = self.cached() > 0 && !mutant!("cache_unseen");
         if !is_stocked && self.free_beside(word) == 0 {
             return if self.is_closed() {
                 Err(Refusal::Closed)
@@ -333,7 +333,7 @@ impl Admission {
             return false;
         }
         // `close` may have set the bit, and not reclaimed the caches yet.
-        unless_mutant!("stock_open", self.reclaim());
+        unless_mutant!("cache_open", self.reclaim());
         let (unplaced, ended) = counts();
         slow_path.stopped = self.outstanding_at(&slow_path, unplaced, ended) == 0;
         slow_path.stopped
@@ -349,7 +349,7 @@ impl Admission {
         // Pairs with the fences in `join_line`, `insist` and `watch`: we see the wake_mode, or they
         // see the place.
         self.fences.light();
-        self.wake_mode.level.load(Ordering::Relaxed) == NOBODY
+        self.wake_mode.level.load(Ordering::Relaxed) == NO_WAITER
     }
 
     /// Grants what the thread of this slot released, if that is due. Returns whether
@@ -357,7 +357,7 @@ impl Admission {
     #[cold]
     pub(crate) fn attend(&self, slot: &PlaceSlot) -> bool {
         let wake_mode = self.wake_mode.level.load(Ordering::Relaxed);
-        if wake_mode == NOBODY || wake_mode == WATCHED {
+        if wake_mode == NO_WAITER || wake_mode == WATCHED {
             return wake_mode == WATCHED;
         }
         if wake_mode == BATCHED {
@@ -406,7 +406,7 @@ impl Admission {
     /// it.
     #[inline]
     pub(crate) fn grant_waiters_if_any(&self) {
-        if self.wake_mode.level.load(Ordering::Relaxed) != NOBODY {
+        if self.wake_mode.level.load(Ordering::Relaxed) != NO_WAITER {
             self.flush();
         }
     }
@@ -457,7 +457,7 @@ impl Admission {
     fn set_wake_mode(&self, slow_path: &SlowPath) {
         let wake_mode = match (slow_path.line.len(), slow_path.line.prompt()) {
             _ if slow_path.watched => WATCHED,
-            (0, _) => NOBODY,
+            (0, _) => NO_WAITER,
             (_, 0) => BATCHED,
             _ => PROMPT,
         };
@@ -474,7 +474,7 @@ impl Admission {
     pub(crate) fn close(&self) {
         self.acquired.word.fetch_or(CLOSED, Ordering::AcqRel);
         if mutant!("admission_close_peeks")
-            && self.wake_mode.level.load(Ordering::Relaxed) == NOBODY
+            && self.wake_mode.level.load(Ordering::Relaxed) == NO_WAITER
         {
             return;
         }

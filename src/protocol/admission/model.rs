@@ -52,7 +52,7 @@ fn joining(prompt: bool) -> Joining {
 
 /// A5, 1. Kills `admission_no_fence`.
 #[test]
-fn a5_a_place_that_is_given_back_reaches_who_waits_for_it() {
+fn a5_a_released_place_reaches_the_waiter() {
     explore(|| {
         let admission = admission(1, 1, 1);
         let waiter = {
@@ -69,7 +69,7 @@ fn a5_a_place_that_is_given_back_reaches_who_waits_for_it() {
 
 /// A5, 7: the waiter that was served first serves the next one. Kills `admission_no_fence`.
 #[test]
-fn a5_two_who_wait_are_both_served_by_one_place() {
+fn a5_one_place_serves_two_waiters_in_turn() {
     explore_to(2, || {
         let admission = admission(1, 1, 1);
         let waiters = [0, 1].map(|_| {
@@ -116,7 +116,7 @@ fn a5_a_grant_that_meets_a_timeout_is_taken_or_left_to_others() {
 
 /// A5, 7. Kills `admission_drop_grant`.
 #[test]
-fn a5_who_gives_up_in_front_strands_nobody_behind() {
+fn a5_a_waiter_that_gives_up_strands_none_behind_it() {
     explore_to(2, || {
         let admission = admission(1, 1, 1);
         let Ok(Some(front)) = admission.join_line(joining(true)) else {
@@ -145,7 +145,7 @@ fn a5_who_gives_up_in_front_strands_nobody_behind() {
 }
 
 /// A5, A2, 5: a future is dropped before, while or after it is granted a place. Kills
-/// `admission_forsake_keeps`.
+/// `admission_abandon_keeps`.
 #[test]
 fn a5_a_dropped_future_passes_its_grant_on() {
     explore_to(2, || {
@@ -169,7 +169,7 @@ fn a5_a_dropped_future_passes_its_grant_on() {
                 assert_eq!(outcome, Ok(()));
                 admission.release_held();
             }
-            Poll::Pending => admission.forsake(id.take().unwrap()),
+            Poll::Pending => admission.abandon(id.take().unwrap()),
         }
         worker.join().unwrap();
         behind.join().unwrap();
@@ -202,7 +202,7 @@ fn a5_a_task_is_woken_when_it_is_granted() {
 
 /// A6, 9. Kills `admission_close_peeks`.
 #[test]
-fn a6_who_joins_the_line_while_the_door_closes_is_told() {
+fn a6_a_waiter_that_joins_a_closing_line_is_refused() {
     explore(|| {
         let admission = admission(1, 1, 1);
         let waiter = {
@@ -218,7 +218,7 @@ fn a6_who_joins_the_line_while_the_door_closes_is_told() {
 
 /// A6, 9: and the waiter has the place, or no thread has it. Kills `admission_close_peeks`.
 #[test]
-fn a6_a_waiter_that_is_granted_and_closed_out_at_once_is_one_of_the_two() {
+fn a6_a_waiter_is_either_granted_or_closed_out() {
     explore_to(2, || {
         let admission = admission(1, 1, 1);
         let waiter = {
@@ -247,7 +247,7 @@ fn a6_a_waiter_that_is_granted_and_closed_out_at_once_is_one_of_the_two() {
 
 /// A6, 9: no other change of the word clears the bit. Kills `admission_torn_take`.
 #[test]
-fn a6_closed_is_for_ever() {
+fn a6_a_closed_admission_stays_closed() {
     explore_to(2, || {
         let admission = admission(2, 2, 1);
         let submitter = {
@@ -374,7 +374,7 @@ fn a1_two_places_have_at_most_two_owners() {
 /// D4: a shutdown that waits for the places to be released is woken by the last release, or
 /// observes it. Kills `admission_no_fence_watch`.
 #[test]
-fn d4_who_watches_sees_a_place_given_back_or_is_told() {
+fn d4_a_watcher_sees_a_released_place_or_is_notified() {
     explore(|| {
         let admission = admission(1, 1, 1);
         let worker = {

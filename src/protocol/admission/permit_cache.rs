@@ -81,10 +81,10 @@ impl PermitCache {
         self.spent.store(spent, Ordering::Relaxed);
         // Pairs with the heavy fence between the two halves of a reclaim: we see the ceiling, or
         // they see what was spent.
-        unless_mutant!("stock_no_fence_spend", fences.light());
+        unless_mutant!("cache_no_fence_spend", fences.light());
         // Acquire: a thread that spends observes what was done before the place was released.
         let ceiling = self.ceiling.load(Ordering::Acquire);
-        if above(spent, ceiling) && !mutant!("stock_blind") {
+        if above(spent, ceiling) && !mutant!("cache_blind") {
             Spending::Announced
         } else {
             Spending::Done
@@ -180,13 +180,13 @@ impl Admission {
         match cache.spend(*self.fences) {
             Spending::Done => true,
             Spending::Empty => false,
-            Spending::Announced => self.prevails(cache),
+            Spending::Announced => self.keeps_announced(cache),
         }
     }
 
     /// Returns whether a place that the calling thread has announced during a reclaim is its own.
     #[cold]
-    fn prevails(&self, cache: &PermitCache) -> bool {
+    fn keeps_announced(&self, cache: &PermitCache) -> bool {
         self.on_slow_path(|_, _| cache.is_ours())
     }
 
@@ -255,7 +255,7 @@ impl Admission {
 
     /// Makes the places in all caches free again. Returns false if there were none. Under the lock.
     pub(super) fn reclaim(&self) -> bool {
-        if mutant!("stock_no_recall") {
+        if mutant!("cache_no_reclaim") {
             return false;
         }
         let caches = || self.slots.iter().map(|slot| &slot.cache);
@@ -265,7 +265,7 @@ impl Admission {
         }
         // Pairs with the light fence of `PermitCache::spend`: we see what was spent, or they see
         // the ceiling.
-        unless_mutant!("stock_no_fence_recall", self.fences.heavy());
+        unless_mutant!("cache_no_fence_reclaim", self.fences.heavy());
         let mut reclaimed = self.reclaimed.load(Ordering::Relaxed);
         for cache in caches() {
             let rest = cache.rest();

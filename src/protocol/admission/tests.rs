@@ -131,7 +131,7 @@ proptest! {
     /// As above, with caches: as many jobs are admitted as there are places, whichever threads
     /// cache some.
     #[test]
-    fn a1_a3_the_places_are_counted_while_stocks_come_and_go(
+    fn a1_a3_the_places_are_counted_while_caches_come_and_go(
         age in ages(),
         stock_age in ages(),
         ops in prop::collection::vec((0u8..7, 0usize..2), 1..600),
@@ -178,7 +178,7 @@ proptest! {
     /// Failure 10: of the places that are released after a waiter joined the line, fewer than a
     /// batch go to newcomers before it has one, and none if it is prompt.
     #[test]
-    fn a5_who_waits_is_passed_by_fewer_than_a_batch(
+    fn a5_a_waiter_is_passed_by_fewer_than_a_batch(
         age in ages(),
         capacity in 1usize..100,
         slots in 1usize..8,
@@ -209,13 +209,13 @@ proptest! {
             }
             prop_assert!(passed < if prompt { 1 } else { batch }, "{} of {}", passed, batch);
         }
-        prop_assert!(admission.outcome(&waiter).is_some(), "all is free, and he waits");
+        prop_assert!(admission.outcome(&waiter).is_some(), "every place is free, and a waiter waits");
     }
 }
 
 /// Failure 10: a newcomer comes between the release of a place and the check for waiters.
 #[test]
-fn a5_a_newcomer_serves_who_is_due_before_himself() {
+fn a5_a_newcomer_grants_older_waiters_first() {
     for age in [0, WRAP - 5] {
         let admission = full(16, 1, age);
         let prompt = admission.join(true);
@@ -247,7 +247,7 @@ fn a5_a_newcomer_serves_who_is_due_before_himself() {
 /// A cache is filled with the free places, up to the last one. But once a reclaim was needed, it is
 /// filled only while half of the capacity stays free, until one such fill succeeds.
 #[test]
-fn a3_stocks_that_were_recalled_are_filled_from_the_free_half() {
+fn a3_reclaimed_caches_are_filled_from_the_free_half() {
     let admission = Admission::with_slots(64, 2);
     let slot = admission.slot(0);
     let fill = || admission.fill(&slot.cache);
@@ -272,7 +272,7 @@ fn a3_stocks_that_were_recalled_are_filled_from_the_free_half() {
 
 /// A submitter that finds the pool open and full may find it closed once it has the lock.
 #[test]
-fn a6_nobody_joins_the_line_of_a_closed_door() {
+fn a6_no_waiter_joins_a_closed_line() {
     let admission = full(1, 1, 0);
     admission.close();
     let mut cx = Context::from_waker(std::task::Waker::noop());
@@ -286,7 +286,7 @@ fn a6_nobody_joins_the_line_of_a_closed_door() {
 /// released one after the other, few go to them, and none once the waiter is prompt. Newcomers that
 /// come each time between a release and its check for waiters may double that number.
 #[test]
-fn a5_who_waits_is_served_within_few_grants() {
+fn a5_a_waiter_is_served_within_few_grants() {
     const SEATS: usize = 4;
     const CAPACITY: usize = 64;
     for round in 0..if cfg!(miri) { 2 } else { 400 } {

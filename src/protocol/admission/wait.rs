@@ -206,7 +206,7 @@ impl Admission {
     /// Returns the outcome for this waiter, if it is decided.
     pub(super) fn outcome(&self, id: &WaiterId) -> Option<Result<(), AdmissionError>> {
         match lock(&self.slow_path).line.standing(id) {
-            Standing::Patient | Standing::Eager => None,
+            Standing::Batched | Standing::Prompt => None,
             Standing::Granted => Some(Ok(())),
             Standing::Closed => Some(Err(AdmissionError::Closed)),
         }
@@ -243,7 +243,7 @@ impl Admission {
             Standing::Granted if mutant!("admission_drop_grant") => Err(AdmissionError::TimedOut),
             Standing::Granted => Ok(()),
             Standing::Closed => Err(AdmissionError::Closed),
-            Standing::Patient | Standing::Eager => Err(AdmissionError::TimedOut),
+            Standing::Batched | Standing::Prompt => Err(AdmissionError::TimedOut),
         }
     }
 
@@ -270,7 +270,7 @@ impl Admission {
         };
         let mut slow_path = lock(&self.slow_path);
         let old = match slow_path.line.standing(&waiting) {
-            Standing::Patient | Standing::Eager => slow_path.line.rewake(&waiting, wake),
+            Standing::Batched | Standing::Prompt => slow_path.line.rewake(&waiting, wake),
             Standing::Granted | Standing::Closed => None,
         };
         drop(slow_path);
@@ -299,8 +299,8 @@ impl Admission {
 
     /// Ends the wait of a task that is dropped. A place that it was granted goes to the next
     /// waiter.
-    pub(crate) fn forsake(&self, id: WaiterId) {
-        if self.give_up(id).is_ok() && !mutant!("admission_forsake_keeps") {
+    pub(crate) fn abandon(&self, id: WaiterId) {
+        if self.give_up(id).is_ok() && !mutant!("admission_abandon_keeps") {
             self.release_held();
         }
     }

@@ -14,9 +14,9 @@ pub(crate) struct WaiterId(usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// In the line, and batched: woken together with a batch of places.
-    Patient,
+    Batched,
     /// In the line, and prompt: owed the first free place.
-    Eager,
+    Prompt,
     /// Out of the line, with a place of its own.
     Granted,
     /// Out of the line: the pool was closed.
@@ -88,9 +88,9 @@ impl Waiters {
         let Joining { wake, prompt, held } = joining;
         let slot = Slot {
             standing: if prompt {
-                Standing::Eager
+                Standing::Prompt
             } else {
-                Standing::Patient
+                Standing::Batched
             },
             front: Front { since, held },
             wake: Some(wake),
@@ -138,8 +138,8 @@ impl Waiters {
 
     /// Turns the waiter prompt, if it is batched.
     pub(crate) fn make_prompt(&mut self, id: &WaiterId) {
-        if self.slots[id.0].standing == Standing::Patient {
-            self.slots[id.0].standing = Standing::Eager;
+        if self.slots[id.0].standing == Standing::Batched {
+            self.slots[id.0].standing = Standing::Prompt;
             self.prompt += 1;
         }
     }
@@ -153,7 +153,7 @@ impl Waiters {
     /// drop outside of the lock.
     pub(crate) fn remove(&mut self, id: WaiterId) -> (Standing, Option<Wake>) {
         let standing = self.slots[id.0].standing;
-        if matches!(standing, Standing::Patient | Standing::Eager) {
+        if matches!(standing, Standing::Batched | Standing::Prompt) {
             self.unlink(id.0);
         }
         self.vacant.push(id.0);
@@ -176,7 +176,7 @@ impl Waiters {
             next => self.slots[next].prev = prev,
         }
         self.len -= 1;
-        self.prompt -= usize::from(standing == Standing::Eager);
+        self.prompt -= usize::from(standing == Standing::Prompt);
     }
 }
 

@@ -68,7 +68,7 @@ fn r1_each_item_is_claimed_once() {
 
 /// A2: the consumer that leaves a batch claims all that is unclaimed. Kills `chunk_torn_rest`.
 #[test]
-fn a2_the_rest_is_claimed_once() {
+fn a2_the_remaining_items_are_claimed_once() {
     explore(|| {
         let chunk = filled(3);
         let own = Arc::clone(&chunk);
@@ -123,7 +123,7 @@ fn r6_the_end_of_an_item_publishes_its_result() {
 /// R2: while items are left, a job is in the queue that claims some, or a thread is about to put
 /// one there. Kills `chunk_keep_offer`.
 #[test]
-fn r2_what_is_left_is_offered_again_by_the_job_that_takes_an_offer() {
+fn r2_a_chunk_task_offers_the_remaining_items_again() {
     explore(|| {
         let chunk = filled(3);
         // The chunk task claims one, offers the rest, and never ends.

@@ -90,14 +90,14 @@ impl Tally {
         before == JOB | WAITING
     }
 
-    /// As `end_far`, where `whom` reads from the frame what unparks the owner: at most as often as
+    /// As `end_far`, where `owner` reads from the frame what unparks the owner: at most as often as
     /// the bit is observed.
     #[inline]
     #[must_use]
-    pub(crate) fn end_far_telling<W>(&self, whom: impl Fn() -> W) -> Option<W> {
+    pub(crate) fn end_far_with<W>(&self, owner: impl Fn() -> W) -> Option<W> {
         let mut far = self.far.load(Ordering::Relaxed);
         loop {
-            let wake = (far == JOB | WAITING).then(&whom);
+            let wake = (far == JOB | WAITING).then(&owner);
             if mutant!("countdown_torn_end") {
                 self.far.fetch_sub(JOB, END);
                 return wake;
@@ -107,7 +107,7 @@ impl Tally {
                 .compare_exchange_weak(far, far.wrapping_sub(JOB), END, Ordering::Relaxed)
             {
                 Ok(_) => {
-                    return or_mutant!("countdown_read_late", wake, wake.map(|_| whom()));
+                    return or_mutant!("countdown_read_late", wake, wake.map(|_| owner()));
                 }
                 Err(now) => far = now,
             }
@@ -119,7 +119,7 @@ impl Tally {
     pub(crate) fn is_awaited(&self) -> bool {
         // Pairs with the fence in `announce`: we see that the owner is about to park, or it sees
         // the side entry.
-        unless_mutant!("countdown_no_fence_stray", fence(Ordering::SeqCst));
+        unless_mutant!("countdown_no_fence_side", fence(Ordering::SeqCst));
         self.is_announced()
     }
 
@@ -205,16 +205,16 @@ impl Ending {
         (before & AWAITED != 0).then_some(before / NUMBER)
     }
 
-    /// As `end`, where `whom` reads from the frame what unparks the owner, before the frame may be
+    /// As `end`, where `owner` reads from the frame what unparks the owner, before the frame may be
     /// gone.
     #[inline]
     #[must_use]
-    pub(crate) fn end_telling<W>(&self, whom: impl Fn() -> W) -> Option<W> {
+    pub(crate) fn end_with<W>(&self, owner: impl Fn() -> W) -> Option<W> {
         if mutant!("ending_read_late") {
-            return self.end().map(|_| whom());
+            return self.end().map(|_| owner());
         }
-        let whom = whom();
-        self.end().map(|_| whom)
+        let owner = owner();
+        self.end().map(|_| owner)
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -223,9 +223,9 @@ impl Ending {
 
     /// Makes the thread that ends the job unpark the owner, by this number, unless the job has
     /// ended.
-    fn await_end(&self, whom: usize) {
-        let awaited = whom * NUMBER + AWAITED;
-        if mutant!("ending_deaf") {
+    fn await_end(&self, owner: usize) {
+        let awaited = owner * NUMBER + AWAITED;
+        if mutant!("ending_unseen") {
             return self.0.store(awaited, Ordering::Relaxed);
         }
         let await_it = |word| (word & ENDED == 0).then_some(awaited + (word & BEGUN));
@@ -234,8 +234,8 @@ impl Ending {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, await_it);
     }
     /// Returns the owner's condition that the job has ended. The owner is unparked by this number.
-    pub(crate) fn for_owner(&self, whom: usize) -> impl Condition {
-        When(|| self.has_ended(), move || self.await_end(whom), || ())
+    pub(crate) fn for_owner(&self, owner: usize) -> impl Condition {
+        When(|| self.has_ended(), move || self.await_end(owner), || ())
     }
 }
 
@@ -269,7 +269,7 @@ mod tests {
                     0 => tally.begin_near(),
                     1 if left > 0 => tally.begin_far(),
                     2 if left > 0 => tally.end_near(),
-                    3 if left > 0 => prop_assert!(!tally.end_far(), "nobody is blocked"),
+                    3 if left > 0 => prop_assert!(!tally.end_far(), "no owner is blocked"),
                     _ => continue,
                 }
                 left = if op < 2 { left + 1 } else { left - 1 };
@@ -281,7 +281,7 @@ mod tests {
                 let is_last = if left % 2 == 0 {
                     tally.end_far()
                 } else {
-                    tally.end_far_telling(|| ()).is_some()
+                    tally.end_far_with(|| ()).is_some()
                 };
                 prop_assert_eq!((is_last, tally.is_met()), (left == 0, left == 0));
             }

@@ -64,7 +64,7 @@ impl Event {
     pub(crate) fn notify(&self, mark: Mark) -> bool {
         // Pairs with the heavy fences in `announce` and `leave`: we see what it announces, or it
         // sees the result.
-        unless_mutant!("bell_no_fence_ring", self.fences.light());
+        unless_mutant!("event_no_fence_set", self.fences.light());
         let awaited = self.awaited.load(Ordering::Relaxed);
         if awaited == mark || awaited == ANY {
             self.wake(awaited);
@@ -77,12 +77,12 @@ impl Event {
     pub(crate) fn leave(&self) {
         self.awaited.store(LEFT, Ordering::Relaxed);
         // Pairs with the light fence in `notify`.
-        unless_mutant!("bell_no_fence_leave", self.fences.heavy());
+        unless_mutant!("event_no_fence_leave", self.fences.heavy());
     }
 
     #[cold]
     fn wake(&self, awaited: Mark) {
-        if mutant!("bell_take_back_late") {
+        if mutant!("event_withdraw_late") {
             self.unpark();
         }
         // The thread that takes the announcement back wakes the consumer, and not before: what the
@@ -91,7 +91,7 @@ impl Event {
         let taken_back =
             self.awaited
                 .compare_exchange(awaited, NONE, Ordering::Relaxed, Ordering::Relaxed);
-        if taken_back.is_ok() && !mutant!("bell_take_back_late") {
+        if taken_back.is_ok() && !mutant!("event_withdraw_late") {
             self.unpark();
         }
     }
@@ -124,8 +124,11 @@ impl Event {
         if self.awaited.load(Ordering::Relaxed) == mark {
             return;
         }
-        unless_mutant!("bell_deaf", self.awaited.store(mark, Ordering::Relaxed));
+        unless_mutant!(
+            "event_wake_unseen",
+            self.awaited.store(mark, Ordering::Relaxed)
+        );
         // Pairs with the light fence in `notify`.
-        unless_mutant!("bell_no_fence_wait", self.fences.heavy());
+        unless_mutant!("event_no_fence_wait", self.fences.heavy());
     }
 }

@@ -247,7 +247,7 @@ impl<T: ?Sized> HandleEnd<T> {
         // Release: the end that sets *done* observes the wake.
         let before = cell.word.fetch_or(AWAITED, Ordering::AcqRel);
         quietly(move || drop(earlier));
-        before & DONE != 0 && !mutant!("task_deaf")
+        before & DONE != 0 && !mutant!("task_unseen")
     }
 
     /// Returns this end with a less specific type of the value.

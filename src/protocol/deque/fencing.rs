@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn who_took_many_does_not_ask() {
+    fn a_thief_that_took_many_does_not_ask() {
         for (taken, asks) in [(0, false), (1, true), (FEW, true), (FEW + 1, false)] {
             let top = Top(3).after_expensive_theft(taken);
             assert_eq!(top == ASKING.at(3), asks, "{taken}");
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn the_owner_has_fences_until_no_theft_came_between_so_many_pops() {
         let fencing = Fencing::default();
-        assert_eq!(fencing.settle(Top(4), 2), Top(2), "nobody asks");
+        assert_eq!(fencing.settle(Top(4), 2), Top(2), "no thief asks");
         for _ in 0..3 {
             let top = fencing.settle(ASKING.at(5), 5);
             assert!(fencing.is_on() && top.is_fenced() && top.number() == 5);

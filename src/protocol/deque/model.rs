@@ -33,7 +33,7 @@ impl Token {
 /// R1: the last value is the owner's or the thief's. Kills `deque_no_fence_pop`,
 /// `deque_no_fence_steal` and `deque_keep_claim`.
 #[test]
-fn r1_a_pop_and_a_theft_share_out_what_was_pushed() {
+fn r1_a_pop_and_a_theft_share_the_pushed_jobs() {
     explore(|| {
         let (owner, thief) = new(Fences::PLAIN);
         owner.push(Token::new(1));
@@ -53,13 +53,13 @@ fn r1_a_pop_and_a_theft_share_out_what_was_pushed() {
 /// R1: the same while the owner's pops have fences. Kills `deque_no_fence_fenced` and
 /// `deque_no_fence_steal_fenced`.
 #[test]
-fn r1_a_fenced_pop_and_a_theft_share_out_what_was_pushed() {
+fn r1_a_fenced_pop_and_a_theft_share_the_pushed_jobs() {
     explore(|| share_out_fenced(FENCED_POPS - 1, 1));
 }
 
 /// R1: the same while the owner gives its fences up. Kills `deque_keep_claim`.
 #[test]
-fn r1_an_owner_gives_up_its_fences_between_two_thefts() {
+fn r1_an_owner_stops_fencing_between_two_thefts() {
     explore(|| share_out_fenced(1, 2));
 }
 
@@ -114,7 +114,7 @@ fn r1_an_owner_is_asked_for_fences_between_two_thefts() {
 /// R1: a thief steals several values as long as they are alike, and gives the others back, while
 /// the owner takes from the other end. Kills `deque_relaxed`.
 #[test]
-fn r1_what_a_thief_gives_back_is_there_again() {
+fn r1_a_job_that_a_thief_returns_is_there_again() {
     explore(|| {
         // So that the thief does not ask for fences, which would have the owner take the lock.
         let (owner, thief) = fenced();
@@ -143,7 +143,7 @@ fn r1_what_a_thief_gives_back_is_there_again() {
 /// R1: a value that a thief has claimed and does not want is the owner's again, and is taken once.
 /// Kills `deque_relaxed`.
 #[test]
-fn r1_what_a_thief_does_not_want_is_there_again() {
+fn r1_a_job_that_a_thief_rejects_is_there_again() {
     explore(|| {
         let (owner, thief) = new(Fences::PLAIN);
         owner.push(Token::new(1));
@@ -164,7 +164,7 @@ fn r1_what_a_thief_does_not_want_is_there_again() {
 /// R1: the slot of a stolen value is written again only after the thief has read it; a full ring is
 /// replaced during a theft. Kills `deque_no_lock_for_room`.
 #[test]
-fn r1_the_owner_goes_round_the_ring_under_a_thief() {
+fn r1_the_owner_wraps_round_the_ring_beside_a_thief() {
     explore(|| {
         let (owner, thief) = new(Fences::PLAIN);
         owner.push(Token::new(1));
@@ -188,9 +188,9 @@ fn r1_the_owner_goes_round_the_ring_under_a_thief() {
 }
 
 /// R3: no value below the mark is taken, and after a theft of all values the numbers begin anew.
-/// Kills `deque_forget_mark`.
+/// Kills `deque_forget_watermark`.
 #[test]
-fn r3_a_pop_stops_at_its_mark() {
+fn r3_a_pop_stops_at_its_watermark() {
     explore(|| {
         let (owner, thief) = new(Fences::PLAIN);
         owner.push(Token::new(1));
@@ -218,7 +218,7 @@ fn r3_a_pop_stops_at_its_mark() {
 /// R3: the owner reads the value that it pushed last while that is stolen, and clears its number
 /// after that. Kills `deque_keep_stolen`.
 #[test]
-fn r3_what_was_pushed_last_is_seen_while_it_is_stolen() {
+fn r3_the_newest_job_is_seen_while_it_is_stolen() {
     explore(|| {
         let (owner, thief) = new(Fences::PLAIN);
         owner.push(Token::new(1));
@@ -229,13 +229,13 @@ fn r3_what_was_pushed_last_is_seen_while_it_is_stolen() {
             steal() + steal()
         });
         // SAFETY: it was pushed, and no other thread writes its slot.
-        assert_eq!(owner.look_at_last(|token| unsafe { (*token).0 }), 2);
+        assert_eq!(owner.peek_last(|token| unsafe { (*token).0 }), 2);
         let stolen = stealing.join().unwrap();
         assert_eq!(stolen, 3);
         owner.clear_stolen(mark);
         assert_eq!(owner.mark(), mark);
         // SAFETY: as above.
-        assert_eq!(owner.look_at_last(|token| unsafe { (*token).0 }), 1);
+        assert_eq!(owner.peek_last(|token| unsafe { (*token).0 }), 1);
         assert!(owner.pop(0).is_none());
     });
 }

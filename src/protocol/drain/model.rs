@@ -189,7 +189,7 @@ fn d2_a_pool_that_closes_runs_what_it_admitted_and_stops_once() {
 /// D2, A6, 13: one of two submitters has to wait, and is granted a place or closed out. Kills
 /// `admission_close_peeks`.
 #[test]
-fn d2_a_pool_that_closes_runs_the_jobs_of_those_who_were_granted() {
+fn d2_a_pool_that_closes_runs_the_jobs_of_granted_waiters() {
     explore_to(2, || {
         let pool = Pool::<2>::new(1);
         assert_eq!(pool.admission.try_acquire(), Ok(()));

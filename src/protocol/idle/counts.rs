@@ -90,5 +90,5 @@ pub(crate) enum IdleEnd {
     /// Notified, and counted as searching.
     Notified,
     /// Counted as in rayon: the thread returns there.
-    Asleep,
+    InRayon,
 }

@@ -110,9 +110,9 @@ impl<const JOBS: usize> Pool<JOBS> {
     }
 }
 
-/// R2, 1. Kills `sleep_no_fence_push` and `sleep_no_fence_doze`.
+/// R2, 1. Kills `idle_no_fence_push` and `idle_no_fence_announce`.
 #[test]
-fn r2_a_job_that_meets_a_worker_on_its_way_to_sleep_is_run() {
+fn r2_a_job_that_meets_a_worker_that_becomes_idle_is_run() {
     explore(|| {
         let pool = Pool::<1>::new(1);
         let worker = {
@@ -135,9 +135,9 @@ fn r2_a_job_that_meets_a_worker_on_its_way_to_sleep_is_run() {
 }
 
 /// R2, 1: a worker that forks, with the light side of the fences, reaches one on its way to idle.
-/// Kills `sleep_no_fence_offer` and `sleep_no_fence_doze`.
+/// Kills `idle_no_fence_offer` and `idle_no_fence_announce`.
 #[test]
-fn r2_a_fork_that_meets_a_worker_on_its_way_to_sleep_is_run() {
+fn r2_an_offer_that_meets_a_worker_that_becomes_idle_is_run() {
     explore(|| {
         let pool = Pool::<1>::new(1);
         let worker = {
@@ -161,9 +161,9 @@ fn r2_a_fork_that_meets_a_worker_on_its_way_to_sleep_is_run() {
 
 /// R2, 1: a worker that becomes idle observes no offering worker, and omits the heavy fence. So the
 /// light fence of a worker that begins to offer meanwhile orders nothing, for its first job and the
-/// next. Kills `sleep_no_fence_begin`.
+/// next. Kills `idle_no_fence_begin`.
 #[test]
-fn r2_who_begins_to_offer_is_seen_or_sees_who_lies_down() {
+fn r2_a_worker_that_begins_to_offer_sees_or_is_seen_by_one_that_becomes_idle() {
     explore(|| {
         let idle = Arc::new(Idle::for_threads(2, 2));
         let jobs = Arc::new([0, 1].map(|_| Slots::<1>::new()));
@@ -202,9 +202,9 @@ fn r2_who_begins_to_offer_is_seen_or_sees_who_lies_down() {
 }
 
 /// R2, 2: the worker that runs the first job stays in it until the second is run. So a worker that
-/// stops searching must wake the other. Kills `sleep_no_fence_found` and `sleep_no_fence_push`.
+/// stops searching must wake the other. Kills `idle_no_fence_found` and `idle_no_fence_push`.
 #[test]
-fn r2_who_finds_a_job_rouses_another_for_the_next() {
+fn r2_a_searcher_that_finds_a_job_wakes_another_for_the_next() {
     explore_to(2, || {
         let pool = Pool::<2>::new(2);
         pool.submit(0);
@@ -235,9 +235,9 @@ fn r2_who_finds_a_job_rouses_another_for_the_next() {
 }
 
 /// R2: a worker counts as searching, but does not poll. A submitter wakes another worker beside it.
-/// Kills `sleep_another_uncounted`.
+/// Kills `idle_another_uncounted`.
 #[test]
-fn r2_a_dozer_is_roused_beside_one_who_searches() {
+fn r2_an_idle_worker_is_woken_beside_a_searcher() {
     explore(|| {
         let pool = Pool::<1>::new(2);
         let other = {
@@ -260,7 +260,7 @@ fn r2_a_dozer_is_roused_beside_one_who_searches() {
 }
 
 /// R2: a lone job in a pool whose workers are all idle wakes one of them. Kills
-/// `sleep_doubt_woken`.
+/// `idle_doubt_woken`.
 #[test]
 fn r2_one_job_is_one_wake_up() {
     explore_to(2, || {
@@ -295,9 +295,9 @@ fn r2_one_job_is_one_wake_up() {
 }
 
 /// R2: an idle time ends by its timeout while a waker comes. The worker is woken, or an activation
-/// is on its way; never neither, never both. Kills `sleep_torn_fall`.
+/// is on its way; never neither, never both. Kills `idle_torn_leave`.
 #[test]
-fn r2_a_waker_meets_a_worker_that_falls_asleep() {
+fn r2_a_waker_meets_a_worker_that_goes_to_rayon() {
     explore(|| {
         let pool = Pool::<1>::new(1);
         let worker = {
@@ -322,7 +322,7 @@ fn r2_a_waker_meets_a_worker_that_falls_asleep() {
             (Some(IdleEnd::Notified), WakeUp::None | WakeUp::Woken) => {
                 assert_eq!(pool.idle.census(), [1, 0, 0, 0]);
             }
-            (Some(IdleEnd::Asleep), WakeUp::Activate) => {
+            (Some(IdleEnd::InRayon), WakeUp::Activate) => {
                 assert_eq!(pool.idle.census(), [0, 0, 0, 1])
             }
             other => panic!("{other:?}"),
@@ -332,9 +332,9 @@ fn r2_a_waker_meets_a_worker_that_falls_asleep() {
 
 /// S5, R3: one worker goes to rayon while a waker chooses and a third becomes idle. No worker waits
 /// for a parker that does not notify: a worker that does not search is in rayon in the end. Kills
-/// `sleep_doze_for_good`.
+/// `idle_park_for_good`.
 #[test]
-fn s5_a_doze_ends_whomever_the_waker_took() {
+fn s5_an_idle_time_ends_whichever_worker_the_waker_took() {
     explore(|| {
         let pool = Pool::<1>::new(2);
         pool.idle.stop_searching(|| false).assert_nothing();
@@ -360,9 +360,9 @@ fn s5_a_doze_ends_whomever_the_waker_took() {
 }
 
 /// R2: a worker that is in rayon again after it answered an activation. Kills
-/// `sleep_no_fence_leave`.
+/// `idle_no_fence_leave`.
 #[test]
-fn r2_a_job_that_meets_a_worker_on_its_way_to_rayon_sends_a_call() {
+fn r2_a_job_that_meets_a_worker_on_its_way_to_rayon_sends_an_activation() {
     explore(|| {
         let pool = Pool::<1>::new(1);
         pool.idle.stop_searching(|| false).assert_nothing();
@@ -383,9 +383,9 @@ fn r2_a_job_that_meets_a_worker_on_its_way_to_rayon_sends_a_call() {
     });
 }
 
-/// R2: a worker that goes to rayon from a search in vain. Kills `sleep_no_fence_vain`.
+/// R2: a worker that goes to rayon from a search in vain. Kills `idle_no_fence_vain`.
 #[test]
-fn r2_a_job_that_meets_a_search_in_vain_sends_a_call() {
+fn r2_a_job_that_meets_a_search_in_vain_sends_an_activation() {
     explore(|| {
         let pool = Pool::<1>::new(1);
         let worker = {
@@ -405,9 +405,9 @@ fn r2_a_job_that_meets_a_search_in_vain_sends_a_call() {
     });
 }
 
-/// D1, 14. Kills `sleep_stop_rings_one`.
+/// D1, 14. Kills `idle_stop_wakes_one`.
 #[test]
-fn d1_a_stop_reaches_a_worker_that_lies_down() {
+fn d1_a_stop_reaches_a_worker_that_becomes_idle() {
     explore(|| {
         let pool = Pool::<1>::new(2);
         let workers = [0, 1].map(|index| {
@@ -424,8 +424,8 @@ fn d1_a_stop_reaches_a_worker_that_lies_down() {
     });
 }
 
-/// D4: a job that is pushed while the pool begins to discard. Kills `sleep_no_fence_discard`,
-/// `sleep_no_fence_push`.
+/// D4: a job that is pushed while the pool begins to discard. Kills `idle_no_fence_discard`,
+/// `idle_no_fence_push`.
 #[test]
 fn d4_a_job_that_meets_a_discard_is_dropped_by_one_of_the_two() {
     explore(|| {
@@ -517,7 +517,7 @@ impl<const JOBS: usize> Scaled<JOBS> {
             }
         };
         match self.idle.park_for(index, Duration::ZERO, go_to_rayon) {
-            IdleEnd::Asleep => {
+            IdleEnd::InRayon => {
                 self.perform(self.idle.recheck(|| self.queue.has_work()));
             }
             IdleEnd::Notified => {
@@ -547,9 +547,9 @@ impl<const JOBS: usize> Scaled<JOBS> {
 }
 
 /// S3, R2: a place is removed while one worker has jobs in its deque, another goes to rayon, and a
-/// job comes. Kills `sleep_park_forgets`, `sleep_torn_surplus`.
+/// job comes. Kills `idle_shrink_forgets`, `idle_torn_excess`.
 #[test]
-fn s3_a_place_that_is_removed_strands_no_job() {
+fn s3_a_removed_slot_strands_no_job() {
     explore_to(2, || {
         let pool = Scaled::<2>::new(2, 2);
         pool.idle.announce_idle(1, || false).assert_nothing();
@@ -574,9 +574,9 @@ fn s3_a_place_that_is_removed_strands_no_job() {
 }
 
 /// S2, R2: a place is added while a job comes for which no worker could be woken. Kills
-/// `sleep_no_fence_add`.
+/// `idle_no_fence_add`.
 #[test]
-fn s2_a_place_that_is_added_is_filled_for_the_job_that_comes() {
+fn s2_an_added_slot_is_filled_for_the_job_that_comes() {
     explore(|| {
         let pool = Scaled::<1>::new(1, 1);
         let scaler = {
@@ -590,9 +590,9 @@ fn s2_a_place_that_is_added_is_filled_for_the_job_that_comes() {
 }
 
 /// S1, R2: a place is added while a worker without a place goes to rayon, and a job comes. Kills
-/// `sleep_torn_surplus`.
+/// `idle_torn_excess`.
 #[test]
-fn s1_a_place_that_is_added_meets_a_worker_that_falls_asleep() {
+fn s1_an_added_slot_meets_a_worker_that_goes_to_rayon() {
     explore_to(2, || {
         let pool = Scaled::<1>::new(2, 2);
         pool.idle.announce_idle(1, || false).assert_nothing();
@@ -616,8 +616,8 @@ fn s1_a_place_that_is_added_meets_a_worker_that_falls_asleep() {
     });
 }
 
-/// S1, R2: two threads change the number of places while a job comes. Kills `sleep_no_fence_add`
-/// and `sleep_park_forgets`.
+/// S1, R2: two threads change the number of places while a job comes. Kills `idle_no_fence_add`
+/// and `idle_shrink_forgets`.
 #[test]
 fn s1_two_changes_of_the_range_strand_no_job() {
     explore(|| {

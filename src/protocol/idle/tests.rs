@@ -41,7 +41,7 @@ fn s1_no_count_runs_into_the_next() {
 
 /// Otherwise each worker that becomes idle would interrupt all cores, for good.
 #[test]
-fn r2_a_worker_that_lies_down_offers_no_more() {
+fn r2_a_worker_that_becomes_idle_offers_no_more() {
     let pool = crate::Pool::builder().workers(2).build().unwrap();
     let idle = &pool.inner.idle;
     let offering = || idle.offering.load(Ordering::Relaxed);

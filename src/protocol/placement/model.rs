@@ -114,10 +114,10 @@ impl Pool {
 }
 
 /// R2: a worker comes back from its wait while an activation is sent for its place. One of the two
-/// fills it; no activation is left that no thread can take up. Kills `roster_call_blind` and
-/// `roster_come_back_blind`.
+/// fills it; no activation is left that no thread can take up. Kills `placement_activate_blind` and
+/// `placement_come_back_blind`.
 #[test]
-fn r2_a_worker_that_comes_back_and_a_call_share_one_place() {
+fn r2_a_worker_that_comes_back_and_an_activation_share_one_slot() {
     explore(|| {
         let pool = Arc::new(Pool::new(1, 0));
         pool.call_in(0);
@@ -135,9 +135,9 @@ fn r2_a_worker_that_comes_back_and_a_call_share_one_place() {
 }
 
 /// R2: a worker comes back and voids an activation, which has kept a submitter from sending
-/// another. Kills `roster_come_back_deaf` and `sleep_no_fence_again`.
+/// another. Kills `placement_come_back_silent` and `idle_no_fence_again`.
 #[test]
-fn r2_who_voids_a_call_sees_the_job_that_counts_on_it() {
+fn r2_a_worker_that_voids_an_activation_sees_the_job_that_counts_on_it() {
     explore(|| {
         let pool = Arc::new(Pool::new(2, 0));
         pool.call_in(0);
@@ -155,9 +155,9 @@ fn r2_who_voids_a_call_sees_the_job_that_counts_on_it() {
 }
 
 /// R2: a spare thread leaves for the excess while the last other worker blocks, and sends an
-/// activation. Kills `roster_leave_blind`.
+/// activation. Kills `placement_leave_blind`.
 #[test]
-fn r2_a_spare_that_leaves_meets_a_call_that_finds_no_thread() {
+fn r2_a_spare_thread_that_leaves_meets_an_activation_without_a_thread() {
     explore(|| {
         let pool = Arc::new(Pool::new(1, 1));
         pool.call_in(0);
@@ -187,9 +187,9 @@ fn r2_a_spare_that_leaves_meets_a_call_that_finds_no_thread() {
 }
 
 /// R2: a spare thread goes back to rayon while an activation lies there that no other can take up,
-/// and a job comes. Kills `roster_keep_calls` and `sleep_no_fence_again`.
+/// and a job comes. Kills `placement_keep_activations` and `idle_no_fence_again`.
 #[test]
-fn r2_a_spare_that_falls_asleep_is_called_in_place_of_who_cannot_come() {
+fn r2_a_spare_thread_in_rayon_is_activated_in_place_of_a_blocked_one() {
     explore(|| {
         let pool = Arc::new(Pool::new(2, 1));
         pool.call_in(0);
@@ -217,9 +217,9 @@ fn r2_a_spare_that_falls_asleep_is_called_in_place_of_who_cannot_come() {
 }
 
 /// R2: an activation lies in rayon, the only thread in rayon is busy, and the last worker blocks,
-/// while a job comes. Kills `roster_no_reroute`.
+/// while a job comes. Kills `placement_no_reroute`.
 #[test]
-fn r2_a_call_is_answered_by_a_spare_when_its_last_thread_blocks() {
+fn r2_a_spare_thread_takes_the_activation_when_the_last_thread_blocks() {
     explore(|| {
         let pool = Arc::new(Pool::new(2, 1));
         pool.call_in(0);
@@ -236,9 +236,9 @@ fn r2_a_call_is_answered_by_a_spare_when_its_last_thread_blocks() {
 }
 
 /// R2: a spare thread was activated, and blocks in rayon's work before it takes that up. Meanwhile
-/// the worker in whose place it was activated comes back. Kills `roster_spare_keeps_call`.
+/// the worker in whose place it was activated comes back. Kills `placement_spare_keeps_activation`.
 #[test]
-fn r2_a_call_to_a_spare_that_blocks_is_sent_to_another() {
+fn r2_an_activation_of_a_spare_thread_that_blocks_is_sent_to_another() {
     explore(|| {
         let pool = Arc::new(Pool::new(1, 2));
         pool.call_in(0);
@@ -271,9 +271,9 @@ fn r2_a_call_to_a_spare_that_blocks_is_sent_to_another() {
 
 /// S4, R2: the place of a thread in rayon was removed, and one is added, while the only other
 /// worker blocks and comes back. The thread is activated again, and there is no excess. Kills
-/// `roster_come_back_deaf` and `sleep_no_fence_add`.
+/// `placement_come_back_silent` and `idle_no_fence_add`.
 #[test]
-fn s4_a_parked_thread_is_called_in_while_a_worker_blocks() {
+fn s4_a_parked_thread_is_activated_while_a_worker_blocks() {
     explore(|| {
         let pool = Arc::new(Pool::new(2, 0));
         pool.call_in(0);

@@ -702,7 +702,7 @@ fn s1_no_job_is_stranded_while_places_come_and_go() {
 /// One who leaves for the excess stays in place of a activate. Another place was added meanwhile, for a job that
 /// counts on that activate.
 #[test]
-fn r2_who_stays_in_place_of_a_call_looks_at_the_queues() {
+fn r2_a_worker_that_stays_in_place_of_an_activation_polls_the_queues() {
     check([Setting {
         threads: 2,
         spares: 0,
@@ -716,7 +716,7 @@ fn r2_who_stays_in_place_of_a_call_looks_at_the_queues() {
 /// A spare thread answers a activate by one job, on top of a wait in rayon, while another activate lies in rayon that
 /// nobody else can take up.
 #[test]
-fn r2_a_spare_that_answered_a_call_is_there_for_the_next() {
+fn r2_a_spare_thread_that_took_an_activation_takes_the_next() {
     check([Setting {
         jobs: 3,
         blocks: 1,
@@ -731,7 +731,7 @@ fn r2_a_spare_that_answered_a_call_is_there_for_the_next() {
 /// on that activate.
 #[test]
 #[cfg_attr(debug_assertions, ignore = "many states: cargo test --release")]
-fn r2_who_leaves_a_call_to_the_surplus_looks_at_the_queues() {
+fn r2_a_thread_that_leaves_an_activation_to_an_excess_worker_polls_the_queues() {
     check([Setting {
         spares: 2,
         blocks: 3,

@@ -7,7 +7,7 @@ use loom::{model, thread};
 use super::*;
 
 #[test]
-fn r3_a_thread_that_waits_for_a_pool_learns_that_it_is_starved() {
+fn r3_a_waiter_for_a_pool_is_notified_of_its_starvation() {
     model(|| {
         let starvation = Arc::new(Starvation::new());
         let pool = PoolId::of(Arc::as_ptr(&starvation));

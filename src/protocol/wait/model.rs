@@ -20,9 +20,9 @@ use crate::{
 };
 
 /// R2: a thread that waits for a result or the end of a job is unparked by the first of the two.
-/// Kills `wait_announce_at_one`.
+/// Kills `wait_announce_to_one`.
 #[test]
-fn r2_a_thread_that_waits_for_either_is_told_of_the_one_that_comes() {
+fn r2_a_thread_that_waits_for_either_is_notified_of_the_one_that_comes() {
     for comes in [0, 1] {
         explore(move || {
             let shared = Arc::new((

@@ -35,7 +35,7 @@ fn submit(queue: &Queue<Nothing>) {
 }
 
 #[test]
-fn r8_a_batch_goes_before_what_lies_in_the_injector() {
+fn r8_a_batch_goes_before_the_jobs_of_the_injector() {
     let (queue, locals) = queue(1);
     let local = &locals[0];
     (0..100).for_each(|_| submit(&queue));
@@ -53,7 +53,7 @@ fn r8_a_batch_goes_before_what_lies_in_the_injector() {
 }
 
 #[test]
-fn r8_kept_jobs_lie_behind_the_batch() {
+fn r8_kept_jobs_come_after_the_batch() {
     let (queue, locals) = queue(1);
     let local = &locals[0];
     (0..3).for_each(|_| submit(&queue));

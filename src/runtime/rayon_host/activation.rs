@@ -80,7 +80,7 @@ pub(super) fn activation<H: Host>(
 fn answer<H: Host>(host: &Arc<H>, activation: Activation) {
     let Some(thread) = host.here() else {
         // Only the pool's own threads run its rayon jobs.
-        debug_assert!(false, "a stranger took up an activation");
+        debug_assert!(false, "a thread outside the pool took up an activation");
         return;
     };
     match activation {

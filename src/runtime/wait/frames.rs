@@ -88,7 +88,7 @@ use crate::{
 /// The owner of a frame.
 enum Owner {
     /// A thread of the pool, by its slot.
-    Seat(usize),
+    Worker(usize),
     Other {
         thread: Thread,
         /// Whether it is a thread of another pool, which may have to run these jobs itself: see
@@ -101,7 +101,7 @@ impl Owner {
     #[inline]
     fn new(inner: &Inner, current: Option<&Current>) -> Self {
         match current {
-            Some(current) => Owner::Seat(current.index()),
+            Some(current) => Owner::Worker(current.index()),
             None => Owner::Other {
                 thread: thread::current(),
                 is_worker: worker::is_of_another(inner),
@@ -243,7 +243,7 @@ impl OfOther {
 
 impl Completion for OfOther {
     fn end(&self, _: &Inner) {
-        if let Some(thread) = self.ending.end_telling(|| self.thread.clone()) {
+        if let Some(thread) = self.ending.end_with(|| self.thread.clone()) {
             thread.unpark();
         }
     }
@@ -271,14 +271,14 @@ impl Countdown {
     /// Whether the thread of this slot is the owner.
     #[inline]
     pub(crate) fn is_of(&self, slot: Option<usize>) -> bool {
-        matches!(self.owner, Owner::Seat(owner) if Some(owner) == slot)
+        matches!(self.owner, Owner::Worker(owner) if Some(owner) == slot)
     }
 
     /// Whether the owner polls the side list while it waits: it is a worker of this pool, or of
     /// another one.
     pub(crate) fn takes_from_side(&self) -> bool {
         match self.owner {
-            Owner::Seat(_) => true,
+            Owner::Worker(_) => true,
             Owner::Other { is_worker, .. } => is_worker,
         }
     }
@@ -307,13 +307,13 @@ impl Countdown {
     #[inline(never)]
     fn end_elsewhere(&self, inner: &Inner) {
         match &self.owner {
-            &Owner::Seat(owner) => {
+            &Owner::Worker(owner) => {
                 if self.tally.end_far() {
                     inner.idle.unpark(owner);
                 }
             }
             Owner::Other { thread, .. } => {
-                if let Some(thread) = self.tally.end_far_telling(|| thread.clone()) {
+                if let Some(thread) = self.tally.end_far_with(|| thread.clone()) {
                     thread.unpark();
                 }
             }
@@ -324,7 +324,7 @@ impl Countdown {
     pub(crate) fn notified_of_side(&self, inner: &Inner) {
         if self.tally.is_awaited() {
             match &self.owner {
-                &Owner::Seat(owner) => inner.idle.unpark(owner),
+                &Owner::Worker(owner) => inner.idle.unpark(owner),
                 Owner::Other { thread, .. } => thread.unpark(),
             }
         }
@@ -353,7 +353,7 @@ impl Countdown {
     }
 
     fn is_of_a_worker(&self) -> bool {
-        matches!(self.owner, Owner::Seat(_))
+        matches!(self.owner, Owner::Worker(_))
     }
 }
 

@@ -14,7 +14,7 @@ impl Inner {
         let job = Job::new(Overdrawn::<_, false> { holder, job });
         let current = match holder {
             Holder::Thread(_) => current_of(self),
-            Holder::Nobody => None,
+            Holder::Queue => None,
         };
         match current.and_then(Current::local) {
             Some(local) => local.keep(job),

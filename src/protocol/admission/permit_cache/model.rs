@@ -29,9 +29,9 @@ fn owner_tries(admission: &Arc<Admission>) -> JoinHandle<bool> {
 }
 
 /// A1, A3: a submitter that finds no place but in a cache takes it, or the cache's owner does, and
-/// never both. Kills `stock_no_fence_spend`, `stock_no_fence_recall`, `stock_blind`.
+/// never both. Kills `cache_no_fence_spend`, `cache_no_fence_reclaim`, `cache_blind`.
 #[test]
-fn a1_a_place_in_a_stock_is_spent_or_recalled() {
+fn a1_a_cached_place_is_spent_or_reclaimed() {
     explore(|| {
         let admission = cached();
         let owner = owner_tries(&admission);
@@ -44,9 +44,9 @@ fn a1_a_place_in_a_stock_is_spent_or_recalled() {
 }
 
 /// A3: of two places that are released together, each is taken, whichever thread fills a cache with
-/// both. Kills `stock_unseen`.
+/// both. Kills `cache_unseen`.
 #[test]
-fn a3_what_is_put_into_a_stock_is_not_hidden() {
+fn a3_a_cached_place_is_not_hidden() {
     explore(|| {
         let admission = Arc::new(Admission::with_slots(2, 1));
         let owner = {
@@ -60,9 +60,9 @@ fn a3_what_is_put_into_a_stock_is_not_hidden() {
 }
 
 /// A5: a waiter gets a place, though the owner of a cache takes both meanwhile. Kills
-/// `stock_no_recall`.
+/// `cache_no_reclaim`.
 #[test]
-fn a5_who_waits_gets_what_lies_in_a_stock() {
+fn a5_a_waiter_gets_the_places_of_a_cache() {
     explore_to(2, || {
         let admission = Arc::new(Admission::with_slots(2, 1));
         let owner = {
@@ -76,9 +76,9 @@ fn a5_who_waits_gets_what_lies_in_a_stock() {
 }
 
 /// D2: the stop waits for a job that is admitted by a cache while the pool closes. Kills
-/// `stock_open`.
+/// `cache_open`.
 #[test]
-fn d2_nothing_is_spent_after_the_end() {
+fn d2_no_cached_place_is_spent_after_the_end() {
     explore(|| {
         let admission = Admission::with_slots(2, 2);
         assert_eq!(admission.try_acquire_from(admission.slot(0)), Ok(()));
@@ -105,9 +105,9 @@ fn d2_nothing_is_spent_after_the_end() {
 }
 
 /// M1: a place that a cache's owner announces and does not get was never taken, not even for a
-/// thread that counts meanwhile. Kills `stock_count_aloud`.
+/// thread that counts meanwhile. Kills `cache_count_unlocked`.
 #[test]
-fn m1_a_place_that_is_recalled_is_not_counted_as_taken() {
+fn m1_a_reclaimed_place_is_not_counted_as_acquired() {
     explore(|| {
         let admission = cached();
         let owner = owner_tries(&admission);

@@ -110,9 +110,9 @@ impl Tally {
 
 impl Ending {
     /// Waits for the end, as the owner of this number.
-    fn wait(&self, whom: usize) {
+    fn wait(&self, waiting: usize) {
         if !self.has_ended() {
-            park_until(&[&self.for_owner(whom)], &|| false, None);
+            park_until(&[&self.for_owner(waiting)], &|| false, None);
         }
     }
 }
@@ -150,7 +150,7 @@ fn r6_a_worker_waits_until_its_jobs_have_ended_elsewhere() {
 /// R6: the same, where the thread that unparks the owner finds it through the frame. Kills
 /// `countdown_read_late`, `countdown_relaxed` and `countdown_torn_end`.
 #[test]
-fn r6_a_stranger_waits_until_its_jobs_have_ended_elsewhere() {
+fn r6_an_outside_thread_waits_until_its_jobs_have_ended_elsewhere() {
     explore(|| {
         let stack = Stack::new(Tally::new());
         let tally = &stack.frame().words;
@@ -159,8 +159,8 @@ fn r6_a_stranger_waits_until_its_jobs_have_ended_elsewhere() {
             let stack = Arc::clone(&stack);
             spawn(move || {
                 stack.run(job);
-                let whom = stack.frame().words.end_far_telling(|| stack.owner());
-                if let Some(owner) = whom {
+                let waiting = stack.frame().words.end_far_with(|| stack.owner());
+                if let Some(owner) = waiting {
                     owner.unpark();
                 }
             })
@@ -172,9 +172,9 @@ fn r6_a_stranger_waits_until_its_jobs_have_ended_elsewhere() {
 }
 
 /// R3: a job of the frame leaves a side entry that only the owner takes, which may be about to
-/// block. Kills `countdown_no_fence_block` and `countdown_no_fence_stray`.
+/// block. Kills `countdown_no_fence_block` and `countdown_no_fence_side`.
 #[test]
-fn r3_a_worker_that_blocks_is_told_of_a_stray_of_its_frame() {
+fn r3_a_worker_that_blocks_is_notified_of_a_side_job_of_its_frame() {
     explore(|| {
         let stack = Stack::new(Tally::new());
         let tally = &stack.frame().words;
@@ -213,10 +213,10 @@ fn r3_a_worker_that_blocks_is_told_of_a_stray_of_its_frame() {
     });
 }
 
-/// R6: the other half of a join, or an installed closure. Kills `countdown_relaxed`, `ending_deaf`,
+/// R6: the other half of a join, or an installed closure. Kills `countdown_relaxed`, `ending_unseen`,
 /// `ending_read_late` and `ending_torn`.
 #[test]
-fn r6_who_waits_for_one_job_sees_its_end() {
+fn r6_a_waiter_for_one_job_sees_its_end() {
     explore(|| {
         let stack = Stack::new(Ending::new());
         let ending = &stack.frame().words;
@@ -224,8 +224,8 @@ fn r6_who_waits_for_one_job_sees_its_end() {
             let stack = Arc::clone(&stack);
             spawn(move || {
                 stack.run(0);
-                let whom = stack.frame().words.end_telling(|| stack.owner());
-                if let Some(owner) = whom {
+                let waiting = stack.frame().words.end_with(|| stack.owner());
+                if let Some(owner) = waiting {
                     owner.unpark();
                 }
             })
@@ -237,10 +237,10 @@ fn r6_who_waits_for_one_job_sees_its_end() {
 }
 
 /// R3: a thread that waits for a job observes its runner as soon as it has begun, and is unparked
-/// at its end all the same. Kills `ending_relaxed_begin` and `ending_deaf`.
+/// at its end all the same. Kills `ending_relaxed_begin` and `ending_unseen`.
 #[test]
-fn r3_who_waits_for_a_job_sees_who_runs_it() {
-    const SEAT: usize = 3;
+fn r3_a_waiter_for_a_job_sees_the_thread_that_runs_it() {
+    const OWNER: usize = 3;
     explore(|| {
         let frame = Arc::new((Ending::new(), UnsafeCell::new(0)));
         let owner = thread::current();
@@ -251,8 +251,8 @@ fn r3_who_waits_for_a_job_sees_who_runs_it() {
                 // SAFETY: the job has not been published as begun.
                 runner.with_mut(|runner| unsafe { *runner = 1 });
                 ending.begin();
-                if let Some(whom) = ending.end() {
-                    assert_eq!(whom, SEAT);
+                if let Some(waiting) = ending.end() {
+                    assert_eq!(waiting, OWNER);
                     owner.unpark();
                 }
             })
@@ -261,17 +261,17 @@ fn r3_who_waits_for_a_job_sees_who_runs_it() {
         // SAFETY: the job has been published as begun, and the runner is not written again.
         let runner = || runner.with(|runner| unsafe { *runner });
         assert!(!ending.has_begun() || runner() == 1);
-        ending.wait(SEAT);
+        ending.wait(OWNER);
         assert!(ending.has_begun() && runner() == 1);
         job.join().unwrap();
     });
 }
 
 /// R6: as above for a worker, whose number is in the word itself. Kills `countdown_relaxed`,
-/// `ending_deaf` and `ending_torn`.
+/// `ending_unseen` and `ending_torn`.
 #[test]
 fn r6_a_worker_waits_for_one_job_by_its_number() {
-    const SEAT: usize = 3;
+    const OWNER: usize = 3;
     explore(|| {
         let stack = Stack::new(Ending::new());
         let ending = &stack.frame().words;
@@ -280,13 +280,13 @@ fn r6_a_worker_waits_for_one_job_by_its_number() {
             let stack = Arc::clone(&stack);
             spawn(move || {
                 stack.run(0);
-                if let Some(whom) = stack.frame().words.end() {
-                    assert_eq!(whom, SEAT);
+                if let Some(waiting) = stack.frame().words.end() {
+                    assert_eq!(waiting, OWNER);
                     owner.unpark();
                 }
             })
         };
-        ending.wait(SEAT);
+        ending.wait(OWNER);
         assert_eq!(stack.return_from_it(), 1);
         job.join().unwrap();
     });

@@ -16,9 +16,9 @@ fn await_that(event: &Event, mark: Mark, is_there: &AtomicBool) {
 }
 
 /// R2: a consumer that waits for a result is unparked by the thread that publishes it, or observes
-/// it. Kills `bell_no_fence_ring`, `bell_no_fence_wait` and `bell_deaf`.
+/// it. Kills `event_no_fence_set`, `event_no_fence_wait` and `event_wake_unseen`.
 #[test]
-fn r2_who_waits_for_a_result_is_told_of_it() {
+fn r2_a_waiter_for_a_result_is_notified_of_it() {
     explore(|| {
         let shared = Arc::new((Event::new(Fences::PLAIN), AtomicBool::new(false)));
         let own = Arc::clone(&shared);
@@ -34,9 +34,9 @@ fn r2_who_waits_for_a_result_is_told_of_it() {
 }
 
 /// R2: a consumer waits twice, for two threads that publish one result each, and may be woken for
-/// the other result. Kills the same mutants, and `bell_take_back_late`.
+/// the other result. Kills the same mutants, and `event_withdraw_late`.
 #[test]
-fn r2_who_waits_again_is_told_again() {
+fn r2_a_waiter_that_waits_again_is_notified_again() {
     explore(|| {
         let shared = Arc::new((
             Event::new(Fences::PLAIN),
@@ -60,9 +60,9 @@ fn r2_who_waits_again_is_told_again() {
 }
 
 /// Fault 14: a result that comes while the consumer leaves is observed by the consumer, or by the
-/// thread that publishes the result. Kills `bell_no_fence_leave`.
+/// thread that publishes the result. Kills `event_no_fence_leave`.
 #[test]
-fn r6_a_result_that_meets_a_consumer_that_leaves_is_seen_by_one_of_the_two() {
+fn r6_a_result_that_meets_a_leaving_consumer_is_seen_by_one_of_the_two() {
     explore(|| {
         let shared = Arc::new((Event::new(Fences::PLAIN), AtomicBool::new(false)));
         let own = Arc::clone(&shared);

@@ -69,7 +69,7 @@ fn run(queue: QueueEnd<Probe>) {
 /// R1, D2: a thread that waits for a job is woken at its end. Kills `task_mute` and
 /// `task_leave_early`.
 #[test]
-fn d2_a_thread_that_waits_for_a_job_is_told_of_its_end() {
+fn d2_a_thread_that_waits_for_a_job_is_notified_of_its_end() {
     explore(|| {
         let (queue, mut handle, drops) = Probe::task();
         let job = spawn(move || run(queue));
@@ -85,10 +85,10 @@ fn d2_a_thread_that_waits_for_a_job_is_told_of_its_end() {
     });
 }
 
-/// D2: a task that is not ready is polled again, by the waker of its last poll. Kills `task_deaf`
+/// D2: a task that is not ready is polled again, by the waker of its last poll. Kills `task_unseen`
 /// and `task_torn_wake`.
 #[test]
-fn d2_a_task_that_awaits_a_job_is_told_of_its_end() {
+fn d2_a_task_that_awaits_a_job_is_woken_at_its_end() {
     explore(|| {
         let (queue, mut handle, _) = Probe::task();
         let job = spawn(move || run(queue));
