@@ -40,7 +40,7 @@ impl Frozen {
         self.idle_workers.len()
     }
 
-    pub(crate) fn has_rung(&self, index: usize) -> bool {
+    pub(crate) fn is_notified(&self, index: usize) -> bool {
         self.notified[index]
     }
 }
