@@ -99,8 +99,8 @@ idle_another_uncounted   protocol::idle::model::r2_an_idle_worker_is_woken_besid
 idle_doubt_woken         protocol::idle::model::r2_one_job_is_one_wake_up
 idle_park_for_good       protocol::idle::model::s5_an_idle_time_ends_whichever_worker_the_waker_took
 idle_no_fence_add        protocol::placement::model::s4_a_parked_thread_is_activated_while_a_worker_blocks
-idle_no_fence_add        protocol::idle::model::s2_an_added_slot_is_filled_for_the_job_that_comes
-idle_no_fence_add        protocol::idle::model::s1_two_changes_of_the_range_strand_no_job
+idle_no_fence_add        protocol::idle::model::places::s2_an_added_slot_is_filled_for_the_job_that_comes
+idle_no_fence_add        protocol::idle::model::places::s1_two_changes_of_the_range_strand_no_job
 idle_no_fence_again      protocol::placement::model::r2_a_spare_thread_in_rayon_is_activated_in_place_of_a_blocked_one
 idle_no_fence_again      protocol::placement::model::r2_a_worker_that_voids_an_activation_sees_the_job_that_counts_on_it
 idle_no_fence_begin      protocol::idle::model::r2_a_worker_that_begins_to_offer_sees_or_is_seen_by_one_that_becomes_idle
@@ -114,12 +114,12 @@ idle_no_fence_push       protocol::idle::model::r2_a_searcher_that_finds_a_job_w
 idle_no_fence_push       protocol::idle::model::d4_a_job_that_meets_a_discard_is_dropped_by_one_of_the_two
 idle_no_fence_leave      protocol::idle::model::r2_a_job_that_meets_a_worker_on_its_way_to_rayon_sends_an_activation
 idle_no_fence_vain       protocol::idle::model::r2_a_job_that_meets_a_search_in_vain_sends_an_activation
-idle_shrink_forgets        protocol::idle::model::s1_two_changes_of_the_range_strand_no_job
-idle_shrink_forgets        protocol::idle::model::s3_a_removed_slot_strands_no_job
+idle_shrink_forgets        protocol::idle::model::places::s1_two_changes_of_the_range_strand_no_job
+idle_shrink_forgets        protocol::idle::model::places::s3_a_removed_slot_strands_no_job
 idle_stop_wakes_one      protocol::idle::model::d1_a_stop_reaches_a_worker_that_becomes_idle
 idle_torn_leave           protocol::idle::model::r2_a_waker_meets_a_worker_that_goes_to_rayon
-idle_torn_excess        protocol::idle::model::s1_an_added_slot_meets_a_worker_that_goes_to_rayon
-idle_torn_excess        protocol::idle::model::s3_a_removed_slot_strands_no_job
+idle_torn_excess        protocol::idle::model::places::s1_an_added_slot_meets_a_worker_that_goes_to_rayon
+idle_torn_excess        protocol::idle::model::places::s3_a_removed_slot_strands_no_job
 task_unseen                 protocol::completion::task_state::model::d2_a_task_that_awaits_a_job_is_woken_at_its_end
 task_leave_early          protocol::completion::task_state::model::d2_a_thread_that_waits_for_a_job_is_notified_of_its_end
 task_mute                 protocol::completion::task_state::model::d2_a_thread_that_waits_for_a_job_is_notified_of_its_end

@@ -2,8 +2,9 @@
 //!
 //! A model is run by loom through every interleaving of its threads, and every value that its loads
 //! may return, up to a number of preemptions. loom takes SeqCst loads and stores for acquire and
-//! release, but a SeqCst fence for what it is. A wait that no thread ends is a deadlock, and fails. What
-//! each model proves is told by the mutants that it kills: see `.ci/mutants.sh`.
+//! release, but a SeqCst fence for what it is. A wait
+//! that no thread ends is a deadlock, and fails. The mutants that a model kills show what it proves:
+//! see `.ci/mutants.sh`.
 
 use std::time::Instant;
 
@@ -35,18 +36,18 @@ pub(crate) fn explore(model: impl Fn() + Sync + Send + 'static) {
     explore_to(3, model);
 }
 
-const UNBORN: usize = 0;
+const EMPTY: usize = 0;
 const WAITING: usize = 1;
 const TAKEN: usize = 2;
 
-/// A queue that orders no more than it must: who takes a job sees what its pusher did. A lock would
-/// order all else too, and no model could tell whether a fence is missing.
+/// A queue that orders no more than it must: the thread that takes a job observes what its pusher
+/// did. A lock would order everything else too, and would hide a missing fence.
 #[derive(Debug)]
 pub(crate) struct Slots<const JOBS: usize>([AtomicUsize; JOBS]);
 
 impl<const JOBS: usize> Slots<JOBS> {
     pub(crate) fn new() -> Self {
-        Self(std::array::from_fn(|_| AtomicUsize::new(UNBORN)))
+        Self(std::array::from_fn(|_| AtomicUsize::new(EMPTY)))
     }
 
     /// Each job is pushed once.

@@ -90,7 +90,7 @@ impl Pool {
             let Policy { min, max, .. } = self.policy;
             assert!((min..=max).contains(&self.in_service()), "S1: {self:?}");
         }
-        panic!("it does not converge: {self:?}");
+        panic!("the decisions do not converge: {self:?}");
     }
 
     fn carry_out(&mut self, decision: Decision) {
@@ -132,7 +132,7 @@ impl Pool {
     }
 }
 
-/// Ten jobs of an hour, and any other lasting backlog.
+/// A backlog that lasts, with jobs that take hours.
 #[test]
 fn s2_a_backlog_of_any_size_reaches_max_in_logarithmically_many_cooldowns() {
     for max in [1, 2, 3, 5, 8, 16, 100, 1000, 30_000] {
@@ -147,7 +147,7 @@ fn s2_a_backlog_of_any_size_reaches_max_in_logarithmically_many_cooldowns() {
         }
         let bound = 4.0 + (max as f64).log(1.25);
         let cooldowns = pool.now as f64 / 50.0;
-        // Two ticks pass until the first job runs and the second waits.
+        // The first job runs and the second waits after two ticks.
         assert!(cooldowns <= bound + 0.05, "{max}: {cooldowns} > {bound}");
     }
 }
@@ -155,15 +155,15 @@ fn s2_a_backlog_of_any_size_reaches_max_in_logarithmically_many_cooldowns() {
 /// Every combination of capacity, period, burst and run time, each constant.
 #[test]
 fn s2_s3_a_constant_load_does_not_flap() {
-    let mut turns = 0;
+    let mut reversals = 0;
     for capacity in [1, 2, 10, 100] {
         for period in [1, 3, 10, 70] {
             for jobs in [1, 2, 7, 30] {
                 for run in [1, 2, 9, 11, 29, 31, 100, 400] {
                     let mut pool = Pool::new(POLICY, capacity);
                     for tick in 0..1500 {
-                        let come = if tick % period == 0 { jobs } else { 0 };
-                        pool.tick(repeat_n(run, come));
+                        let arriving = if tick % period == 0 { jobs } else { 0 };
+                        pool.tick(repeat_n(run, arriving));
                     }
                     for pair in pool.log.windows(2) {
                         let least = match (pair[0].1, pair[1].1) {
@@ -171,17 +171,20 @@ fn s2_s3_a_constant_load_does_not_flap() {
                             (Park(_), ScaleUp(_)) => POLICY.cooldown,
                             _ => continue,
                         };
-                        turns += 1;
+                        reversals += 1;
                         assert!(ms(pair[1].0 - pair[0].0) >= least, "{pool:?}");
                     }
                 }
             }
         }
     }
-    assert!(turns > 50, "too few of these loads reach an edge: {turns}");
+    assert!(
+        reversals > 50,
+        "too few of these loads change direction: {reversals}"
+    );
 }
 
-/// With capacity 1 each job fills the queue, but one worker is enough.
+/// With a capacity of 1, each job fills the queue. One worker is enough.
 #[test]
 fn s2_a_trickle_scales_nothing_up() {
     let mut pool = Pool::new(POLICY, 1);
@@ -246,7 +249,7 @@ proptest! {
                 pool.tick([]);
             }
         }
-        // No more jobs. The rest takes at most the time of 20 jobs.
+        // No more jobs come. The queued ones take at most the time of 20 jobs.
         for _ in 0..1300 {
             pool.tick([]);
         }
@@ -254,7 +257,7 @@ proptest! {
         prop_assert_eq!(pool.in_service(), pool.policy.min);
     }
 
-    /// Compared with the decision at every later moment.
+    /// Compares the timer with the decision at every later moment.
     #[test]
     fn s5_the_timer_is_set_to_the_next_decision(
         policy in policies(),
@@ -340,6 +343,6 @@ proptest! {
             seen = policy.after(&seen, verdict.decision);
             prop_assert!((min..=max).contains(&seen.in_service));
         }
-        prop_assert!(false, "it does not converge");
+        prop_assert!(false, "the decisions do not converge");
     }
 }

@@ -1,4 +1,4 @@
-//! The policy at its edges, one measurement at a time.
+//! The policy at its limits, one measurement at a time.
 
 use super::{Decision::*, *};
 
@@ -178,16 +178,16 @@ fn s2_the_threshold_is_met_exactly() {
                     capacity,
                     ..waiting(depth)
                 };
-                let called = policy.decide(&seen).decision != Nothing;
+                let scales_up = policy.decide(&seen).decision != Nothing;
                 let at = depth * 100 >= percent * capacity;
-                assert_eq!(called, at, "{depth} of {capacity} at {threshold}");
+                assert_eq!(scales_up, at, "{depth} of {capacity} at {threshold}");
             }
         }
     }
 }
 
 #[test]
-fn s2_the_ends_of_the_threshold() {
+fn s2_the_threshold_at_its_limits() {
     let at = |threshold, seen: &Measured<'_>| {
         Policy {
             threshold,
@@ -227,7 +227,7 @@ fn s3_workers_idle_for_the_timeout_are_parked_down_to_min() {
     assert_eq!(policy.decide(&late), verdict(Park(2), None));
     let policy = Policy { min: 8, ..POLICY };
     assert_eq!(policy.decide(&late), verdict(Nothing, None));
-    // The list is older than the count: one worker has found a job meanwhile.
+    // The list is older than the count: one worker has found a job since.
     assert_eq!(POLICY.decide(&seen(6, &idle)), verdict(Park(2), None));
 }
 
@@ -274,14 +274,15 @@ fn s1_a_resize_restores_the_range_first() {
         past: scaled_up(CALM.now),
         ..waiting(10)
     };
-    // Even if they are busy, under pressure and within the cooldown.
+    // Even if the workers are busy, jobs are queued, and a cooldown runs.
     assert_eq!(POLICY.decide(&excess), verdict(Park(4), None));
     let idle_too = Measured {
         in_service: 10,
         idle_since: &idle,
         ..CALM
     };
-    // Two are above the maximum; the others are parked for idling at the next call, due at once.
+    // Two are above the maximum. The others are parked for idleness at the next decision, which is
+    // due at once.
     assert_eq!(POLICY.decide(&idle_too), verdict(Park(2), Some(1000)));
     let policy = Policy {
         min: 6,

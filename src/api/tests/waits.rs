@@ -1,5 +1,5 @@
-//! R9 of each wait: after a yield was lost to others, the waits that follow block until the ban is
-//! over.
+//! R9, for each wait: after a yield that cost a time slice, yields are banned, and waits block
+//! until the ban is over.
 
 use std::{
     sync::{
@@ -11,15 +11,15 @@ use std::{
 
 use crate::{Pool, sync::backoff::simulation::Simulation};
 
-/// How long a job runs, for the thread that waits for it to yield.
-const STAYS: Duration = Duration::from_millis(5);
+/// How long a job runs, so that the thread that waits for it yields.
+const RUN_TIME: Duration = Duration::from_millis(5);
 
 fn pool(workers: usize, capacity: usize) -> Pool {
     let builder = Pool::builder().workers(workers).capacity(capacity);
     builder.build().unwrap()
 }
 
-/// Spins until it is so, or for `at_most`.
+/// Spins until the condition holds, or for `at_most`. Returns whether it held.
 fn spin_until(is_so: impl Fn() -> bool, at_most: Duration) -> bool {
     let start = Instant::now();
     while start.elapsed() < at_most {
@@ -37,7 +37,7 @@ fn await_that(is_so: impl Fn() -> bool) {
 
 type Job<'a> = &'a (dyn Fn() + Sync);
 
-/// Checks a `wait`, which runs the job on another thread than its own, and waits for it.
+/// Checks a `wait`, which runs the job on another thread, and waits for it.
 fn check(wait: impl Fn(&Arc<Simulation>, Job)) {
     let simulation = Simulation::new();
     let yields = || simulation.yields();
@@ -45,7 +45,7 @@ fn check(wait: impl Fn(&Arc<Simulation>, Job)) {
         // Some waits spin instead of yielding.
         let found = (0..1_000).any(|_| {
             wait(&simulation, &|| {
-                spin_until(is_so, STAYS);
+                spin_until(is_so, RUN_TIME);
             });
             is_so()
         });
@@ -60,12 +60,12 @@ fn check(wait: impl Fn(&Arc<Simulation>, Job)) {
             spin_until(|| false, Duration::from_micros(200));
         });
     }
-    assert_eq!(yields(), before, "it yields during a ban");
+    assert_eq!(yields(), before, "a thread yields during a ban");
     simulation.end_ban();
     wait_until(&|| yields() > before);
 }
 
-/// The same for a wait on a thread that is not the pool's.
+/// The same for a wait on a thread outside the pool.
 fn check_outside(wait: impl Fn(&Pool, Job)) {
     let pool = pool(2, 1024);
     check(|simulation, job| simulation.run(|| wait(&pool, job)));
@@ -93,14 +93,14 @@ fn detached(job: Job<'_>) -> impl FnOnce() + Send + 'static {
     move || job()
 }
 
-/// Runs `f` with a job that runs `job`, and with a wait for its beginning.
-fn begun(job: Job, f: impl FnOnce(Job, Job)) {
-    let has_begun = AtomicBool::new(false);
+/// Calls `f` with a job that runs `job`, and with a wait for its start.
+fn with_start(job: Job, f: impl FnOnce(Job, Job)) {
+    let has_started = AtomicBool::new(false);
     let both = || {
-        has_begun.store(true, Ordering::SeqCst);
+        has_started.store(true, Ordering::SeqCst);
         job();
     };
-    f(&both, &|| await_that(|| has_begun.load(Ordering::SeqCst)));
+    f(&both, &|| await_that(|| has_started.load(Ordering::SeqCst)));
 }
 
 #[test]
@@ -171,9 +171,9 @@ fn r9_map_unordered_blocks() {
 fn r9_a_submitter_that_waits_for_a_place_blocks() {
     let pool = pool(1, 1);
     check(|simulation, job| {
-        begun(job, |job, await_begin| {
+        with_start(job, |job, await_start| {
             let running = pool.submit(detached(job)).unwrap();
-            await_begin();
+            await_start();
             let waiting = pool.submit(|| ()).unwrap();
             simulation.run(|| drop(pool.reserve().unwrap()));
             running.join().unwrap();
@@ -185,8 +185,8 @@ fn r9_a_submitter_that_waits_for_a_place_blocks() {
 #[test]
 fn r9_a_worker_that_waits_for_a_half_blocks() {
     check_inside(|pool, job| {
-        begun(job, |job, await_begin| {
-            pool.join(await_begin, job);
+        with_start(job, |job, await_start| {
+            pool.join(await_start, job);
         });
     });
 }
@@ -194,10 +194,10 @@ fn r9_a_worker_that_waits_for_a_half_blocks() {
 #[test]
 fn r9_a_worker_that_waits_in_a_scope_blocks() {
     check_inside(|pool, job| {
-        begun(job, |job, await_begin| {
+        with_start(job, |job, await_start| {
             pool.in_place_scope(|scope| {
                 scope.spawn(|_| job());
-                await_begin();
+                await_start();
             });
         });
     });
@@ -206,9 +206,9 @@ fn r9_a_worker_that_waits_in_a_scope_blocks() {
 #[test]
 fn r9_a_worker_that_joins_a_handle_blocks() {
     check_inside(|pool, job| {
-        begun(job, |job, await_begin| {
+        with_start(job, |job, await_start| {
             let handle = pool.submit(detached(job)).unwrap();
-            await_begin();
+            await_start();
             handle.join().unwrap();
         });
     });
@@ -255,7 +255,7 @@ fn r9_a_worker_without_jobs_becomes_idle() {
     trip_until(&|| simulation.is_banned());
     let before = yields();
     (0..100).for_each(|_| trip());
-    assert_eq!(yields(), before, "it yields during a ban");
+    assert_eq!(yields(), before, "a thread yields during a ban");
     simulation.end_ban();
     trip_until(&|| yields() > before);
 }

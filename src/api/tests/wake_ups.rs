@@ -10,7 +10,7 @@ use std::{
 
 use crate::{Pool, sync::thread};
 
-/// Where both workers are.
+/// The state of both workers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     /// Idle, each on its parker.
@@ -29,18 +29,18 @@ fn pool() -> Pool {
 fn await_rest(pool: &Pool, state: State) {
     let end = Instant::now() + Duration::from_secs(60);
     loop {
-        let [searching, dozing, asleep, called] =
+        let [searching, idle, in_rayon, activating] =
             crate::protocol::idle::tests::census(&pool.inner.idle);
-        let lie = match state {
-            State::Idle => dozing == 2,
+        let is_at_rest = match state {
+            State::Idle => idle == 2,
             // A worker also counts as in rayon while it polls rayon for work.
-            State::InRayon => asleep == 2 && !pool.inner.threads.is_any_in_loop(WORKERS),
+            State::InRayon => in_rayon == 2 && !pool.inner.threads.is_any_in_loop(WORKERS),
         };
-        if lie && searching + called == 0 {
+        if is_at_rest && searching + activating == 0 {
             return;
         }
-        if state == State::Idle && asleep > 0 {
-            // Too late: both have to run something, to become idle after it.
+        if state == State::Idle && in_rayon > 0 {
+            // They went to rayon already. Both run a job, so that they become idle after it.
             let both = Barrier::new(2);
             pool.in_place_scope(|scope| {
                 (0..2).for_each(|_| {
@@ -55,25 +55,25 @@ fn await_rest(pool: &Pool, state: State) {
     }
 }
 
-/// Counts wake-ups while `bring` submits a lone job, and waits for it. Returns how many workers
+/// Counts wake-ups while `submit_one` submits a single job, and waits for it. Returns how many workers
 /// were woken.
-fn wake_ups(pool: &Pool, state: State, bring: impl Fn(&Pool)) -> u64 {
+fn wake_ups(pool: &Pool, state: State, submit_one: impl Fn(&Pool)) -> u64 {
     await_rest(pool, state);
     let before = pool.inner.idle.wake_ups();
-    bring(pool);
+    submit_one(pool);
     // A woken worker may still be about to search.
     await_rest(pool, State::InRayon);
     pool.inner.idle.wake_ups() - before
 }
 
-/// Checks that at least one and at most `most` workers are woken, in both states. Several times,
+/// Checks that at least one and at most `most` workers are woken, in both states. Repeats this,
 /// since each round leaves the pool in a different state.
-fn check(most: u64, bring: impl Fn(&Pool)) {
+fn check(most: u64, submit_one: impl Fn(&Pool)) {
     let pool = pool();
-    bring(&pool);
+    submit_one(&pool);
     for state in [State::Idle, State::InRayon] {
         for round in 0..3 {
-            let woken = wake_ups(&pool, state, &bring);
+            let woken = wake_ups(&pool, state, &submit_one);
             assert!((1..=most).contains(&woken), "{state:?}, {round}: {woken}");
         }
     }
@@ -157,7 +157,7 @@ fn r2_a_lone_item_wakes_one() {
 
 /// The worker that submits the job is awake: the first wake-up is its own.
 #[test]
-fn r2_a_job_that_a_worker_brings_wakes_one_more() {
+fn r2_a_job_that_a_worker_submits_wakes_one_more() {
     check(2, |pool| pool.install(|| pool.spawn(|| ()).unwrap()));
     check(2, |pool| {
         pool.install(|| drop(pool.submit(|| ()).unwrap()));

@@ -1,4 +1,4 @@
-//! The buckets one by one, and what is read off them against sorted lists.
+//! Each bucket, and the summaries against sorted lists.
 
 use std::{sync::Barrier, thread};
 
@@ -22,9 +22,9 @@ fn merged<'a>(histograms: impl IntoIterator<Item = &'a Histogram>) -> Merged {
     merged
 }
 
-/// Whether `told` is within 1/64 of `value`.
-fn is_near(told: u64, value: u64) -> bool {
-    told.abs_diff(value) <= value / 64
+/// Whether `reported` is within 1/64 of `value`.
+fn is_near(reported: u64, value: u64) -> bool {
+    reported.abs_diff(value) <= value / 64
 }
 
 #[test]
@@ -48,21 +48,21 @@ fn m2_the_buckets_follow_each_other_without_gap_or_overlap() {
 }
 
 #[test]
-fn m2_what_it_costs_in_memory_is_what_is_said() {
+fn m2_a_histogram_has_the_documented_size() {
     let histogram = Histogram::made();
     assert_eq!(size_of_val(&histogram), 40);
     assert_eq!((BUCKETS, size_of_val(histogram.buckets())), (1217, 9736));
 }
 
 #[test]
-fn m2_nothing_recorded_is_all_zero() {
+fn m2_an_empty_histogram_is_all_zero() {
     let merged = merged([&Histogram::made()]);
     assert_eq!(merged.summary(), LatencySummary::default());
     assert_eq!(merged.cumulative(&[0, 1, u64::MAX]), [0, 0, 0]);
 }
 
 #[test]
-fn m2_one_record_is_every_percentile() {
+fn m2_a_single_record_is_every_percentile() {
     for value in [
         0,
         1,
@@ -81,9 +81,12 @@ fn m2_one_record_is_every_percentile() {
             (summary.count, summary.mean, summary.max),
             (1, exact, exact)
         );
-        for told in [summary.p50, summary.p90, summary.p99, summary.p999] {
-            let told = told.as_nanos() as u64;
-            assert!(is_near(told, value) && told <= value, "{told} for {value}");
+        for reported in [summary.p50, summary.p90, summary.p99, summary.p999] {
+            let reported = reported.as_nanos() as u64;
+            assert!(
+                is_near(reported, value) && reported <= value,
+                "{reported} for {value}"
+            );
         }
     }
 }
@@ -100,7 +103,7 @@ fn m2_a_record_of_some_weight_is_that_many_records() {
 
 #[test]
 fn m2_the_ranks_are_exact() {
-    // Each value is a bucket of its own, and one in the number of its rank.
+    // Each value has its own bucket, and equals its rank.
     let values: Vec<u64> = (1..=50).collect();
     let of = |values: &[u64], thousandths| merged([&recorded(values)]).percentile(thousandths);
     assert_eq!(of(&values, 0), 0);
@@ -136,25 +139,25 @@ fn m2_the_sum_is_exact_where_one_word_would_overflow() {
 }
 
 #[test]
-fn m2_a_summary_is_read_on_one_line() {
+fn m2_a_summary_is_one_line() {
     let micros: Vec<u64> = (1..=1000).map(|n| n * 1000).collect();
-    let told = merged([&recorded(&micros)]).summary().to_string();
-    let (start, end) = told.split_once(", p50 ").unwrap();
+    let reported = merged([&recorded(&micros)]).summary().to_string();
+    let (start, end) = reported.split_once(", p50 ").unwrap();
     assert_eq!(start, "count 1000, mean 500.5µs");
     assert!(
         end.contains("µs, p99.9 ") && end.ends_with(", max 1.0ms"),
-        "{told}"
+        "{reported}"
     );
 }
 
 const RECORDS: u64 = if cfg!(miri) { 50 } else { 300_000 };
 
-const WAYS: [fn(&Histogram, u64); 2] = [
+const RECORDS_BY: [fn(&Histogram, u64); 2] = [
     |histogram, value| histogram.record(value, 1),
     Histogram::record_shared,
 ];
 
-/// Lets `threads` threads record `value` of 1, 2, 3, .. each, while `watch` reads.
+/// Lets each of `threads` threads record `value(1)`, `value(2)`, …, while `watch` reads.
 fn recording(
     threads: usize,
     record: fn(&Histogram, u64),
@@ -175,11 +178,10 @@ fn recording(
     merged([&histogram])
 }
 
-/// What is read while it is written. The sum is read first, and then the bucket of 1 before nearly
-/// all others.
+/// Reads during writes. The sum is read first, then the bucket of 1, before nearly all others.
 #[test]
-fn m1_what_is_summed_has_been_counted() {
-    for record in WAYS {
+fn m1_the_sum_never_runs_ahead_of_the_count() {
+    for record in RECORDS_BY {
         let at_rest = recording(
             1,
             record,
@@ -203,10 +205,10 @@ fn m1_what_is_summed_has_been_counted() {
     }
 }
 
-/// What is over the range is in the last bucket that is read, and then the maximum is.
+/// Values over the range are in the bucket that is read last. The maximum is read after it.
 #[test]
-fn m1_what_is_counted_is_no_more_than_the_maximum() {
-    for record in WAYS {
+fn m1_a_counted_record_is_within_the_maximum() {
+    for record in RECORDS_BY {
         recording(
             1,
             record,
@@ -227,7 +229,7 @@ fn m1_what_is_counted_is_no_more_than_the_maximum() {
     }
 }
 
-/// All into one bucket, and with something for both counters of the sum.
+/// All records go to one bucket, and change both words of the sum.
 #[test]
 fn m1_no_record_of_many_writers_is_lost() {
     const VALUE: u64 = (15 << LOW_BITS) + 1;
@@ -237,7 +239,7 @@ fn m1_no_record_of_many_writers_is_lost() {
     assert_eq!(at_rest.max, VALUE);
 }
 
-/// Values as they come: of any size, alike, in two heaps, at the edges of buckets.
+/// Values of any size, equal values, two clusters, and edges of buckets.
 fn values() -> impl Strategy<Value = Vec<u64>> {
     let any_size = (any::<u64>(), 0..64u32).prop_map(|(value, shift)| value >> shift);
     let edge = (0..64u32, 0..64u64, -1..=1i64)
@@ -269,11 +271,11 @@ proptest! {
         for thousandths in [1, 100, 250, 500, 900, 990, 999, 1000] {
             let rank = (values.len() * thousandths as usize).div_ceil(1000);
             let exact = values[rank - 1];
-            let told = merged.percentile(thousandths);
+            let reported = merged.percentile(thousandths);
             if exact < RANGE {
-                prop_assert!(is_near(told, exact), "{} for {}", told, exact);
+                prop_assert!(is_near(reported, exact), "{} for {}", reported, exact);
             } else {
-                prop_assert_eq!(told, max);
+                prop_assert_eq!(reported, max);
             }
         }
         let sum: u128 = values.iter().copied().map(u128::from).sum();
@@ -303,7 +305,7 @@ proptest! {
     }
 
     #[test]
-    fn m2_many_merged_are_as_one(values in values(), parts in 1..5usize) {
+    fn m2_merged_histograms_equal_one(values in values(), parts in 1..5usize) {
         let one = merged([&recorded(&values)]);
         let many: Vec<Histogram> = (0..parts).map(|_| Histogram::made()).collect();
         for (at, &value) in values.iter().enumerate() {
@@ -316,27 +318,27 @@ proptest! {
     }
 
     #[test]
-    fn m3_the_cumulative_counts_are_right_but_for_the_error(
+    fn m3_the_cumulative_counts_are_within_the_stated_error(
         values in values(),
         mut bounds in prop::collection::vec((any::<u64>(), 0..64u32), 1..20),
     ) {
         bounds.sort_unstable_by_key(|&(bound, shift)| bound >> shift);
         let bounds: Vec<u64> = bounds.into_iter().map(|(bound, shift)| bound >> shift).collect();
         let merged = merged([&recorded(&values)]);
-        let told = merged.cumulative(&bounds);
-        prop_assert_eq!(told.len(), bounds.len());
-        prop_assert!(told.is_sorted());
+        let reported = merged.cumulative(&bounds);
+        prop_assert_eq!(reported.len(), bounds.len());
+        prop_assert!(reported.is_sorted());
         let up_to = |bound: u64| {
             values.iter().filter(|&&value| value <= bound && value < RANGE).count() as u64
         };
-        for (&bound, told) in bounds.iter().zip(told) {
-            // One more for the rounding of the quotient.
+        for (&bound, reported) in bounds.iter().zip(reported) {
+            // Plus one, since the quotient is rounded.
             let error = bound / 63 + 1;
             let error = if bound < 64 { 0 } else { error };
             let (least, most) = (up_to(bound - error), up_to(bound.saturating_add(error)));
-            prop_assert!((least..=most).contains(&told), "{} at {}", told, bound);
+            prop_assert!((least..=most).contains(&reported), "{} at {}", reported, bound);
         }
-        // What a percentile says and what the bounds count is the same.
+        // A percentile agrees with the counts of the bounds.
         let median = merged.percentile(500);
         if median < merged.max {
             let half = merged.count.div_ceil(2);

@@ -383,7 +383,7 @@ fn d4_a_watcher_sees_a_released_place_or_is_notified() {
         };
         admission.watch();
         let seen = admission.queued() == 0;
-        let told = worker.join().unwrap();
-        assert!(seen || told);
+        let notified = worker.join().unwrap();
+        assert!(seen || notified);
     });
 }

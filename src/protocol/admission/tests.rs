@@ -17,7 +17,7 @@ use crate::{Pool, protocol::completion::Wake};
 const WRAP: u64 = u64::MAX / PLACE + 1;
 
 impl Admission {
-    /// Sets the counts as if `places` places had been taken already, and released unused.
+    /// Sets the counts as if `places` places had been acquired, and released unused.
     fn age(&self, places: u64) {
         self.acquired
             .word
@@ -27,8 +27,8 @@ impl Admission {
         self.acquired.limit.store(self.sum(), Ordering::Relaxed);
     }
 
-    /// Sets the count as if the thread of this slot had released `places` of them.
-    fn age_seat(&self, slot: usize, places: u64) {
+    /// Sets the counts as if the thread of this slot had released `places` of them.
+    fn age_slot(&self, slot: usize, places: u64) {
         self.slots[slot]
             .released
             .fetch_add(places, Ordering::Relaxed);
@@ -42,7 +42,7 @@ impl Admission {
             prompt,
             held: false,
         };
-        self.join_line(joining).unwrap().expect("there is no room")
+        self.join_line(joining).unwrap().expect("the queue is full")
     }
 }
 
@@ -74,13 +74,13 @@ proptest! {
     #[test]
     fn a1_a2_the_places_are_counted_while_the_counters_wrap(
         age in ages(),
-        seat_age in ages(),
+        slot_age in ages(),
         ops in prop::collection::vec((0u8..6, 0usize..2), 1..120),
     ) {
         let mut capacity = 3;
         let admission = Admission::with_slots(capacity, 2);
         admission.age(age);
-        admission.age_seat(1, seat_age);
+        admission.age_slot(1, slot_age);
         let (mut queued, mut held, mut ended) = (0, 0, 0);
         for (op, slot) in ops {
             match op {
@@ -133,13 +133,13 @@ proptest! {
     #[test]
     fn a1_a3_the_places_are_counted_while_caches_come_and_go(
         age in ages(),
-        stock_age in ages(),
+        cache_age in ages(),
         ops in prop::collection::vec((0u8..7, 0usize..2), 1..600),
     ) {
         let mut capacity = 40;
         let admission = Admission::with_slots(capacity, 2);
         admission.age(age);
-        admission.slots[0].cache.age(stock_age);
+        admission.slots[0].cache.age(cache_age);
         let (mut queued, mut ended) = (0, 0);
         for (op, slot) in ops {
             match op {
@@ -164,9 +164,9 @@ proptest! {
                 _ => {}
             }
             prop_assert_eq!(admission.depth(), queued as u64);
-            let with_stocks = queued as u64 + admission.cached();
-            prop_assert_eq!(admission.depth_with_caches(), with_stocks);
-            prop_assert!(with_stocks <= capacity.max(queued) as u64);
+            let with_caches = queued as u64 + admission.cached();
+            prop_assert_eq!(admission.depth_with_caches(), with_caches);
+            prop_assert!(with_caches <= capacity.max(queued) as u64);
             prop_assert_eq!(admission.outstanding(0, ended), queued as u64);
         }
         admission.close();
@@ -252,20 +252,20 @@ fn a3_reclaimed_caches_are_filled_from_the_free_half() {
     let slot = admission.slot(0);
     let fill = || admission.fill(&slot.cache);
     let spend = |places: u32| (0..places).all(|_| admission.try_acquire_from(slot).is_ok());
-    let give_back = |places: u32| assert!((0..places).all(|_| !admission.release_from(1)));
+    let release = |places: u32| assert!((0..places).all(|_| !admission.release_from(1)));
     for _ in 0..8 {
         assert!(fill() && spend(7));
     }
     assert!(!fill());
 
-    give_back(8);
+    release(8);
     assert!(fill());
     assert_eq!((admission.depth(), admission.cached()), (57, 7));
     assert_eq!(admission.try_acquire(), Ok(()));
     assert_eq!((admission.depth(), admission.cached()), (58, 0));
-    give_back(33);
+    release(33);
     assert!(!fill(), "39 are free");
-    give_back(1);
+    release(1);
     assert!(fill() && spend(7), "40 are free");
     assert!(fill() && spend(7), "32 are free");
 }
@@ -287,11 +287,11 @@ fn a6_no_waiter_joins_a_closed_line() {
 /// come each time between a release and its check for waiters may double that number.
 #[test]
 fn a5_a_waiter_is_served_within_few_grants() {
-    const SEATS: usize = 4;
+    const SLOTS: usize = 4;
     const CAPACITY: usize = 64;
     for round in 0..if cfg!(miri) { 2 } else { 400 } {
-        let is_eager = round % 2 == 0;
-        let admission = full(CAPACITY, SEATS, WRAP - round % 100);
+        let is_prompt = round % 2 == 0;
+        let admission = full(CAPACITY, SLOTS, WRAP - round % 100);
         let is_over = AtomicBool::new(false);
         scope(|threads| {
             for _ in 0..2 {
@@ -301,14 +301,14 @@ fn a5_a_waiter_is_served_within_few_grants() {
                     }
                 });
             }
-            let waiter = admission.join(is_eager);
+            let waiter = admission.join(is_prompt);
             let mut grants = 0;
             while admission.outcome(&waiter).is_none() && grants < CAPACITY {
-                admission.release_from(grants % SEATS);
+                admission.release_from(grants % SLOTS);
                 grants += 1;
             }
             is_over.store(true, Ordering::Relaxed);
-            let most = if is_eager { 1 } else { CAPACITY / 2 };
+            let most = if is_prompt { 1 } else { CAPACITY / 2 };
             assert!(grants <= most, "{grants} grants in round {round}");
             admission.leave_line(waiter);
         });
@@ -333,7 +333,7 @@ fn d2_a_pool_ends_though_its_places_have_wrapped() {
         let ended = pool.shutdown_timeout(Duration::from_secs(10));
         let seen = pool.metrics();
         if ended.is_err() {
-            // Its drop would wait for ever.
+            // Its drop would block forever.
             std::mem::forget(pool);
         }
         assert_eq!(ended.map(|report| report.total()), Ok(seen.admitted));

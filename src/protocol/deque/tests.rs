@@ -7,8 +7,8 @@ use std::{
 
 use super::*;
 
-/// Failure 29: the numbers do not grow for ever. Whatever was stolen, when no value is left they
-/// are what they were at the mark.
+/// Failure 29: the numbers do not grow forever. When no value is left, they are what they were at
+/// the mark, whatever was stolen.
 #[test]
 fn r1_the_numbers_go_back_to_the_mark() {
     for below in [0, 1, 200] {
@@ -21,7 +21,7 @@ fn r1_the_numbers_go_back_to_the_mark() {
             for value in 0..1 + round % 7 {
                 owner.push(value);
             }
-            // Thieves take those below the mark too: they come first.
+            // A thief takes the values below the mark too, and first.
             let (mut own, mut stolen) = (0, 0);
             while round % 2 == 0 && thief.steal().success().is_some() {
                 stolen += 1;
@@ -34,7 +34,7 @@ fn r1_the_numbers_go_back_to_the_mark() {
     }
 }
 
-/// What lies above a number is gone: popped, or stolen and then cleared.
+/// The values above a number are gone: they were popped, or stolen and then cleared.
 #[test]
 fn r1_what_is_taken_back_is_there_or_all_above_was_stolen() {
     for above in 0..3 {
@@ -76,7 +76,7 @@ fn r1_what_is_stolen_into_a_full_deque_is_dropped_with_it() {
 }
 
 /// Races one owner with two thieves, until the owner's pops have gained and lost fences a thousand
-/// times. Ends after a limited time if this machine does not bring that about.
+/// times. Ends after a limited time if that does not happen.
 #[test]
 fn r1_each_value_is_taken_once_while_fences_come_and_go() {
     let fences = Fences::new(true);

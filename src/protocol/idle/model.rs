@@ -3,6 +3,8 @@
 //! of `worker.rs` without rayon. It parks without a timeout, unless the timeout is what the model
 //! checks.
 
+mod places;
+
 use std::{
     sync::{
         Arc,
@@ -21,7 +23,7 @@ use crate::{
 
 impl Idle {
     /// Makes a searcher of a worker that is in rayon.
-    fn call_one_in(&self) {
+    fn activate_one(&self) {
         assert_eq!(self.wake_one(), WakeUp::Activate);
         self.activation_taken();
     }
@@ -54,7 +56,7 @@ impl<const JOBS: usize> Pool<JOBS> {
     fn new(workers: usize) -> Arc<Self> {
         let idle = Idle::for_threads(workers, workers);
         for worker in 0..workers {
-            idle.call_one_in();
+            idle.activate_one();
             if worker + 1 < workers {
                 assert_eq!(idle.stop_searching(|| false), WakeUp::None);
             }
@@ -70,9 +72,7 @@ impl<const JOBS: usize> Pool<JOBS> {
 
     fn submit(&self, job: usize) -> WakeUp {
         self.queue.push(job);
-        let wake_up = self.idle.after_push();
-        wake_up.assert_nothing();
-        wake_up
+        self.idle.after_push()
     }
 
     fn run(&self, job: usize) {
@@ -127,14 +127,14 @@ fn r2_a_job_that_meets_a_worker_that_becomes_idle_is_run() {
                 }
             })
         };
-        pool.submit(0);
+        pool.submit(0).assert_nothing();
         worker.join().unwrap();
         assert!(pool.ran_once());
         assert_eq!(pool.idle.census(), [0, 0, 0, 0]);
     });
 }
 
-/// R2, 1: a worker that forks, with the light side of the fences, reaches one on its way to idle.
+/// R2, 1: an offer, with the light side of the fences, meets a worker that becomes idle.
 /// Kills `idle_no_fence_offer` and `idle_no_fence_announce`.
 #[test]
 fn r2_an_offer_that_meets_a_worker_that_becomes_idle_is_run() {
@@ -168,9 +168,9 @@ fn r2_a_worker_that_begins_to_offer_sees_or_is_seen_by_one_that_becomes_idle() {
         let idle = Arc::new(Idle::for_threads(2, 2));
         let jobs = Arc::new([0, 1].map(|_| Slots::<1>::new()));
         // One worker runs, and the other searches.
-        idle.call_one_in();
+        idle.activate_one();
         assert_eq!(idle.stop_searching(|| false), WakeUp::None);
-        idle.call_one_in();
+        idle.activate_one();
         let worker = {
             let (idle, jobs) = (Arc::clone(&idle), Arc::clone(&jobs));
             spawn(move || {
@@ -207,7 +207,7 @@ fn r2_a_worker_that_begins_to_offer_sees_or_is_seen_by_one_that_becomes_idle() {
 fn r2_a_searcher_that_finds_a_job_wakes_another_for_the_next() {
     explore_to(2, || {
         let pool = Pool::<2>::new(2);
-        pool.submit(0);
+        pool.submit(0).assert_nothing();
         let workers = [0, 1].map(|index| {
             let pool = Arc::clone(&pool);
             spawn(move || {
@@ -226,7 +226,7 @@ fn r2_a_searcher_that_finds_a_job_wakes_another_for_the_next() {
                 }
             })
         });
-        pool.submit(1);
+        pool.submit(1).assert_nothing();
         workers
             .into_iter()
             .for_each(|worker| worker.join().unwrap());
@@ -252,6 +252,7 @@ fn r2_an_idle_worker_is_woken_beside_a_searcher() {
             yield_now();
         }
         let wake_up = pool.submit(0);
+        wake_up.assert_nothing();
         pool.idle.check_searcher_deadline(wake_up);
         assert!(other.join().unwrap().is_some());
         assert!(pool.search().is_none());
@@ -284,6 +285,7 @@ fn r2_one_job_is_one_wake_up() {
         }
         let before = pool.idle.wake_ups();
         let wake_up = pool.submit(0);
+        wake_up.assert_nothing();
         pool.idle.check_searcher_deadline(wake_up);
         pool.stop();
         workers
@@ -371,9 +373,9 @@ fn r2_a_job_that_meets_a_worker_on_its_way_to_rayon_sends_an_activation() {
             spawn(move || pool.idle.leave_service(|| pool.queue.has_work()))
         };
         pool.queue.push(0);
-        let duties = [pool.idle.after_push(), worker.join().unwrap()];
+        let wake_ups = [pool.idle.after_push(), worker.join().unwrap()];
         assert_eq!(
-            duties
+            wake_ups
                 .iter()
                 .filter(|&&wake_up| wake_up == WakeUp::Activate)
                 .count(),
@@ -393,9 +395,9 @@ fn r2_a_job_that_meets_a_search_in_vain_sends_an_activation() {
             spawn(move || pool.idle.search_in_vain(|| pool.queue.has_work()))
         };
         pool.queue.push(0);
-        let duties = [pool.idle.after_push(), worker.join().unwrap()];
+        let wake_ups = [pool.idle.after_push(), worker.join().unwrap()];
         assert_eq!(
-            duties
+            wake_ups
                 .iter()
                 .filter(|&&wake_up| wake_up == WakeUp::Activate)
                 .count(),
@@ -447,189 +449,5 @@ fn d4_a_job_that_meets_a_discard_is_dropped_by_one_of_the_two() {
         let here = pool.queue.take();
         let there = submitter.join().unwrap();
         assert_eq!(here.xor(there), Some(0));
-    });
-}
-
-/// A pool whose number of places changes. No thread takes up the activations that are sent.
-struct Scaled<const JOBS: usize> {
-    idle: Idle,
-    queue: Slots<JOBS>,
-    calls: Count,
-    /// All changes of the number of places are under one lock: see `controller.rs`.
-    changes: Mutex<()>,
-}
-
-impl<const JOBS: usize> Scaled<JOBS> {
-    /// Makes a pool of `places` places, of which `running` have workers that run jobs.
-    fn new(places: usize, running: usize) -> Arc<Self> {
-        let idle = Idle::for_threads(places, places);
-        for _ in 0..running {
-            idle.call_one_in();
-            assert_eq!(idle.stop_searching(|| false), WakeUp::None);
-        }
-        Arc::new(Self {
-            idle,
-            queue: Slots::new(),
-            calls: Count::new(0),
-            changes: Mutex::new(()),
-        })
-    }
-
-    fn perform(&self, wake_up: WakeUp) {
-        self.calls
-            .fetch_add(usize::from(wake_up == WakeUp::Activate), Relaxed);
-    }
-
-    fn submit(&self, job: usize) {
-        self.queue.push(job);
-        self.perform(self.idle.after_push());
-    }
-
-    fn add_place(&self) {
-        let _one = lock(&self.changes);
-        self.perform(self.idle.add_places(1, || self.queue.has_work()));
-    }
-
-    fn remove_place(&self) {
-        let _one = lock(&self.changes);
-        self.idle.remove_places(1);
-    }
-
-    /// As in `worker.rs`, from the end of a job: runs the jobs that are queued. Leaves as the
-    /// excess, or when no job is left.
-    fn work(&self) {
-        loop {
-            if self.idle.has_excess() && self.idle.take_excess() {
-                return self.perform(self.idle.after_push());
-            }
-            if self.queue.take().is_none() {
-                return self.perform(self.idle.leave_service(|| self.queue.has_work()));
-            }
-        }
-    }
-
-    /// As in `worker.rs`: this worker's idle time is over, or it is notified.
-    fn go_to_rayon(&self, index: usize) {
-        let go_to_rayon = || {
-            self.idle.go_to_rayon(index) && {
-                self.idle.settle_excess();
-                true
-            }
-        };
-        match self.idle.park_for(index, Duration::ZERO, go_to_rayon) {
-            IdleEnd::InRayon => {
-                self.perform(self.idle.recheck(|| self.queue.has_work()));
-            }
-            IdleEnd::Notified => {
-                let found = self.queue.take();
-                self.perform(self.idle.stop_searching(|| self.queue.has_work()));
-                if found.is_some() {
-                    self.work();
-                } else {
-                    self.perform(self.idle.leave_service(|| self.queue.has_work()));
-                }
-            }
-        }
-    }
-
-    /// Asserts that each place is in rayon, being activated, or filled by one of the `running`
-    /// workers. If a job waits and a place is free, an activation is under way for it.
-    fn assert_at_rest(&self, places: usize, running: u64) {
-        let [searching, idle, in_rayon, activating] = self.idle.census();
-        assert_eq!(self.idle.in_service(), places);
-        assert_eq!((searching, idle), (0, 0));
-        let excess = self.idle.excess.load(Ordering::Relaxed) as u64;
-        assert_eq!(running + in_rayon + activating, places as u64 + excess);
-        assert_eq!(activating as usize, self.calls.load(Relaxed));
-        let is_free = running < places as u64;
-        assert!(activating > 0 || !is_free || !self.queue.has_work());
-    }
-}
-
-/// S3, R2: a place is removed while one worker has jobs in its deque, another goes to rayon, and a
-/// job comes. Kills `idle_shrink_forgets`, `idle_torn_excess`.
-#[test]
-fn s3_a_removed_slot_strands_no_job() {
-    explore_to(2, || {
-        let pool = Scaled::<2>::new(2, 2);
-        pool.idle.announce_idle(1, || false).assert_nothing();
-        let scaler = {
-            let pool = Arc::clone(&pool);
-            spawn(move || pool.remove_place())
-        };
-        let idle_worker = {
-            let pool = Arc::clone(&pool);
-            spawn(move || {
-                pool.idle.enroll(1);
-                pool.go_to_rayon(1);
-            })
-        };
-        pool.queue.push(0);
-        pool.perform(pool.idle.after_offer());
-        pool.work();
-        scaler.join().unwrap();
-        idle_worker.join().unwrap();
-        pool.assert_at_rest(1, 0);
-    });
-}
-
-/// S2, R2: a place is added while a job comes for which no worker could be woken. Kills
-/// `idle_no_fence_add`.
-#[test]
-fn s2_an_added_slot_is_filled_for_the_job_that_comes() {
-    explore(|| {
-        let pool = Scaled::<1>::new(1, 1);
-        let scaler = {
-            let pool = Arc::clone(&pool);
-            spawn(move || pool.add_place())
-        };
-        pool.submit(0);
-        scaler.join().unwrap();
-        pool.assert_at_rest(2, 1);
-    });
-}
-
-/// S1, R2: a place is added while a worker without a place goes to rayon, and a job comes. Kills
-/// `idle_torn_excess`.
-#[test]
-fn s1_an_added_slot_meets_a_worker_that_goes_to_rayon() {
-    explore_to(2, || {
-        let pool = Scaled::<1>::new(2, 2);
-        pool.idle.announce_idle(1, || false).assert_nothing();
-        // Neither of the two places is in rayon.
-        pool.remove_place();
-        let scaler = {
-            let pool = Arc::clone(&pool);
-            spawn(move || pool.add_place())
-        };
-        let idle_worker = {
-            let pool = Arc::clone(&pool);
-            spawn(move || {
-                pool.idle.enroll(1);
-                pool.go_to_rayon(1);
-            })
-        };
-        pool.submit(0);
-        scaler.join().unwrap();
-        idle_worker.join().unwrap();
-        pool.assert_at_rest(2, 1);
-    });
-}
-
-/// S1, R2: two threads change the number of places while a job comes. Kills `idle_no_fence_add`
-/// and `idle_shrink_forgets`.
-#[test]
-fn s1_two_changes_of_the_range_strand_no_job() {
-    explore(|| {
-        let pool = Scaled::<1>::new(2, 1);
-        let changes = [Scaled::remove_place, Scaled::add_place].map(|change| {
-            let pool = Arc::clone(&pool);
-            spawn(move || change(&pool))
-        });
-        pool.submit(0);
-        changes
-            .into_iter()
-            .for_each(|change| change.join().unwrap());
-        pool.assert_at_rest(2, 1);
     });
 }

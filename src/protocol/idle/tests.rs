@@ -54,11 +54,11 @@ fn r2_a_worker_that_becomes_idle_offers_no_more() {
             });
         });
         let end = Instant::now() + Duration::from_secs(20);
-        let lying = || {
+        let out_of_work = || {
             let counts = Counts(idle.counts.load(Ordering::Acquire));
             counts.of(IDLE) + counts.of(IN_RAYON)
         };
-        while lying() < 2 {
+        while out_of_work() < 2 {
             assert!(Instant::now() < end, "{round}: {:?}", census(idle));
             thread::yield_now();
         }

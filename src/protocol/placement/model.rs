@@ -59,15 +59,15 @@ impl Pool {
     }
 
     /// Sends an activation that no thread takes up.
-    fn send_call(&self) {
+    fn send_activation(&self) {
         let wake_up = self.idle.wake_one();
         assert_eq!(wake_up, WakeUp::Activate);
         self.perform(wake_up);
     }
 
-    /// Sends an activation. This thread takes it up and is then in a job.
-    fn call_in(&self, index: usize) {
-        self.send_call();
+    /// Sends an activation. The thread of this index takes it up and is then in a job.
+    fn activate(&self, index: usize) {
+        self.send_activation();
         assert!(lock(&self.placement).begin_work(index));
         self.idle.activation_taken();
         assert_eq!(self.idle.stop_searching(|| false), WakeUp::None);
@@ -99,8 +99,8 @@ impl Pool {
 
     /// As `ThreadTable::come_back`, for a worker that has found no place in rayon.
     fn come_late(&self) {
-        let has_to_look = lock(&self.placement).come_back(&self.idle);
-        if has_to_look {
+        let must_recheck = lock(&self.placement).come_back(&self.idle);
+        if must_recheck {
             self.recheck();
         }
     }
@@ -120,7 +120,7 @@ impl Pool {
 fn r2_a_worker_that_comes_back_and_an_activation_share_one_slot() {
     explore(|| {
         let pool = Arc::new(Pool::new(1, 0));
-        pool.call_in(0);
+        pool.activate(0);
         pool.block();
         let submitter = {
             let pool = Arc::clone(&pool);
@@ -140,9 +140,9 @@ fn r2_a_worker_that_comes_back_and_an_activation_share_one_slot() {
 fn r2_a_worker_that_voids_an_activation_sees_the_job_that_counts_on_it() {
     explore(|| {
         let pool = Arc::new(Pool::new(2, 0));
-        pool.call_in(0);
+        pool.activate(0);
         pool.block();
-        pool.send_call();
+        pool.send_activation();
         let submitter = {
             let pool = Arc::clone(&pool);
             spawn(move || pool.submit())
@@ -160,9 +160,9 @@ fn r2_a_worker_that_voids_an_activation_sees_the_job_that_counts_on_it() {
 fn r2_a_spare_thread_that_leaves_meets_an_activation_without_a_thread() {
     explore(|| {
         let pool = Arc::new(Pool::new(1, 1));
-        pool.call_in(0);
+        pool.activate(0);
         pool.block();
-        pool.call_in(1);
+        pool.activate(1);
         pool.come_back();
         assert!(pool.idle.has_excess());
         pool.submit();
@@ -192,12 +192,12 @@ fn r2_a_spare_thread_that_leaves_meets_an_activation_without_a_thread() {
 fn r2_a_spare_thread_in_rayon_is_activated_in_place_of_a_blocked_one() {
     explore(|| {
         let pool = Arc::new(Pool::new(2, 1));
-        pool.call_in(0);
-        pool.call_in(1);
+        pool.activate(0);
+        pool.activate(1);
         pool.block();
-        pool.call_in(2);
+        pool.activate(2);
         pool.block();
-        pool.send_call();
+        pool.send_activation();
         assert_eq!(lock(&pool.placement).activating, 1);
         assert_eq!(pool.idle.announce_idle(2, || false), WakeUp::None);
         let spare = {
@@ -222,8 +222,8 @@ fn r2_a_spare_thread_in_rayon_is_activated_in_place_of_a_blocked_one() {
 fn r2_a_spare_thread_takes_the_activation_when_the_last_thread_blocks() {
     explore(|| {
         let pool = Arc::new(Pool::new(2, 1));
-        pool.call_in(0);
-        pool.send_call();
+        pool.activate(0);
+        pool.send_activation();
         lock(&pool.placement).begin_aside();
         let submitter = {
             let pool = Arc::clone(&pool);
@@ -241,7 +241,7 @@ fn r2_a_spare_thread_takes_the_activation_when_the_last_thread_blocks() {
 fn r2_an_activation_of_a_spare_thread_that_blocks_is_sent_to_another() {
     explore(|| {
         let pool = Arc::new(Pool::new(1, 2));
-        pool.call_in(0);
+        pool.activate(0);
         pool.block();
         pool.submit();
         assert!(lock(&pool.placement).spares[0].is_activated);
@@ -276,7 +276,7 @@ fn r2_an_activation_of_a_spare_thread_that_blocks_is_sent_to_another() {
 fn s4_a_parked_thread_is_activated_while_a_worker_blocks() {
     explore(|| {
         let pool = Arc::new(Pool::new(2, 0));
-        pool.call_in(0);
+        pool.activate(0);
         pool.idle.remove_places(1);
         assert_eq!(pool.idle.census(), [0, 0, 0, 0]);
         let worker = {
@@ -296,10 +296,10 @@ fn s4_a_parked_thread_is_activated_while_a_worker_blocks() {
         // The worker is in its job, and may stay there: the other thread is activated for the
         // waiting one.
         assert_eq!(lock(&pool.placement).activating, 1);
-        let [searching, dozing, asleep, activating] = pool.idle.census();
-        assert_eq!((searching, dozing, activating), (0, 0, 1));
+        let [searching, idle, in_rayon, activating] = pool.idle.census();
+        assert_eq!((searching, idle, activating), (0, 0, 1));
         // The place was added after the worker had found none: the thread that takes the activation
         // leaves for the excess first.
-        assert_eq!(asleep, u64::from(pool.idle.has_excess()));
+        assert_eq!(in_rayon, u64::from(pool.idle.has_excess()));
     });
 }

@@ -197,7 +197,7 @@ fn r3_a_worker_that_blocks_is_notified_of_a_side_job_of_its_frame() {
             })
         };
         let ran = Count::new(0);
-        let run_stray = || {
+        let run_side_job = || {
             let side_entry = side_list.take();
             if let Some(side_entry) = side_entry {
                 stack.run(side_entry);
@@ -206,7 +206,7 @@ fn r3_a_worker_that_blocks_is_notified_of_a_side_job_of_its_frame() {
             }
             side_entry.is_some()
         };
-        tally.wait(run_stray, || side_list.has_work());
+        tally.wait(run_side_job, || side_list.has_work());
         assert_eq!(ran.load(Relaxed), 1);
         assert_eq!(stack.return_from_it(), 3);
         job.join().unwrap();

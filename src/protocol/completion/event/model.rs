@@ -74,7 +74,7 @@ fn r6_a_result_that_meets_a_leaving_consumer_is_seen_by_one_of_the_two() {
         let (event, is_there) = &*shared;
         event.leave();
         let is_seen = is_there.load(Ordering::Relaxed);
-        let is_told = leaves.join().unwrap();
-        assert!(is_seen || is_told);
+        let is_notified = leaves.join().unwrap();
+        assert!(is_seen || is_notified);
     });
 }
