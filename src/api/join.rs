@@ -194,13 +194,12 @@ impl Inner {
         let job = StackJobRef(ptr::from_ref(&stack_job), self.timing.stamp_unsampled());
         // SAFETY: the stack job stays in this frame until it is complete.
         let job = unsafe { Job::borrowing(job) };
-        if worker::is_of_another(self) {
+        self.pushed(if worker::is_of_another(self) {
             // From the side list, this thread can take it back.
-            self.queue.push_to_side(&stack_job, None, job);
+            self.queue.push_to_side(&stack_job, None, job)
         } else {
-            self.queue.push_structured(job);
-        }
-        self.pushed(self.idle.after_push());
+            self.queue.push_structured(job)
+        });
         stack_job
             .completion
             .wait(self, || self.queue.take_from_side_of(&stack_job));
@@ -228,15 +227,13 @@ where
     let job = StackJobRef(ptr::from_ref(&half), PartOfAnother);
     // SAFETY: the stack job stays in this frame until the job is taken back, or is complete. There
     // is room.
-    unsafe { local.push_structured_at(mark, job) };
+    let offered = unsafe { local.push_structured_at(mark, job) };
     current.note_half(mark);
     let abandoned = Abandoned {
         current,
         half: &half,
     };
-    if !current.inner().idle.takes_no_offer() {
-        offer(current);
-    }
+    current.inner().wake_for_offer(offered);
     let ours = a();
     mem::forget(abandoned);
     debug_assert_eq!(watermark_of_last(current), mark);
@@ -254,7 +251,7 @@ where
     B: FnOnce() -> RB + Send,
     RB: Send,
 {
-    current.begin_to_offer();
+    current.offering();
     join_on(current, a, b)
 }
 
@@ -275,13 +272,6 @@ where
 {
     current.deques().make_room();
     join_on(current, a, b)
-}
-
-/// Wakes a worker for a second half, if need be. Not cold: it is called as long as some worker does
-/// not run.
-#[inline(never)]
-fn offer(current: &Current) {
-    current.inner().perform(current.offer());
 }
 
 /// Runs the second half, which was taken back.

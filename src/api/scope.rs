@@ -386,16 +386,15 @@ impl<'scope> Scope<'scope> {
         // SAFETY: the scope waits for the job before 'scope ends; it is run even when the pool is
         // emptied.
         let job = unsafe { Job::borrowing(job) };
-        if self.countdown.takes_from_side() {
+        inner.pushed(if self.countdown.takes_from_side() {
             let countdown = &self.countdown;
-            inner
-                .queue
-                .push_to_side(countdown, Some(&countdown.side_list), job);
+            let side_list = Some(&countdown.side_list);
+            let pushed = inner.queue.push_to_side(countdown, side_list, job);
             countdown.notified_of_side(inner);
+            pushed
         } else {
-            inner.queue.push_structured(job);
-        }
-        inner.pushed(inner.idle.after_push());
+            inner.queue.push_structured(job)
+        });
     }
 
     /// Pushes it onto the calling thread's own deque. Always inlined, so that the closure is
@@ -405,14 +404,9 @@ impl<'scope> Scope<'scope> {
     where
         J: Runnable<Inner> + 'scope,
     {
-        let (inner, local) = (self.inner(), current.deques());
         // SAFETY: as in `push_aside`.
-        unsafe { local.push_structured(job) };
-        if current.is_offering() && inner.idle.takes_no_offer() {
-            // No worker is searching, either.
-            return inner.place_taken();
-        }
-        inner.pushed(current.offer());
+        let offered = unsafe { current.offering().push_structured(job) };
+        self.inner().offered(offered);
     }
 
     /// Whether this scope is the next frame for which the calling thread waits or will wait, apart

@@ -17,7 +17,7 @@ use crate::{
     runtime::{
         job::{self, Entry, Holder},
         life::Life,
-        queue,
+        queue::{self, Offered, Pushed},
         rayon_host::{ThreadSettings, Threads},
         scaler::{Scaler, Scaling},
     },
@@ -182,8 +182,7 @@ impl Inner {
     /// Puts a submitted job into the queue, and wakes a worker if one is needed.
     #[inline]
     pub(crate) fn enqueue(&self, job: Job) {
-        self.queue.push(job);
-        self.pushed(self.idle.after_push());
+        self.pushed(self.queue.push(job));
     }
 
     /// Counts a job to be queued over the bound. Refuses it if no worker is left to run it. If
@@ -194,13 +193,47 @@ impl Inner {
         Ok(Entry::Overdrawn(holder))
     }
 
-    /// Completes the push of a job that holds a place: performs the wake-up and publishes the
-    /// place.
+    /// Completes the push of a job that has just entered: wakes a worker for it if one is needed,
+    /// and publishes its place.
     #[inline]
-    pub(crate) fn pushed(&self, wake_up: WakeUp) {
+    pub(crate) fn pushed(&self, _: Pushed) {
+        let wake_up = self.idle.after_push();
         self.idle.check_searcher_deadline(wake_up);
         self.perform(wake_up);
         self.place_taken();
+    }
+
+    /// As `pushed`, for jobs that were published before, or that need not be.
+    pub(crate) fn wake_for(&self, _: Pushed) {
+        let wake_up = self.idle.after_push();
+        self.perform(wake_up);
+    }
+
+    /// As `pushed`, for a job on the calling thread's own deque.
+    #[inline]
+    pub(crate) fn offered(&self, _: Offered) {
+        // If every worker runs, none is searching, either.
+        if !self.idle.takes_no_offer() {
+            let wake_up = self.perform_after_offer();
+            self.idle.check_searcher_deadline(wake_up);
+        }
+        self.place_taken();
+    }
+
+    /// As `wake_for`, for a job on the calling thread's own deque.
+    #[inline]
+    pub(crate) fn wake_for_offer(&self, _: Offered) {
+        if !self.idle.takes_no_offer() {
+            let _ = self.perform_after_offer();
+        }
+    }
+
+    /// Not cold: it is called as long as some worker does not run.
+    #[inline(never)]
+    fn perform_after_offer(&self) -> WakeUp {
+        let wake_up = self.idle.after_offer();
+        self.perform(wake_up);
+        wake_up
     }
 
     /// Returns the number of queued jobs that have started or were given up.
@@ -262,13 +295,9 @@ impl Inner {
     /// are too many.
     pub(crate) fn tombstone_left(&self) {
         let bound = self.admission.capacity().max(TOMBSTONES);
-        if self
-            .queue
-            .tombstone_left(i64::try_from(bound).unwrap_or(i64::MAX))
-        {
-            self.queue.sweep();
-            let wake_up = self.idle.after_push();
-            self.perform(wake_up);
+        let bound = i64::try_from(bound).unwrap_or(i64::MAX);
+        if let Some(pushed) = self.queue.tombstone_left(bound) {
+            self.wake_for(pushed);
         }
     }
 

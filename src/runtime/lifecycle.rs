@@ -75,18 +75,16 @@ impl Inner {
     #[cold]
     pub(crate) fn discard_submitted(&self) {
         let context = JobContext::here(self);
-        let mut is_left = false;
+        let mut kept = None;
         while let Some(job) = self.queue.take_submitted() {
             if job.is_kept() {
-                self.queue.push_structured(job);
-                is_left = true;
+                kept = Some(self.queue.push_structured(job));
             } else {
                 job.discard(&context, Place::Queue);
             }
         }
-        if is_left {
-            let wake_up = self.idle.after_push();
-            self.perform(wake_up);
+        if let Some(kept) = kept {
+            self.wake_for(kept);
         }
     }
 

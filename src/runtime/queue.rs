@@ -72,6 +72,16 @@ struct Stealers<E: Executor> {
     structured: Thief<Job<E>>,
 }
 
+/// Jobs that were pushed or moved to where any worker may take them: an idle one may have to be
+/// woken. `Inner::pushed` and `Inner::wake_for` do that.
+#[must_use = "an idle worker may have to be woken for the job"]
+pub(crate) struct Pushed(());
+
+/// As `Pushed`, for a job on the own deque of a thread that is counted as offering, which runs the
+/// job itself if no worker takes it. `Inner::offered` and `Inner::wake_for_offer` use it up.
+#[must_use = "an idle worker may have to be woken for the job"]
+pub(crate) struct Offered(());
+
 /// One thread's part of the queue.
 pub(crate) struct Local<E: Executor> {
     /// First in, first out.
@@ -136,19 +146,26 @@ impl<E: Executor> Queue<E> {
 
     /// Pushes a submitted job for all threads.
     #[inline]
-    pub(crate) fn push(&self, job: Job<E>) {
+    pub(crate) fn push(&self, job: Job<E>) -> Pushed {
         self.submitted.push(job);
+        Pushed(())
     }
 
     /// Pushes a structured job for all threads. While the pool is emptied, also a submitted job
     /// that has to run nevertheless.
-    pub(crate) fn push_structured(&self, job: Job<E>) {
+    pub(crate) fn push_structured(&self, job: Job<E>) -> Pushed {
         self.structured.push(job);
+        Pushed(())
     }
 
     /// Pushes a structured job for its frame's thread, and for any worker that is not in a wait.
     /// `count` is the frame's count of its jobs in the side list.
-    pub(crate) fn push_to_side<F>(&self, frame: &F, count: Option<&AtomicUsize>, job: Job<E>) {
+    pub(crate) fn push_to_side<F>(
+        &self,
+        frame: &F,
+        count: Option<&AtomicUsize>,
+        job: Job<E>,
+    ) -> Pushed {
         let mut side_list = lock(&self.side_list);
         side_list.push_back(SideEntry {
             frame: ptr::from_ref(frame).cast(),
@@ -159,6 +176,7 @@ impl<E: Executor> Queue<E> {
             count.fetch_add(1, Ordering::Relaxed);
         }
         self.side_count.fetch_add(1, Ordering::Relaxed);
+        Pushed(())
     }
 
     /// Takes a job of this frame from the side list.
@@ -218,19 +236,23 @@ impl<E: Executor> Queue<E> {
 
     /// Takes a submitted job from the injector. With `takes_batch`, moves others into the own
     /// deque. The last batch must be used up.
-    pub(crate) fn take_submitted_for(&self, local: &Local<E>, takes_batch: bool) -> Option<Job<E>> {
+    pub(crate) fn take_submitted_for(
+        &self,
+        local: &Local<E>,
+        takes_batch: bool,
+    ) -> Option<(Job<E>, Option<Pushed>)> {
         if self.submitted.is_empty() {
             return None;
         }
         local.clear_steal_origin();
         if !takes_batch {
-            return insist(|| self.submitted.steal());
+            return Some((insist(|| self.submitted.steal())?, None));
         }
         let job = insist(|| self.submitted.steal_batch_and_pop(&local.submitted))?;
         // The jobs that the worker kept before are in front of the batch, and count as part of it.
         let batch = local.submitted.len();
         local.batch.set(batch);
-        Some(job)
+        Some((job, (batch > 0).then_some(Pushed(()))))
     }
 
     /// Takes a job that was pushed for all threads, and maybe moves a batch of others into the own
@@ -238,10 +260,11 @@ impl<E: Executor> Queue<E> {
     fn take_injected(&self, local: &Local<E>) -> Option<Job<E>> {
         self.take_structured(local)
             .or_else(|| self.take_from_side_for(local))
-            .or_else(|| self.take_submitted_for(local, true))
+            .or_else(|| self.take_submitted_for(local, true).map(|(job, _)| job))
     }
 
-    /// Searches everywhere, for a thread that is not in a wait and whose own deques are empty.
+    /// Searches everywhere, for a thread that is not in a wait and whose own deques are empty. It is
+    /// counted as searching: when it stops, it checks all queues, those that it has moved included.
     pub(crate) fn search(&self, local: &Local<E>, own: usize) -> Option<Found<E>> {
         if let Some(job) = self.take_injected(local) {
             return Some(Found { job, stolen: false });
@@ -388,8 +411,8 @@ impl<E: Executor> Queue<E> {
         })
     }
 
-    /// Moves all jobs of the thread to the injectors. The caller wakes other workers for them.
-    pub(crate) fn hand_over(&self, local: &Local<E>) {
+    /// Moves all jobs of the thread to the injectors.
+    pub(crate) fn hand_over(&self, local: &Local<E>) -> Pushed {
         while let Some(job) = local.structured.pop(0) {
             self.structured.push(job);
         }
@@ -397,11 +420,13 @@ impl<E: Executor> Queue<E> {
             self.submitted.push(job);
         }
         local.batch.set(0);
+        Pushed(())
     }
 
-    /// Counts a tombstone: a job was taken back. Returns whether a sweep is due.
-    pub(crate) fn tombstone_left(&self, bound: i64) -> bool {
-        self.tombstones.fetch_add(1, Ordering::Relaxed) >= bound
+    /// Counts a tombstone: a job was taken back. Sweeps the queues if there are as many as `bound`.
+    pub(crate) fn tombstone_left(&self, bound: i64) -> Option<Pushed> {
+        let is_due = self.tombstones.fetch_add(1, Ordering::Relaxed) >= bound;
+        is_due.then(|| self.sweep()).flatten()
     }
 
     /// Counts a tombstone that left the queue.
@@ -410,14 +435,13 @@ impl<E: Executor> Queue<E> {
     }
 
     /// Removes all tombstones from the queues, and moves the live jobs to the injector's end, in
-    /// their order. The caller wakes a worker afterwards, as after any push. Sweeps do not overlap.
+    /// their order. Does nothing while another thread sweeps.
     ///
     /// A sweep visits each queued job once, and happens once in as many cancellations as the bound
     /// on tombstones. So its cost for each cancellation is constant.
-    pub(crate) fn sweep(&self) {
-        let Some(_one) = try_lock(&self.sweeping) else {
-            return;
-        };
+    #[cold]
+    fn sweep(&self) -> Option<Pushed> {
+        let _one = try_lock(&self.sweeping)?;
         for _ in 0..self.submitted.len() {
             let Some(job) = insist(|| self.submitted.steal()) else {
                 break;
@@ -432,6 +456,7 @@ impl<E: Executor> Queue<E> {
                 self.keep_if_alive(job);
             }
         }
+        Some(Pushed(()))
     }
 
     fn keep_if_alive(&self, job: Job<E>) {
@@ -445,13 +470,9 @@ impl<E: Executor> Queue<E> {
 
 impl<E: Executor> Local<E> {
     /// Pushes a submitted job that the thread keeps over the bound, for itself and for thieves.
-    pub(crate) fn keep(&self, job: Job<E>) {
+    pub(crate) fn keep(&self, job: Job<E>) -> Pushed {
         self.submitted.push(job);
-    }
-
-    /// Whether the thread's deque has submitted jobs.
-    pub(crate) fn has_submitted(&self) -> bool {
-        !self.submitted.is_empty()
+        Pushed(())
     }
 
     /// Whether the thread's deque has submitted jobs behind those of a batch.
@@ -470,11 +491,12 @@ impl<E: Executor> Local<E> {
     /// # Safety
     /// As for [`Job::borrowing`].
     #[inline]
-    pub(crate) unsafe fn push_structured<R: Runnable<E>>(&self, runnable: R) {
+    pub(crate) unsafe fn push_structured<R: Runnable<E>>(&self, runnable: R) -> Offered {
         // SAFETY: the slot is for a job; the rest is passed on to the caller.
         unsafe {
             self.structured.push_with(|slot| Job::write(slot, runnable));
         }
+        Offered(())
     }
 
     /// Returns the mark of the next structured job, if there is room for one.
@@ -494,12 +516,17 @@ impl<E: Executor> Local<E> {
     /// 1. As for [`Job::borrowing`].
     /// 2. `mark` was returned by `room`.
     #[inline]
-    pub(crate) unsafe fn push_structured_at<R: Runnable<E>>(&self, mark: usize, runnable: R) {
+    pub(crate) unsafe fn push_structured_at<R: Runnable<E>>(
+        &self,
+        mark: usize,
+        runnable: R,
+    ) -> Offered {
         // SAFETY: the slot is for a job; the rest is passed on to the caller.
         unsafe {
             self.structured
                 .push_at(mark, |slot| Job::write(slot, runnable));
         }
+        Offered(())
     }
 
     /// Returns the mark below all structured jobs that are pushed later.

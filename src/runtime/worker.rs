@@ -81,9 +81,7 @@ fn work(current: &Current) -> Next {
     loop {
         read_inbox(current);
         if is_one_too_many(current) {
-            inner.queue.hand_over(&current.slot.local);
-            let wake_up = inner.idle.after_push();
-            inner.perform(wake_up);
+            inner.wake_for(inner.queue.hand_over(&current.slot.local));
             inner.check_drained();
             return Next::Leave;
         }
@@ -201,14 +199,13 @@ fn run_injected(current: &Current) -> bool {
     let local = &current.slot.local;
     // Long jobs stay in the injector, where all workers take them in order.
     let takes_batch = local.turn.are_short();
-    let Some(job) = inner.queue.take_submitted_for(local, takes_batch) else {
+    let Some((job, batch)) = inner.queue.take_submitted_for(local, takes_batch) else {
         return false;
     };
-    if takes_batch && local.has_submitted() {
-        // The batch was invisible on its way here, and this worker was not counted as searching.
-        // Another worker may have become idle because of that.
-        let wake_up = inner.idle.after_push();
-        inner.perform(wake_up);
+    if let Some(batch) = batch {
+        // It was invisible on its way here, and this worker was not counted as searching. Another
+        // worker may have become idle because of that.
+        inner.wake_for(batch);
     }
     execute(current, job);
     true

@@ -5,7 +5,7 @@ use std::{cell::Cell, ptr, sync::Arc};
 
 use super::idle_policy::IdlePolicy;
 use crate::{
-    protocol::{admission::Refusal, deque::Theft, idle::WakeUp},
+    protocol::{admission::Refusal, deque::Theft},
     runtime::{
         context::{JobContext, ThreadSlots},
         inner::{Inner, Job, Local, Queue},
@@ -234,12 +234,6 @@ impl<'p> Current<'p> {
         });
     }
 
-    /// Whether the thread is counted as offering.
-    #[inline]
-    pub(crate) fn is_offering(&self) -> bool {
-        self.offers.get()
-    }
-
     /// Returns the thread's deques. The thread must have them now.
     #[inline]
     pub(crate) fn deques(&self) -> &Local {
@@ -278,19 +272,20 @@ impl<'p> Current<'p> {
             .unwrap_or(Entry::InPlace)
     }
 
-    /// Completes the push of a job on the thread's own deque. Not needed while the thread is
-    /// offering and `takes_no_offer` holds.
-    pub(crate) fn offer(&self) -> WakeUp {
-        self.begin_to_offer();
-        self.inner().idle.after_offer()
+    /// Returns the thread's deques, for a push. Counts the thread as offering until `end_offers`.
+    #[inline]
+    pub(crate) fn offering(&self) -> &Local {
+        if !self.offers.get() {
+            self.begin_to_offer();
+        }
+        self.deques()
     }
 
-    /// Counts the thread as offering until `end_offers`.
-    pub(crate) fn begin_to_offer(&self) {
-        if !self.offers.replace(true) {
-            self.inner().idle.begin_to_offer();
-            self.note_here();
-        }
+    #[inline(never)]
+    fn begin_to_offer(&self) {
+        self.offers.set(true);
+        self.inner().idle.begin_to_offer();
+        self.note_here();
     }
 
     /// Ends the thread's count as offering.

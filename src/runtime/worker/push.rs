@@ -16,29 +16,23 @@ impl Inner {
             Holder::Thread(_) => current_of(self),
             Holder::Queue => None,
         };
-        match current.and_then(Current::local) {
+        self.pushed(match current.and_then(Current::local) {
             Some(local) => local.keep(job),
             None => self.queue.push(job),
-        }
-        self.pushed(self.idle.after_push());
+        });
     }
 
     /// Offers a job without a place to idle workers, on behalf of a thread that is about to do
     /// something else.
     pub(crate) fn offer<J: Runnable<Inner> + 'static>(&self, job: J) {
-        let wake_up = match current_of(self) {
+        match current_of(self) {
             Some(current)
                 if current.frame().is_null() && current.has_deques() && !current.is_joining() =>
             {
                 // SAFETY: a `'static` job borrows nothing.
-                unsafe { current.deques().push_structured(job) };
-                current.offer()
+                self.wake_for_offer(unsafe { current.offering().push_structured(job) });
             }
-            _ => {
-                self.queue.push_structured(Job::new(job));
-                self.idle.after_push()
-            }
-        };
-        self.perform(wake_up);
+            _ => self.wake_for(self.queue.push_structured(Job::new(job))),
+        }
     }
 }
