@@ -38,6 +38,7 @@ const RUNTIME: &[&str] = &[
     "scaler",
     "rayon_host",
     "inner",
+    "wake_up",
     "context",
     "controller",
     "resident",

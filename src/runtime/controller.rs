@@ -52,7 +52,7 @@ use crate::{
         scaler::{IS_TIMING, IS_WATCHED, MAY_GROW, MAY_SHRINK, NEVER, State, pressing},
     },
     scaling::{Decision, Measured},
-    sync::{Instant, lock, thread},
+    sync::{Instant, MutexGuard, lock, thread},
 };
 
 /// How long help is valid after it was sent, even if other jobs have started since. It spans some
@@ -86,20 +86,13 @@ impl Inner {
         }
     }
 
-    /// Begins a watch if the calling worker was the last idle one and leaves jobs behind. Must be
-    /// called by a worker that stops being idle.
-    pub(crate) fn check_left_behind(&self) {
-        if self.scaler.has(IS_WATCHED) || !self.idle.all_run() {
-            return;
-        }
-        let mut jobs_wait = false;
-        // Its fence pairs with those of a push, which may have observed the caller as searching.
-        let wake_up = self.idle.recheck(|| {
-            jobs_wait = self.has_jobs();
-            jobs_wait
-        });
-        self.perform(wake_up);
-        if jobs_wait {
+    /// Begins a watch if the calling worker, which stops being idle, was the last idle one and
+    /// leaves jobs behind.
+    pub(super) fn check_left_behind(&self) {
+        let is_last = !self.scaler.has(IS_WATCHED) && self.idle.all_run();
+        // The fence of `recheck` pairs with those of a push, which may have observed the caller as
+        // searching.
+        if is_last && self.recheck() {
             self.watch();
         }
     }
@@ -177,7 +170,7 @@ impl Inner {
     }
 
     /// Lists a worker that has gone to rayon after it found no job for `idled`.
-    pub(crate) fn worker_went_to_rayon(&self, idled: Duration) {
+    pub(super) fn worker_went_to_rayon(&self, idled: Duration) {
         if self.scaler.has(MAY_SHRINK) {
             let since = self.scaler.now().saturating_sub(idled);
             self.change_and_ask(|state| state.idle_since.push(since));
@@ -186,7 +179,7 @@ impl Inner {
 
     /// Removes the youngest entry of the list: a thread was activated to fill a place that was in
     /// rayon.
-    pub(crate) fn place_was_activated(&self) {
+    pub(super) fn place_was_activated(&self) {
         if self.scaler.has(MAY_SHRINK) {
             lock(&self.scaler.state).idle_since.pop();
         }
@@ -221,13 +214,17 @@ impl Inner {
     fn change_and_ask(&self, change: impl FnOnce(&mut State)) {
         let mut state = lock(&self.scaler.state);
         change(&mut state);
+        self.ask(state);
+    }
+
+    fn ask(&self, mut state: MutexGuard<'_, State>) {
         let wake_up = self.decide(&mut state);
+        // Without the lock, since this starts and activates threads.
         drop(state);
         self.perform(wake_up);
     }
 
-    /// Asks the policy. The caller performs the wake-up without the lock, since it starts and
-    /// activates threads.
+    /// Asks the policy, and changes the number of places by its decision.
     fn decide(&self, state: &mut State) -> WakeUp {
         if self.life.is_stopped() {
             return WakeUp::None;
@@ -338,9 +335,7 @@ impl Inner {
             }
             Some(_) => {
                 state.wake_at = None;
-                let wake_up = self.decide(&mut state);
-                drop(state);
-                self.perform(wake_up);
+                self.ask(state);
                 let me = self.me();
                 if let Some(left) = self.threads.start_for_late_activation(&me) {
                     self.watch_late_activation(left);

@@ -11,13 +11,13 @@ use crate::{
     metrics::{self, Recorder, Timing},
     protocol::{
         admission::{Admission, Refusal},
-        idle::{Idle, WakeUp},
+        idle::Idle,
         starvation::PoolId,
     },
     runtime::{
         job::{self, Entry, Holder},
         life::Life,
-        queue::{self, Offered, Pushed},
+        queue,
         rayon_host::{ThreadSettings, Threads},
         scaler::{Scaler, Scaling},
     },
@@ -179,12 +179,6 @@ impl Inner {
         self.me.upgrade().unwrap_or_else(|| unreachable!())
     }
 
-    /// Puts a submitted job into the queue, and wakes a worker if one is needed.
-    #[inline]
-    pub(crate) fn enqueue(&self, job: Job) {
-        self.pushed(self.queue.push(job));
-    }
-
     /// Counts a job to be queued over the bound. Refuses it if no worker is left to run it. If
     /// `open` is set, a closed pool refuses it too.
     pub(crate) fn overdraw(&self, open: bool, holder: Holder) -> Result<Entry, Refusal> {
@@ -193,94 +187,14 @@ impl Inner {
         Ok(Entry::Overdrawn(holder))
     }
 
-    /// Completes the push of a job that has just entered: wakes a worker for it if one is needed,
-    /// and publishes its place.
-    #[inline]
-    pub(crate) fn pushed(&self, _: Pushed) {
-        let wake_up = self.idle.after_push();
-        self.idle.check_searcher_deadline(wake_up);
-        self.perform(wake_up);
-        self.place_taken();
-    }
-
-    /// As `pushed`, for jobs that were published before, or that need not be.
-    pub(crate) fn wake_for(&self, _: Pushed) {
-        let wake_up = self.idle.after_push();
-        self.perform(wake_up);
-    }
-
-    /// As `pushed`, for a job on the calling thread's own deque.
-    #[inline]
-    pub(crate) fn offered(&self, _: Offered) {
-        // If every worker runs, none is searching, either.
-        if !self.idle.takes_no_offer() {
-            let wake_up = self.perform_after_offer();
-            self.idle.check_searcher_deadline(wake_up);
-        }
-        self.place_taken();
-    }
-
-    /// As `wake_for`, for a job on the calling thread's own deque.
-    #[inline]
-    pub(crate) fn wake_for_offer(&self, _: Offered) {
-        if !self.idle.takes_no_offer() {
-            let _ = self.perform_after_offer();
-        }
-    }
-
-    /// Not cold: it is called as long as some worker does not run.
-    #[inline(never)]
-    fn perform_after_offer(&self) -> WakeUp {
-        let wake_up = self.idle.after_offer();
-        self.perform(wake_up);
-        wake_up
-    }
-
     /// Returns the number of queued jobs that have started or were given up.
     pub(crate) fn started(&self) -> u64 {
         self.admission.given_back()
     }
 
-    /// Checks the queues again. A caller that retracts an activation needs this, since the
-    /// activation kept others from being sent. So does a worker that has just parked.
-    pub(crate) fn recheck(&self) {
-        let wake_up = self.idle.recheck(|| self.has_jobs());
-        self.perform(wake_up);
-    }
-
     /// Whether a job is in any queue.
     pub(crate) fn has_jobs(&self) -> bool {
         !self.queue.is_empty()
-    }
-
-    /// Ends the search of the calling worker. Wakes another one if the queues still hold a job.
-    pub(crate) fn stop_searching(&self) {
-        let wake_up = self.idle.stop_searching(|| self.has_jobs());
-        self.perform(wake_up);
-    }
-
-    /// Takes the calling worker out of service. Another thread takes its place if the queues hold
-    /// a job.
-    pub(crate) fn leave_service(&self) {
-        let wake_up = self.idle.leave_service(|| self.has_jobs());
-        self.perform(wake_up);
-    }
-
-    /// Performs the wake-up that the idle protocol returned for a push.
-    #[inline]
-    pub(crate) fn perform(&self, wake_up: WakeUp) {
-        match wake_up {
-            WakeUp::None | WakeUp::Woken => {}
-            WakeUp::Activate => {
-                self.place_was_activated();
-                self.threads.activate(&self.me());
-            }
-            WakeUp::Discard => {
-                self.discard_submitted();
-                let wake_up = self.idle.wake_one();
-                self.perform(wake_up);
-            }
-        }
     }
 
     /// Stops the pool if a shutdown waits for it and it is drained. Must be called when a worker

@@ -17,4 +17,5 @@ pub(crate) mod span;
 pub(crate) mod stack;
 pub(crate) mod turn;
 pub(crate) mod wait;
+mod wake_up;
 pub(crate) mod worker;

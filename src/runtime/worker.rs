@@ -6,7 +6,7 @@
 //! A worker that becomes idle first grants the places that admission holds back for a batch, and
 //! checks whether the pool is drained. It then searches (`idle_policy.rs`). It then polls rayon
 //! once, not counted as searching, since rayon's job may take long. It then parks. After
-//! [`IDLE_TIME`] it leaves the loop, and its thread is in rayon.
+//! [`IDLE_TIME`](crate::tuning::IDLE_TIME) it leaves the loop, and its thread is in rayon.
 
 mod current;
 mod host;
@@ -27,7 +27,6 @@ use crate::{
         turn::Source,
     },
     sync::Instant,
-    tuning::IDLE_TIME,
 };
 
 #[inline]
@@ -95,17 +94,7 @@ fn work(current: &Current) -> Next {
 #[inline]
 fn is_one_too_many(current: &Current) -> bool {
     let idle = &current.inner().idle;
-    idle.has_excess() && idle.take_excess() && leave_as_excess(current)
-}
-
-#[cold]
-fn leave_as_excess(current: &Current) -> bool {
-    let inner = current.inner();
-    let leaves = inner.threads.leave_as_excess(&inner.idle, current.index());
-    if !leaves {
-        inner.recheck();
-    }
-    leaves
+    idle.has_excess() && idle.take_excess() && current.inner().leave_as_excess(current.index())
 }
 
 #[inline]
@@ -247,13 +236,11 @@ fn search(current: &Current) -> Next {
     }
     if let Some(job) = look_for_job(current) {
         inner.stop_searching();
-        inner.check_left_behind();
         execute(current, job);
         return Next::Work;
     }
     current.end_offers();
-    let wake_up = inner.idle.search_in_vain(|| inner.has_jobs());
-    inner.perform(wake_up);
+    inner.search_in_vain();
     if current.run_out_of_service(rayon_host::yield_now) {
         return Next::Work;
     }
@@ -271,35 +258,26 @@ fn look_for_job(current: &Current) -> Option<Job> {
     }
 }
 
-/// Parks until the worker is notified, or for [`IDLE_TIME`].
+/// Parks until the worker is notified, or for [`IDLE_TIME`](crate::tuning::IDLE_TIME).
 fn go_idle(current: &Current) -> Next {
     let inner = current.inner();
     let index = current.slot.index;
     current.end_offers();
-    let wake_up = inner.idle.announce_idle(index, || inner.has_jobs());
-    inner.perform(wake_up);
+    inner.announce_idle(index);
     if inner.life.is_stopped() {
         return leave_for_good(current);
     }
     let inbox = inner.threads.inbox(index);
     inbox.check_before_park(&inner.idle, index);
-    // A waker that counts this worker as in rayon, and activates a thread, finds that it is no
-    // longer a worker.
-    let go_to_rayon = || inner.threads.go_to_rayon(&inner.idle, index);
     let parked = Instant::now();
-    let end = inner.idle.park_for(index, IDLE_TIME, go_to_rayon);
+    let end = inner.park(index);
     current.idle_policy.was_idle(parked.elapsed());
     match end {
-        IdleEnd::InRayon => {
-            inner.recheck();
-            inner.worker_went_to_rayon(IDLE_TIME);
-            Next::Leave
-        }
+        IdleEnd::InRayon => Next::Leave,
         IdleEnd::Notified if inner.life.is_stopped() => leave_for_good(current),
         // A worker that reads its messages does not promise to find a job.
         IdleEnd::Notified if inbox.is_unread() => {
             inner.stop_searching();
-            inner.check_left_behind();
             Next::Work
         }
         IdleEnd::Notified => Next::Search,

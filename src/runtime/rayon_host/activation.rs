@@ -124,10 +124,6 @@ fn work<H: Host>(host: &Arc<H>, thread: &RayonThread, since: Option<Instant>) {
     if threads.take_if_void(index) {
         return;
     }
-    if host.is_stopped() {
-        threads.take_activation(host, index);
-        return;
-    }
     let since = since.unwrap_or_else(Instant::now);
     let in_turn = thread.is_first_of_rayon();
     if in_turn || since.elapsed() < HOPPING {

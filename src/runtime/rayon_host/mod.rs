@@ -24,7 +24,6 @@ mod thread;
 use std::{
     any::Any,
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
 use crossbeam_utils::CachePadded;
@@ -32,14 +31,11 @@ use crossbeam_utils::CachePadded;
 pub(crate) use self::{
     activation::Help,
     inbox::has_read_all,
+    table::AfterActivation,
     thread::{RayonThread, yield_now},
 };
 use crate::{
-    protocol::{
-        idle::{Idle, WakeUp},
-        inbox::Inbox,
-        starvation::PoolId,
-    },
+    protocol::{idle::Idle, inbox::Inbox, starvation::PoolId},
     runtime::rayon_host::table::ThreadTable,
     sync::{AtomicUsize, Condvar, Mutex, slots::Slots, thread::Thread},
 };
@@ -53,19 +49,15 @@ pub(crate) trait Host: Send + Sync + Sized + 'static {
     /// Returns the calling thread, if it is one of the pool's.
     fn here(&self) -> Option<&RayonThread>;
 
-    /// Wraps the life of the thread `index`, which is in rayon while `run` runs.
-    fn live(self: &Arc<Self>, index: usize, run: impl FnOnce());
-
-    /// Records that a thread has nothing left to do but end.
-    fn thread_exited(&self);
+    /// The life of the thread `index`, which is in rayon while `run` runs, or of the timer thread.
+    /// Records that it has nothing left to do but end.
+    fn live(self: &Arc<Self>, index: Option<usize>, run: impl FnOnce());
 
     /// Records that the system has refused a thread.
     fn thread_refused(&self);
 
     /// Handles a panic that no wait receives.
     fn handle_panic(&self, payload: Box<dyn Any + Send>);
-
-    fn is_stopped(&self) -> bool;
 
     /// Runs the worker's loop. The caller is counted as searching.
     fn run_loop(&self);
@@ -77,25 +69,17 @@ pub(crate) trait Host: Send + Sync + Sized + 'static {
     /// Runs one stalled job. Returns the help to be sent for the next one.
     fn help(self: &Arc<Self>, sent: Help, is_aside: bool) -> Option<Help>;
 
-    /// Whether a job is in any queue.
-    fn has_jobs(&self) -> bool;
+    /// Gives the place in service of the calling thread, which is about to block, to other threads.
+    fn leave_service_to_block(&self);
 
-    /// Performs the wake-up that the idle protocol returned.
-    fn perform(&self, wake_up: WakeUp);
+    /// Returns the calling thread to service.
+    fn return_to_service(&self);
 
-    /// Begins a watch if needed. Called when a worker stops being idle, or returns to service.
-    fn check_left_behind(&self);
-
-    /// Makes the timer start a thread after `patience`. Called when an activation was sent to
-    /// threads that may be busy, although some threads are unstarted.
-    fn watch_activation(&self, patience: Duration);
+    /// Does what an activation has left to do.
+    fn after_activation(&self, after: AfterActivation);
 
     /// Does what is due on the timer thread, or blocks until something is.
     fn keep_time(self: &Arc<Self>);
-
-    /// Checks the queues again. Called when an activation was voided that kept others from being
-    /// sent, and by a thread that has left service.
-    fn recheck(&self);
 }
 
 /// The settings from which a pool's threads are started.

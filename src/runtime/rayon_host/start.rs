@@ -155,11 +155,10 @@ impl Threads {
     /// The life of one thread of the pool.
     fn live<H: Host>(&self, host: &Arc<H>, thread: UnstartedThread) {
         let UnstartedThread { builder, index } = thread;
-        host.live(index, || {
+        host.live(Some(index), || {
             builder.run();
             self.inbox(index).close();
         });
-        host.thread_exited();
     }
 }
 
@@ -265,8 +264,7 @@ impl TableGuard<'_> {
         let builder = thread::Builder::new().name(name).stack_size(TIMER_STACK);
         let own = Arc::clone(host);
         let handle = builder.spawn(move || {
-            own.threads().keep_time(&own);
-            own.thread_exited();
+            own.live(None, || own.threads().keep_time(&own));
         })?;
         // A pool is built once, so the cell is empty.
         let _ = self.threads.timer.set(handle.thread().clone());

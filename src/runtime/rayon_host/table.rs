@@ -155,7 +155,7 @@ impl Threads {
     /// Makes a worker of a thread in rayon, or of a new one.
     pub(crate) fn activate<H: Host>(&self, host: &Arc<H>) {
         let after = self.enter().activate(host);
-        after.follow(&**host);
+        host.after_activation(after);
     }
 
     /// Starts a thread for an activation that no thread has taken up in time. Either the threads in
@@ -217,7 +217,7 @@ impl Threads {
         let after = aside.is_voided.then(|| table.activate(host));
         drop(table);
         if let Some(after) = after {
-            after.follow(&**host);
+            host.after_activation(after);
         }
         aside.counts
     }
@@ -233,7 +233,7 @@ impl Threads {
     /// for one of them is in rayon, the worker fills that place. The caller then has to `recheck`,
     /// since that activation kept others from being sent. Otherwise the worker becomes the excess.
     #[must_use]
-    pub(super) fn come_back(&self, idle: &Idle) -> bool {
+    pub(crate) fn come_back(&self, idle: &Idle) -> bool {
         self.enter().placement.come_back(idle)
     }
 
@@ -275,9 +275,10 @@ impl Threads {
     }
 
     /// Takes the activation that rayon gave to the thread `index` if it is void: it, or another one
-    /// in its place, was answered already.
+    /// in its place, was answered already, or the pool has stopped.
     pub(super) fn take_if_void(&self, index: usize) -> bool {
-        self.enter().placement.take_if_void(index)
+        let placement = &mut self.enter().placement;
+        placement.take_if_void(index) || !placement.is_open() && placement.take_activation(index)
     }
 
     /// Answers an activation on the thread `index`, which waits inside rayon and becomes no worker.
@@ -398,22 +399,13 @@ impl Threads {
 
 /// The action that is left after an activation, to be taken without the table's lock.
 #[must_use]
-enum AfterActivation {
+pub(crate) enum AfterActivation {
     Nothing,
-    /// Watch the activation: it may be late.
-    Watch,
+    /// Start a thread after this time if the activation is late: it was sent to threads that may be
+    /// busy, although some threads are unstarted.
+    Watch(Duration),
     /// Check the queues again: the activation was taken back, and kept others from being sent.
     Recheck,
-}
-
-impl AfterActivation {
-    fn follow(self, host: &impl Host) {
-        match self {
-            Self::Nothing => {}
-            Self::Watch => host.watch_activation(ACTIVATION_PATIENCE),
-            Self::Recheck => host.recheck(),
-        }
-    }
 }
 
 impl TableGuard<'_> {
@@ -423,7 +415,7 @@ impl TableGuard<'_> {
         let mut order = self.placement.activate(host.idle());
         while order != Order::Nothing {
             after = match order {
-                Order::SendAndWatch => AfterActivation::Watch,
+                Order::SendAndWatch => AfterActivation::Watch(ACTIVATION_PATIENCE),
                 Order::Recheck => AfterActivation::Recheck,
                 _ => after,
             };

@@ -196,13 +196,12 @@ impl RayonThread {
         let is_in_service = self.has_deques.get() || self.serves.get();
         let places = usize::from(is_in_service) + self.hops.get();
         for _ in 0..places {
-            let wake_up = host.idle().block(|| host.has_jobs());
-            host.perform(wake_up);
+            host.leave_service_to_block();
         }
         threads.reroute(host);
         let result = f();
         for _ in 0..places {
-            self.come_back(host);
+            host.return_to_service();
         }
         if in_loop {
             threads.unblock();
@@ -211,15 +210,6 @@ impl RayonThread {
         }
         inbox.end_blocking();
         result
-    }
-
-    /// Returns to service, after the place was given to other threads.
-    pub(crate) fn come_back<H: Host>(&self, host: &Arc<H>) {
-        let idle = host.idle();
-        if !idle.return_to_service() && host.threads().come_back(idle) {
-            host.recheck();
-        }
-        host.check_left_behind();
     }
 }
 

@@ -377,7 +377,9 @@ impl<'p> Current<'p> {
         let theft = steal(&inner.queue);
         match theft {
             Theft::Success(_) => inner.recorder.stole(self.slot.index),
-            Theft::Unwanted => inner.recheck(),
+            Theft::Unwanted => {
+                inner.recheck();
+            }
             Theft::Empty | Theft::Busy => {}
         }
         theft
@@ -447,7 +449,7 @@ impl<'p> Current<'p> {
     /// afterwards.
     pub(super) fn run_out_of_service<R>(&self, f: impl FnOnce() -> R) -> R {
         let result = self.without_deques(|| self.rayon.in_turn(f));
-        self.rayon.come_back(self.inner);
+        self.inner.return_to_service();
         result
     }
 

@@ -4,14 +4,13 @@ use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::Duration,
 };
 
 use crate::{
-    protocol::idle::{Idle, WakeUp},
+    protocol::idle::Idle,
     runtime::{
         inner::{Inner, ThreadHook},
-        rayon_host::{Help, Host, RayonThread, Threads},
+        rayon_host::{AfterActivation, Help, Host, RayonThread, Threads},
         worker::{self, Current, current_of, with_slot},
     },
     sync::backoff::Clock,
@@ -30,24 +29,11 @@ impl Host for Inner {
         current_of(self).map(Current::rayon)
     }
 
-    fn live(self: &Arc<Self>, index: usize, run: impl FnOnce()) {
-        let run_hook = |hook: &Option<ThreadHook>| {
-            if let Some(hook) = hook {
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| hook(index))) {
-                    self.handle_panic(payload);
-                }
-            }
-        };
-        self.timing.enroll(index);
-        let _clock = Clock::start();
-        with_slot(self, index, || {
-            run_hook(&self.hooks.start);
-            run();
-            run_hook(&self.hooks.exit);
-        });
-    }
-
-    fn thread_exited(&self) {
+    fn live(self: &Arc<Self>, index: Option<usize>, run: impl FnOnce()) {
+        match index {
+            Some(index) => live_as_thread(self, index, run),
+            None => run(),
+        }
         self.life.thread_exited();
     }
 
@@ -57,10 +43,6 @@ impl Host for Inner {
 
     fn handle_panic(&self, payload: Box<dyn Any + Send>) {
         self.handle_panic(payload);
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.life.is_stopped()
     }
 
     fn run_loop(&self) {
@@ -75,7 +57,6 @@ impl Host for Inner {
         let job = self.queue.take_any();
         self.stop_searching();
         if let (Some(job), Some(current)) = (job, current_of(self)) {
-            self.check_left_behind();
             worker::execute(current, job);
             self.check_drained();
         }
@@ -99,27 +80,43 @@ impl Host for Inner {
         self.has_jobs().then(|| self.help_from_now_on())
     }
 
-    fn has_jobs(&self) -> bool {
-        self.has_jobs()
+    fn leave_service_to_block(&self) {
+        self.leave_service_to_block();
     }
 
-    fn perform(&self, wake_up: WakeUp) {
-        self.perform(wake_up);
+    fn return_to_service(&self) {
+        self.return_to_service();
     }
 
-    fn check_left_behind(&self) {
-        self.check_left_behind();
-    }
-
-    fn recheck(&self) {
-        self.recheck();
-    }
-
-    fn watch_activation(&self, patience: Duration) {
-        self.watch_late_activation(patience);
+    fn after_activation(&self, after: AfterActivation) {
+        match after {
+            AfterActivation::Nothing => {}
+            AfterActivation::Watch(patience) => self.watch_late_activation(patience),
+            AfterActivation::Recheck => {
+                self.recheck();
+            }
+        }
     }
 
     fn keep_time(self: &Arc<Self>) {
         self.run_timer();
     }
+}
+
+/// The life of the pool's thread `index`.
+fn live_as_thread(inner: &Arc<Inner>, index: usize, run: impl FnOnce()) {
+    let run_hook = |hook: &Option<ThreadHook>| {
+        if let Some(hook) = hook {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| hook(index))) {
+                inner.handle_panic(payload);
+            }
+        }
+    };
+    inner.timing.enroll(index);
+    let _clock = Clock::start();
+    with_slot(inner, index, || {
+        run_hook(&inner.hooks.start);
+        run();
+        run_hook(&inner.hooks.exit);
+    });
 }
