@@ -51,9 +51,9 @@ impl Fences {
     /// The fence of the frequent side.
     #[inline(always)]
     pub(crate) fn light(self) {
-        if self.is_asymmetric {
-            std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
-        } else {
+        // In any case, so that the frequent kind is one branch without a jump back.
+        std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+        if !self.is_asymmetric {
             // Inline, although it rarely runs: for a call the surrounding function would save
             // registers.
             fence(Ordering::SeqCst);

@@ -1,7 +1,7 @@
 //! The current thread as a thread of a pool: its slot, and the jobs and waits on its stack. It
 //! leaves service and returns to it here.
 
-use std::{cell::Cell, ptr, sync::Arc};
+use std::{cell::Cell, hint::assert_unchecked, ptr, sync::Arc};
 
 use super::idle_policy::IdlePolicy;
 use crate::{
@@ -48,10 +48,9 @@ pub(crate) struct Current<'p> {
 /// The most frequent queries on the calling thread, each answered by one comparison.
 #[derive(Clone, Copy)]
 struct Here {
-    /// Null on a thread of no pool.
+    /// Dangles on a thread of no pool. Never null, so the comparison of a pool alone decides.
     current: *const Current<'static>,
-    /// The thread's pool: an address, not to be dereferenced. Never null, so one comparison
-    /// decides.
+    /// The thread's pool, or [`NO_POOL`]: an address, not to be dereferenced.
     pool: *const Inner,
     /// The pool, while the thread has deques; otherwise [`NO_POOL`].
     deques_of: *const Inner,
@@ -61,7 +60,7 @@ struct Here {
 
 impl Here {
     const NOWHERE: Self = Self {
-        current: ptr::null(),
+        current: ptr::dangling(),
         pool: NO_POOL,
         deques_of: NO_POOL,
         offers_to: NO_POOL,
@@ -121,37 +120,46 @@ pub(crate) fn with_slot(inner: &Arc<Inner>, index: usize, f: impl FnOnce()) {
     HERE.set(Here::NOWHERE);
 }
 
+/// Returns the calling thread, if this address of its pool is `inner`'s.
+#[inline(always)]
+fn current_if(inner: &Inner, address: impl FnOnce(Here) -> *const Inner) -> Option<&Current<'_>> {
+    HERE.with(|here| {
+        let here = here.get();
+        // SAFETY: it dangles, or points to a value. Without this, the compiler adds a check for null
+        // to the comparison.
+        unsafe { assert_unchecked(!here.current.is_null()) };
+        // SAFETY: as in `with_current`; a pool is there. The reference is not sent to another
+        // thread.
+        ptr::eq(address(here), inner).then(|| unsafe { &*here.current })
+    })
+}
+
 /// Returns the calling thread, if it is a thread of this pool.
 #[inline]
 pub(crate) fn current_of(inner: &Inner) -> Option<&Current<'_>> {
-    let here = HERE.get();
-    // SAFETY: as in `with_current`; a pool is there. The reference is not sent to another thread.
-    ptr::eq(here.pool, inner).then(|| unsafe { &*here.current })
+    current_if(inner, |here| here.pool)
 }
 
 /// Returns the calling thread, if it is a thread of this pool and has deques.
 #[inline]
 pub(crate) fn current_with_deques_of(inner: &Inner) -> Option<&Current<'_>> {
-    let here = HERE.get();
-    // SAFETY: as in `current_of`.
-    ptr::eq(here.deques_of, inner).then(|| unsafe { &*here.current })
+    current_if(inner, |here| here.deques_of)
 }
 
 /// Returns the calling thread, if it is a thread of this pool, has deques, and is counted as
 /// offering.
 #[inline]
 pub(crate) fn current_offering_to(inner: &Inner) -> Option<&Current<'_>> {
-    let here = HERE.get();
-    // SAFETY: as in `current_of`.
-    ptr::eq(here.offers_to, inner).then(|| unsafe { &*here.current })
+    current_if(inner, |here| here.offers_to)
 }
 
 /// Calls `f` with the calling thread, if it is a thread of any pool.
 #[inline]
 fn with_current<R>(f: impl FnOnce(Option<&Current<'_>>) -> R) -> R {
-    // SAFETY: `with_slot` sets it while the value lives, on this thread's own stack, further down
+    let here = HERE.get();
+    // SAFETY: `with_slot` sets both while the value lives, on this thread's own stack, further down
     // than any caller. The reference does not outlive this call.
-    let current = unsafe { HERE.get().current.as_ref() };
+    let current = (here.pool != NO_POOL).then(|| unsafe { &*here.current });
     // A forked child's thread is no thread of the parent's pool.
     f(current.filter(|current| !current.inner.is_inherited()))
 }
