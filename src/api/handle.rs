@@ -29,7 +29,7 @@ use crate::{
     runtime::{
         context::JobContext,
         inner::Inner,
-        job::{Place, Runnable},
+        job::{Ended, Place, Runnable},
         wait::{Help, IfStarved, Spin, Waited, wait_until},
         worker,
     },
@@ -90,7 +90,7 @@ where
     ///
     /// # Safety
     /// The caller has won the claim, and calls this once.
-    unsafe fn run_claimed(&self, context: &JobContext<'_>) {
+    unsafe fn run_claimed(&self, context: &JobContext<'_>) -> Ended {
         let started = context.begin(self.place, self.since);
         // SAFETY: passed on to the caller.
         let body = unsafe { self.take_body() };
@@ -98,9 +98,10 @@ where
             Some(body) => catch_unwind(AssertUnwindSafe(body)).map_err(JobError::panic),
             None => Err(JobError::cancelled()),
         };
-        context.end(started, result.is_ok());
+        let ended = context.end(started, result.is_ok());
         // SAFETY: passed on to the caller.
         unsafe { self.put(result) };
+        ended
     }
 
     /// Counts the job by `account`, and drops its closure. In this order: that drop may end the
@@ -141,18 +142,20 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    fn run(self, context: &JobContext<'_>, _: Place) {
+    fn run(self, context: &JobContext<'_>, _: Place) -> Ended {
         let task = self.into_task();
         if task.claim() {
             // SAFETY: claimed.
-            unsafe { task.run_claimed(context) };
+            let ended = unsafe { task.run_claimed(context) };
             // If the handle is gone, this drops the result.
-            return quietly(move || task.finish());
+            quietly(move || task.finish());
+            return ended;
         }
         if task.place != Place::None {
             context.inner.queue.tombstone_gone();
         }
         quietly(move || drop(task));
+        Ended::new()
     }
 
     fn discard(self, context: &JobContext<'_>, _: Place) {
@@ -195,7 +198,7 @@ trait Joinable<T>: Send + Sync {
     fn is_unqueued(&self) -> bool;
     /// # Safety
     /// The caller has won the claim, and calls this once.
-    unsafe fn run_here(&self, context: &JobContext<'_>);
+    unsafe fn run_here(&self, context: &JobContext<'_>) -> Ended;
     /// # Safety
     /// The caller has won the claim, and calls this once.
     unsafe fn cancel_here(&self, context: &JobContext<'_>);
@@ -217,9 +220,9 @@ where
         self.place == Place::None
     }
 
-    unsafe fn run_here(&self, context: &JobContext<'_>) {
+    unsafe fn run_here(&self, context: &JobContext<'_>) -> Ended {
         // SAFETY: passed on to the caller.
-        unsafe { self.run_claimed(context) };
+        unsafe { self.run_claimed(context) }
     }
 
     unsafe fn cancel_here(&self, context: &JobContext<'_>) {
@@ -449,12 +452,12 @@ impl<T: 'static> JobHandle<T> {
     fn run_here(&self, context: &JobContext<'_>) {
         let is_queued = !self.task.is_unqueued();
         // SAFETY: claimed.
-        unsafe { self.task.run_here(context) };
+        let ended = unsafe { self.task.run_here(context) };
         self.task.finish();
         if is_queued {
             context.inner.tombstone_left();
         }
-        context.inner.check_drained();
+        context.inner.check_drained(ended);
     }
 
     /// Takes the result of a job that is done.

@@ -14,7 +14,7 @@ use crate::{
     runtime::{
         context::JobContext,
         inner::{Inner, Job},
-        job::{Entry, Place, Runnable},
+        job::{Ended, Entry, Place, Runnable},
         span,
         wait::frames::{Completion, OfOther, OfWorker},
         worker::{self, Current},
@@ -34,7 +34,7 @@ trait Account: Send {
     type Started;
 
     fn begin(&self, context: &JobContext<'_>, place: Place) -> Self::Started;
-    fn end(&self, context: &JobContext<'_>, started: Self::Started, completed: bool);
+    fn end(&self, context: &JobContext<'_>, started: Self::Started, completed: bool) -> Ended;
 }
 
 /// An installed closure is a job. The stamp is the time at which it got its place.
@@ -45,8 +45,8 @@ impl Account for Stamp {
         context.begin(place, *self)
     }
 
-    fn end(&self, context: &JobContext<'_>, started: Started, completed: bool) {
-        context.end(started, completed);
+    fn end(&self, context: &JobContext<'_>, started: Started, completed: bool) -> Ended {
+        context.end(started, completed)
     }
 }
 
@@ -60,7 +60,9 @@ impl Account for PartOfAnother {
 
     fn begin(&self, _: &JobContext<'_>, _: Place) {}
 
-    fn end(&self, _: &JobContext<'_>, (): (), _: bool) {}
+    fn end(&self, _: &JobContext<'_>, (): (), _: bool) -> Ended {
+        Ended::new()
+    }
 }
 
 type Outcome<R> = Result<R, Box<dyn Any + Send>>;
@@ -145,7 +147,7 @@ where
 {
     const IS_HALF: bool = A::IS_HALF;
 
-    fn run(self, context: &JobContext<'_>, place: Place) {
+    fn run(self, context: &JobContext<'_>, place: Place) -> Ended {
         // SAFETY: the owner waits for the completion, below.
         let stack_job = unsafe { &*self.0 };
         stack_job.completion.begin(context.inner);
@@ -153,18 +155,19 @@ where
         // SAFETY: there is one job for each closure.
         let f = unsafe { stack_job.take() };
         let result = catch_unwind(AssertUnwindSafe(f));
-        self.1.end(context, started, result.is_ok());
+        let ended = self.1.end(context, started, result.is_ok());
         stack_job
             .outcome
             // SAFETY: the owner does not read it before the completion.
             .with_mut(|outcome| unsafe { (*outcome).write(result) });
         // The frame may be gone after this.
         stack_job.completion.end(context.inner);
+        ended
     }
 
     /// Runs it: the frame that waits for it has no way to learn that it was dropped.
     fn discard(self, context: &JobContext<'_>, place: Place) {
-        self.run(context, place);
+        context.inner.check_drained(self.run(context, place));
     }
 
     fn is_of_worker(&self, _: usize) -> bool {

@@ -138,8 +138,8 @@ impl Used {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         if self.placed && !self.inner.is_inherited() {
-            self.inner.admission.release_held();
-            self.inner.check_drained();
+            let ended = self.inner.admission.release_held();
+            self.inner.check_drained(ended);
         }
     }
 }
@@ -218,8 +218,9 @@ impl<'p> Future for ReserveAsync<'p> {
 impl ReserveAsync<'_> {
     fn leave(&mut self) {
         if let Some(waiting) = self.waiting.take() {
-            self.inner.admission.abandon(waiting);
-            self.inner.check_drained();
+            if let Some(ended) = self.inner.admission.abandon(waiting) {
+                self.inner.check_drained(ended);
+            }
         }
         if self.since.take().is_some() {
             self.inner.timing.waits_no_more();

@@ -26,7 +26,7 @@ use crate::{
     runtime::{
         context::{JobContext, Overdrawn},
         inner::{Inner, Job},
-        job::{Entry, Holder, Place, Runnable},
+        job::{Ended, Entry, Holder, Place, Runnable},
         span::Origin,
         wait::frames::Countdown,
         worker::{
@@ -95,7 +95,7 @@ struct ScopeJob<'scope, F> {
 
 impl<'scope, F: FnOnce(&Scope<'scope>) + Send> Runnable<Inner> for ScopeJob<'scope, F> {
     #[inline]
-    fn run(self, context: &JobContext<'_>, place: Place) {
+    fn run(self, context: &JobContext<'_>, place: Place) -> Ended {
         let Self {
             scope,
             since,
@@ -104,9 +104,10 @@ impl<'scope, F: FnOnce(&Scope<'scope>) + Send> Runnable<Inner> for ScopeJob<'sco
         } = self;
         // SAFETY: this job is counted until `end`.
         let scope = unsafe { scope.get() };
-        scope.run_job(context, place, since, |scope| origin.enter(|| f(scope)));
+        let ended = scope.run_job(context, place, since, |scope| origin.enter(|| f(scope)));
         // The scope may be gone after this.
         scope.countdown.end(context.inner, context.index());
+        ended
     }
 
     fn frame(&self) -> *const () {
@@ -120,7 +121,7 @@ impl<'scope, F: FnOnce(&Scope<'scope>) + Send> Runnable<Inner> for ScopeJob<'sco
 
     /// Runs it: a scope waits for all its jobs, and cannot report that one was dropped.
     fn discard(self, context: &JobContext<'_>, place: Place) {
-        self.run(context, place);
+        context.inner.check_drained(self.run(context, place));
     }
 }
 
@@ -314,14 +315,13 @@ impl<'scope> Scope<'scope> {
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
     {
         let since = inner.timing.stamp_in_place();
-        match current {
+        inner.check_drained(match current {
             Some(current) => {
                 let inline = current.inline();
-                inline.run(|| self.run_job(current.context(), Place::None, since, f));
+                inline.run(|| self.run_job(current.context(), Place::None, since, f))
             }
             None => self.run_job(&JobContext::elsewhere(inner), Place::None, since, f),
-        }
-        inner.check_drained();
+        });
     }
 
     /// Queues a job over the bound, which is already counted.
@@ -423,13 +423,20 @@ impl<'scope> Scope<'scope> {
 
     /// Always inlined: a call would copy the closure.
     #[inline(always)]
-    fn run_job(&self, context: &JobContext<'_>, place: Place, since: Stamp, f: impl FnOnce(&Self)) {
+    fn run_job(
+        &self,
+        context: &JobContext<'_>,
+        place: Place,
+        since: Stamp,
+        f: impl FnOnce(&Self),
+    ) -> Ended {
         let started = context.begin(place, since);
         let outcome = catch_unwind(AssertUnwindSafe(|| f(self)));
-        context.end(started, outcome.is_ok());
+        let ended = context.end(started, outcome.is_ok());
         if let Err(payload) = outcome {
             self.keep_panic(payload);
         }
+        ended
     }
 
     /// Keeps the first panic, and drops the others.

@@ -160,19 +160,20 @@ impl Inner {
     #[cold]
     fn run_in_place<R: Runnable<Inner> + 'static>(&self, runnable: R) {
         match worker::current_of(self) {
-            Some(current) => current
-                .inline()
-                .run(|| runnable.run(current.context(), Place::None)),
+            Some(current) => {
+                let run = || runnable.run(current.context(), Place::None);
+                self.check_drained(current.inline().run(run));
+            }
             None => self.run_outside(runnable),
         }
-        self.check_drained();
     }
 
     /// The same on a thread without a worker loop.
     fn run_outside<R: Runnable<Inner> + 'static>(&self, runnable: R) {
         inline::outside(|outside| match outside.advise(self.admission.capacity()) {
             Advice::RunInPlace => {
-                outside.run(|| runnable.run(&JobContext::elsewhere(self), Place::None));
+                let context = JobContext::elsewhere(self);
+                outside.run(|| self.check_drained(runnable.run(&context, Place::None)));
             }
             Advice::Keep => outside.keep(self, Job::new(runnable)),
         });

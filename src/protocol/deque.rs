@@ -295,18 +295,19 @@ impl<T> Owner<T> {
         )
     }
 
-    /// As `pop`, but calls `take` with the value in its slot. Returns false if there is none.
+    /// As `pop`, but calls `take` with the value in its slot, and returns what that returns.
     ///
     /// # Safety
     /// `take` moves the value out before it pushes anything, and before it returns or unwinds.
     #[inline]
-    pub(crate) unsafe fn pop_with(&self, mark: usize, take: impl FnOnce(*mut T)) -> bool {
-        let Some(number) = self.claim(mark) else {
-            return false;
-        };
+    pub(crate) unsafe fn pop_with<R>(
+        &self,
+        mark: usize,
+        take: impl FnOnce(*mut T) -> R,
+    ) -> Option<R> {
+        let number = self.claim(mark)?;
         let slot = self.slot(number).with_mut(<*mut _>::cast);
-        take(slot);
-        true
+        Some(take(slot))
     }
 
     /// Calls `look` with the slot of the last value that was pushed and not taken by the owner. A

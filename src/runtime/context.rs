@@ -9,7 +9,7 @@ use crate::{
     runtime::{
         foreign_stack,
         inner::Inner,
-        job::{Executor, Holder, Place, Runnable},
+        job::{Ended, Executor, Holder, Place, Runnable},
     },
     sync::unwind::quietly,
 };
@@ -154,7 +154,7 @@ impl JobContext<'_> {
 
     /// Ends a job that has run. Must be called before its handle publishes the end.
     #[inline]
-    pub(crate) fn end(&self, started: Started, completed: bool) {
+    pub(crate) fn end(&self, started: Started, completed: bool) -> Ended {
         if started.is_timed() {
             self.end_timed(started);
         }
@@ -162,6 +162,7 @@ impl JobContext<'_> {
         if self.slots.is_none() {
             foreign_stack::end();
         }
+        Ended::new()
     }
 
     #[inline(never)]
@@ -190,7 +191,7 @@ impl JobContext<'_> {
             Place::None => {}
             Place::Overdrawn(holder) => self.inner.recorder.left_overdrawn(holder),
         }
-        self.inner.check_drained();
+        self.inner.check_drained(Ended::new());
     }
 }
 
@@ -203,13 +204,14 @@ pub(crate) struct Detached<F> {
 
 impl<F: FnOnce() + Send> Runnable<Inner> for Detached<F> {
     #[inline]
-    fn run(self, context: &JobContext<'_>, place: Place) {
+    fn run(self, context: &JobContext<'_>, place: Place) -> Ended {
         let started = context.begin(place, self.since);
         let outcome = catch_unwind(AssertUnwindSafe(self.f));
-        context.end(started, outcome.is_ok());
+        let ended = context.end(started, outcome.is_ok());
         if let Err(payload) = outcome {
             context.inner.handle_panic(payload);
         }
+        ended
     }
 
     fn discard(self, context: &JobContext<'_>, place: Place) {
@@ -238,9 +240,9 @@ impl<R: Runnable<Inner>, const STRUCTURED: bool> Overdrawn<R, STRUCTURED> {
 impl<R: Runnable<Inner>, const STRUCTURED: bool> Runnable<Inner> for Overdrawn<R, STRUCTURED> {
     const IS_HALF: bool = R::IS_HALF;
 
-    fn run(self, context: &JobContext<'_>, _: Place) {
+    fn run(self, context: &JobContext<'_>, _: Place) -> Ended {
         let (job, place) = self.take(context);
-        job.run(context, place);
+        job.run(context, place)
     }
 
     fn discard(self, context: &JobContext<'_>, _: Place) {

@@ -15,7 +15,7 @@ use crate::{
         starvation::PoolId,
     },
     runtime::{
-        job::{self, Entry, Holder},
+        job::{self, Ended, Entry, Holder},
         life::Life,
         queue,
         rayon_host::{ThreadSettings, Threads},
@@ -197,9 +197,9 @@ impl Inner {
         !self.queue.is_empty()
     }
 
-    /// Stops the pool if a shutdown waits for it and it is drained. Must be called when a worker
-    /// becomes idle, when a job ends outside a worker's loop, and when a place is released.
-    pub(crate) fn check_drained(&self) {
+    /// Stops the pool if a shutdown waits for it and it is drained. Each end needs this check. A
+    /// worker's loop makes it once for the ends of all its jobs: see `Current::leave_to_loop`.
+    pub(crate) fn check_drained(&self, _: Ended) {
         if self.life.is_drain_awaited() {
             self.stop_if_drained();
         }

@@ -10,7 +10,7 @@ use std::{
     ptr,
 };
 
-pub(crate) use crate::protocol::admission::Holder;
+pub(crate) use crate::protocol::admission::{Ended, Holder};
 use crate::sync::unwind::quietly;
 
 /// What a job holds of the queue's bound until it starts.
@@ -56,11 +56,11 @@ pub(crate) trait Runnable<E: Executor>: Send {
     /// takes this one back or it has ended elsewhere.
     const IS_HALF: bool = false;
 
-    /// Runs the value.
-    fn run(self, context: &E::Context<'_>, place: Place);
+    /// Runs the value. The caller checks whether the pool has drained.
+    fn run(self, context: &E::Context<'_>, place: Place) -> Ended;
 
     /// Drops the value without running it, because the pool is being emptied. A job that a stack
-    /// frame waits for runs nevertheless.
+    /// frame waits for runs nevertheless. Checks whether the pool has drained.
     fn discard(self, context: &E::Context<'_>, place: Place);
 
     /// Returns the frame that waits for it, or null. A thief that takes it may run other jobs of
@@ -92,7 +92,7 @@ struct Table<E: Executor> {
     is_half: bool,
     /// # Safety
     /// The words hold an initialized value of the table's type. The function moves it out first.
-    run: unsafe fn(*mut Words, &E::Context<'_>, Place),
+    run: unsafe fn(*mut Words, &E::Context<'_>, Place) -> Ended,
     /// # Safety
     /// As for `run`.
     discard: unsafe fn(*mut Words, &E::Context<'_>, Place),
@@ -134,7 +134,7 @@ trait InWords<E: Executor>: Runnable<E> + Sized {
         run: |words, context, place| {
             // SAFETY: the words hold a Self, and nothing else reads them again.
             let runnable = unsafe { words.cast::<Self>().read() };
-            runnable.run(context, place);
+            runnable.run(context, place)
         },
         discard: |words, context, place| {
             // SAFETY: as in `run`.
@@ -175,8 +175,8 @@ impl<E: Executor, R: Runnable<E>> InWords<E> for R {}
 impl<E: Executor, R: Runnable<E>> Runnable<E> for Box<R> {
     const IS_HALF: bool = R::IS_HALF;
 
-    fn run(self, context: &E::Context<'_>, place: Place) {
-        (*self).run(context, place);
+    fn run(self, context: &E::Context<'_>, place: Place) -> Ended {
+        (*self).run(context, place)
     }
 
     fn discard(self, context: &E::Context<'_>, place: Place) {
@@ -255,11 +255,11 @@ impl<E: Executor> Job<E> {
     }
 
     #[inline]
-    pub(crate) fn run(self, context: &E::Context<'_>, place: Place) {
+    pub(crate) fn run(self, context: &E::Context<'_>, place: Place) -> Ended {
         let mut job = mem::ManuallyDrop::new(self);
         // SAFETY: the table belongs to the value in the words, which was not moved out yet; `job`
         // is not dropped.
-        unsafe { (job.table.run)(&mut job.words, context, place) };
+        unsafe { (job.table.run)(&mut job.words, context, place) }
     }
 
     /// Runs the job at its address. Its closure is moved out first.
@@ -267,9 +267,13 @@ impl<E: Executor> Job<E> {
     /// # Safety
     /// `job` points to a job, which is not used again.
     #[inline]
-    pub(crate) unsafe fn run_in_place(job: *mut Self, context: &E::Context<'_>, place: Place) {
+    pub(crate) unsafe fn run_in_place(
+        job: *mut Self,
+        context: &E::Context<'_>,
+        place: Place,
+    ) -> Ended {
         // SAFETY: passed on to the caller; the table belongs to the value in the words.
-        unsafe { ((*job).table.run)(&raw mut (*job).words, context, place) };
+        unsafe { ((*job).table.run)(&raw mut (*job).words, context, place) }
     }
 
     pub(crate) fn discard(self, context: &E::Context<'_>, place: Place) {

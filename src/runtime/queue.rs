@@ -20,7 +20,7 @@ use crossbeam_utils::CachePadded;
 use crate::{
     protocol::deque::{self, Owner, Theft, Thief},
     runtime::{
-        job::{Executor, Job, Place, Runnable},
+        job::{Ended, Executor, Job, Place, Runnable},
         turn::Turn,
     },
     sync::{
@@ -567,9 +567,9 @@ impl<E: Executor> Local<E> {
     }
 
     /// Runs the structured job that was pushed last, if it is above the mark and was not stolen.
-    /// Returns whether it ran.
+    /// Returns its end.
     #[inline]
-    pub(crate) fn run_structured(&self, mark: usize, context: &E::Context<'_>) -> bool {
+    pub(crate) fn run_structured(&self, mark: usize, context: &E::Context<'_>) -> Option<Ended> {
         // SAFETY: running it moves its closure out first.
         unsafe {
             self.structured

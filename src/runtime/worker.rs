@@ -22,7 +22,7 @@ use crate::{
     protocol::{idle::IdleEnd, inbox::Inbox},
     runtime::{
         inner::Job,
-        job::Place,
+        job::{Ended, Place},
         rayon_host::{self, has_read_all},
         turn::Source,
     },
@@ -30,13 +30,26 @@ use crate::{
 };
 
 #[inline]
-fn execute(current: &Current, job: Job) {
+fn execute(current: &Current, job: Job) -> Ended {
     current.inline().begin_turn();
     if current.inner().life.is_discarding() {
         job.discard(current.context(), Place::Queue);
+        Ended::new()
     } else {
-        job.run(current.context(), Place::Queue);
+        job.run(current.context(), Place::Queue)
     }
+}
+
+/// Executes a job of the loop.
+#[inline]
+fn execute_next(current: &Current, job: Job) {
+    current.leave_to_loop(execute(current, job));
+}
+
+/// Checks whether the pool has drained, for all ends that were left to the loop. The loop calls it
+/// when it has no job, and when it ends. Not after each job: most are not the last.
+fn check_ends(current: &Current) {
+    current.inner().check_drained(Ended::new());
 }
 
 fn search_once(current: &Current) -> Option<Job> {
@@ -81,7 +94,7 @@ fn work(current: &Current) -> Next {
         read_inbox(current);
         if is_one_too_many(current) {
             inner.wake_for(inner.queue.hand_over(&current.slot.local));
-            inner.check_drained();
+            check_ends(current);
             return Next::Leave;
         }
         if !run_next(current) {
@@ -154,7 +167,8 @@ fn run_from(current: &Current, source: Source) -> bool {
         Source::Own => {
             current.inline().begin_turn();
             // Not `execute`: a structured job is never discarded.
-            return local.run_structured(0, current.context());
+            let ended = local.run_structured(0, current.context());
+            return ended.map(|ended| current.leave_to_loop(ended)).is_some();
         }
         Source::Kept if local.has_kept() => local.pop_submitted(),
         Source::Kept => None,
@@ -165,7 +179,7 @@ fn run_from(current: &Current, source: Source) -> bool {
     };
     let is_found = job.is_some();
     if let Some(job) = job {
-        execute(current, job);
+        execute_next(current, job);
     }
     is_found
 }
@@ -175,7 +189,7 @@ fn run_from(current: &Current, source: Source) -> bool {
 fn run_submitted(current: &Current) -> bool {
     match current.inner().queue.take_of_batch(&current.slot.local) {
         Some(job) => {
-            execute(current, job);
+            execute_next(current, job);
             true
         }
         None => run_injected(current),
@@ -196,7 +210,7 @@ fn run_injected(current: &Current) -> bool {
         // worker may have become idle because of that.
         inner.wake_for(batch);
     }
-    execute(current, job);
+    execute_next(current, job);
     true
 }
 
@@ -205,8 +219,8 @@ fn run_of_rayon(current: &Current) -> bool {
     current.inline().begin_turn();
     let ran = current.run_of_rayon();
     if ran {
-        // A job may have waited for it, and a shutdown for the end of that job.
-        current.inner().check_drained();
+        // While rayon has work, the worker does not become idle.
+        check_ends(current);
     }
     ran
 }
@@ -216,7 +230,7 @@ fn idle(current: &Current) -> Next {
     let inner = current.inner();
     inner.worker_became_idle();
     inner.admission.grant_waiters_if_any();
-    inner.check_drained();
+    check_ends(current);
     if inner.life.is_stopped() {
         return leave_for_good(current);
     }
@@ -236,7 +250,7 @@ fn search(current: &Current) -> Next {
     }
     if let Some(job) = look_for_job(current) {
         inner.stop_searching();
-        execute(current, job);
+        execute_next(current, job);
         return Next::Work;
     }
     current.end_offers();

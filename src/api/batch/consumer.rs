@@ -282,8 +282,8 @@ impl<'a, B: Work<'a>> Consumer<'_, B> {
 
     fn run_refused(&self, item: B::Item) -> Outcome<B::Result> {
         let inner = self.inner();
-        let outcome = self.feeder.batch.run_inline(&JobContext::here(inner), item);
-        inner.check_drained();
+        let (outcome, ended) = self.feeder.batch.run_inline(&JobContext::here(inner), item);
+        inner.check_drained(ended);
         outcome
     }
 
@@ -334,9 +334,9 @@ impl<'a, B: Work<'a>> Consumer<'_, B> {
         let (inner, batch) = (self.inner(), &self.feeder.batch);
         self.chunks[at].taken |= 1 << number;
         let is_placed = !(B::Home::IS_SCOPED && batch.keeps_place(inner));
-        let outcome = batch.run(&JobContext::here(inner), is_placed, item);
+        let (outcome, ended) = batch.run(&JobContext::here(inner), is_placed, item);
         self.forget_if_used_up(at);
-        inner.check_drained();
+        inner.check_drained(ended);
         Some(outcome)
     }
 

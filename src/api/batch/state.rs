@@ -27,7 +27,12 @@ use super::{
 use crate::{
     metrics::{BatchPlaces, Stamp},
     protocol::{chunk::Chunk, completion::event::Event},
-    runtime::{context::JobContext, inner::Inner, job::Place, span::Origin},
+    runtime::{
+        context::JobContext,
+        inner::Inner,
+        job::{Ended, Place},
+        span::Origin,
+    },
     sync::{AtomicBool, Mutex, Ordering, UnsafeCell, backoff::YieldHint, lock, unwind::quietly},
     tuning::FEW_CHUNKS,
 };
@@ -311,8 +316,7 @@ impl<B: Types> Batch<B> {
             state.held -= 1;
             drop(state);
             inner.queue.count_placeless(-1);
-            inner.admission.release_held();
-            inner.check_drained();
+            inner.check_drained(inner.admission.release_held());
         } else if state.cancelled > 0 {
             state.cancelled -= 1;
             drop(state);
@@ -335,7 +339,7 @@ impl<'a, B: Work<'a>> Batch<B> {
         context: &JobContext<'_>,
         placed: bool,
         item: Item<B::Item>,
-    ) -> Outcome<B::Result> {
+    ) -> (Outcome<B::Result>, Ended) {
         let Item {
             since,
             origin,
@@ -348,11 +352,11 @@ impl<'a, B: Work<'a>> Batch<B> {
         // SAFETY: the item was begun, and has not ended.
         let run = || origin.enter(|| unsafe { self.function.call(item) });
         let outcome = catch_unwind(AssertUnwindSafe(run));
-        context.end(started, outcome.is_ok());
+        let ended = context.end(started, outcome.is_ok());
         if started.is_timed() {
             self.was_timed(context);
         }
-        outcome
+        (outcome, ended)
     }
 
     /// Notes that an item was timed: the next ones are likely as long.
@@ -366,12 +370,16 @@ impl<'a, B: Work<'a>> Batch<B> {
     }
 
     /// Runs an item that was not put in, and counts it in the pool's slots. Called by the consumer.
-    pub(super) fn run_inline(&self, context: &JobContext<'_>, item: B::Item) -> Outcome<B::Result> {
+    pub(super) fn run_inline(
+        &self,
+        context: &JobContext<'_>,
+        item: B::Item,
+    ) -> (Outcome<B::Result>, Ended) {
         let since = context.inner.timing.stamp_in_place();
         let started = context.begin(Place::None, since);
         let outcome = self.run_beside(item);
-        context.end(started, outcome.is_ok());
-        outcome
+        let ended = context.end(started, outcome.is_ok());
+        (outcome, ended)
     }
 
     /// Runs an item that was not put in, without counting it. Called by the consumer.

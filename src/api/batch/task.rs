@@ -33,7 +33,7 @@ use crate::{
     runtime::{
         context::JobContext,
         inner::Inner,
-        job::{Place, Runnable},
+        job::{Ended, Place, Runnable},
         turn::LIMIT_TIME,
         worker,
     },
@@ -69,7 +69,7 @@ impl<'a, B: Work<'a>> Task<B> {
 }
 
 impl<'a, B: Work<'a>> Runnable<Inner> for Task<B> {
-    fn run(self, context: &JobContext<'_>, _: Place) {
+    fn run(self, context: &JobContext<'_>, _: Place) -> Ended {
         let Self { batch, chunk } = self;
         let home = batch.home;
         let chunk = match chunk {
@@ -80,17 +80,18 @@ impl<'a, B: Work<'a>> Runnable<Inner> for Task<B> {
             }
             None => batch.begin_task(context),
         };
-        if let Some(chunk) = chunk {
-            serve(context, &batch, &chunk);
-        }
+        let ended = match chunk {
+            Some(chunk) => serve(context, &batch, &chunk),
+            None => Ended::new(),
+        };
         // The last reference to the batch also drops the function.
         quietly(move || drop(batch));
         home.ended(context);
+        ended
     }
 
     fn discard(self, context: &JobContext<'_>, place: Place) {
-        self.run(context, place);
-        context.inner.check_drained();
+        context.inner.check_drained(self.run(context, place));
     }
 
     fn is_tombstone(&self) -> bool {
@@ -102,15 +103,21 @@ impl<'a, B: Work<'a>> Runnable<Inner> for Task<B> {
     }
 }
 
-/// Runs items of a chunk until none is left, or its turn is over.
-fn serve<'a, B: Work<'a>>(context: &JobContext<'_>, batch: &Arc<Batch<B>>, chunk: &ChunkOf<B>) {
+/// Runs items of a chunk until none is left, or its turn is over. Returns the end of the last one.
+fn serve<'a, B: Work<'a>>(
+    context: &JobContext<'_>,
+    batch: &Arc<Batch<B>>,
+    chunk: &ChunkOf<B>,
+) -> Ended {
     let inner = context.inner;
     let since = Instant::now();
     let mut served = 0;
+    let mut last = Ended::new();
     let mut next = chunk.claim();
     Task::split(inner, batch, chunk);
     while let Some((number, item)) = next {
-        let outcome = batch.run(context, true, item);
+        let (outcome, ended) = batch.run(context, true, item);
+        last = ended;
         if B::Home::DISCARDS {
             batch.discard(inner, outcome);
         } else {
@@ -134,6 +141,7 @@ fn serve<'a, B: Work<'a>>(context: &JobContext<'_>, batch: &Arc<Batch<B>>, chunk
         current.count_items(served);
     }
     batch.yield_hint.heed(|| batch.are_few_left());
+    last
 }
 
 /// Whether the turn of a job that began `since` then is over. The number of items is not counted: a

@@ -12,6 +12,17 @@ impl PlaceSlot {
     }
 }
 
+/// A job has ended, or a held place was released, and that may have been the last one for which a
+/// shutdown waits. `Inner::check_drained` uses it up.
+#[must_use = "a shutdown may wait for it"]
+pub(crate) struct Ended(());
+
+impl Ended {
+    pub(crate) fn new() -> Self {
+        Self(())
+    }
+}
+
 impl Admission {
     /// Returns the jobs that were admitted and have not ended, without the held places. `unplaced`
     /// jobs came in without a place, and `ended` jobs have ended.

@@ -15,12 +15,12 @@ mod wakes;
 
 use crossbeam_utils::CachePadded;
 
+pub(crate) use self::{counts::Ended, wait::Admitted, waiters::WaiterId};
 use self::{
     permit_cache::PermitCache,
     waiters::{Standing, Waiters},
     wakes::Wakes,
 };
-pub(crate) use self::{wait::Admitted, waiters::WaiterId};
 use crate::{
     error::AdmissionError,
     sync::{
@@ -285,9 +285,8 @@ impl Admission {
         !slow_path.stopped || mutant!("admission_stop_blind")
     }
 
-    /// Releases a held place that never had a job. The caller has to check whether the pool has
-    /// drained.
-    pub(crate) fn release_held(&self) {
+    /// Releases a held place that never had a job.
+    pub(crate) fn release_held(&self) -> Ended {
         let mut slow_path = lock(&self.slow_path);
         slow_path.unused = slow_path.unused.wrapping_add(1);
         if mutant!("admission_unused_first") {
@@ -297,6 +296,7 @@ impl Admission {
         slow_path.held -= 1;
         drop(slow_path);
         self.release();
+        Ended::new()
     }
 
     /// Releases a place whose job runs without it, after `unhold`.

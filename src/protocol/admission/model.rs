@@ -167,9 +167,9 @@ fn a5_a_dropped_future_passes_its_grant_on() {
         match admission.poll_acquire_held(&mut id, &mut Context::from_waker(Waker::noop())) {
             Poll::Ready(outcome) => {
                 assert_eq!(outcome, Ok(()));
-                admission.release_held();
+                let _ = admission.release_held();
             }
-            Poll::Pending => admission.abandon(id.take().unwrap()),
+            Poll::Pending => drop(admission.abandon(id.take().unwrap())),
         }
         worker.join().unwrap();
         behind.join().unwrap();

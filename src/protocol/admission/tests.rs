@@ -98,7 +98,7 @@ proptest! {
                     (queued, ended) = (queued - 1, ended + 1);
                 }
                 4 if held > 0 => {
-                    admission.release_held();
+                    let _ = admission.release_held();
                     held -= 1;
                 }
                 4 => {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Admission, PROMPT, Refusal, WaiterId,
+    Admission, Ended, PROMPT, Refusal, WaiterId,
     waiters::{Joining, Standing},
 };
 #[cfg(test)]
@@ -299,9 +299,8 @@ impl Admission {
 
     /// Ends the wait of a task that is dropped. A place that it was granted goes to the next
     /// waiter.
-    pub(crate) fn abandon(&self, id: WaiterId) {
-        if self.give_up(id).is_ok() && !mutant!("admission_abandon_keeps") {
-            self.release_held();
-        }
+    pub(crate) fn abandon(&self, id: WaiterId) -> Option<Ended> {
+        let is_granted = self.give_up(id).is_ok() && !mutant!("admission_abandon_keeps");
+        is_granted.then(|| self.release_held())
     }
 }

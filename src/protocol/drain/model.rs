@@ -11,7 +11,7 @@ use super::Drain;
 use crate::{
     error::AdmissionError,
     protocol::{
-        admission::Admission,
+        admission::{Admission, Ended},
         idle::{Idle, IdleEnd, WakeUp},
         model::{Slots, explore, explore_to},
     },
@@ -64,7 +64,7 @@ impl<const JOBS: usize> Pool<JOBS> {
     }
 
     /// `Inner::check_drained`.
-    fn check_drained(&self) {
+    fn check_drained(&self, _: Ended) {
         if self.drain.is_awaited() {
             self.stop_if_drained();
         }
@@ -96,7 +96,7 @@ impl<const JOBS: usize> Pool<JOBS> {
                 bump(&self.ended);
             }
             self.admission.grant_waiters_if_any();
-            self.check_drained();
+            self.check_drained(Ended::new());
             if self.drain.is_stopped() {
                 return;
             }
@@ -124,7 +124,7 @@ impl<const JOBS: usize> Pool<JOBS> {
         self.inlined.fetch_add(1, Ordering::Release);
         self.ran.fetch_add(1, Relaxed);
         self.ended_elsewhere.fetch_add(1, Ordering::Release);
-        self.check_drained();
+        self.check_drained(Ended::new());
     }
 
     /// Submits a job over the bound, as `Inner::overdraw` and `enqueue_overdrawn` do. If the job is
@@ -275,8 +275,7 @@ fn d1_a_permit_that_is_dropped_leaves_the_others_counted() {
         assert_eq!(pool.admission.try_acquire(), Ok(()));
         let worker = start(&pool, Pool::work);
         let dropper = start(&pool, |pool| {
-            pool.admission.release_held();
-            pool.check_drained();
+            pool.check_drained(pool.admission.release_held());
         });
         pool.close();
         // A thread that is about to push has taken the second place.

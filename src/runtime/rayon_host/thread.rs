@@ -169,12 +169,13 @@ impl RayonThread {
     }
 
     /// Runs `f`. The table counts the thread as busy meanwhile; it is in rayon.
-    pub(crate) fn run_aside<H: Host>(&self, host: &Arc<H>, f: impl FnOnce()) {
+    pub(crate) fn run_aside<H: Host, R>(&self, host: &Arc<H>, f: impl FnOnce() -> R) -> R {
         host.threads().begin_aside(host);
         self.runs_aside.set(true);
-        f();
+        let result = f();
         self.runs_aside.set(false);
         host.threads().end_aside();
+        result
     }
 
     /// Runs `f`, which blocks, with this worker out of service: another thread, maybe a spare one,

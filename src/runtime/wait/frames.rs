@@ -164,7 +164,8 @@ impl OfWorker {
             };
             match current.leapfrog(runner.slot, runner.mark, || !self.ending.has_ended()) {
                 Theft::Success(job) => {
-                    current.in_frame(frame, || job.run(current.context(), Place::Queue));
+                    let run = || job.run(current.context(), Place::Queue);
+                    current.leave_to_loop(current.in_frame(frame, run));
                     return Help::Ran;
                 }
                 Theft::Unwanted => is_vain = true,
@@ -228,9 +229,7 @@ impl OfOther {
                     is_there.set(false);
                     return Help::Nothing;
                 };
-                job.run(&JobContext::elsewhere(inner), Place::Queue);
-                // No worker of the job's pool becomes idle after it, so this checks.
-                inner.check_drained();
+                inner.check_drained(job.run(&JobContext::elsewhere(inner), Place::Queue));
                 Help::Ran
             },
         );
@@ -372,7 +371,9 @@ impl RunsOwn<'_> {
     fn run_one(&mut self, is_starved: bool) -> bool {
         if let Some((current, mark)) = self.own {
             let local = current.local();
-            if local.is_some_and(|local| local.run_structured(mark, current.context())) {
+            let ended = local.and_then(|local| local.run_structured(mark, current.context()));
+            if let Some(ended) = ended {
+                current.leave_to_loop(ended);
                 return true;
             }
         }
@@ -386,10 +387,9 @@ impl RunsOwn<'_> {
         let Some(job) = self.inner.queue.take_from_side_of(self.countdown) else {
             return false;
         };
-        job.run(&JobContext::here(self.inner), Place::Queue);
-        // The thread may be another pool's, or in rayon: no worker of its pool becomes idle after
-        // the job.
-        self.inner.check_drained();
+        // The thread may be another pool's, or in rayon, and not have a loop.
+        let ended = job.run(&JobContext::here(self.inner), Place::Queue);
+        self.inner.check_drained(ended);
         true
     }
 
@@ -400,7 +400,7 @@ impl RunsOwn<'_> {
         }
         match current.take_back(current.frame()) {
             Theft::Success(job) => {
-                job.run(current.context(), Place::Queue);
+                current.leave_to_loop(job.run(current.context(), Place::Queue));
                 Help::Ran
             }
             Theft::Unwanted => {

@@ -9,7 +9,7 @@ use crate::{
     runtime::{
         context::{JobContext, ThreadSlots},
         inner::{Inner, Job, Local, Queue},
-        job::{Entry, Holder},
+        job::{Ended, Entry, Holder},
         rayon_host::RayonThread,
         stack::Stack,
         worker::inline::{Advice, Inline},
@@ -247,6 +247,13 @@ impl<'p> Current<'p> {
     pub(crate) fn deques(&self) -> &Local {
         debug_assert!(self.has_deques());
         &self.slot.local
+    }
+
+    /// Leaves the check whether the pool has drained to the thread's loop, which is further down the
+    /// stack and goes on afterwards.
+    #[inline]
+    pub(crate) fn leave_to_loop(&self, _: Ended) {
+        debug_assert!(self.has_deques());
     }
 
     /// Counts `items` of a batch with the present job, in the turn of the loop.

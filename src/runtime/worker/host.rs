@@ -57,8 +57,7 @@ impl Host for Inner {
         let job = self.queue.take_any();
         self.stop_searching();
         if let (Some(job), Some(current)) = (job, current_of(self)) {
-            worker::execute(current, job);
-            self.check_drained();
+            self.check_drained(worker::execute(current, job));
         }
         self.leave_service();
     }
@@ -70,13 +69,12 @@ impl Host for Inner {
         }
         let job = self.queue.take_any()?;
         self.scaler.help_runs();
-        if is_aside {
-            let run = || worker::execute(current, job);
-            current.rayon().run_aside(self, run);
+        let run = || worker::execute(current, job);
+        self.check_drained(if is_aside {
+            current.rayon().run_aside(self, run)
         } else {
-            worker::execute(current, job);
-        }
-        self.check_drained();
+            run()
+        });
         self.has_jobs().then(|| self.help_from_now_on())
     }
 

@@ -240,7 +240,7 @@ impl Trampoline {
         while let Some(waiting) = self.with_list(VecDeque::pop_front) {
             // SAFETY: it is kept alive here, or by the caller of `keep_borrowing`.
             let pool = unsafe { &*waiting.pool };
-            waiting.job.run(&JobContext::elsewhere(pool), Place::None);
+            pool.check_drained(waiting.job.run(&JobContext::elsewhere(pool), Place::None));
             drop(waiting.kept_alive);
         }
         drop(self.list.take().map(ManuallyDrop::into_inner));
