@@ -143,7 +143,7 @@ impl Inner {
         hint: Option<&YieldHint>,
     ) -> Result<Entry, AdmissionError> {
         let since = self.timing.begins_to_wait();
-        let admitted = Admitted::new(&self.admission, held);
+        let admitted = Admitted::new(&self.admission, held, &|| ());
         let mut gives_up = IfStarved(|| true, || Help::Starved);
         let spin = Spin::Yields(self.admission.yields_before_line(), hint);
         let waited = wait_until(self, &[&admitted], &mut gives_up, spin, deadline);

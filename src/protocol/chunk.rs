@@ -138,10 +138,14 @@ impl<T, R> Chunk<T, R> {
         self.len() == self.slots.len()
     }
 
+    /// Returns the number of claimed items, or more.
+    pub(crate) fn claimed(&self) -> usize {
+        self.claimed.load(Ordering::Relaxed)
+    }
+
     /// Returns the number of unclaimed items.
     pub(crate) fn unclaimed(&self) -> usize {
-        self.len()
-            .saturating_sub(self.claimed.load(Ordering::Relaxed))
+        self.len().saturating_sub(self.claimed())
     }
 
     /// Closes the chunk. Returns the number of items in it.
@@ -177,6 +181,11 @@ impl<T, R> Chunk<T, R> {
         // SAFETY: this is the only claim of the number, and its item was put in before the chunk
         // was closed.
         (number < len).then(|| (number, unsafe { self.read_item(number) }))
+    }
+
+    /// Returns whether this number is the next to be claimed.
+    pub(crate) fn is_next(&self, number: usize) -> bool {
+        number < self.len() && number == self.claimed()
     }
 
     /// Claims the item of this number, if that is the next. Closes the chunk.

@@ -1,6 +1,6 @@
 //! The consumer of a batch, which takes the results of its items, in order or as they end.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{cell::Cell, collections::VecDeque, sync::Arc};
 
 use super::{
     feeder::Feeder,
@@ -8,10 +8,9 @@ use super::{
     state::{ChunkOf, Item, Leavings, Outcome, Types, Work},
 };
 use crate::{
-    error::AdmissionError,
     protocol::{
         admission::{Admitted, Refusal},
-        chunk::{Chunk, Claimed},
+        chunk::Chunk,
         completion::event::{self, Mark},
         wait::Condition,
     },
@@ -20,10 +19,10 @@ use crate::{
         inner::Inner,
         job::{Entry, Place},
         span::Origin,
-        wait::{Help, IfStarved, Spin, Waited, wait_until},
+        wait::{Assist, Help, Spin, Waited, wait_until},
         worker,
     },
-    sync::{backoff::Yields, unwind::quietly},
+    sync::unwind::quietly,
     tuning::{YIELD_WORTHY, YIELDS},
 };
 
@@ -35,15 +34,6 @@ pub(super) enum Got<R> {
     Place,
     /// Neither: the consumer runs this item, and all later ones.
     Closed,
-}
-
-/// How a wait has ended.
-enum Awaited {
-    Result,
-    Place,
-    Closed,
-    /// The calling thread runs an item itself, if it can claim one.
-    Starved,
 }
 
 pub(super) struct Consumer<'p, B: Types> {
@@ -207,22 +197,14 @@ impl<'p, B: Types> Consumer<'p, B> {
         }
     }
 
-    /// Returns the eligible chunks that have unclaimed items, with their indices.
-    fn claimable(&self) -> impl Iterator<Item = (usize, &Part<B>)> {
-        self.eligible()
-            .filter(|(_, part)| part.chunk.unclaimed() > 0)
-    }
-
-    /// Claims the oldest item whose result may be taken next. Returns its chunk's index, and the
-    /// item.
-    fn claim(&self) -> Option<(usize, Claimed<Item<B::Item>>)> {
-        self.claimable().find_map(|(at, part)| {
-            let claimed = if self.is_ordered {
-                part.chunk.claim_if_next(part.next())
+    /// Returns the eligible chunks that have an item to claim.
+    fn claimable(&self) -> impl Iterator<Item = &Part<B>> {
+        self.eligible().map(|(_, part)| part).filter(|part| {
+            if self.is_ordered {
+                part.chunk.is_next(part.next())
             } else {
-                part.chunk.claim()
-            };
-            Some((at, claimed?))
+                part.chunk.unclaimed() > 0
+            }
         })
     }
 }
@@ -296,88 +278,93 @@ impl<'a, B: Work<'a>> Consumer<'_, B> {
     /// Takes the next result; blocks until it is there. An item must be `due`.
     #[inline(never)]
     pub(super) fn take(&mut self, due: usize) -> Outcome<B::Result> {
-        loop {
-            if let Got::Result(outcome) = self.take_or_place(due, false) {
-                return outcome;
-            }
-        }
+        self.wait(due, None);
+        self.try_take().unwrap_or_else(|| unreachable!())
     }
 
-    /// Takes the next result, or a place if it `wants_place`, whichever comes first; blocks until
-    /// then. An item must be `due`.
-    pub(super) fn take_or_place(&mut self, due: usize, wants_place: bool) -> Got<B::Result> {
-        // A worker must not wait for a queue that it should drain.
-        let may_run = worker::current_of(self.inner()).is_some();
-        loop {
-            if let Some(outcome) = self.try_take() {
-                return Got::Result(outcome);
-            }
-            if let Some(outcome) = may_run.then(|| self.run_one()).flatten() {
-                return Got::Result(outcome);
-            }
-            match self.wait(due, wants_place) {
-                Awaited::Result => {}
-                Awaited::Place => return Got::Place,
-                Awaited::Closed => return Got::Closed,
-                Awaited::Starved => {
-                    if let Some(outcome) = self.run_one() {
-                        return Got::Result(outcome);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Runs an item on the consumer's own stack, if one can be claimed.
-    fn run_one(&mut self) -> Option<Outcome<B::Result>> {
-        let (at, (number, item)) = self.claim()?;
-        let (inner, batch) = (self.inner(), &self.feeder.batch);
-        self.chunks[at].taken |= 1 << number;
-        let is_placed = !(B::Home::IS_SCOPED && batch.keeps_place(inner));
-        let (outcome, ended) = batch.run(&JobContext::here(inner), is_placed, item);
-        self.forget_if_used_up(at);
-        inner.check_drained(ended);
-        Some(outcome)
-    }
-
-    /// Blocks until the due result is there. If it `wants_place`, also returns when the next item
-    /// has a place. On a thread of another pool, also returns when this pool is starved and an item
-    /// can be claimed.
-    fn wait(&self, due: usize, wants_place: bool) -> Awaited {
-        let (inner, batch) = (self.inner(), &self.feeder.batch);
-        let mut yields = Yields::new(if due < YIELD_WORTHY { 0 } else { YIELDS });
-        while batch.yield_hint.yield_next(&mut yields) {
-            if self.is_ready() {
-                return Awaited::Result;
-            }
-            if wants_place {
-                match inner.admission.try_acquire() {
-                    Ok(()) => return Awaited::Place,
-                    Err(Refusal::Closed) => return Awaited::Closed,
-                    Err(Refusal::Full) => {}
-                }
-            }
-        }
-        let result = batch.event.awaited(self.awaited(), || self.is_ready());
-        let place = Admitted::in_line(&inner.admission);
-        let conditions: [&dyn Condition; 2] = [&result, &place];
-        let conditions = &conditions[..1 + usize::from(wants_place)];
-        let since = wants_place.then(|| inner.timing.begins_to_wait());
-        let mut claims = IfStarved(|| self.claimable().next().is_some(), || Help::Starved);
-        let waited = wait_until(inner, conditions, &mut claims, Spin::Adaptive, None);
-        let outcome = place.outcome();
-        match since {
-            Some(since) if outcome.is_ok() => inner.timing.has_waited(since, true),
+    /// Takes the next result, or a place, whichever comes first; blocks until then. An item must be
+    /// `due`.
+    pub(super) fn take_or_place(&mut self, due: usize) -> Got<B::Result> {
+        let inner = self.inner();
+        let since = Cell::new(None);
+        let joins = || since.set(since.get().or_else(|| Some(inner.timing.begins_to_wait())));
+        let place = Admitted::new(&inner.admission, false, &joins);
+        self.wait(due, Some(&place));
+        let has_place = place.outcome().is_ok();
+        match since.get() {
+            Some(since) if has_place => inner.timing.has_waited(since, true),
             Some(_) => inner.timing.waits_no_more(),
             None => {}
         }
-        match outcome {
-            Ok(()) => Awaited::Place,
-            Err(_) if self.is_ready() => Awaited::Result,
-            Err(AdmissionError::Closed) => Awaited::Closed,
-            Err(_) if waited == Waited::Starved => Awaited::Starved,
-            Err(_) => Awaited::Result,
+        if has_place {
+            return Got::Place;
         }
+        self.try_take().map_or(Got::Closed, Got::Result)
+    }
+
+    /// Blocks until a result is there, or the next item has its `place`, or gets none.
+    fn wait(&self, due: usize, place: Option<&Admitted<'_>>) {
+        let (inner, batch) = (self.inner(), &self.feeder.batch);
+        let result = batch.event.awaited(self.awaited(), || self.is_ready());
+        let conditions: &[&dyn Condition] = match place {
+            Some(place) => &[&result, place],
+            None => &[&result],
+        };
+        let spin = if due < YIELD_WORTHY {
+            Spin::Adaptive
+        } else {
+            Spin::Yields(YIELDS, Some(&batch.yield_hint))
+        };
+        let mut items = Items {
+            consumer: self,
+            // A worker must not wait for a queue that it should drain.
+            is_worker: worker::current_of(inner).is_some(),
+        };
+        let waited = wait_until(inner, conditions, &mut items, spin, None);
+        debug_assert_eq!(waited, Waited::Met);
+    }
+
+    /// Runs the oldest item whose result may be taken next, if it can be claimed.
+    fn run_one(&self) -> Help {
+        let claimed = self.claimable().find_map(|part| {
+            let claimed = if self.is_ordered {
+                part.chunk.claim_if_next(part.next())
+            } else {
+                part.chunk.claim()
+            };
+            Some((part, claimed?))
+        });
+        let Some((part, (number, item))) = claimed else {
+            return Help::Nothing;
+        };
+        let (inner, batch) = (self.inner(), &self.feeder.batch);
+        let is_placed = !(B::Home::IS_SCOPED && batch.keeps_place(inner));
+        let (outcome, ended) = batch.run(&JobContext::here(inner), is_placed, item);
+        // SAFETY: the number was claimed just now.
+        unsafe { part.chunk.end(number, outcome) };
+        inner.check_drained(ended);
+        Help::Ran
+    }
+}
+
+/// What a consumer runs while it waits: the items whose results it may take next. A worker runs
+/// them in any case; a thread of another pool only if no thread of this one can.
+struct Items<'a, 'p, B: Types> {
+    consumer: &'a Consumer<'p, B>,
+    is_worker: bool,
+}
+
+impl<'a, B: Work<'a>> Assist for Items<'_, '_, B> {
+    fn help(&mut self, is_starved: bool) -> Help {
+        if self.is_worker || is_starved {
+            self.consumer.run_one()
+        } else {
+            Help::Nothing
+        }
+    }
+
+    fn has_work(&self, is_starved: bool) -> bool {
+        is_starved && self.consumer.claimable().next().is_some()
     }
 }
 

@@ -205,7 +205,7 @@ impl<'a, I: Iterator, B: Work<'a> + Types<Item = I::Item>> Stream<'_, I, B> {
             self.due += usize::from(outcome.is_none());
             return outcome;
         }
-        match self.consumer.take_or_place(self.due, true) {
+        match self.consumer.take_or_place(self.due) {
             Got::Result(outcome) => {
                 self.staged = Some(item);
                 self.due -= 1;

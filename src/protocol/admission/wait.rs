@@ -24,8 +24,8 @@ pub(crate) struct Admitted<'a> {
     admission: &'a Admission,
     /// Whether the place is to be held.
     held: bool,
-    /// Whether it also takes a place outside of the line.
-    polls: bool,
+    /// Called before the submitter joins the line, maybe again.
+    joins: &'a dyn Fn(),
     state: Cell<State>,
     /// When the submitter turns prompt.
     patience: Cell<Option<Instant>>,
@@ -40,22 +40,13 @@ enum State {
 }
 
 impl<'a> Admitted<'a> {
-    pub(crate) fn new(admission: &'a Admission, held: bool) -> Self {
+    pub(crate) fn new(admission: &'a Admission, held: bool, joins: &'a dyn Fn()) -> Self {
         Self {
             admission,
             held,
-            polls: true,
+            joins,
             state: Cell::default(),
             patience: Cell::new(None),
-        }
-    }
-
-    /// As `new`, for a thread that waits for something else as well: it takes a place in the line
-    /// only.
-    pub(crate) fn in_line(admission: &'a Admission) -> Self {
-        Self {
-            polls: false,
-            ..Self::new(admission, false)
         }
     }
 
@@ -81,6 +72,7 @@ impl<'a> Admitted<'a> {
     }
 
     fn join_line(&self) -> State {
+        (self.joins)();
         let joining = Joining {
             wake: Wake::Thread(thread::current()),
             prompt: false,
@@ -100,8 +92,7 @@ impl<'a> Admitted<'a> {
 impl Condition for Admitted<'_> {
     fn is_met(&self) -> bool {
         let state = match self.state.take() {
-            State::Outside if self.polls => self.try_acquire(),
-            State::Outside => State::Outside,
+            State::Outside => self.try_acquire(),
             State::InLine(id) => match self.admission.outcome(&id) {
                 Some(outcome) => {
                     self.admission.leave_line(id);
@@ -196,7 +187,7 @@ impl Admission {
     /// Takes a place. Blocks until there is one, as a thread outside of the pool does.
     #[cfg(test)]
     pub(crate) fn acquire(&self) -> Result<(), AdmissionError> {
-        let admitted = Admitted::new(self, false);
+        let admitted = Admitted::new(self, false, &|| ());
         if !admitted.is_met() {
             park_until(&[&admitted], &|| false, None);
         }
