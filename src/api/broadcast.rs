@@ -76,7 +76,7 @@ use std::{
     marker::PhantomData,
     mem,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{Arc, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -92,7 +92,7 @@ use crate::{
         worker,
     },
     sync::{
-        Instant, Mutex, lock,
+        Instant, Mutex, Rank, lock,
         unwind::{drop_payload, quietly},
     },
     tuning::RECHECK,
@@ -307,7 +307,7 @@ impl Pool {
         }
         let started = inner.threads.started();
         let threads = started.main;
-        let outcomes = Mutex::new(Vec::with_capacity(threads));
+        let outcomes = Mutex::new(Rank::Outcomes, Vec::with_capacity(threads));
         let part = |index| {
             let context = BroadcastContext {
                 index,
@@ -318,8 +318,7 @@ impl Pool {
             lock(&outcomes).push((index, outcome));
         };
         inner.run_parts(&part, threads);
-        let outcomes = outcomes.into_inner();
-        collect(outcomes.unwrap_or_else(PoisonError::into_inner))
+        collect(outcomes.into_inner())
     }
 }
 

@@ -35,7 +35,7 @@ use crate::{
         },
     },
     sync::{
-        AtomicBool, Mutex, Ordering, lock,
+        AtomicBool, Mutex, Ordering, Rank, lock,
         unwind::{drop_payload, quietly},
     },
 };
@@ -131,7 +131,7 @@ impl<'scope> Scope<'scope> {
         Self {
             inner,
             countdown: Countdown::new(inner, current),
-            panic: Mutex::new(None),
+            panic: Mutex::new(Rank::ScopePanic, None),
             panicked: AtomicBool::new(false),
             marker: PhantomData,
         }

@@ -9,7 +9,7 @@ use super::latency::reported_at_least;
 use crate::{
     error::AdmissionError,
     protocol::admission::Holder,
-    sync::{AtomicBool, AtomicU64, Mutex, Ordering, bump, lock, slots::Slots},
+    sync::{AtomicBool, AtomicU64, Mutex, Ordering, Rank, bump, lock, slots::Slots},
 };
 
 /// The counters that one thread of the pool writes.
@@ -181,7 +181,7 @@ impl Recorder {
             cells: Slots::new(first_spare),
             elsewhere: CachePadded::default(),
             admitted_reported: AtomicU64::new(0),
-            batches: Mutex::default(),
+            batches: Mutex::new(Rank::BatchAccounts, Accounts::default()),
         }
     }
 

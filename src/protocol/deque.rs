@@ -53,7 +53,9 @@ use crossbeam_utils::CachePadded;
 
 use self::fencing::{Fencing, Top};
 use crate::{
-    sync::{AtomicUsize, Mutex, Ordering, UnsafeCell, asymmetric::Fences, fence, lock, try_lock},
+    sync::{
+        AtomicUsize, Mutex, Ordering, Rank, UnsafeCell, asymmetric::Fences, fence, lock, try_lock,
+    },
     tuning::STEAL_BATCH,
 };
 
@@ -151,7 +153,7 @@ pub(crate) fn new<T: Send>(fences: Fences) -> (Owner<T>, Thief<T>) {
         shared: Arc::new(Shared {
             bottom: CachePadded::new(AtomicUsize::new(0)),
             top: CachePadded::new(AtomicUsize::new(0)),
-            ring: CachePadded::new(Mutex::new(Arc::clone(&ring))),
+            ring: CachePadded::new(Mutex::new(Rank::Ring, Arc::clone(&ring))),
             purpose: CachePadded::new(AtomicUsize::new(0)),
             fences,
         }),

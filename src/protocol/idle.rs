@@ -22,8 +22,8 @@ pub(crate) use self::frozen::Frozen;
 use crate::{
     protocol::idle::searcher_deadline::SearcherDeadline,
     sync::{
-        AtomicBool, AtomicU64, AtomicUsize, Instant, Mutex, Ordering, asymmetric::Fences, fence,
-        lock, slots::Slots, thread,
+        AtomicBool, AtomicU64, AtomicUsize, Instant, Mutex, Ordering, Rank, asymmetric::Fences,
+        fence, lock, slots::Slots, thread,
     },
 };
 
@@ -70,7 +70,7 @@ impl Idle {
             searcher_deadline: SearcherDeadline::new(),
             #[cfg(test)]
             wake_ups: std::sync::atomic::AtomicU64::new(0),
-            idle_workers: Mutex::new(Vec::new()),
+            idle_workers: Mutex::new(Rank::IdleWorkers, Vec::new()),
             parkers: Slots::new(first_spare),
         }
     }

@@ -11,7 +11,7 @@ use crate::{
         inner::Inner,
         job::{Ended, Executor, Holder, Place, Runnable},
     },
-    sync::unwind::quietly,
+    sync::{lock_order::assert_none_held, unwind::quietly},
 };
 
 /// The slots that one thread of the pool updates for each job, resolved once per thread.
@@ -85,6 +85,7 @@ impl JobContext<'_> {
     /// Begins a job: releases its place, which it has held since `since`. Returns its start.
     #[inline]
     pub(crate) fn begin(&self, place: Place, since: Stamp) -> Started {
+        assert_none_held();
         match &self.slots {
             Some(slots) if matches!(place, Place::Queue) => {
                 if self.inner.admission.release_unattended(slots.places) {

@@ -3,7 +3,9 @@
 use crate::{
     error::ShutdownReport,
     protocol::drain::Drain,
-    sync::{Condvar, Instant, Mutex, MutexGuard, asymmetric::Fences, lock, wait_timeout},
+    sync::{
+        Condvar, Instant, Mutex, MutexGuard, Rank, asymmetric::Fences, lock, wait, wait_timeout,
+    },
 };
 
 /// The progress of a pool towards its end.
@@ -25,7 +27,7 @@ impl Life {
     pub(crate) fn new(fences: Fences) -> Self {
         Self {
             drain: Drain::new(fences),
-            state: Mutex::new(State::default()),
+            state: Mutex::new(Rank::Life, State::default()),
             changed: Condvar::new(),
         }
     }
@@ -69,10 +71,7 @@ impl Life {
         deadline: Option<Instant>,
     ) -> MutexGuard<'a, State> {
         match deadline {
-            None => self
-                .changed
-                .wait(state)
-                .unwrap_or_else(|poisoned| poisoned.into_inner()),
+            None => wait(&self.changed, state),
             Some(deadline) => {
                 let left = deadline.saturating_duration_since(Instant::now());
                 wait_timeout(&self.changed, &self.state, state, left)

@@ -24,12 +24,11 @@ use crate::{
         turn::Turn,
     },
     sync::{
-        AtomicI64, AtomicUsize, Mutex, Ordering,
+        AtomicBool, AtomicI64, AtomicUsize, Mutex, Ordering, Rank,
         asymmetric::Fences,
         crossbeam_deque::{Injector, Steal, Stealer, Worker},
         lock,
         slots::Slots,
-        try_lock,
     },
 };
 
@@ -50,7 +49,7 @@ pub(crate) struct Queue<E: Executor> {
     placeless: CachePadded<AtomicI64>,
     /// Queued structured jobs that are over the bound.
     overdrawn: CachePadded<AtomicI64>,
-    sweeping: Mutex<()>,
+    is_sweeping: AtomicBool,
     fences: Fences,
 }
 
@@ -109,12 +108,12 @@ impl<E: Executor> Queue<E> {
             submitted: Injector::new(),
             structured: Injector::new(),
             stealers: Slots::new(first_spare),
-            side_list: Mutex::new(VecDeque::new()),
+            side_list: Mutex::new(Rank::SideList, VecDeque::new()),
             side_count: CachePadded::new(AtomicUsize::new(0)),
             tombstones: CachePadded::new(AtomicI64::new(0)),
             placeless: CachePadded::new(AtomicI64::new(0)),
             overdrawn: CachePadded::new(AtomicI64::new(0)),
-            sweeping: Mutex::new(()),
+            is_sweeping: AtomicBool::new(false),
             fences,
         }
     }
@@ -441,7 +440,16 @@ impl<E: Executor> Queue<E> {
     /// on tombstones. So its cost for each cancellation is constant.
     #[cold]
     fn sweep(&self) -> Option<Pushed> {
-        let _one = try_lock(&self.sweeping)?;
+        // Not a lock: the drop of a tombstone may run user code.
+        if self.is_sweeping.swap(true, Ordering::Acquire) {
+            return None;
+        }
+        self.sweep_all();
+        self.is_sweeping.store(false, Ordering::Release);
+        Some(Pushed(()))
+    }
+
+    fn sweep_all(&self) {
         for _ in 0..self.submitted.len() {
             let Some(job) = insist(|| self.submitted.steal()) else {
                 break;
@@ -456,7 +464,6 @@ impl<E: Executor> Queue<E> {
                 self.keep_if_alive(job);
             }
         }
-        Some(Pushed(()))
     }
 
     fn keep_if_alive(&self, job: Job<E>) {

@@ -10,7 +10,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::{
     scaling::{Past, Policy},
-    sync::{AtomicBool, AtomicU8, AtomicU64, Instant, Mutex, Ordering, lock},
+    sync::{AtomicBool, AtomicU8, AtomicU64, Instant, Mutex, Ordering, Rank, lock},
     tuning::{RECHECK, STALL},
 };
 
@@ -100,26 +100,29 @@ impl Scaler {
                 flags: AtomicU8::new(if may_grow { MAY_GROW } else { 0 }),
                 ask_at: AtomicU64::new(if may_grow { 0 } else { NEVER }),
             }),
-            state: Mutex::new(State {
-                policy: Policy {
-                    min,
-                    max,
-                    threshold: scaling.threshold,
-                    cooldown: scaling.cooldown,
-                    idle_timeout: scaling.idle_timeout,
+            state: Mutex::new(
+                Rank::Scaler,
+                State {
+                    policy: Policy {
+                        min,
+                        max,
+                        threshold: scaling.threshold,
+                        cooldown: scaling.cooldown,
+                        idle_timeout: scaling.idle_timeout,
+                    },
+                    past: Past::default(),
+                    waiting_since: None,
+                    idle_since: Vec::new(),
+                    most: min,
+                    wake_at: None,
+                    watch: None,
+                    pause: STALL,
+                    scale_ups: 0,
+                    parks: 0,
                 },
-                past: Past::default(),
-                waiting_since: None,
-                idle_since: Vec::new(),
-                most: min,
-                wake_at: None,
-                watch: None,
-                pause: STALL,
-                scale_ups: 0,
-                parks: 0,
-            }),
+            ),
             has_helped: AtomicBool::new(false),
-            resizing: Mutex::new(()),
+            resizing: Mutex::new(Rank::Resize, ()),
         }
     }
 

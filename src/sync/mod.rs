@@ -10,6 +10,8 @@ mod mutants;
 
 pub(crate) mod asymmetric;
 pub(crate) mod backoff;
+pub(crate) mod lock_order;
+mod mutex;
 #[cfg(all(test, not(loom)))]
 mod poison;
 pub(crate) mod process;
@@ -18,35 +20,32 @@ pub mod simulated;
 pub(crate) mod slots;
 pub(crate) mod unwind;
 
-use std::sync::TryLockError;
-
 #[cfg(loom)]
 pub(crate) use loom::{
     cell::UnsafeCell,
-    sync::{
-        Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
-    },
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
 };
 #[cfg(shuttle)]
-pub(crate) use shuttle::sync::{
-    Condvar, Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
+pub(crate) use shuttle::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence,
 };
-use std::time::Duration;
 #[cfg(not(shuttle))]
 pub(crate) use std::time::Instant;
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::{
-    sync::{
-        Condvar, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
-    },
+    sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
     thread, thread_local,
 };
 
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use ::{crossbeam_deque, rayon_core};
+
+#[cfg(not(loom))]
+pub(crate) use self::mutex::{Condvar, wait, wait_timeout};
+pub(crate) use self::{
+    lock_order::Rank,
+    mutex::{Mutex, MutexGuard, lock, try_lock},
+};
 
 #[cfg(shuttle)]
 pub(crate) use crate::sync::simulated::{
@@ -112,55 +111,6 @@ impl<T> UnsafeCell<T> {
     pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
         f(self.0.get())
     }
-}
-
-/// Locks, and ignores poison: no code of the pool panics while it holds a lock, and user code never
-/// runs under one.
-#[cfg_attr(all(test, not(loom)), track_caller)]
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    #[cfg(all(test, not(loom)))]
-    poison::poison(mutex);
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-/// As `lock`, unless another thread holds the lock.
-#[cfg_attr(all(test, not(loom)), track_caller)]
-pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
-    #[cfg(all(test, not(loom)))]
-    poison::poison(mutex);
-    match mutex.try_lock() {
-        Ok(guard) => Some(guard),
-        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
-    }
-}
-
-/// Waits for a notification about what the mutex protects, for at most the timeout.
-#[cfg(not(any(loom, shuttle)))]
-pub(crate) fn wait_timeout<'a, T>(
-    news: &Condvar,
-    _: &'a Mutex<T>,
-    guard: MutexGuard<'a, T>,
-    timeout: Duration,
-) -> MutexGuard<'a, T> {
-    news.wait_timeout(guard, timeout)
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
-        .0
-}
-
-/// shuttle's own wait never times out. This one always ends, by its timeout or spuriously.
-#[cfg(shuttle)]
-pub(crate) fn wait_timeout<'a, T>(
-    _: &Condvar,
-    mutex: &'a Mutex<T>,
-    guard: MutexGuard<'a, T>,
-    timeout: Duration,
-) -> MutexGuard<'a, T> {
-    drop(guard);
-    crate::sync::simulated::time::wait_some(timeout);
-    lock(mutex)
 }
 
 /// Adds one to a counter that only the calling thread writes: a plain load and a plain store.

@@ -6,8 +6,11 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
+use crate::sync::lock_order::assert_none_held;
+
 /// Runs user code, and drops the payload if it panics.
 pub(crate) fn quietly(f: impl FnOnce()) {
+    assert_none_held();
     if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
         drop_payload(payload);
     }
@@ -16,6 +19,7 @@ pub(crate) fn quietly(f: impl FnOnce()) {
 /// Drops a panic payload. If that panics too, the new payload is leaked: dropping it may panic
 /// again without end.
 pub(crate) fn drop_payload(payload: Box<dyn Any + Send>) {
+    assert_none_held();
     if let Err(second) = catch_unwind(AssertUnwindSafe(move || drop(payload))) {
         mem::forget(second);
     }

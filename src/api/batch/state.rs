@@ -33,7 +33,9 @@ use crate::{
         job::{Ended, Place},
         span::Origin,
     },
-    sync::{AtomicBool, Mutex, Ordering, UnsafeCell, backoff::YieldHint, lock, unwind::quietly},
+    sync::{
+        AtomicBool, Mutex, Ordering, Rank, UnsafeCell, backoff::YieldHint, lock, unwind::quietly,
+    },
     tuning::FEW_CHUNKS,
 };
 
@@ -181,13 +183,16 @@ impl<B: Types> Batch<B> {
         Arc::new(Self {
             home,
             function: Function(UnsafeCell::new(ManuallyDrop::new(f))),
-            state: Mutex::new(State {
-                waiting: VecDeque::new(),
-                chunk_tasks: 0,
-                held: 0,
-                cancelled: 0,
-                running: 0,
-            }),
+            state: Mutex::new(
+                Rank::Batch,
+                State {
+                    waiting: VecDeque::new(),
+                    chunk_tasks: 0,
+                    held: 0,
+                    cancelled: 0,
+                    running: 0,
+                },
+            ),
             is_left: AtomicBool::new(false),
             event: Event::new(inner.fences),
             places: inner.recorder.open_batch(),

@@ -24,7 +24,7 @@ use self::{
 use crate::{
     error::AdmissionError,
     sync::{
-        AtomicU64, AtomicUsize, Mutex, Ordering, asymmetric::Fences, bump, fence, lock,
+        AtomicU64, AtomicUsize, Mutex, Ordering, Rank, asymmetric::Fences, bump, fence, lock,
         slots::Slots,
     },
 };
@@ -135,14 +135,17 @@ impl Admission {
                 due: AtomicU64::new(0),
             }),
             capacity: AtomicU64::new(capacity as u64),
-            slow_path: CachePadded::new(Mutex::new(SlowPath {
-                line: Waiters::new(),
-                held: 0,
-                unused: 0,
-                stopped: false,
-                watched: false,
-                reclaims: false,
-            })),
+            slow_path: CachePadded::new(Mutex::new(
+                Rank::Admission,
+                SlowPath {
+                    line: Waiters::new(),
+                    held: 0,
+                    unused: 0,
+                    stopped: false,
+                    watched: false,
+                    reclaims: false,
+                },
+            )),
             elsewhere: CachePadded::new(AtomicU64::new(0)),
             reclaimed: AtomicU64::new(0),
             fences: CachePadded::new(fences),

@@ -21,7 +21,7 @@ use std::cell::Cell;
 use crate::{
     protocol::wait::{Condition, When},
     sync::{
-        AtomicUsize, Mutex, Ordering,
+        AtomicUsize, Mutex, Ordering, Rank,
         asymmetric::Fences,
         lock,
         thread::{self, Thread},
@@ -52,7 +52,7 @@ impl Event {
     pub(crate) fn new(fences: Fences) -> Self {
         Self {
             awaited: AtomicUsize::new(NONE),
-            waiter: Mutex::new(None),
+            waiter: Mutex::new(Rank::BatchEvent, None),
             fences,
         }
     }

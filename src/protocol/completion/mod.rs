@@ -7,7 +7,7 @@ pub(crate) mod task_state;
 
 use std::task::Waker;
 
-use crate::sync::{thread::Thread, unwind::quietly};
+use crate::sync::{lock_order::assert_none_held, thread::Thread, unwind::quietly};
 
 /// The way to wake a waiter.
 #[derive(Debug)]
@@ -19,6 +19,7 @@ pub(crate) enum Wake {
 impl Wake {
     /// Wakes the waiter. Never called under a lock: a waker is user code. Its panic is dropped.
     pub(crate) fn wake(self) {
+        assert_none_held();
         match self {
             Wake::Thread(thread) => thread.unpark(),
             Wake::Task(waker) => quietly(|| waker.wake()),

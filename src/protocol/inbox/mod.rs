@@ -34,7 +34,7 @@ use std::{collections::VecDeque, mem, sync::Arc};
 use crate::{
     protocol::idle::Idle,
     sync::{
-        AtomicBool, AtomicUsize, Mutex, Ordering, lock,
+        AtomicBool, AtomicUsize, Mutex, Ordering, Rank, lock,
         thread::{self, Thread},
     },
 };
@@ -130,7 +130,6 @@ impl Drop for Message {
     }
 }
 
-#[derive(Default)]
 pub(crate) struct Inbox {
     unread: AtomicBool,
     /// The number of probes that were counted and have not arrived.
@@ -156,6 +155,16 @@ pub(crate) enum Put {
     InLoop,
     /// The owner has to be probed.
     WithRayon,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self {
+            unread: AtomicBool::new(false),
+            probes: AtomicUsize::new(0),
+            contents: Mutex::new(Rank::Inbox, Contents::default()),
+        }
+    }
 }
 
 impl Inbox {

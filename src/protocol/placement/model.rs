@@ -13,7 +13,7 @@ use crate::{
         idle::WakeUp,
         model::{Slots, explore},
     },
-    sync::{Mutex, lock, thread::spawn},
+    sync::{Mutex, Rank, lock, thread::spawn},
 };
 
 struct Pool {
@@ -30,7 +30,7 @@ impl Pool {
         (0..threads).for_each(|_| placement.thread_started());
         Self {
             idle: Idle::for_threads(threads, threads + spares),
-            placement: Mutex::new(placement),
+            placement: Mutex::new(Rank::ThreadTable, placement),
             queue: Slots::new(),
         }
     }

@@ -19,7 +19,7 @@ use std::{ptr, sync::Arc};
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use self::process::of_process;
 use crate::sync::{
-    AtomicBool, Mutex, Ordering, lock,
+    AtomicBool, Mutex, Ordering, Rank, lock,
     thread::{self, Thread},
 };
 
@@ -53,10 +53,13 @@ struct Watched {
 impl Starvation {
     pub(crate) fn new() -> Self {
         Self {
-            list: Mutex::new(List {
-                starved: Vec::new(),
-                watches: Vec::new(),
-            }),
+            list: Mutex::new(
+                Rank::Starvation,
+                List {
+                    starved: Vec::new(),
+                    watches: Vec::new(),
+                },
+            ),
         }
     }
 

@@ -37,7 +37,7 @@ pub(crate) use self::{
 use crate::{
     protocol::{idle::Idle, inbox::Inbox, starvation::PoolId},
     runtime::rayon_host::table::ThreadTable,
-    sync::{AtomicUsize, Condvar, Mutex, slots::Slots, thread::Thread},
+    sync::{AtomicUsize, Condvar, Mutex, Rank, slots::Slots, thread::Thread},
 };
 
 /// The pool, as rayon's threads know it.
@@ -111,7 +111,7 @@ pub(crate) struct Threads {
 impl Threads {
     pub(crate) fn new(pool: PoolId, settings: ThreadSettings) -> Self {
         Self {
-            table: Mutex::new(ThreadTable::new(pool)),
+            table: Mutex::new(Rank::ThreadTable, ThreadTable::new(pool)),
             changed: Condvar::new(),
             timer: OnceLock::new(),
             inboxes: Slots::new(settings.main),

@@ -17,11 +17,7 @@
 //! waits for elsewhere. The timer ends when the table is closed and no start is ordered. After that
 //! no start can be ordered, so none waits for a timer that has ended.
 
-use std::{
-    cell::Cell,
-    io, mem, ptr,
-    sync::{Arc, PoisonError},
-};
+use std::{cell::Cell, io, mem, ptr, sync::Arc};
 
 use crate::{
     error::BuildError,
@@ -30,11 +26,12 @@ use crate::{
         table::{TableGuard, ThreadTable},
     },
     sync::{
-        Mutex, MutexGuard, lock,
+        Mutex, MutexGuard, Rank, lock,
         rayon_core::{ThreadBuilder, ThreadPool, ThreadPoolBuilder},
         thread::{self, JoinHandle},
         thread_local,
         unwind::drop_payload,
+        wait,
     },
 };
 
@@ -104,8 +101,7 @@ impl Threads {
         &self,
         table: MutexGuard<'a, ThreadTable>,
     ) -> MutexGuard<'a, ThreadTable> {
-        let woken = self.changed.wait(table);
-        woken.unwrap_or_else(PoisonError::into_inner)
+        wait(&self.changed, table)
     }
 
     /// Whether the calling thread is the timer.
@@ -200,7 +196,7 @@ impl TableGuard<'_> {
         }
         // A thread that cannot be started drops its closure. So the closure's contents stay in this
         // parcel, for the next try.
-        let parcel = Arc::new(Mutex::new(Some(thread)));
+        let parcel = Arc::new(Mutex::new(Rank::UnstartedThread, Some(thread)));
         let life = {
             let parcel = Arc::clone(&parcel);
             let host = Arc::clone(host);

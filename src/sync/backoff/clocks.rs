@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::sync::{Instant, Mutex, lock, try_lock};
+use crate::sync::{Instant, Mutex, Rank, lock, try_lock};
 
 #[cfg(all(target_os = "linux", not(any(loom, miri, shuttle))))]
 use self::linux::{ClockId, TELLS, own, read};
@@ -24,7 +24,7 @@ struct Clocks {
 }
 
 #[cfg(not(any(loom, shuttle)))]
-static CLOCKS: Mutex<Clocks> = Mutex::new(Clocks::new());
+static CLOCKS: Mutex<Clocks> = Mutex::new(Rank::Clocks, Clocks::new());
 
 impl Clocks {
     const fn new() -> Self {

@@ -103,11 +103,10 @@ pub(crate) mod thread {
     pub(crate) use shuttle::thread::yield_now;
     use shuttle::{
         rand::{Rng, thread_rng},
-        sync::{Condvar, Mutex, PoisonError},
+        sync::{Condvar, Mutex, MutexGuard, PoisonError},
     };
 
     use super::STANDS_STILL;
-    use crate::sync::lock;
 
     shuttle::thread_local! {
         static OWN: RefCell<Thread> = RefCell::new(Thread::new());
@@ -122,6 +121,12 @@ pub(crate) mod thread {
         news: Condvar,
     }
 
+    impl Parker {
+        fn token(&self) -> MutexGuard<'_, bool> {
+            self.token.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+
     impl Thread {
         fn new() -> Self {
             Self(Arc::new(Parker {
@@ -131,7 +136,7 @@ pub(crate) mod thread {
         }
 
         pub(crate) fn unpark(&self) {
-            *lock(&self.0.token) = true;
+            *self.0.token() = true;
             self.0.news.notify_one();
         }
     }
@@ -146,7 +151,7 @@ pub(crate) mod thread {
             return yield_now();
         }
         let Thread(own) = current();
-        let mut token = lock(&own.token);
+        let mut token = own.token();
         while !*token {
             token = own.news.wait(token).unwrap_or_else(PoisonError::into_inner);
         }
@@ -158,7 +163,7 @@ pub(crate) mod thread {
             return park();
         }
         super::wait_some(timeout);
-        *lock(&current().0.token) = false;
+        *current().0.token() = false;
     }
 
     pub(crate) struct JoinHandle<T> {

@@ -24,7 +24,7 @@ impl<const JOBS: usize> Scaled<JOBS> {
             idle,
             queue: Slots::new(),
             activations: Count::new(0),
-            changes: Mutex::new(()),
+            changes: Mutex::new(Rank::Scaler, ()),
         })
     }
 
