@@ -2,7 +2,7 @@
 //! one thread, or with one thread that releases every place.
 
 use std::{
-    sync::atomic::AtomicBool,
+    sync::{Arc, atomic::AtomicBool},
     task::{Context, Poll},
     thread::{self, scope},
     time::Duration,
@@ -44,6 +44,36 @@ impl Admission {
         };
         self.join_line(joining).unwrap().expect("the queue is full")
     }
+}
+
+/// A waker that reads the line when it is dropped.
+struct ReadsAtDrop(Arc<Admission>);
+
+impl std::task::Wake for ReadsAtDrop {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for ReadsAtDrop {
+    fn drop(&mut self) {
+        self.0.waiting();
+    }
+}
+
+/// Failure 34: otherwise this deadlocks.
+#[test]
+fn r4_a_waker_that_never_joins_the_line_is_dropped_without_the_lock() {
+    let admission = Arc::new(Admission::with_slots(1, 1));
+    let join = || {
+        let waker = Arc::new(ReadsAtDrop(Arc::clone(&admission))).into();
+        admission.join_line(Joining {
+            wake: Wake::Task(waker),
+            prompt: true,
+            held: true,
+        })
+    };
+    assert!(join().unwrap().is_none(), "there was a place");
+    admission.close();
+    assert_eq!(join().unwrap_err(), Refusal::Closed);
 }
 
 /// Returns a semaphore whose places are all taken.

@@ -154,34 +154,41 @@ impl Admission {
     /// Takes a place (`None`), or joins the line.
     pub(super) fn join_line(&self, joining: Joining) -> Result<Option<WaiterId>, Refusal> {
         let (held, prompt) = (joining.held, joining.prompt);
-        self.on_slow_path(
-            |slow_path, wakes| match self.take_in_turn(slow_path, wakes) {
-                Ok(()) => {
-                    slow_path.held += u64::from(held);
-                    Ok(None)
-                }
-                Err(Refusal::Closed) => Err(Refusal::Closed),
-                Err(Refusal::Full) => {
-                    let since = self.acquired.word.load(Ordering::Relaxed);
-                    let id = slow_path.line.push(joining, since);
-                    // A place released before this fence is in the sum that granting makes; a
-                    // thread that releases one after it observes the wake_mode. Pairs with the
-                    // fences in `release_unattended` and `release`. A batched waiter does without a
-                    // heavy fence, since it checks again later, by `insist`. A heavy fence stops
-                    // other cores, and costs more than a batch of tiny jobs.
-                    self.set_wake_mode(slow_path);
-                    if prompt && !mutant!("admission_no_fence") {
-                        self.fences.heavy();
-                    } else if cfg!(not(loom)) {
-                        // In a model it would be as good as a heavy one, and hide that the one in
-                        // `insist` is missing.
-                        fence(Ordering::SeqCst);
+        // Outside of the closure, which is dropped under the lock: a waker is user code.
+        let mut joining = Some(joining);
+        let joined =
+            self.on_slow_path(
+                |slow_path, wakes| match self.take_in_turn(slow_path, wakes) {
+                    Ok(()) => {
+                        slow_path.held += u64::from(held);
+                        Ok(None)
                     }
-                    self.grant_waiters(slow_path, wakes, true);
-                    Ok(Some(id))
-                }
-            },
-        )
+                    Err(Refusal::Closed) => Err(Refusal::Closed),
+                    Err(Refusal::Full) => {
+                        let since = self.acquired.word.load(Ordering::Relaxed);
+                        let id = joining
+                            .take()
+                            .map(|joining| slow_path.line.push(joining, since));
+                        // A place released before this fence is in the sum that granting makes; a
+                        // thread that releases one after it observes the wake_mode. Pairs with the
+                        // fences in `release_unattended` and `release`. A batched waiter does without a
+                        // heavy fence, since it checks again later, by `insist`. A heavy fence stops
+                        // other cores, and costs more than a batch of tiny jobs.
+                        self.set_wake_mode(slow_path);
+                        if prompt && !mutant!("admission_no_fence") {
+                            self.fences.heavy();
+                        } else if cfg!(not(loom)) {
+                            // In a model it would be as good as a heavy one, and hide that the one in
+                            // `insist` is missing.
+                            fence(Ordering::SeqCst);
+                        }
+                        self.grant_waiters(slow_path, wakes, true);
+                        Ok(id)
+                    }
+                },
+            );
+        quietly(move || drop(joining));
+        joined
     }
 
     /// Takes a place. Blocks until there is one, as a thread outside of the pool does.
