@@ -6,10 +6,14 @@
 //! passed. A job that is pushed just before the deadline does not detect this; the next push does,
 //! for both.
 //!
-//! A worker that was just woken has no deadline until it polls. It takes some 10 us to run, in
-//! which two or three more jobs may come, and each of these wakes another worker. The woken worker
+//! A worker that was just woken is *waking* until it polls: it has no deadline, and no submitter
+//! counts on it. It takes some 10 us to run, in which two or three more jobs may come, and each of
+//! these wakes another worker, without a reading of the clock. The woken worker
 //! would wake others itself when it finds more jobs. But the OS often places the second worker on
 //! its core, behind its job. (Observed on Linux, while the submitter still ran on the other core.)
+//!
+//! Waking is a value of the deadline, not a fifth count of the idle word: five counts in 64 bits
+//! would lower the documented maximum of 32767 workers.
 
 use std::time::Duration;
 
@@ -22,10 +26,13 @@ use crate::{sync::Instant, tuning::SEARCHER_DEADLINE};
 #[cfg(loom)]
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// A worker was woken, and has not polled yet.
+const WAKING: u64 = 0;
+
 #[derive(Debug)]
 pub(crate) struct SearcherDeadline {
     start: Instant,
-    /// The deadline, in ns since the start.
+    /// The deadline, in ns since the start; or [`WAKING`].
     due: CachePadded<AtomicU64>,
 }
 
@@ -33,7 +40,7 @@ impl SearcherDeadline {
     pub(crate) fn new() -> Self {
         Self {
             start: Instant::now(),
-            due: CachePadded::new(AtomicU64::new(0)),
+            due: CachePadded::new(AtomicU64::new(WAKING)),
         }
     }
 
@@ -46,13 +53,13 @@ impl SearcherDeadline {
 
     /// A worker is woken: it will poll, but no submitter is to count on that.
     pub(crate) fn woken(&self) {
-        self.due.store(0, Ordering::Relaxed);
+        self.due.store(WAKING, Ordering::Relaxed);
     }
 
-    /// Whether the deadline has passed.
+    /// Whether no submitter is to count on the searchers: one is waking, or the deadline has passed.
     pub(crate) fn is_overdue(&self) -> bool {
-        let due = Duration::from_nanos(self.due.load(Ordering::Relaxed));
-        self.start.elapsed() > due
+        let due = self.due.load(Ordering::Relaxed);
+        due == WAKING || self.start.elapsed() > Duration::from_nanos(due)
     }
 }
 
