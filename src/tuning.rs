@@ -1,13 +1,12 @@
 //! Every tuned constant: numbers that measurement or feel has chosen, and that change no promise.
 //!
-//! Each names its unit, its reason, and the question of `compare` (in `benches/src`) that shows a
-//! change of it. The table under "Ablation" in `docs/benchmarks.md` shows what most of them are
-//! worth. On a machine with many cores, begin with [`SEARCH_ROUNDS`], [`STEAL_BATCH`] and
-//! [`FENCED_POPS`].
+//! At most 25 of them are not derived from others. Each names its unit, its reason, and the question
+//! of `compare` (in `benches/src`) that shows a change of it. The table under "Ablation" in
+//! `docs/benchmarks.md` shows what most of them are worth. On a machine with many cores, begin with
+//! [`SEARCH_ROUNDS`], [`STEAL_BATCH`] and [`FENCED_POPS`].
 //!
-//! Bounds, sizes and encodings stay beside their code; so do the time limits of `rayon_host` and of the
-//! controller, which bound what rayon-core does late. Models of loom and programs under shuttle
-//! explore every schedule, so numbers that make schedules longer are small there.
+//! Promises, bounds, sizes and encodings stay beside their code. Models of loom and programs under
+//! shuttle explore every schedule, so numbers that make schedules longer are small there.
 
 use std::time::Duration;
 
@@ -76,6 +75,11 @@ pub(crate) const SEARCHER_DEADLINE: Duration = Duration::from_micros(20);
 
 // A full queue: see `sync/backoff/full_queue.rs` and `protocol/admission`.
 
+/// Count. One part in this many of the capacity is a batch: so many places are granted to waiters
+/// together, lie in all permit caches, and are used by the workers between two checks of a full
+/// queue. `small-jobs`, `million`.
+pub(crate) const BATCH_PART: u64 = 4;
+
 /// Count. The most jobs that a thread brings to a full queue between two checks. `million`.
 pub(crate) const UNCHECKED_JOBS: u64 = 128;
 
@@ -117,10 +121,6 @@ pub(crate) const SHORT_JOB: u64 = 1_000;
 /// `one-producer`, `four-producers`.
 pub(crate) const SAMPLE: u64 = 32;
 
-/// Count. Where a worker runs jobs in place without checking a full queue, at least one in this
-/// many is timed: as many may be long before the worker knows. `fib-scope`.
-pub(crate) const SAMPLE_IN_PLACE: u64 = 8;
-
 // Batches: see `api/batch`.
 
 /// Time. If a batch of pulls takes less, the next one is larger. If results are taken at shorter
@@ -132,8 +132,10 @@ pub(crate) const FEW_CHUNKS: usize = 4;
 
 // Timers: pauses between two checks of conditions that no thread may announce.
 
-/// Time. The first pause of the timer, a shutdown and a broadcast. On a busy machine a woken thread
-/// waits as long for its core. By feel: no question depends on it.
+/// Time. The first pause of the timer, a shutdown and a broadcast; and how long an activation is left
+/// to the threads in rayon while others are unstarted. A thread that sleeps in rayon comes in a
+/// tenth of that; one that helps a rayon job may take arbitrarily long. On a busy machine a woken
+/// thread waits as long for its core. By feel: no question depends on it.
 pub(crate) const RECHECK: Duration = Duration::from_millis(1);
 
 /// Time. How long jobs wait, while all workers run and none starts, before rayon is asked for help.
@@ -142,6 +144,38 @@ pub(crate) const RECHECK: Duration = Duration::from_millis(1);
 pub(crate) const STALL: Duration = Duration::from_millis(10);
 
 // Derived from others.
+
+/// The longest pause between two checks: of stalled jobs while none starts, of threads that missed a
+/// broadcast, and between two tries to start a thread that the system refuses.
+pub(crate) const RECHECK_MAX: Duration = RECHECK.saturating_mul(512);
+
+/// The longest pause between two checks of stalled jobs while some start.
+pub(crate) const STALL_MAX: Duration = STALL.saturating_mul(8);
+
+/// How long help is valid after it was sent, even if other jobs have started since. It spans some
+/// time slices, in which a thread that rayon wakes gets a core.
+pub(crate) const HELP_TIME: Duration = STALL.saturating_mul(2);
+
+/// How long an activation is sent on before a thread in a nested wait performs it. A sleeper that
+/// rayon wakes comes in a tenth of that.
+pub(crate) const HOPPING: Duration = Duration::from_micros(RECHECK.as_micros() as u64 / 2);
+
+/// Without CPU clocks of threads, a yield of this length counts as lost.
+pub(crate) const SLICE: Duration = LONG_YIELD.saturating_mul(5);
+
+/// The rounds after a long idle time: no job was about to come then, and likely none is now.
+pub(crate) const LONE_ROUNDS: u32 = SEARCH_ROUNDS.div_ceil(4);
+
+/// A smaller fill of a permit cache is not worth one acquisition of the lock.
+pub(crate) const LEAST_CACHED: u64 = modelled(CACHED_PLACES as usize / 8, 2) as u64;
+
+/// A thief asks for fences after a theft of at most this many values. With more, the heavy fence
+/// costs little for each.
+pub(crate) const SMALL_THEFT: usize = modelled(FENCED_POPS as usize / 32, 2);
+
+/// Where a worker runs jobs in place without checking a full queue, at least one in this many is
+/// timed: as many may be long before the worker knows. `fib-scope`.
+pub(crate) const SAMPLE_IN_PLACE: u64 = SAMPLE / 4;
 
 /// The yields of a structured wait that has spun: half as many, since it has polled for jobs
 /// before. `fib-scope`.

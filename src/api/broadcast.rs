@@ -95,11 +95,8 @@ use crate::{
         Instant, Mutex, Rank, lock,
         unwind::{drop_payload, quietly},
     },
-    tuning::RECHECK,
+    tuning::{RECHECK, RECHECK_MAX},
 };
-
-/// The longest pause between two probes of a caller outside. The first is [`RECHECK`].
-const PAUSE_MAX: Duration = Duration::from_millis(256);
 
 impl Delivery {
     /// Sends a part to every thread whose index is below `threads`, except the caller's own.
@@ -180,7 +177,7 @@ impl Condition for Delivered<'_> {
         let is_missed = self.delivery.is_missed();
         self.again_at.set(is_missed.then(|| {
             let pause = self.pause.get();
-            self.pause.set(PAUSE_MAX.min(pause * 2));
+            self.pause.set(RECHECK_MAX.min(pause * 2));
             Instant::now() + pause
         }));
     }

@@ -53,11 +53,8 @@ use crate::{
     },
     scaling::{Decision, Measured},
     sync::{Instant, MutexGuard, lock, thread},
+    tuning::HELP_TIME,
 };
-
-/// How long help is valid after it was sent, even if other jobs have started since. It spans some
-/// time slices, in which a thread that rayon wakes gets a core.
-const HELP: Duration = Duration::from_millis(20);
 
 impl Inner {
     /// Asks the policy or begins a watch if needed. Must be called when a place was taken for work
@@ -113,12 +110,12 @@ impl Inner {
     /// Returns help that is sent now.
     pub(crate) fn help_from_now_on(&self) -> Help {
         Help {
-            until: Instant::now() + HELP,
+            until: Instant::now() + HELP_TIME,
             started: self.started(),
         }
     }
 
-    /// Whether help is still valid. It is not if it is older than [`HELP`] and jobs have started
+    /// Whether help is still valid. It is not if it is older than [`HELP_TIME`] and jobs have started
     /// since. Those jobs may have been the last to start, so the next check is moved forward.
     pub(crate) fn is_help_good(&self, sent: Help) -> bool {
         let is_good = Instant::now() <= sent.until || self.started() == sent.started;

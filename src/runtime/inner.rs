@@ -28,10 +28,12 @@ use crate::{
     },
 };
 
-/// The smallest number of tombstones of cancelled jobs at which the queues are swept.
+/// The smallest number of tombstones of cancelled jobs at which the queues are swept. A bound on
+/// memory: the queues of a smaller pool hold at most as many.
 const TOMBSTONES: u64 = if cfg!(shuttle) { 1 } else { 256 };
 
-/// The bounds on the number of spare threads, which otherwise equals the number of workers.
+/// Bounds on the number of spare threads, and on their memory. Otherwise it equals the number of
+/// workers.
 /// `starvation.rs` covers a chain of waits between pools that needs more.
 const SPARES_MIN: usize = if cfg!(shuttle) { 1 } else { 4 };
 const SPARES_MAX: usize = 16;

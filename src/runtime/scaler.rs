@@ -11,14 +11,8 @@ use crossbeam_utils::CachePadded;
 use crate::{
     scaling::{Past, Policy},
     sync::{AtomicBool, AtomicU8, AtomicU64, Instant, Mutex, Ordering, Rank, lock},
-    tuning::{RECHECK, STALL},
+    tuning::{RECHECK, RECHECK_MAX, STALL, STALL_MAX},
 };
-
-/// The longest pause between two checks of a watch. The first is [`STALL`]; after help has run a
-/// job, [`RECHECK`].
-const PAUSE_MAX: Duration = STALL.saturating_mul(8);
-/// The longest pause while no job starts. Help is already in rayon's queues then.
-const PAUSE_IN_VAIN: Duration = Duration::from_secs(1);
 
 /// A mark that is never passed.
 pub(super) const NEVER: u64 = u64::MAX;
@@ -212,7 +206,7 @@ impl State {
         has_helped: bool,
     ) -> bool {
         let is_in_vain = started == watch.started;
-        let longest = if is_in_vain { PAUSE_IN_VAIN } else { PAUSE_MAX };
+        let longest = if is_in_vain { RECHECK_MAX } else { STALL_MAX };
         self.pause = if has_helped {
             RECHECK
         } else {

@@ -16,14 +16,14 @@ use crate::{
     tuning::{LONG_JOB, TURN_STRIDE},
 };
 
-/// The most jobs of other sources before a source with work is served.
+/// The most jobs of other sources before a source with work is served. A promise (R8).
 pub(crate) const LIMIT_JOBS: u32 = if cfg!(shuttle) { 8 } else { 64 };
 
-/// The longest time before that. The job that runs then is not interrupted.
+/// The longest time before that, as promised. The job that runs then is not interrupted.
 pub(crate) const LIMIT_TIME: Duration = Duration::from_millis(10);
 
 /// The share of a source that had no work in the last circle, in jobs.
-const LEAST: u32 = if cfg!(shuttle) { 1 } else { 2 };
+const LEAST: u32 = LIMIT_JOBS.div_ceil(32);
 
 /// A source of jobs for a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

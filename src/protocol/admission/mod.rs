@@ -27,6 +27,7 @@ use crate::{
         AtomicU64, AtomicUsize, Mutex, Ordering, Rank, asymmetric::Fences, bump, fence, lock,
         slots::Slots,
     },
+    tuning::BATCH_PART,
 };
 
 /// The thread that keeps a job over the bound.
@@ -512,8 +513,8 @@ impl Admission {
         self.capacity.load(Ordering::Relaxed)
     }
 
-    /// Returns the places that make a batch, in the units of `acquired`: a quarter of the capacity.
+    /// Returns the places that make a batch, in the units of `acquired`.
     fn batch(&self) -> u64 {
-        (self.capacity() / 4).max(1) * PLACE
+        (self.capacity() / BATCH_PART).max(1) * PLACE
     }
 }

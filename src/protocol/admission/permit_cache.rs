@@ -40,11 +40,8 @@ mod model;
 use super::{Admission, PLACE, PlaceSlot, Refusal, SlowPath};
 use crate::{
     sync::{AtomicU64, Ordering, asymmetric::Fences, backoff::FullQueue},
-    tuning::CACHED_PLACES,
+    tuning::{BATCH_PART, CACHED_PLACES, LEAST_CACHED},
 };
-
-/// A smaller fill is not worth one acquisition of the lock.
-const LEAST: u64 = if cfg!(any(loom, shuttle)) { 2 } else { 4 };
 
 #[derive(Debug, Default)]
 pub(super) struct PermitCache {
@@ -203,7 +200,7 @@ impl Admission {
     #[cold]
     pub(super) fn fill(&self, cache: &PermitCache) -> bool {
         let (places, half) = self.cache_sizes();
-        let is_filled = places >= LEAST
+        let is_filled = places >= LEAST_CACHED
             && self.on_slow_path(|slow_path, wakes| {
                 if slow_path.line.len() > 0 {
                     return false;
@@ -241,7 +238,7 @@ impl Admission {
     /// Returns how many places one fill takes, and how many others must stay free once caches were
     /// reclaimed.
     ///
-    /// All caches together have at most a quarter of the capacity, while no more threads are
+    /// All caches together have at most one [`BATCH_PART`] of the capacity, while no more threads are
     /// started. So a reclaim, which costs a heavy fence, is rare: one for each time that the queue
     /// fills up from half.
     fn cache_sizes(&self) -> (u64, u64) {
@@ -250,7 +247,10 @@ impl Admission {
             return (capacity.min(2), 0);
         }
         let slots = self.slots.len().max(1) as u64;
-        ((capacity / (4 * slots)).min(CACHED_PLACES), capacity / 2)
+        (
+            (capacity / (BATCH_PART * slots)).min(CACHED_PLACES),
+            capacity / 2,
+        )
     }
 
     /// Makes the places in all caches free again. Returns false if there were none. Under the lock.

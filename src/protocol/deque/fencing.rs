@@ -21,15 +21,7 @@
 
 use std::cell::Cell;
 
-use crate::tuning::FENCED_POPS;
-
-/// A thief asks for fences after a theft of at most `FEW` values. With more, the heavy fence costs
-/// little for each.
-const FEW: usize = if cfg!(any(loom, shuttle)) {
-    2
-} else {
-    FENCED_POPS as usize / 32
-};
+use crate::tuning::{FENCED_POPS, SMALL_THEFT};
 
 /// The owner's pops have fences.
 const FENCED: usize = 1 << (usize::BITS - 1);
@@ -58,7 +50,7 @@ impl Top {
 
     /// Returns the word to store after a theft of `taken` values by an expensive heavy fence.
     pub(super) fn after_expensive_theft(self, taken: usize) -> Self {
-        if (1..=FEW).contains(&taken) {
+        if (1..=SMALL_THEFT).contains(&taken) {
             Self(self.0 | ASKED)
         } else {
             self
@@ -128,7 +120,12 @@ mod tests {
 
     #[test]
     fn a_thief_that_took_many_does_not_ask() {
-        for (taken, asks) in [(0, false), (1, true), (FEW, true), (FEW + 1, false)] {
+        for (taken, asks) in [
+            (0, false),
+            (1, true),
+            (SMALL_THEFT, true),
+            (SMALL_THEFT + 1, false),
+        ] {
             let top = Top(3).after_expensive_theft(taken);
             assert_eq!(top == ASKING.at(3), asks, "{taken}");
             assert_eq!(top.number(), 3);

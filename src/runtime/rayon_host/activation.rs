@@ -18,7 +18,7 @@
 //! place. A thread that takes it up within a job is in a wait of rayon. It runs one job, and spawns
 //! the help for itself again while there are more.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use crate::{
     runtime::rayon_host::{
@@ -26,11 +26,8 @@ use crate::{
         inbox::{WaitProbe, read_beside_loop},
     },
     sync::{Instant, backoff, rayon_core},
+    tuning::HOPPING,
 };
-
-/// How long an activation is sent on before a thread in a nested wait performs it. A sleeper that
-/// rayon wakes comes in a tenth of that.
-const HOPPING: Duration = Duration::from_micros(500);
 
 /// The purpose of an activation.
 #[derive(Clone, Copy)]

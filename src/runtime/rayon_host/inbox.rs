@@ -20,11 +20,11 @@ use crate::{
 };
 
 /// The most probes in the queue of a thread that does not come to take them. Each is some words
-/// there, and shares one allocation with the others. By feel.
+/// there, and shares one allocation with the others. A bound on memory.
 const MAX_PROBES: usize = if cfg!(shuttle) { 2 } else { 1024 };
 
 /// The number of probes from which a thread that reads in its loop takes them out.
-const PROBES_TO_SWEEP: usize = if cfg!(shuttle) { 1 } else { 16 };
+const PROBES_TO_SWEEP: usize = MAX_PROBES.div_ceil(64);
 
 impl Threads {
     /// Makes every thread that is not spare check its inbox when rayon runs it next. Starts the

@@ -40,15 +40,8 @@ use crate::{
         rayon_core::{ThreadBuilder, ThreadPool},
         thread::JoinHandle,
     },
+    tuning::{RECHECK, RECHECK_MAX},
 };
-
-/// How long an activation may stay in rayon while some threads are unstarted. A thread that sleeps
-/// in rayon takes it up in a tenth of that. A thread that helps a rayon job may take arbitrarily
-/// long.
-const ACTIVATION_PATIENCE: Duration = Duration::from_millis(1);
-
-/// The longest pause between two tries to start a thread that the system refuses.
-const PATIENCE_MAX: Duration = Duration::from_millis(500);
 
 pub(super) struct ThreadTable {
     pool: PoolId,
@@ -85,7 +78,7 @@ impl ThreadTable {
             handles_made: 0,
             placement: Placement::new(),
             activated_at: None,
-            patience: ACTIVATION_PATIENCE,
+            patience: RECHECK,
             start: Start::None,
             helps: Vec::new(),
             is_starved: false,
@@ -176,7 +169,7 @@ impl Threads {
         }
         table.placement.stays_late();
         table.activated_at = Some(Instant::now());
-        table.patience = PATIENCE_MAX.min(table.patience * 2);
+        table.patience = RECHECK_MAX.min(table.patience * 2);
         Some(table.patience)
     }
 
@@ -415,7 +408,7 @@ impl TableGuard<'_> {
         let mut order = self.placement.activate(host.idle());
         while order != Order::Nothing {
             after = match order {
-                Order::SendAndWatch => AfterActivation::Watch(ACTIVATION_PATIENCE),
+                Order::SendAndWatch => AfterActivation::Watch(RECHECK),
                 Order::Recheck => AfterActivation::Recheck,
                 _ => after,
             };
@@ -424,7 +417,7 @@ impl TableGuard<'_> {
         }
         if self.placement.is_watched() && !was_watched {
             self.activated_at = Some(Instant::now());
-            self.patience = ACTIVATION_PATIENCE;
+            self.patience = RECHECK;
         }
         after
     }

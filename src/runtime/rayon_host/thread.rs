@@ -21,7 +21,8 @@ use crate::{
         rayon_core::{self, Yield},
     },
 };
-/// The number of tries of the nested probe: another thread may steal it.
+
+/// A bound on the tries of the nested probe: another thread may steal it.
 const CALIBRATIONS: u32 = 16;
 
 /// The state of one of the pool's threads with respect to rayon.

@@ -12,11 +12,8 @@ use std::{cell::Cell, time::Duration};
 
 use crate::{
     sync::backoff::Yields,
-    tuning::{SEARCH_ROUNDS, SHORT_IDLE},
+    tuning::{LONE_ROUNDS, SEARCH_ROUNDS, SHORT_IDLE},
 };
-
-/// The rounds after a long idle time: no job was about to come then, and likely none is now.
-const LONE_ROUNDS: u32 = SEARCH_ROUNDS.div_ceil(4);
 
 #[derive(Debug)]
 pub(super) struct IdlePolicy {

@@ -7,7 +7,7 @@ use std::sync::{
 
 use crate::{sync::Instant, tuning::FIRST_BAN};
 
-/// How often a ban's length doubles, up to some 1.3 s: one slice of 4 ms in that is 0.3 %.
+/// How often a ban's length doubles, up to some 1.3 s. A bound: one slice of 4 ms in that is 0.3 %.
 const DOUBLINGS: u32 = 7;
 
 /// A ban. Times are in us since a moment before the first ban.

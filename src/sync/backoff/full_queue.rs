@@ -7,11 +7,8 @@
 
 use crate::{
     sync::{AtomicU64, Ordering},
-    tuning::UNCHECKED_JOBS,
+    tuning::{BATCH_PART, UNCHECKED_JOBS},
 };
-
-/// The workers start this part of the queue's capacity between two checks.
-const PART: u64 = 4;
 
 /// The state of one thread, or of one batch. Only its owner reads or writes it.
 #[derive(Debug, Default)]
@@ -54,7 +51,7 @@ fn skips(capacity: u64, workers: usize) -> u64 {
     if cfg!(any(loom, shuttle)) {
         return 1;
     }
-    (capacity / (PART * workers.max(1) as u64)).min(UNCHECKED_JOBS)
+    (capacity / (BATCH_PART * workers.max(1) as u64)).min(UNCHECKED_JOBS)
 }
 
 #[cfg(all(test, not(any(loom, shuttle))))]

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use crate::tuning::LONG_YIELD;
-
-/// Without CPU clocks of threads, a yield of this length counts as lost.
-const SLICE: Duration = Duration::from_millis(1);
+use crate::tuning::{LONG_YIELD, SLICE};
 
 /// Whether a yield that took `took` was lost to others. Meanwhile all workers together used at most
 /// `used` of CPU time, if the system reports that.
