@@ -138,7 +138,7 @@ impl<T, R> Chunk<T, R> {
         self.len() == self.slots.len()
     }
 
-    /// Returns the number of claimed items, or more.
+    /// Returns the number of claimed items, or more: no item from this number on has a result.
     pub(crate) fn claimed(&self) -> usize {
         self.claimed.load(Ordering::Relaxed)
     }

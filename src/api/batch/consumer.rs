@@ -78,7 +78,10 @@ impl<B: Types> Part<B> {
     }
 
     fn ready_after(&self) -> Option<usize> {
-        self.untaken().find(|&number| self.chunk.has_ended(number))
+        let claimed = self.chunk.claimed();
+        self.untaken()
+            .take_while(|&number| number < claimed)
+            .find(|&number| self.chunk.has_ended(number))
     }
 
     #[inline]
