@@ -43,6 +43,12 @@ pub(super) struct Consumer<'p, B: Types> {
     chunks: VecDeque<Part<B>>,
 }
 
+/// A result that is there: the index of its chunk, and its slot.
+pub(super) struct Ready {
+    at: usize,
+    number: usize,
+}
+
 /// A chunk, and how much of it was taken.
 pub(super) struct Part<B: Types> {
     chunk: ChunkOf<B>,
@@ -63,21 +69,9 @@ impl<B: Types> Part<B> {
         (self.next()..self.chunk.len()).filter(move |number| taken >> number & 1 == 0)
     }
 
-    /// Returns the slot of the next result, if it is there. In order, only the first slot that was
-    /// not taken counts.
-    #[inline]
-    fn ready(&self, is_ordered: bool) -> Option<usize> {
-        let next = self.next();
-        if self.chunk.has_ended(next) {
-            return Some(next);
-        }
-        if is_ordered {
-            return None;
-        }
-        self.ready_after()
-    }
-
-    fn ready_after(&self) -> Option<usize> {
+    /// Returns a slot whose result is there, and was not taken.
+    fn ready(&self) -> Option<usize> {
+        // An item that was not claimed has no result.
         let claimed = self.chunk.claimed();
         self.untaken()
             .take_while(|&number| number < claimed)
@@ -134,26 +128,28 @@ impl<'p, B: Types> Consumer<'p, B> {
         self.feeder.inner
     }
 
-    /// Returns the chunks whose results may be taken next, with their indices. In order, only the
-    /// first.
-    fn eligible(&self) -> impl Iterator<Item = (usize, &Part<B>)> {
-        let count = if self.is_ordered { 1 } else { usize::MAX };
-        self.chunks.iter().enumerate().take(count)
+    /// Returns a result that may be taken next, if one is there.
+    #[inline]
+    pub(super) fn ready(&self) -> Option<Ready> {
+        let front = self.chunks.front()?;
+        let number = front.next();
+        if front.chunk.has_ended(number) {
+            Some(Ready { at: 0, number })
+        } else if self.is_ordered {
+            None
+        } else {
+            self.ready_elsewhere()
+        }
     }
 
-    /// Returns the chunk and slot of a result that may be taken next, if one is there.
-    #[inline]
-    fn ready(&self) -> Option<(usize, usize)> {
+    #[inline(never)]
+    fn ready_elsewhere(&self) -> Option<Ready> {
         // Items start in their order, so behind a chunk that is not closed none has started.
-        self.eligible()
-            .take_while(|(_, part)| part.chunk.is_closed())
-            .find_map(|(at, part)| Some((at, part.ready(self.is_ordered)?)))
-    }
-
-    /// Whether a result is there that may be taken next.
-    #[inline]
-    pub(super) fn is_ready(&self) -> bool {
-        self.ready().is_some()
+        let closed = self.chunks.iter().take_while(|part| part.chunk.is_closed());
+        closed.enumerate().find_map(|(at, part)| {
+            let number = part.ready()?;
+            Some(Ready { at, number })
+        })
     }
 
     /// Whether at least `least` items were put in and have not ended.
@@ -183,13 +179,12 @@ impl<'p, B: Types> Consumer<'p, B> {
         }
     }
 
-    /// Takes the result that is due, if it is there.
+    /// Takes a result that is there.
     #[inline]
-    pub(super) fn try_take(&mut self) -> Option<Outcome<B::Result>> {
-        let (at, number) = self.ready()?;
+    pub(super) fn take_ready(&mut self, Ready { at, number }: Ready) -> Outcome<B::Result> {
         let outcome = self.chunks[at].take(number);
         self.forget_if_used_up(at);
-        Some(outcome)
+        outcome
     }
 
     #[inline]
@@ -200,9 +195,10 @@ impl<'p, B: Types> Consumer<'p, B> {
         }
     }
 
-    /// Returns the eligible chunks that have an item to claim.
+    /// Returns the chunks with an item to claim whose result may be taken next.
     fn claimable(&self) -> impl Iterator<Item = &Part<B>> {
-        self.eligible().map(|(_, part)| part).filter(|part| {
+        let eligible = if self.is_ordered { 1 } else { usize::MAX };
+        self.chunks.iter().take(eligible).filter(|part| {
             if self.is_ordered {
                 part.chunk.is_next(part.next())
             } else {
@@ -279,10 +275,16 @@ impl<'a, B: Work<'a>> Consumer<'_, B> {
     }
 
     /// Takes the next result; blocks until it is there. An item must be `due`.
-    #[inline(never)]
+    #[inline]
     pub(super) fn take(&mut self, due: usize) -> Outcome<B::Result> {
+        let ready = self.ready().unwrap_or_else(|| self.await_ready(due));
+        self.take_ready(ready)
+    }
+
+    #[inline(never)]
+    fn await_ready(&self, due: usize) -> Ready {
         self.wait(due, None);
-        self.try_take().unwrap_or_else(|| unreachable!())
+        self.ready().unwrap_or_else(|| unreachable!())
     }
 
     /// Takes the next result, or a place, whichever comes first; blocks until then. An item must be
@@ -302,13 +304,16 @@ impl<'a, B: Work<'a>> Consumer<'_, B> {
         if has_place {
             return Got::Place;
         }
-        self.try_take().map_or(Got::Closed, Got::Result)
+        self.ready()
+            .map_or(Got::Closed, |ready| Got::Result(self.take_ready(ready)))
     }
 
     /// Blocks until a result is there, or the next item has its `place`, or gets none.
     fn wait(&self, due: usize, place: Option<&Admitted<'_>>) {
         let (inner, batch) = (self.inner(), &self.feeder.batch);
-        let result = batch.event.awaited(self.awaited(), || self.is_ready());
+        let result = batch
+            .event
+            .awaited(self.awaited(), || self.ready().is_some());
         let conditions: &[&dyn Condition] = match place {
             Some(place) => &[&result, place],
             None => &[&result],

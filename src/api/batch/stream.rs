@@ -13,7 +13,7 @@
 use std::{iter::Fuse, panic::resume_unwind};
 
 use super::{
-    consumer::{Consumer, Got},
+    consumer::{Consumer, Got, Ready},
     state::{Outcome, Types, Work},
 };
 use crate::{
@@ -144,11 +144,12 @@ impl<'a, I: Iterator, B: Work<'a> + Types<Item = I::Item>> Stream<'_, I, B> {
             return Some(self.take());
         }
         loop {
-            let is_ready = self.due > 0 && self.consumer.is_ready();
-            if is_ready && !self.may_pull_first() {
-                return Some(self.take());
-            }
-            let most = if is_ready { 1 } else { self.batch };
+            let ready = self.consumer.ready();
+            let most = match ready {
+                Some(ready) if !self.may_pull_first() => return Some(self.take_ready(ready)),
+                Some(_) => 1,
+                None => self.batch,
+            };
             match self.pull(most) {
                 Pulled::All => {}
                 Pulled::Window => return Some(self.take()),
@@ -238,8 +239,14 @@ impl<'a, I: Iterator, B: Work<'a> + Types<Item = I::Item>> Stream<'_, I, B> {
 
     #[inline]
     fn take(&mut self) -> B::Result {
-        let ready = self.consumer.try_take();
-        let outcome = ready.unwrap_or_else(|| self.consumer.take(self.due));
+        let outcome = self.consumer.take(self.due);
+        self.due -= 1;
+        yielded(outcome)
+    }
+
+    #[inline]
+    fn take_ready(&mut self, ready: Ready) -> B::Result {
+        let outcome = self.consumer.take_ready(ready);
         self.due -= 1;
         yielded(outcome)
     }
