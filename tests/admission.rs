@@ -117,7 +117,7 @@ fn a2_a_place_is_free_once_its_job_has_started() {
     });
 }
 
-/// A waiter to which the next place is owed gets it without the help of a worker.
+/// A waiter that is due gets the next free place without the help of a worker.
 #[test]
 fn a2_a_cancelled_job_frees_its_place_and_its_closure_at_once() {
     watched(|| {
@@ -190,7 +190,7 @@ fn a3_with_room_free_every_form_is_admitted_at_once() {
         drop(pool.reserve_deadline(past()).unwrap());
         drop(pool.try_reserve().unwrap());
         let Poll::Ready(Ok(permit)) = poll_once(&mut Box::pin(pool.reserve_async())) else {
-            panic!("a future has to wait though there is room");
+            panic!("a future waits, although there is room");
         };
         drop(permit);
         drop(pool.submit(|| ()).unwrap());

@@ -1,5 +1,5 @@
-//! Rules R3 and A8 between pools: work that another pool waits for is done, if need be by the
-//! waiting thread. (Failure 12 and beyond.)
+//! Rules R3 and A8 between pools: work that another pool waits for is done, if necessary by the
+//! waiting thread. Failure 12, and more.
 mod support;
 
 use std::{

@@ -21,8 +21,8 @@ fn pool(workers: usize, capacity: usize) -> Arc<Pool> {
     Arc::new(builder.build().unwrap())
 }
 
-/// Long enough for idle workers to move from their parker to rayon's sleep.
-fn let_them_go_to_sleep() {
+/// Waits long enough for idle workers to return from their parkers to rayon.
+fn let_workers_return_to_rayon() {
     pass(Duration::from_millis(15));
 }
 
@@ -48,7 +48,7 @@ fn inside<R: Send + 'static>(
     pool.submit(move || f(&own)).unwrap().join().unwrap()
 }
 
-/// Threads asleep, idle, and in between.
+/// With threads in rayon, idle ones, and in between.
 #[test]
 fn every_thread_runs_its_part_once_and_the_results_are_in_order() {
     watched(|| {
@@ -166,10 +166,10 @@ fn every_thread_is_reached_from_rayons_work() {
 #[test]
 fn s4_threads_that_were_not_started_get_no_part() {
     watched(|| {
-        for asleep in [false, true] {
+        for in_rayon in [false, true] {
             let pool = Pool::builder().workers(1..=4).build().unwrap();
-            if asleep {
-                let_them_go_to_sleep();
+            if in_rayon {
+                let_workers_return_to_rayon();
             }
             let threads = pool.broadcast(|context| (context.index(), context.num_threads()));
             assert_eq!(threads, [(0, 1)]);
@@ -196,18 +196,18 @@ fn s4_from_inside_threads_that_were_not_started_get_no_part() {
     });
 }
 
-/// The only thread is asleep, and no other thread can be started.
+/// The only thread is in rayon, and no other thread can be started.
 #[test]
 #[cfg(not(miri))]
-fn a_sleeping_thread_is_reached_when_no_other_can_be_started() {
+fn a_thread_in_rayon_is_reached_when_no_other_can_be_started() {
     const STACK: usize = 1 << 28;
 
-    let name = "a_sleeping_thread_is_reached_when_no_other_can_be_started";
+    let name = "a_thread_in_rayon_is_reached_when_no_other_can_be_started";
     survives_in_child(name, || {
         watched(|| {
             let builder = Pool::builder().workers(1..=3).stack_size(STACK);
             let pool = Arc::new(builder.build().unwrap());
-            let_them_go_to_sleep();
+            let_workers_return_to_rayon();
             limit_memory(STACK / 2);
             assert_eq!(pool.broadcast(index), [0]);
             assert_eq!(inside(&pool, |pool| pool.broadcast(index)), [0]);
@@ -344,7 +344,7 @@ fn r3_a_part_runs_on_top_of_no_job() {
     }
 }
 
-/// The same for rayon's work that waits on a thread which helps rayon, asleep or between two jobs.
+/// The same for work of rayon that waits on a thread in rayon, or on a worker between two jobs.
 #[test]
 fn r3_a_broadcast_from_inside_skips_threads_that_wait_in_rayons_work() {
     watched(|| {
@@ -353,9 +353,9 @@ fn r3_a_broadcast_from_inside_skips_threads_that_wait_in_rayons_work() {
         for workers in [2, 3] {
             let pool = pool(workers, 16);
             for _ in 0..rounds {
-                let asleep = random.below(8) == 0;
-                if asleep {
-                    let_them_go_to_sleep();
+                let in_rayon = random.below(8) == 0;
+                if in_rayon {
+                    let_workers_return_to_rayon();
                 }
                 let own = Arc::clone(&pool);
                 let job = pool.submit(move || {
@@ -416,7 +416,7 @@ fn r3_a_broadcast_from_outside_waits_for_blocked_threads() {
     });
 }
 
-/// A thread is in one of rayon's waits, in work taken from rayon's own loop: the pool is not told
+/// A thread is in a wait of rayon, in work that it took in rayon's own loop. The pool does not learn
 /// when that ends.
 #[test]
 fn r3_a_thread_that_waits_inside_rayon_runs_its_part_later() {
@@ -424,7 +424,7 @@ fn r3_a_thread_that_waits_inside_rayon_runs_its_part_later() {
         let pool = pool(2, 16);
         let rounds = if cfg!(miri) { 2 } else { 20 };
         for _ in 0..rounds {
-            let_them_go_to_sleep();
+            let_workers_return_to_rayon();
             let (gate, both) = (Gate::new(), Arc::new(Barrier::new(2)));
             let (waits, stops) = (gate.clone(), gate.clone());
             let job = pool.submit(move || {
@@ -444,7 +444,7 @@ fn r3_a_thread_that_waits_inside_rayon_runs_its_part_later() {
             let own = Arc::clone(&pool);
             let caller = thread::spawn(move || {
                 own.broadcast(|context| {
-                    assert!(!IN_JOB.get(), "on top of a piece that waits");
+                    assert!(!IN_JOB.get(), "on top of work that waits");
                     context.index()
                 })
             });
@@ -531,7 +531,7 @@ fn a_part_may_use_the_pool() {
         let pool = pool(2, 1);
         for round in 0..50 {
             if round % 5 == 0 {
-                let_them_go_to_sleep();
+                let_workers_return_to_rayon();
             }
             let sums = pool.broadcast(|_| {
                 let mut sum = 0;
@@ -598,7 +598,7 @@ fn a_broadcast_from_a_spare_thread_leaves_it_out() {
 fn r2_a_thread_that_runs_a_part_is_not_taken_for_idle() {
     watched(|| {
         let (pool, other) = (pool(2, 4), pool(1, 4));
-        let_them_go_to_sleep();
+        let_workers_return_to_rayon();
         let (begun, gate) = (Gate::new(), Gate::new());
         let (own, begins, held) = (Arc::clone(&pool), begun.clone(), gate.clone());
         let caller = thread::spawn(move || {
@@ -712,7 +712,7 @@ fn d1_a_broadcast_that_meets_a_shutdown_ends() {
         for round in 0..rounds {
             let pool = pool(1 + round % 3, 4);
             if random.below(10) == 0 {
-                let_them_go_to_sleep();
+                let_workers_return_to_rayon();
             }
             let down = AtomicBool::new(false);
             let workers = 1 + round % 3;
@@ -744,10 +744,10 @@ fn d1_a_broadcast_that_meets_a_shutdown_ends() {
 #[test]
 fn d5_a_part_may_shut_the_pool_down() {
     watched(|| {
-        for asleep in [false, true] {
+        for in_rayon in [false, true] {
             let pool = pool(2, 4);
-            if asleep {
-                let_them_go_to_sleep();
+            if in_rayon {
+                let_workers_return_to_rayon();
             }
             let parts = pool.broadcast(|_| pool.shutdown().total());
             assert!((1..=2).contains(&parts.len()));
@@ -764,7 +764,7 @@ fn r2_a_worker_that_removes_probes_finds_the_waiting_jobs() {
     watched(|| {
         let pool = pool(2, 8);
         let held = occupy(&pool);
-        let_them_go_to_sleep();
+        let_workers_return_to_rayon();
         // Each probes the other thread, and thereby this one.
         let parts = Arc::new(AtomicUsize::new(0));
         let broadcasts: Vec<_> = (1..=24)
@@ -797,7 +797,7 @@ fn r2_a_worker_that_removes_probes_finds_the_waiting_jobs() {
 
 /// More broadcasts than probes may accumulate in the queue of a thread that stays blocked.
 #[test]
-fn broadcasts_beside_a_blocked_thread_pile_up_nothing() {
+fn broadcasts_beside_a_blocked_thread_leave_no_probes() {
     watched(|| {
         let rounds = if cfg!(miri) { 5 } else { 3_000 };
         let pool = pool(3, 4);
@@ -813,7 +813,7 @@ fn broadcasts_beside_a_blocked_thread_pile_up_nothing() {
         // Once the thread is back, the state is as before.
         for _ in 0..20 {
             assert_eq!(pool.broadcast(index), [0, 1, 2]);
-            let_them_go_to_sleep();
+            let_workers_return_to_rayon();
         }
     });
 }

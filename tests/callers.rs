@@ -81,8 +81,8 @@ fn m1_the_counters_do_not_go_backwards_when_a_caller_leaves() {
     });
 }
 
-/// A worker that found the queue full, and whose jobs are short, does not check again for a hundred
-/// of them. If they become long, it does; it needs eight to find out.
+/// A worker that found the queue full, and whose jobs are short, does not check it again for a
+/// hundred of them. If they become long, it checks again after at most eight.
 #[test]
 fn r2_a_worker_whose_jobs_become_long_checks_the_queue_again() {
     const CAPACITY: u64 = 1024;

@@ -16,7 +16,7 @@ use std::{
 use adaptive_pool::{Pool, Scope};
 use support::*;
 
-/// Work that goes on until it is told to end.
+/// Work that respawns itself until it is stopped.
 struct Endless {
     pool: Arc<Pool>,
     is_over: AtomicBool,
@@ -71,7 +71,8 @@ fn again_by_rayon(work: Arc<Endless>) {
 
 type Kind = (&'static str, fn(&Arc<Endless>));
 
-/// Each returns when the work is over. Called on one thread per worker.
+/// The kinds of endless work. Each function returns when the work is over, and is called on one
+/// thread per worker.
 const ENDLESS: [Kind; 10] = [
     ("spawn", |work| {
         let own = Arc::clone(work);
@@ -129,7 +130,7 @@ const ENDLESS: [Kind; 10] = [
 
 type Waiting = (&'static str, fn(&Arc<Pool>));
 
-/// Each returns when the pool has served it.
+/// The kinds of work that waits. Each function returns when the pool has run it.
 const WAITING: [Waiting; 10] = [
     ("submit", |pool| pool.submit(|| ()).unwrap().join().unwrap()),
     ("spawn", |pool| {
@@ -161,8 +162,7 @@ const WAITING: [Waiting; 10] = [
     }),
 ];
 
-/// Far more than 64 jobs for each place ahead in the queue, and far fewer than pass while one
-/// starves.
+/// Far more than 64 jobs for each job ahead in the queue, and far fewer than run while one starves.
 const MANY: u64 = 1_000_000;
 
 fn each_is_served_beside(name: &'static str, start: fn(&Arc<Endless>)) {

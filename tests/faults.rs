@@ -19,7 +19,7 @@ use std::{
 use adaptive_pool::{AdmissionError, BuildError, Pool, PoolBuilder};
 use support::*;
 
-/// Far more than anything else here takes, so that room for stacks is the limit.
+/// Far more memory than anything else here takes, so that room for stacks is the limit.
 const STACK: usize = 1 << 30;
 
 /// For pools that add a worker for each waiting job.
@@ -50,7 +50,8 @@ fn room_for_threads(threads: usize) {
     set_limit(Some(pages * 4096 + threads * STACK + STACK / 2));
 }
 
-/// Whether `count` jobs soon run at once. Then lets them end, and the workers go to sleep.
+/// Submits `jobs` jobs that block, and returns whether all of them soon run at once. Then lets them
+/// end, and the workers return to rayon.
 fn are_all_busy(pool: &Pool, jobs: u64) -> bool {
     let gate = Gate::new();
     for _ in 0..jobs {
@@ -59,11 +60,11 @@ fn are_all_busy(pool: &Pool, jobs: u64) -> bool {
     }
     let end = Instant::now() + Duration::from_millis(50);
     wait_until(|| pool.metrics().workers_busy == jobs || Instant::now() >= end);
-    let so = pool.metrics().workers_busy == jobs;
+    let are_busy = pool.metrics().workers_busy == jobs;
     gate.open();
     wait_until(|| pool.metrics().workers_busy == 0);
     for_a_while(Duration::from_millis(20), thread::yield_now);
-    so
+    are_busy
 }
 
 /// S4, failure 23: of a build that needs four threads, the n-th start fails.
@@ -91,7 +92,7 @@ fn s4_a_start_that_fails_at_build_leaves_a_pool_or_nothing() {
                 for (n, job) in jobs.into_iter().enumerate() {
                     assert_eq!(job.join().unwrap(), n);
                 }
-                // A failed start is retried when needed, once a thread has been asleep.
+                // A failed start is retried when it is needed, once a thread has returned to rayon.
                 set_limit(None);
                 wait_until(|| are_all_busy(&pool, 4));
                 assert_eq!(pool.metrics().threads, TIMER_THREAD + 4);

@@ -18,7 +18,7 @@ fn pool(workers: usize, capacity: usize) -> Arc<Pool> {
     Arc::new(builder.build().unwrap())
 }
 
-/// There: it always panics.
+/// There, it always panics.
 #[test]
 fn go_fault_1_a_submitter_blocked_on_a_full_queue_survives_the_shutdown() {
     watched(|| {
@@ -43,7 +43,7 @@ fn go_fault_1_a_submitter_blocked_on_a_full_queue_survives_the_shutdown() {
     });
 }
 
-/// There: 0 of 50 accepted jobs ran, and 50 were counted as processed.
+/// There, 0 of 50 accepted jobs ran, and 50 were counted as processed.
 #[test]
 fn go_fault_2_the_submit_timeout_is_not_the_jobs_deadline() {
     watched(|| {
@@ -66,7 +66,7 @@ fn go_fault_2_the_submit_timeout_is_not_the_jobs_deadline() {
     });
 }
 
-/// There: both deadlock.
+/// There, both deadlock.
 #[test]
 fn go_fault_4_a_job_may_submit_to_its_full_pool_and_shut_it_down() {
     watched(|| {
@@ -87,7 +87,7 @@ fn go_fault_4_a_job_may_submit_to_its_full_pool_and_shut_it_down() {
     });
 }
 
-/// There: 21 were done when it returned, and 41 a second later.
+/// There, 21 jobs were done when the shutdown returned, and 41 a second later.
 #[test]
 fn go_fault_5_a_forced_shutdown_counts_the_running_jobs() {
     watched(|| {
@@ -119,7 +119,7 @@ fn go_fault_5_a_forced_shutdown_counts_the_running_jobs() {
     });
 }
 
-/// There: it only logs.
+/// There, they are only logged.
 #[test]
 fn go_fault_6_jobs_that_were_dropped_are_reported() {
     watched(|| {
@@ -142,7 +142,7 @@ fn go_fault_6_jobs_that_were_dropped_are_reported() {
     });
 }
 
-/// There: 507 of 1000 were refused, and never as "full".
+/// There, 507 of 1000 were refused, and never as "full".
 #[test]
 fn go_fault_7_with_room_free_an_expired_deadline_is_admitted() {
     watched(|| {

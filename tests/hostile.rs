@@ -29,7 +29,7 @@ fn pool(workers: usize, capacity: usize) -> Pool {
         .unwrap()
 }
 
-/// Failure 34. A cancelled closure held the last reference to its pool.
+/// Failure 34. A cancelled closure has the last reference to its pool.
 #[test]
 fn cancelling_a_closure_that_owns_the_pool_shuts_it_down() {
     watched(|| {
@@ -263,7 +263,7 @@ fn thread_local_destructors_may_submit() {
     });
 }
 
-/// One thread helps rayon, one runs a job, and a third was never started: it has to be.
+/// One thread helps rayon, one runs a job, and a third was never started. It has to be started.
 #[test]
 fn r2_a_thread_that_helps_rayon_is_not_taken_for_idle() {
     watched(|| {
@@ -278,7 +278,7 @@ fn r2_a_thread_that_helps_rayon_is_not_taken_for_idle() {
         let held = [occupy(&pool), occupy(&pool)];
         drop(held);
         assert_eq!(pool.metrics().threads, TIMER_THREAD + 2);
-        // They have probably gone back to rayon. If not, the test shows nothing.
+        // They have probably returned to rayon. If not, the test shows nothing.
         let end = Instant::now() + Duration::from_millis(20);
         wait_until(|| Instant::now() >= end);
         let gate = Gate::new();
@@ -383,12 +383,14 @@ fn a2_a_waker_whose_clone_or_drop_panics_costs_no_place_and_no_count() {
         assert!(polled.is_pending());
         drop(waker);
         assert!(poll_once(&mut future).is_pending());
-        let mut forsaken = Box::pin(pool.reserve_async());
+        let mut dropped_early = Box::pin(pool.reserve_async());
         let waker = undroppable();
-        let polled = forsaken.as_mut().poll(&mut Context::from_waker(&waker));
+        let polled = dropped_early
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker));
         assert!(polled.is_pending());
         drop(waker);
-        drop(forsaken);
+        drop(dropped_early);
         held.release();
         drop(block_on(future).unwrap());
         pool.shutdown();

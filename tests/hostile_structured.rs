@@ -75,7 +75,7 @@ const WAYS: [(&str, Way); 12] = [
     }),
 ];
 
-/// A8: each way to wait, inside each other one, inside each third one.
+/// A8: each kind of wait inside each other kind, inside each third kind.
 #[test]
 fn a8_everything_in_everything_with_one_worker_and_one_place() {
     watched(|| {
@@ -280,7 +280,7 @@ fn d4_a_shutdown_leaves_the_jobs_of_a_batch_to_the_workers() {
     });
 }
 
-/// D4, R3: nor does another thread that holds a place at the shutdown: it may hold a lock that the
+/// D4, R3: nor does another thread that holds a place at the shutdown. It may hold a lock that the
 /// jobs of the batch need.
 #[test]
 fn r3_a_late_submitter_does_not_run_the_jobs_of_a_batch() {

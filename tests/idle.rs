@@ -39,8 +39,8 @@ fn s5_a_new_pool_uses_no_cpu_time() {
 }
 
 #[test]
-fn s5_nor_after_a_burst() {
-    survives_in_child("s5_nor_after_a_burst", || {
+fn s5_a_pool_after_a_burst_uses_no_cpu_time() {
+    survives_in_child("s5_a_pool_after_a_burst_uses_no_cpu_time", || {
         let pool = pool();
         drop([occupy(&pool), occupy(&pool), occupy(&pool), occupy(&pool)]);
         for _ in 0..10_000 {
@@ -55,8 +55,8 @@ fn s5_nor_after_a_burst() {
 
 /// Waiting threads use none either: workers in a job, a blocked submitter, a joining thread.
 #[test]
-fn s5_nor_while_every_thread_waits() {
-    survives_in_child("s5_nor_while_every_thread_waits", || {
+fn s5_a_pool_whose_threads_all_wait_uses_no_cpu_time() {
+    survives_in_child("s5_a_pool_whose_threads_all_wait_uses_no_cpu_time", || {
         let pool = Pool::builder().workers(2).capacity(1).build().unwrap();
         let held = fill(&pool, 2);
         let gate = Gate::new();

@@ -31,11 +31,11 @@ fn checked(result: i32) -> i32 {
 
 /// The traits of the calling thread.
 fn traits() -> Traits {
-    // SAFETY: of zeros it is an empty set.
+    // SAFETY: all zeros are an empty set.
     let mut cores: libc::cpu_set_t = unsafe { mem::zeroed() };
     // SAFETY: the pointer is valid for a write of a set.
     checked(unsafe { libc::sched_getaffinity(0, size_of_val(&cores), &raw mut cores) });
-    // SAFETY: of zeros it is a set.
+    // SAFETY: all zeros are a valid set.
     let mut blocked: libc::sigset_t = unsafe { mem::zeroed() };
     // SAFETY: the pointer is valid for a write of a set; nothing is changed.
     checked(unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut blocked) });
@@ -59,13 +59,13 @@ fn traits() -> Traits {
 /// a low priority.
 fn become_odd() {
     let last = *traits().cores.last().unwrap();
-    // SAFETY: of zeros it is an empty set.
+    // SAFETY: all zeros are an empty set.
     let mut cores: libc::cpu_set_t = unsafe { mem::zeroed() };
     // SAFETY: it is a core.
     unsafe { libc::CPU_SET(last, &mut cores) };
     // SAFETY: the pointer is valid for a read of a set.
     checked(unsafe { libc::sched_setaffinity(0, size_of_val(&cores), &raw const cores) });
-    // SAFETY: of zeros it is a set.
+    // SAFETY: all zeros are a valid set.
     let mut blocked: libc::sigset_t = unsafe { mem::zeroed() };
     // SAFETY: it is a set, and a signal.
     checked(unsafe { libc::sigaddset(&raw mut blocked, libc::SIGUSR1) });
@@ -184,7 +184,7 @@ fn s4_spare_threads_inherit_from_the_builder() {
 fn s4_threads_of_a_broadcast_inherit_from_the_builder() {
     watched(|| {
         let pool = Pool::builder().workers(1..=3).build().unwrap();
-        // So that it is asleep, and has to be probed.
+        // So that the thread is in rayon, and has to be probed.
         for_a_while(Duration::from_millis(30), thread::yield_now);
         oddly(|| pool.broadcast(|_| ()));
         wait_until(|| pool.broadcast(|_| ()).len() == 3);

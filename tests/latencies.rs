@@ -1,4 +1,4 @@
-//! Rule M2: what is timed, and consistent counts.
+//! Rule M2: which times are recorded, and consistent counts.
 mod support;
 
 use std::{
@@ -36,7 +36,7 @@ fn m2_a_job_is_timed_from_its_place_to_its_end() {
         let held = occupy(&pool);
         let before = Instant::now();
         let job = pool.submit(|| spin(2 * MUCH)).unwrap();
-        // It has its place by now.
+        // The job has its place by now.
         let waits = Instant::now();
         spin(MUCH);
         let waited_at_least = waits.elapsed();
@@ -87,11 +87,11 @@ fn m2_a_wait_for_a_place_is_timed_and_others_are_counted() {
         wait_for_waiters(&pool, 1);
         let mut polled = Box::pin(pool.reserve_async());
         assert!(poll_once(&mut polled).is_pending());
-        let mut forsaken = Box::pin(pool.reserve_async());
-        assert!(poll_once(&mut forsaken).is_pending());
+        let mut dropped_early = Box::pin(pool.reserve_async());
+        assert!(poll_once(&mut dropped_early).is_pending());
         let in_vain = pool.submit_timeout(MUCH, || ());
         assert!(in_vain.unwrap_err().is_timed_out());
-        drop(forsaken);
+        drop(dropped_early);
         held.release();
         waiter.join().unwrap();
         drop(block_on(polled).unwrap());
@@ -188,7 +188,7 @@ fn m2_a_job_waits_while_its_thread_is_busy() {
         let seen = pool.metrics();
         assert!(seen.queue_wait.max >= MUCH * 98 / 100, "{seen}");
         assert!(seen.run_time.max < MUCH / 2, "{seen}");
-        // Most are the others, which found the thread idle.
+        // Most records are of the other jobs, which found the thread idle.
         assert!(seen.queue_wait.p50 > Duration::ZERO, "{seen}");
     });
 }
@@ -220,7 +220,7 @@ fn m2_short_tasks_are_all_counted_and_longer_ones_are_seen() {
             pool.scope(|scope| (0..short).for_each(|_| scope.spawn(|_| ())));
             let run = pool.metrics().run_time;
             assert!(run.p90 < MUCH / 10, "{run}");
-            // One of so many is timed, whichever thread brings them.
+            // One in a fixed number is timed, whichever thread submits them.
             let long = MUCH / 4;
             pool.scope(|scope| (0..48).for_each(|_| scope.spawn(|_| spin(long))));
             (0..48).for_each(|_| pool.spawn(move || spin(long)).unwrap());
@@ -232,7 +232,7 @@ fn m2_short_tasks_are_all_counted_and_longer_ones_are_seen() {
     });
 }
 
-/// Whatever way they come in, and however few of them are timed.
+/// For every form of submission, and however few of the jobs are timed.
 #[test]
 fn m2_short_jobs_are_all_counted_on_each_worker() {
     watched(|| {
@@ -257,7 +257,7 @@ fn m2_short_jobs_are_all_counted_on_each_worker() {
     });
 }
 
-/// One of forty is long: enough of the others come in a row for the pool to sample.
+/// One job in forty is long. Enough short ones come in a row for the pool to sample.
 #[test]
 #[cfg(not(miri))]
 fn m2_long_jobs_among_short_ones_have_their_share() {

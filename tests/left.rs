@@ -20,7 +20,7 @@ fn d2_the_closure_of_a_dropped_batch_does_not_outlive_the_shutdown() {
             let mut results = pool.map(0..20, move |item| (Arc::strong_count(&own), item).1);
             assert_eq!(results.next(), Some(0));
             wait_until(|| pool.metrics().workers_idle == 1);
-            // It submits one more, and takes the results.
+            // The consumer submits one more item, and takes the results.
             assert_eq!(results.next(), Some(1));
             drop(results);
             pool.shutdown();

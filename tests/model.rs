@@ -94,7 +94,7 @@ impl Model {
         }
     }
 
-    fn give_back(&mut self) {
+    fn release(&mut self) {
         self.taken -= 1;
         self.serve();
     }
@@ -203,13 +203,13 @@ fn play(ops: Vec<Op>) -> Result<(), TestCaseError> {
                 let task = tasks.remove(at % tasks.len());
                 model.line.retain(|&number| number != task.number);
                 if model.standing[task.number] == Standing::Granted {
-                    model.give_back();
+                    model.release();
                 }
                 drop(task);
             }
             Op::DropPermit(at) if !permits.is_empty() => {
                 drop(permits.swap_remove(at % permits.len()));
-                model.give_back();
+                model.release();
             }
             Op::UsePermit(at) if !permits.is_empty() => {
                 let permit = permits.swap_remove(at % permits.len());
@@ -220,7 +220,7 @@ fn play(ops: Vec<Op>) -> Result<(), TestCaseError> {
                 prop_assert!(handles.swap_remove(at % handles.len()).cancel());
                 model.queued -= 1;
                 model.cancelled += 1;
-                model.give_back();
+                model.release();
             }
             Op::DropHandle(at) if !handles.is_empty() => {
                 drop(handles.swap_remove(at % handles.len()));

@@ -1,5 +1,5 @@
-//! What the pool assumes of rayon-core (`src/runtime/rayon_host`), one test each. If one of them fails with a new version, the
-//! range of versions in Cargo.toml stays, and that folder changes first.
+//! The pool's assumptions about rayon-core (`src/runtime/rayon_host`), one test each. If a test
+//! fails with a new version, that folder changes before the range of versions in Cargo.toml does.
 #![cfg(not(any(miri, shuttle)))]
 
 use std::{
@@ -215,7 +215,7 @@ fn a_nested_wait_runs_other_jobs_of_its_pool() {
         .for_each(|thread| thread.join().unwrap());
 }
 
-/// Where the stack is in a job.
+/// Sends the address of a job's stack frame.
 #[inline(never)]
 fn note_depth(depths: &Sender<usize>) {
     let here = 0_u8;

@@ -418,14 +418,14 @@ fn a8_an_overdrawn_job_can_be_cancelled_and_dropped() {
 }
 
 /// Holds a lock that the job takes, on the thread of the job.
-fn deferred_under_a_lock(bring: impl Fn(&Arc<Pool>, Box<dyn FnOnce() + Send>)) {
+fn deferred_under_a_lock(submit: impl Fn(&Arc<Pool>, Box<dyn FnOnce() + Send>)) {
     let pool = Arc::new(pool(1, 1));
     let held = pool.reserve().unwrap();
     let lock = Arc::new(Mutex::new(0));
     for _ in 0..3 {
         let guard = lock.lock().unwrap();
         let own = Arc::clone(&lock);
-        bring(&pool, Box::new(move || *own.lock().unwrap() += 1));
+        submit(&pool, Box::new(move || *own.lock().unwrap() += 1));
         drop(guard);
     }
     drop(held);
@@ -487,7 +487,7 @@ fn a8_a_deferred_job_neither_runs_in_place_nor_blocks_on_a_worker() {
 
 #[test]
 fn a8_a_deferred_job_of_a_scope_neither_runs_in_place_nor_blocks() {
-    fn bring<'a>(s: &Scope<'a>, pool: &Pool, lock: &'a Mutex<usize>) {
+    fn spawn_under_a_lock<'a>(s: &Scope<'a>, pool: &Pool, lock: &'a Mutex<usize>) {
         let held = pool.try_reserve().unwrap();
         let guard = lock.lock().unwrap();
         for _ in 0..3 {
@@ -499,9 +499,9 @@ fn a8_a_deferred_job_of_a_scope_neither_runs_in_place_nor_blocks() {
         for inside in [false, true] {
             let (pool, lock) = (pool(1, 1), Mutex::new(0));
             if inside {
-                pool.scope(|s| bring(s, &pool, &lock));
+                pool.scope(|s| spawn_under_a_lock(s, &pool, &lock));
             } else {
-                pool.in_place_scope(|s| bring(s, &pool, &lock));
+                pool.in_place_scope(|s| spawn_under_a_lock(s, &pool, &lock));
             }
             assert_eq!(*lock.lock().unwrap(), 3);
             let seen = pool.metrics();

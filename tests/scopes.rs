@@ -271,7 +271,7 @@ fn r3_a_nested_wait_does_not_run_a_job_of_the_outer_scope() {
     });
 }
 
-/// A job of an outer scope arrives while the thread that waits for it is blocked.
+/// A job of an outer scope arrives while the thread that waits for that scope is blocked.
 #[test]
 fn r2_a_worker_whose_steals_failed_returns_for_a_long_job() {
     watched(|| {
@@ -312,7 +312,7 @@ fn r2_a_job_on_the_side_list_runs_while_the_owner_is_blocked() {
                         ended.recv().unwrap();
                     });
                 });
-                // Another worker has it: this one will have nothing to run.
+                // Another worker has it, so this one has nothing to run.
                 wait.recv().unwrap();
             });
         }

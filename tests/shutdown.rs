@@ -53,7 +53,7 @@ fn d1_after_shutdown_no_thread_exists() {
     });
 }
 
-/// Fault 5 of go-adaptive-pool is of this kind, too.
+/// Covers fault 5 of go-adaptive-pool too.
 #[test]
 fn d1_no_job_code_runs_after_a_shutdown() {
     watched(|| {
@@ -508,7 +508,7 @@ fn a_permit_that_outlives_the_shutdown_is_harmless() {
             assert_eq!(drops.count(), 1);
             drop(permits.next());
             std::mem::forget(permits);
-            assert_eq!(pool.metrics().depth, 1, "the one that was forgotten");
+            assert_eq!(pool.metrics().depth, 1, "the permit that was forgotten");
             let seen = pool.metrics();
             let (ran, dropped) = (seen.completed, seen.dropped);
             assert_eq!((ran, dropped), if now { (0, 2) } else { (2, 0) });

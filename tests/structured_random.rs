@@ -231,7 +231,7 @@ impl World {
         value(id)
     }
 
-    /// Whether the node should have ended so; returns where the panic began.
+    /// Checks how the node ended. Returns the node where its panic began, if any.
     fn expect(&self, id: usize, outcome: &Outcome) -> Option<usize> {
         let node = &self.nodes[id];
         match outcome {
@@ -394,7 +394,7 @@ impl World {
             self.settled(child, true);
             let result = result.load(Ordering::Relaxed);
             if !self.nodes[child].panics && result != value(child) {
-                self.wrong(format!("{child} has left {result} in its scope"));
+                self.wrong(format!("{child} left {result} in its scope"));
             }
         }
         let result = outcome.unwrap_or_else(|payload| resume_unwind(payload));

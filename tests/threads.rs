@@ -39,7 +39,7 @@ fn s4_the_minimum_is_started_at_build_and_the_others_when_needed() {
         held.push(occupy(&pool));
         assert_eq!(pool.metrics().threads, TIMER_THREAD + 3);
         assert_eq!(pool.metrics().workers_busy, 3);
-        // Only the maximum, however many jobs there are.
+        // No more than the maximum, however many jobs there are.
         for _ in 0..8 {
             pool.try_spawn(|| ()).unwrap();
         }
@@ -60,7 +60,7 @@ fn s4_an_idle_thread_returns_to_service() {
         drop([occupy(&pool), occupy(&pool), occupy(&pool), occupy(&pool)]);
         let rounds = if cfg!(miri) { 3 } else { 30 };
         for _ in 0..rounds {
-            // From running to asleep in rayon.
+            // From running to in rayon.
             let end = std::time::Instant::now() + Duration::from_millis(15);
             wait_until(|| std::time::Instant::now() >= end);
             drop([occupy(&pool), occupy(&pool)]);

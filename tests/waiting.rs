@@ -23,7 +23,7 @@ fn pool(workers: usize, capacity: usize) -> Pool {
         .unwrap()
 }
 
-/// Tasks are owed the first free place, so their order is exact.
+/// A waiting task is granted the first free place, so the order is exact.
 #[test]
 fn a5_waiting_tasks_are_served_in_order_of_arrival() {
     watched(|| {
@@ -35,7 +35,7 @@ fn a5_waiting_tasks_are_served_in_order_of_arrival() {
         let mut granted = permit;
         for _ in 0..5 {
             drop(granted);
-            // No newcomer may take a place that is owed to a waiter.
+            // No newcomer may take a place that a waiter is due.
             assert_eq!(pool.try_reserve().unwrap_err(), AdmissionError::Full);
             for later in line.iter_mut().skip(1) {
                 assert!(poll_once(later).is_pending());
@@ -195,8 +195,8 @@ fn a5_a_timeout_that_meets_its_grant_loses_no_place() {
     });
 }
 
-/// One place is free, but is not worth waking a batched waiter for. Its timeout comes first, and
-/// finds the place.
+/// One place is free, which is too few to wake a batched waiter. Its timeout comes first, and finds
+/// the place.
 #[test]
 fn a5_a_timeout_that_finds_a_place_takes_it_or_leaves_it_free() {
     watched(|| {

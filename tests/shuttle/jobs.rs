@@ -216,20 +216,20 @@ fn a8_overdrawn_jobs_run_once() {
                 pool.spawn(ran.job()).unwrap();
             }
         };
-        let bringer = || {
+        let submitter = || {
             let (own, tally) = (Arc::clone(&pool), ran.clone());
             pool.submit(move || chain(&own, &tally, 3))
                 .unwrap()
                 .join()
                 .unwrap();
         };
-        together(&[&filler, &bringer]);
-        // A dropped link is waited for by no handle here.
+        together(&[&filler, &submitter]);
+        // No handle here waits for a dropped link.
         while pool.metrics().completed < pool.metrics().admitted {
             shuttle::thread::yield_now();
         }
         let report = pool.shutdown();
-        // 15 links, of which 7 have submitted others, and one more job each; and the filler's.
+        // 15 links. 7 of them have submitted others, and one more job each. And the filler's job.
         assert_eq!(ran.get(), 15 + 7 + 2);
         check(&pool, report);
         assert_eq!(pool.metrics().overdrawn_now, 0);

@@ -75,7 +75,7 @@ impl Random {
     }
 }
 
-/// A job that has started, and ends only when it is released (or this is dropped).
+/// A job that has started, and ends only when this is released or dropped.
 pub struct Held {
     go: Sender<()>,
 }
@@ -107,8 +107,8 @@ pub fn fill(pool: &Pool, workers: usize) -> Vec<Held> {
 }
 
 /// Yields until the condition holds. Callers run under a watchdog.
-pub fn wait_until(mut so: impl FnMut() -> bool) {
-    while !so() {
+pub fn wait_until(mut is_met: impl FnMut() -> bool) {
+    while !is_met() {
         thread::yield_now();
     }
 }
@@ -140,7 +140,7 @@ impl Gate {
     }
 }
 
-/// At rest: nothing waits, and every job is in exactly one of the counts.
+/// Asserts that the pool is at rest: nothing waits, and every job is in exactly one of the counts.
 pub fn assert_conserved(pool: &Pool) {
     let seen = pool.metrics();
     assert_eq!(seen.depth, 0, "{seen:?}");
