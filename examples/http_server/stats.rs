@@ -45,11 +45,18 @@ struct Latency {
 }
 
 impl Latency {
-    fn new(name: &'static str, told: &LatencySummary) -> Self {
-        let times = [told.mean, told.p50, told.p90, told.p99, told.p999, told.max];
+    fn new(name: &'static str, summary: &LatencySummary) -> Self {
+        let times = [
+            summary.mean,
+            summary.p50,
+            summary.p90,
+            summary.p99,
+            summary.p999,
+            summary.max,
+        ];
         Self {
             name,
-            count: told.count,
+            count: summary.count,
             seconds: times.map(|time| time.as_secs_f64()),
         }
     }

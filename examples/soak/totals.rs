@@ -36,34 +36,34 @@ pub fn add(counter: &AtomicU64, count: u64) {
 }
 
 /// The current operations of a thread, the outermost first.
-struct Desk {
+struct Operations {
     thread: String,
     stack: Mutex<Vec<(&'static str, usize)>>,
 }
 
-static DESKS: Mutex<Vec<Weak<Desk>>> = Mutex::new(Vec::new());
+static ALL: Mutex<Vec<Weak<Operations>>> = Mutex::new(Vec::new());
 
 thread_local! {
-    static DESK: RefCell<Option<Arc<Desk>>> = const { RefCell::new(None) };
+    static OWN: RefCell<Option<Arc<Operations>>> = const { RefCell::new(None) };
 }
 
-fn own_desk() -> Arc<Desk> {
-    DESK.with_borrow_mut(|desk| {
+fn own() -> Arc<Operations> {
+    OWN.with_borrow_mut(|operations| {
         let new = || {
-            let desk = Arc::new(Desk {
+            let operations = Arc::new(Operations {
                 thread: thread::current().name().unwrap_or("?").into(),
                 stack: Mutex::default(),
             });
-            let mut desks = DESKS.lock().unwrap_or_else(PoisonError::into_inner);
-            desks.retain(|desk| desk.strong_count() > 0);
-            desks.push(Arc::downgrade(&desk));
-            desk
+            let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+            all.retain(|operations| operations.strong_count() > 0);
+            all.push(Arc::downgrade(&operations));
+            operations
         };
-        Arc::clone(desk.get_or_insert_with(new))
+        Arc::clone(operations.get_or_insert_with(new))
     })
 }
 
-struct Leave(Arc<Desk>);
+struct Leave(Arc<Operations>);
 
 impl Drop for Leave {
     fn drop(&mut self) {
@@ -78,35 +78,42 @@ impl Drop for Leave {
 
 /// Runs `f`, and records it as current.
 pub fn at<R>(what: &'static str, pool: usize, f: impl FnOnce() -> R) -> R {
-    let desk = own_desk();
-    desk.stack
+    let operations = own();
+    operations
+        .stack
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .push((what, pool));
     add(&TOTALS.steps, 1);
-    let _leave = Leave(desk);
+    let _leave = Leave(operations);
     f()
 }
 
 /// The current operation of this thread, and its pool.
 pub fn now() -> (&'static str, usize) {
-    let desk = own_desk();
-    let stack = desk.stack.lock().unwrap_or_else(PoisonError::into_inner);
+    let operations = own();
+    let stack = operations
+        .stack
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     stack.last().copied().unwrap_or_default()
 }
 
 /// One line for each thread with a current operation.
-pub fn tell_desks() -> String {
+pub fn describe_current() -> String {
     let mut text = String::new();
-    for desk in DESKS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        let Some(desk) = desk.upgrade() else {
+    for operations in ALL.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        let Some(operations) = operations.upgrade() else {
             continue;
         };
-        let stack = desk.stack.lock().unwrap_or_else(PoisonError::into_inner);
+        let stack = operations
+            .stack
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if stack.is_empty() {
             continue;
         }
-        let _ = write!(text, "  {}:", desk.thread);
+        let _ = write!(text, "  {}:", operations.thread);
         for (what, pool) in &*stack {
             let _ = write!(text, " > {what}({pool})");
         }

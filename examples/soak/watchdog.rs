@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     round::NOW,
-    totals::{TOTALS, tell_desks},
+    totals::{TOTALS, describe_current},
 };
 
 const HUNG: i32 = 3;
@@ -52,7 +52,7 @@ fn dump(limit: Duration) {
         return;
     };
     note(&format!("  round: --rounds 1 --seed {seed}"));
-    note(&tell_desks());
+    note(&describe_current());
     for wrong in world.ledger.take_wrongs() {
         note(&format!("  wrong: {wrong}"));
     }

@@ -118,12 +118,12 @@ fn m3_a_scrape_agrees_with_the_snapshot() {
             Pool::builder()
                 .workers(1)
                 .capacity(3)
-                .name("told")
+                .name("scraped")
                 .build()
                 .unwrap(),
         );
         let registry = registry(&[&pool]);
-        let fresh = values(&scrape(&registry), "told");
+        let fresh = values(&scrape(&registry), "scraped");
         assert_eq!(fresh, expected(&pool.metrics()));
 
         // Different numbers, as far as possible.
@@ -139,7 +139,7 @@ fn m3_a_scrape_agrees_with_the_snapshot() {
         for _ in 0..4 {
             assert!(pool.spawn_timeout(Duration::ZERO, || ()).is_err());
         }
-        let full = values(&scrape(&registry), "told");
+        let full = values(&scrape(&registry), "scraped");
         assert_eq!(full["adaptive_pool_queue_depth"], 3.0);
         assert_eq!(full["adaptive_pool_queue_capacity"], 3.0);
         held.release();
@@ -151,8 +151,8 @@ fn m3_a_scrape_agrees_with_the_snapshot() {
             assert!(pool.try_spawn(|| ()).is_err());
         }
         pool.shutdown();
-        let told = values(&scrape(&registry), "told");
-        assert_eq!(told, expected(&pool.metrics()));
+        let scraped = values(&scrape(&registry), "scraped");
+        assert_eq!(scraped, expected(&pool.metrics()));
         for (name, value) in [
             ("jobs_admitted_total", 6.0),
             ("jobs_cancelled_total", 2.0),
@@ -162,7 +162,7 @@ fn m3_a_scrape_agrees_with_the_snapshot() {
             ("jobs_rejected_total/timed_out", 4.0),
             ("jobs_rejected_total/closed", 6.0),
         ] {
-            assert_eq!(told[&format!("adaptive_pool_{name}")], value, "{name}");
+            assert_eq!(scraped[&format!("adaptive_pool_{name}")], value, "{name}");
         }
     });
 }
@@ -386,8 +386,8 @@ fn m3_any_name_of_a_pool_is_a_label() {
             let pool = pool(name);
             let registry = registry(&[&pool]);
             let families = registry.gather();
-            let told = families[0].get_metric()[0].get_label()[0].value();
-            assert_eq!(told, name);
+            let label = families[0].get_metric()[0].get_label()[0].value();
+            assert_eq!(label, name);
             TextEncoder::new().encode_to_string(&families).unwrap();
         }
     });
@@ -406,10 +406,10 @@ fn m3_a_collector_does_not_keep_the_pool_alive_and_reports_its_end() {
         }
         drop(pool);
         assert_eq!(threads_named("m3-ended"), 0);
-        let told = values(&scrape(&registry), "m3-ended");
-        assert_eq!(told["adaptive_pool_jobs_completed_total"], 7.0);
-        assert_eq!(told["adaptive_pool_workers_in_service"], 0.0);
-        assert_eq!(told["adaptive_pool_threads"], 0.0);
+        let scraped = values(&scrape(&registry), "m3-ended");
+        assert_eq!(scraped["adaptive_pool_jobs_completed_total"], 7.0);
+        assert_eq!(scraped["adaptive_pool_workers_in_service"], 0.0);
+        assert_eq!(scraped["adaptive_pool_threads"], 0.0);
         drop(registry);
         assert!(!collector.collect().is_empty());
     });
@@ -434,10 +434,10 @@ fn m3_counters_never_go_backwards_over_scrapes() {
                     let scrape = scrape(&registry);
                     let now = values(&scrape, "forward");
                     assert_forward(&before, &now);
-                    let told = records_of(&scrape, "forward");
-                    let mut pairs = records.iter().zip(&told);
-                    assert!(pairs.all(|(was, is)| was <= is), "{records:?} {told:?}");
-                    records = told;
+                    let now = records_of(&scrape, "forward");
+                    let mut pairs = records.iter().zip(&now);
+                    assert!(pairs.all(|(was, is)| was <= is), "{records:?} {now:?}");
+                    records = now;
                     before = now;
                     scrapes += 1;
                     if is_last {
