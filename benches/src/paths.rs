@@ -1,7 +1,7 @@
 //! The question: how many instructions does an empty job cost, on each path into the pool?
 //!
 //! For a profiler, with [`once`](crate::once::once): `benches/instructions.sh` makes the table.
-//! Times of these would say little: other questions measure them, with rivals.
+//! Their times would show little. Other questions measure times, beside rivals.
 
 use std::{
     hint::black_box,

@@ -81,7 +81,7 @@ fn measure(rival: &dyn Rival<Timed>, waits: &'static [AtomicU64], load: u32) -> 
         });
     }
     TALLY.wait_for(goal);
-    // The first jobs found the threads not yet started.
+    // The threads were not started yet when the first jobs arrived.
     let micros = waits[waits.len() / 50..]
         .iter()
         .map(|wait| wait.load(Ordering::Relaxed) as f64 / 1e3);

@@ -8,7 +8,7 @@ use crate::distance;
 
 /// One column.
 pub struct Metric {
-    /// With its unit.
+    /// The name, with its unit.
     pub name: &'static str,
     /// The number of significant decimals.
     pub decimals: usize,
@@ -32,13 +32,13 @@ impl Entrant {
 
 /// A question and its entrants. The others are compared with the first.
 pub struct Question {
-    /// As on the command line.
+    /// The name on the command line.
     pub name: &'static str,
-    /// Above the table.
+    /// The text above the table.
     pub title: String,
     /// The values of each measurement.
     pub metrics: &'static [Metric],
-    /// In the order of the table.
+    /// The entrants, in the order of the table.
     pub entrants: Vec<Entrant>,
 }
 
@@ -145,13 +145,13 @@ pub struct Record {
 /// An answer, with every value of every round.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Recorded {
-    /// As on the command line.
+    /// The name on the command line.
     pub name: String,
-    /// Above the table.
+    /// The text above the table.
     pub title: String,
     /// With their units.
     pub metrics: Vec<String>,
-    /// In the order of the table.
+    /// The entrants, in the order of the table.
     pub entrants: Vec<RecordedEntrant>,
     /// The round trip between the cores before each round, in ns.
     #[serde(default)]
@@ -161,7 +161,7 @@ pub struct Recorded {
 /// An entrant.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RecordedEntrant {
-    /// As in the table.
+    /// The name in the table.
     pub name: String,
     /// For each metric, one value per round. JSON has no NaN: it is `None`.
     pub samples: Vec<Vec<Option<f64>>>,

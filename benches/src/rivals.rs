@@ -35,7 +35,7 @@ pub trait Rival<J: Job>: Send + Sync {
 
 /// A rival that can be built any number of times.
 pub struct Contender<J> {
-    /// As the tables show it.
+    /// The name in the tables.
     pub name: &'static str,
     /// Starts its threads.
     pub build: fn() -> Box<dyn Rival<J>>,

@@ -23,10 +23,10 @@ use crate::{
     share,
 };
 
-/// Of one job.
+/// The length of one job.
 const WORK: Duration = Duration::from_micros(500);
 
-/// Of one item.
+/// The length of one item.
 const ITEM: Duration = Duration::from_micros(8);
 
 /// The pool under test may take this many times as long beside the neighbours.

@@ -20,7 +20,7 @@ pub enum Class {
     Plain,
     /// An item of a batch: as `Plain`, unless it was pulled and not admitted before the end.
     Item,
-    /// Not counted: for example the other half of a `join` that panicked, or a job that was
+    /// Not counted: for example, the other half of a `join` that panicked, or a job that was
     /// returned to its caller.
     Loose,
 }

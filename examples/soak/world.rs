@@ -124,7 +124,7 @@ impl Task {
         self.token.id
     }
 
-    /// From now on no counter has it if it does not run.
+    /// From now on, no counter includes the job if it does not run.
     pub fn loose(mut self) -> Self {
         self.token.class = Class::Loose;
         self

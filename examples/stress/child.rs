@@ -30,7 +30,7 @@ pub fn run(contender: Contender, args: &Args) -> Result<(), String> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{text}")
         .and_then(|()| stdout.flush())
-        .map_err(|error| format!("the outcome could not be told: {error}"))?;
+        .map_err(|error| format!("the outcome could not be reported: {error}"))?;
     // Without waiting for abandoned jobs.
     process::exit(0);
 }

@@ -2,7 +2,7 @@
 //!
 //! Every third of a lease it sends `Progress` for each lease of the ledger, to the message's own
 //! ack subject, and waits for the answer. So one beat may be lost. It never renews by owner: a
-//! message whose delivery was lost on the way would be kept from every worker for ever.
+//! message whose delivery was lost on the way would be kept from every worker forever.
 //!
 //! A lease that was not renewed within its length is lost. The beat then leaves it alone: another
 //! process may have the message, and that lease is not ours to renew.

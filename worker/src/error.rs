@@ -210,7 +210,7 @@ impl Error {
         let wrong = if config.ack_policy != jetstream::consumer::AckPolicy::Explicit {
             "its ack policy is not `explicit`"
         } else if config.max_deliver > 0 {
-            "it has a max_deliver, after which the server stops to deliver a message without a notice"
+            "it has a max_deliver, after which the server stops delivering a message, without a notice"
         } else {
             return Ok(());
         };

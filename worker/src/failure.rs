@@ -1,8 +1,8 @@
-//! The error of a handler, and what it asks for.
+//! The error of a handler, which decides what happens to its message.
 
 use std::{error::Error, fmt};
 
-/// Why a job was not done, and what becomes of its message.
+/// Why a job was not done.
 ///
 /// Any error becomes a [`Failure::again`] by `?`.
 ///

@@ -40,9 +40,9 @@ use crate::{
 /// The most messages that are done and wait for the answer to their acks. By feel: it bounds them
 /// when the server answers slowly.
 const SLACK: usize = 1024;
-/// The part of the pool's places that a fetch waits for. The others hold jobs enough meanwhile.
+/// The part of the pool's places that a fetch waits for. The others hold enough jobs meanwhile.
 const FEW: usize = 4;
-/// For how long it does. Jobs that are longer have no use for it.
+/// The longest time of that wait. Longer jobs do not benefit from a longer one.
 const SOON: Duration = Duration::from_millis(5);
 /// Between two attempts while there is no connection, or the server is starting.
 const PAUSE: Duration = Duration::from_millis(200);

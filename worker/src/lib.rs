@@ -44,7 +44,7 @@
 //! **The lease** belongs to the ledger, from the fetch to the server's answer to the last ack. Its
 //! length is the consumer's `ack_wait`. The *beat* renews each lease of the ledger every third of
 //! that length. It renews message by message, never by owner: a message whose delivery was lost on
-//! the way would be kept alive for ever. A job that finds its lease expired does not start: the
+//! the way would be kept alive forever. A job that finds its lease expired does not start: the
 //! machine has slept, and another one has the message.
 //!
 //! **The guard** belongs to the job. Its drop reports to the *settler* how the job ended: done,

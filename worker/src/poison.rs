@@ -6,8 +6,7 @@
 //!
 //! A process that dies takes its other messages along, and each of them counts a crash. If they
 //! came back together with the poison each time, good ones would die with it. So a message that has
-//! crashed
-//! [`SUSPECT`] times runs alone: the process holds nothing else meanwhile.
+//! crashed [`SUSPECT`] times runs alone: the process holds nothing else meanwhile.
 
 use std::{
     hash::{BuildHasher, RandomState},

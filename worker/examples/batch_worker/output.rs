@@ -1,6 +1,6 @@
 //! The job: compresses a file, and writes the output under the hash of the input.
 //!
-//! A job may run twice, also at the same time, and its process may die in every line. So it writes
+//! A job may run twice, also at the same time, and its process may die at any line. So it writes
 //! its output to a name of its own in `<out>/.partial`, syncs, and renames: a file in `<out>` is
 //! complete, and two runs write the same bytes under the same name. If the output exists, the job
 //! does nothing.
