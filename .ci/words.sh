@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Checks that no retired identifier has come back: types, functions, fields and modules renamed to the
-# field's terms. docs/architecture.md has the glossary. English words such as "left" or "run" are fine.
+# Checks that no retired identifier has come back to src, tests or benches: types, functions, fields and
+# modules renamed to the field's terms, and pronouns for threads. docs/architecture.md has the glossary.
+# English words such as "left" or "run" are fine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -37,10 +38,23 @@ retired='
     look_if_drained       check_drained
     Bell|bell             Event, Parker
     stand_in              simulated
+    Guest|GuestJob        StackJob
+    prevails              claim_under_lock, keeps_announced
+    forsake|forsaken      abandon, dropped_early
+    Patient|Eager|is_eager  Batched, Prompt, is_prompt
+    look_at_last|last_look  check_searcher_deadline
+    Seat|SEATS|age_seat   Worker, slot
+    Gift|LieDown|Doze|dozing|lying  RayonTurn, AnnounceIdle, Idle
+    call_in|call_one_in|send_call  activate, activate_one, send_activation
+    duties                wake_ups
+    has_rung              is_notified
+    told_of_stray|run_stray  a side entry
+    bringer               submitter
+    who|whom|whomever|somebody|nobody|Nobody|NOBODY  a noun: the worker, the waiter
 '
 
 pattern="$(sed -E 's/#.*//; /^ *$/d; s/^ *([^ ]+).*/\1/' <<<"$retired" | paste -sd'|')"
-if grep -rnwE "$pattern" src --include='*.rs'; then
+if grep -rnwE "$pattern" src tests benches --include='*.rs'; then
     echo "retired identifiers: see $0 for their replacements" >&2
     exit 1
 fi

@@ -271,21 +271,21 @@ fn r8_with_one_worker_the_jobs_of_a_job_start_in_their_order() {
         let builder = Pool::builder().workers(1).capacity(4 * jobs);
         let pool = Arc::new(builder.build().unwrap());
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let note = |bringer: usize, n: usize| {
+        let note = |submitter: usize, n: usize| {
             let seen = Arc::clone(&seen);
-            move || seen.lock().unwrap().push((bringer, n))
+            move || seen.lock().unwrap().push((submitter, n))
         };
-        for bringer in 1..3 {
+        for submitter in 1..3 {
             let own = Arc::clone(&pool);
-            let notes: Vec<_> = (0..jobs).map(|n| note(bringer, n)).collect();
-            let bring = move || notes.into_iter().for_each(|note| own.spawn(note).unwrap());
-            pool.spawn(bring).unwrap();
+            let notes: Vec<_> = (0..jobs).map(|n| note(submitter, n)).collect();
+            let submit_all = move || notes.into_iter().for_each(|note| own.spawn(note).unwrap());
+            pool.spawn(submit_all).unwrap();
         }
         (0..jobs).for_each(|n| pool.spawn(note(0, n)).unwrap());
         wait_until(|| seen.lock().unwrap().len() == 3 * jobs);
-        for bringer in 0..3 {
+        for submitter in 0..3 {
             let seen = seen.lock().unwrap();
-            let own = seen.iter().filter(|(other, _)| *other == bringer);
+            let own = seen.iter().filter(|(other, _)| *other == submitter);
             assert!(own.map(|(_, n)| n).is_sorted(), "{seen:?}");
         }
     });
