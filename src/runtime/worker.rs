@@ -40,9 +40,10 @@ fn execute(current: &Current, job: Job) -> Ended {
     }
 }
 
-/// Executes a job of the loop.
+/// Executes a job of the loop that does not come from the own structured deque.
 #[inline]
 fn execute_next(current: &Current, job: Job) {
+    current.slot.local.clear_steal_origin();
     current.leave_to_loop(execute(current, job));
 }
 
@@ -56,11 +57,10 @@ fn search_once(current: &Current) -> Option<Job> {
     let inner = current.inner();
     let slot = &current.slot;
     inner.idle.polls();
-    let found = inner.queue.search(&slot.local, slot.index)?;
-    if found.stolen {
-        inner.recorder.stole(slot.index);
-    }
-    Some(found.job)
+    inner.queue.take_injected(&slot.local).or_else(|| {
+        let stolen = inner.queue.steal(&slot.local, slot.index);
+        stolen.inspect(|_| inner.recorder.stole(slot.index))
+    })
 }
 
 /// The next step of a worker.
@@ -126,7 +126,7 @@ fn read_messages(current: &Current, inbox: &Inbox) {
     // meanwhile.
     for _ in 0..=inbox.probes() {
         while let Some(message) = inbox.take() {
-            current.clear_steal_origin();
+            current.slot.local.clear_steal_origin();
             message.open(current.index());
         }
         if has_read_all(inbox, |yield_local| current.give_way(yield_local)) {
@@ -173,8 +173,8 @@ fn run_from(current: &Current, source: Source) -> bool {
         Source::Kept if local.has_kept() => local.pop_submitted(),
         Source::Kept => None,
         Source::Submitted => return run_submitted(current),
-        Source::Structured => inner.queue.take_structured(local),
-        Source::SideList => inner.queue.take_from_side_for(local),
+        Source::Structured => inner.queue.take_structured(),
+        Source::SideList => inner.queue.take_from_side(),
         Source::Rayon => return run_of_rayon(current),
     };
     let is_found = job.is_some();
@@ -187,7 +187,7 @@ fn run_from(current: &Current, source: Source) -> bool {
 /// Runs the oldest submitted job that the worker may take. Returns false if there is none.
 #[inline]
 fn run_submitted(current: &Current) -> bool {
-    match current.inner().queue.take_of_batch(&current.slot.local) {
+    match current.slot.local.pop_of_batch() {
         Some(job) => {
             execute_next(current, job);
             true
@@ -250,7 +250,8 @@ fn search(current: &Current) -> Next {
     }
     if let Some(job) = look_for_job(current) {
         inner.stop_searching();
-        execute_next(current, job);
+        // The steal origin is set.
+        current.leave_to_loop(execute(current, job));
         return Next::Work;
     }
     current.end_offers();

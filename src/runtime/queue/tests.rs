@@ -1,6 +1,7 @@
 //! The queues of one pool, without threads.
 
 use super::*;
+use crate::runtime::job::{Ended, Place, Runnable};
 
 /// A job that runs nothing.
 struct Nothing;
@@ -47,10 +48,10 @@ fn r8_a_batch_goes_before_the_jobs_of_the_injector() {
     assert!(batch > 0 && left > 0);
     for left_of_batch in (0..batch).rev() {
         assert!(!local.has_kept());
-        assert!(queue.take_of_batch(local).is_some());
+        assert!(local.pop_of_batch().is_some());
         assert_eq!((local.batch.get(), queue.injected()), (left_of_batch, left));
     }
-    assert!(queue.take_of_batch(local).is_none());
+    assert!(local.pop_of_batch().is_none());
     assert!(queue.take_submitted_for(local, false).is_some());
     assert_eq!(queue.injected(), left - 1);
 }

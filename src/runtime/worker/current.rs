@@ -357,12 +357,6 @@ impl<'p> Current<'p> {
         self.slot.local.mark()
     }
 
-    /// Clears the steal origin: the next job of the loop serves no scope whose jobs this thread has
-    /// stolen.
-    pub(crate) fn clear_steal_origin(&self) {
-        self.slot.local.clear_steal_origin();
-    }
-
     /// Whether a job of the loop may push jobs of this scope on the own deque.
     #[inline]
     pub(crate) fn may_push_for(&self, scope: *const ()) -> bool {
