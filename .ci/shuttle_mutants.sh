@@ -14,11 +14,11 @@ admission_no_hold         ends::a2_a_permit_that_outlives_the_pool_runs_or_drops
 admission_resize_silent   sizes::a5_a_raised_capacity_admits_the_waiters
 admission_stop_blind      ends::a2_a_permit_that_outlives_the_pool_runs_or_drops_its_job
 admission_torn_take       ends::a6_submitters_at_a_full_queue_that_closes_are_admitted_or_refused
-countdown_keep_near       waits::r3_a_scope_waits_for_what_its_jobs_spawn
-countdown_silent          waits::r3_an_outside_thread_waits_in_place_for_a_scope
+latch_keep_near           waits::r3_a_scope_waits_for_what_its_jobs_spawn
+latch_silent              waits::r3_an_outside_thread_waits_in_place_for_a_scope
 deque_keep_stolen         waits::r3_a_job_spawned_within_a_join_runs
 drain_stop_late           waits::r3_a_scope_waits_for_what_its_jobs_spawn
-ending_unseen               ends::d6_a_scope_that_is_open_when_the_pool_closes_is_finished
+latch_announce_blind      ends::d6_a_scope_that_is_open_when_the_pool_closes_is_finished
 join_unseen               waits::r3_a_job_spawned_within_a_join_runs
 task_unseen                 jobs::a5_a_future_that_is_dropped_passes_its_place_on
 task_mute                 ends::r4_a_panic_stays_in_its_job

@@ -16,7 +16,7 @@ use crate::{
         inner::{Inner, Job},
         job::{Ended, Entry, Place, Runnable},
         span,
-        wait::frames::{Completion, OfOther, OfWorker},
+        wait::frames::JobEnd,
         worker::{self, Current},
     },
     sync::{
@@ -68,23 +68,23 @@ impl Account for PartOfAnother {
 type Outcome<R> = Result<R, Box<dyn Any + Send>>;
 
 /// A stack job: a closure, and later its result, in the frame that waits for it.
-struct StackJob<C, F, R> {
-    completion: C,
+struct StackJob<F, R> {
+    end: JobEnd,
     /// Moved out by the thread that runs or drops it.
     f: UnsafeCell<ManuallyDrop<F>>,
-    /// Written by the worker that runs it, before the completion; moved out by its owner, after.
+    /// Written by the worker that runs it, before the end; moved out by its owner, after.
     outcome: UnsafeCell<MaybeUninit<Outcome<R>>>,
 }
 
-impl<C, F, R> StackJob<C, F, R>
+impl<F, R> StackJob<F, R>
 where
     F: FnOnce() -> R + Send,
     R: Send,
 {
     #[inline]
-    fn new(completion: C, f: F) -> Self {
+    fn new(f: F) -> Self {
         Self {
-            completion,
+            end: JobEnd::new(),
             f: UnsafeCell::new(ManuallyDrop::new(f)),
             outcome: UnsafeCell::new(MaybeUninit::uninit()),
         }
@@ -103,44 +103,34 @@ where
     /// Moves the result of the closure out.
     ///
     /// # Safety
-    /// The caller is the owner, has waited for the completion, and calls this once.
+    /// The caller is the owner, has waited for the end, and calls this once.
     unsafe fn outcome(&self) -> Outcome<R> {
         self.outcome
             // SAFETY: it is complete, so its outcome was written, and belongs to the caller.
             .with_mut(|outcome| unsafe { (*outcome).assume_init_read() })
     }
-}
 
-/// The second half of a join.
-type Half<F, R> = StackJob<OfWorker, F, R>;
-
-impl<F, R> Half<F, R>
-where
-    F: FnOnce() -> R + Send,
-    R: Send,
-{
     /// Waits until another thread has run it.
     ///
     /// # Safety
     /// The caller is the owner, no longer has the job, and calls this once.
     #[cold]
     unsafe fn wait(&self, current: &Current) -> Outcome<R> {
-        self.completion.wait(current, ptr::from_ref(self).cast());
+        self.end.wait(current, ptr::from_ref(self).cast());
         // SAFETY: it is complete; the rest is passed on to the caller.
         unsafe { self.outcome() }
     }
 }
 
 /// The queue's side of a stack job.
-struct StackJobRef<C, F, R, A>(*const StackJob<C, F, R>, A);
+struct StackJobRef<F, R, A>(*const StackJob<F, R>, A);
 
-// SAFETY: the closure and its result are Send, the completion is made for the two threads, and the
-// frame outlives its job.
-unsafe impl<C: Completion, F: Send, R: Send, A: Account> Send for StackJobRef<C, F, R, A> {}
+// SAFETY: the closure and its result are Send, the end is made for the two threads, and the frame
+// outlives its job.
+unsafe impl<F: Send, R: Send, A: Account> Send for StackJobRef<F, R, A> {}
 
-impl<C, F, R, A> Runnable<Inner> for StackJobRef<C, F, R, A>
+impl<F, R, A> Runnable<Inner> for StackJobRef<F, R, A>
 where
-    C: Completion,
     F: FnOnce() -> R + Send,
     R: Send,
     A: Account,
@@ -148,9 +138,11 @@ where
     const IS_HALF: bool = A::IS_HALF;
 
     fn run(self, context: &JobContext<'_>, place: Place) -> Ended {
-        // SAFETY: the owner waits for the completion, below.
+        // SAFETY: the owner waits for the end, below.
         let stack_job = unsafe { &*self.0 };
-        stack_job.completion.begin(context.inner);
+        if A::IS_HALF {
+            stack_job.end.begin(context.inner);
+        }
         let started = self.1.begin(context, place);
         // SAFETY: there is one job for each closure.
         let f = unsafe { stack_job.take() };
@@ -158,10 +150,10 @@ where
         let ended = self.1.end(context, started, result.is_ok());
         stack_job
             .outcome
-            // SAFETY: the owner does not read it before the completion.
+            // SAFETY: the owner does not read it before the end.
             .with_mut(|outcome| unsafe { (*outcome).write(result) });
         // The frame may be gone after this.
-        stack_job.completion.end(context.inner);
+        stack_job.end.end();
         ended
     }
 
@@ -193,7 +185,7 @@ impl Inner {
         let Ok(Entry::Queued) = admitted else {
             return f();
         };
-        let stack_job = StackJob::new(OfOther::new(), f);
+        let stack_job = StackJob::new(f);
         let job = StackJobRef(ptr::from_ref(&stack_job), self.timing.stamp_unsampled());
         // SAFETY: the stack job stays in this frame until it is complete.
         let job = unsafe { Job::borrowing(job) };
@@ -204,8 +196,8 @@ impl Inner {
             self.queue.push_structured(job)
         });
         stack_job
-            .completion
-            .wait(self, || self.queue.take_from_side_of(&stack_job));
+            .end
+            .wait_outside(self, || self.queue.take_from_side_of(&stack_job));
         // SAFETY: this frame owns it, and it is complete.
         let outcome = unsafe { stack_job.outcome() };
         outcome.unwrap_or_else(|payload| resume_unwind(payload))
@@ -226,7 +218,7 @@ where
     let Some(mark) = local.room() else {
         return join_in_full_deque(current, a, b);
     };
-    let half = Half::new(OfWorker::new(), span::carried(b));
+    let half = StackJob::new(span::carried(b));
     let job = StackJobRef(ptr::from_ref(&half), PartOfAnother);
     // SAFETY: the stack job stays in this frame until the job is taken back, or is complete. There
     // is room.
@@ -279,7 +271,7 @@ where
 
 /// Runs the second half, which was taken back.
 #[inline(always)]
-fn run_second<RA, B, RB>(half: &Half<B, RB>, ours: RA) -> (RA, RB)
+fn run_second<RA, B, RB>(half: &StackJob<B, RB>, ours: RA) -> (RA, RB)
 where
     B: FnOnce() -> RB + Send,
     RB: Send,
@@ -294,7 +286,12 @@ where
 /// Waits for a second half that was stolen, or may have been.
 #[cold]
 #[inline(never)]
-fn await_second<RA, B, RB>(current: &Current, half: &Half<B, RB>, mark: usize, ours: RA) -> (RA, RB)
+fn await_second<RA, B, RB>(
+    current: &Current,
+    half: &StackJob<B, RB>,
+    mark: usize,
+    ours: RA,
+) -> (RA, RB)
 where
     B: FnOnce() -> RB + Send,
     RB: Send,
@@ -316,7 +313,7 @@ where
     RB: Send,
 {
     current: &'a Current<'a>,
-    half: &'a Half<B, RB>,
+    half: &'a StackJob<B, RB>,
 }
 
 impl<B, RB> Drop for Abandoned<'_, B, RB>
@@ -336,7 +333,7 @@ where
 /// other values are.
 #[cold]
 #[inline(never)]
-fn abandon<B, RB>(current: &Current, half: &Half<B, RB>)
+fn abandon<B, RB>(current: &Current, half: &StackJob<B, RB>)
 where
     B: FnOnce() -> RB + Send,
     RB: Send,

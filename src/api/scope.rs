@@ -106,7 +106,7 @@ impl<'scope, F: FnOnce(&Scope<'scope>) + Send> Runnable<Inner> for ScopeJob<'sco
         let scope = unsafe { scope.get() };
         let ended = scope.run_job(context, place, since, |scope| origin.enter(|| f(scope)));
         // The scope may be gone after this.
-        scope.countdown.end(context.inner, context.index());
+        scope.countdown.end(context.index());
         ended
     }
 
@@ -358,7 +358,7 @@ impl<'scope> Scope<'scope> {
 
     /// Counts a job as ended. The scope may be gone after this.
     pub(crate) fn end_job(&self, context: &JobContext<'_>) {
-        self.countdown.end(context.inner, context.index());
+        self.countdown.end(context.index());
     }
 
     /// Queues a job that is already counted.
@@ -390,7 +390,7 @@ impl<'scope> Scope<'scope> {
             let countdown = &self.countdown;
             let side_list = Some(&countdown.side_list);
             let pushed = inner.queue.push_to_side(countdown, side_list, job);
-            countdown.notified_of_side(inner);
+            countdown.notified_of_side();
             pushed
         } else {
             inner.queue.push_structured(job)

@@ -306,13 +306,9 @@ impl Idle {
     }
 
     fn notify(&self, index: usize) {
-        self.parkers[index].notified.store(true, Ordering::Release);
-        self.unpark(index);
-    }
-
-    /// Unparks the thread of this index, in whatever wait it is.
-    pub(crate) fn unpark(&self, index: usize) {
-        if let Some(thread) = self.parkers[index].thread.get() {
+        let parker = &self.parkers[index];
+        parker.notified.store(true, Ordering::Release);
+        if let Some(thread) = parker.thread.get() {
             thread.unpark();
         }
     }

@@ -1,8 +1,8 @@
 //! Completion: how the end of one job, of all jobs of a frame, or of the next item of a batch is
 //! published and awaited.
 
-pub(crate) mod countdown;
 pub(crate) mod event;
+pub(crate) mod latch;
 pub(crate) mod task_state;
 
 use std::task::Waker;

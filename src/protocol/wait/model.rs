@@ -7,16 +7,12 @@ use super::{Condition, Unparked, park_until};
 use crate::{
     protocol::{
         completion::{
-            countdown::{Ending, Tally},
             event::{ANY, Event, FIRST},
+            latch::{CountLatch, Latch},
         },
         model::{Slots, explore},
     },
-    sync::{
-        AtomicBool, Ordering,
-        asymmetric::Fences,
-        thread::{self, spawn},
-    },
+    sync::{AtomicBool, Ordering, asymmetric::Fences, thread::spawn},
 };
 
 /// R2: a thread that waits for a result or the end of a job is unparked by the first of the two.
@@ -28,25 +24,26 @@ fn r2_a_thread_that_waits_for_either_is_notified_of_the_one_that_comes() {
             let shared = Arc::new((
                 Event::new(Fences::PLAIN),
                 AtomicBool::new(false),
-                Ending::new(),
+                Latch::new(),
             ));
-            let (own, owner) = (Arc::clone(&shared), thread::current());
+            let own = Arc::clone(&shared);
             let notifier = spawn(move || {
-                let (event, is_there, ending) = &*own;
+                let (event, is_there, latch) = &*own;
                 if comes == 0 {
                     is_there.store(true, Ordering::Relaxed);
                     let _ = event.notify(FIRST);
-                } else if ending.end().is_some() {
-                    owner.unpark();
+                } else {
+                    latch.end();
                 }
             });
-            let (event, is_there, ending) = &*shared;
+            let (event, is_there, latch) = &*shared;
             let is_there = || is_there.load(Ordering::Relaxed);
             let result = event.awaited(ANY, is_there);
-            let ended = ending.for_owner(0);
-            let unparked = park_until(&[&result, &ended], &|| false, None);
-            assert_eq!(unparked, Unparked::Met);
-            assert_eq!((result.is_met(), ended.is_met()), (comes == 0, comes == 1));
+            latch.await_end(|ended| {
+                let unparked = park_until(&[&result, ended], &|| false, None);
+                assert_eq!(unparked, Unparked::Met);
+                assert_eq!((result.is_met(), ended.is_met()), (comes == 0, comes == 1));
+            });
             notifier.join().unwrap();
         });
     }
@@ -81,28 +78,25 @@ fn r2_a_thread_that_is_unparked_in_vain_announces_itself_again() {
 #[test]
 fn r3_a_wait_that_is_interrupted_begins_again() {
     explore(|| {
-        let shared = Arc::new((Tally::new(), Slots::<1>::new()));
-        let owner = thread::current();
+        let shared = Arc::new((CountLatch::new(), Slots::<1>::new()));
         shared.0.begin_near();
         let own = Arc::clone(&shared);
         let job = spawn(move || {
-            let (tally, side_list) = &*own;
-            tally.begin_far();
+            let (latch, side_list) = &*own;
+            latch.begin_far();
             side_list.push(0);
-            if tally.is_awaited() {
-                owner.unpark();
-            }
-            if tally.end_far() {
-                owner.unpark();
+            latch.notify();
+            latch.end_far();
+        });
+        let (latch, side_list) = &*shared;
+        latch.await_end(|ended| {
+            while !latch.is_met() {
+                let unparked = park_until(&[ended], &|| side_list.has_work(), None);
+                if unparked == Unparked::Interrupted && side_list.take().is_some() {
+                    latch.end_near();
+                }
             }
         });
-        let (tally, side_list) = &*shared;
-        while !tally.is_met() {
-            let unparked = park_until(&[tally], &|| side_list.has_work(), None);
-            if unparked == Unparked::Interrupted && side_list.take().is_some() {
-                tally.end_near();
-            }
-        }
         job.join().unwrap();
     });
 }

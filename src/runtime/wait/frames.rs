@@ -1,19 +1,9 @@
 //! Waits for structured jobs: those of a scope, the other half of a join, an installed closure.
 //!
-//! # The count
-//!
-//! A *wait frame* on its owner's stack waits until a count of jobs is zero. The owner counts the
-//! jobs that it begins and ends itself in `near`, by plain stores. Other threads count theirs in
-//! `far`, which may go below zero; the sum is the count. Only the owner can form the sum, and while
-//! it runs no other thread needs it. When the owner is about to park it moves `near` into `far`,
-//! together with a bit that announces it. From then on the thread that brings `far` to zero unparks
-//! it.
-//!
-//! The frame may be gone as soon as the owner can observe a count of zero. So the decrement is the
-//! last access to it, and the thread to unpark is read before. A thread of the pool is found
-//! through the pool, which outlives the stacks of its threads. The handle of any other thread is
-//! cloned before the decrement, when the bit is observed. The decrement then succeeds only if the
-//! word has not changed since. The words are in `countdown.rs`, with their models.
+//! A *wait frame* on its owner's stack waits until a count of jobs is zero, or until one job has
+//! ended: [`Countdown`] and [`JobEnd`]. The words are latches (`protocol/completion/latch.rs`),
+//! which find and unpark the owner by themselves, whichever thread it is. This module defines what
+//! the owner runs meanwhile.
 //!
 //! # Why these waits cannot deadlock
 //!
@@ -68,7 +58,7 @@ use std::{cell::Cell, mem::MaybeUninit};
 
 use crate::{
     protocol::{
-        completion::countdown::{Ending, Tally},
+        completion::latch::{CountLatch, Latch},
         deque::Theft,
         wait::Condition,
     },
@@ -79,108 +69,36 @@ use crate::{
         wait::{Assist, Help, IfStarved, Spin, Waited, wait_until},
         worker::{self, Current},
     },
-    sync::{
-        AtomicUsize, Ordering, UnsafeCell,
-        thread::{self, Thread},
-    },
+    sync::{AtomicUsize, Ordering, UnsafeCell},
 };
 
-/// The owner of a frame.
-enum Owner {
-    /// A thread of the pool, by its slot.
-    Worker(usize),
-    Other {
-        thread: Thread,
-        /// Whether it is a thread of another pool, which may have to run these jobs itself: see
-        /// `starvation.rs`.
-        is_worker: bool,
-    },
-}
-
-impl Owner {
-    #[inline]
-    fn new(inner: &Inner, current: Option<&Current>) -> Self {
-        match current {
-            Some(current) => Owner::Worker(current.index()),
-            None => Owner::Other {
-                thread: thread::current(),
-                is_worker: worker::is_of_another(inner),
-            },
-        }
-    }
-}
-
-/// The end of one job, for the frame that waits for it.
-pub(crate) trait Completion {
-    /// Begins the job, on another thread than its frame's.
-    fn begin(&self, _: &Inner) {}
-
-    /// Ends the job. The frame may be gone when this returns.
-    fn end(&self, inner: &Inner);
-}
-
-/// The end of a job that a frame of a pool thread waits for. The runner is written only when the
-/// job begins on another thread: most of these jobs are never stolen.
-pub(crate) struct OfWorker {
-    ending: Ending,
+/// The end of one job, for the frame that waits for it. The runner is written only when the half of
+/// a join begins on another thread: most halves are never stolen.
+pub(crate) struct JobEnd {
+    latch: Latch,
     /// The thread that runs the job, if it has begun elsewhere.
     runner: UnsafeCell<MaybeUninit<Runner>>,
 }
 
 /// The thread that runs a stolen job.
 #[derive(Clone, Copy)]
-pub(crate) struct Runner {
-    pub(crate) slot: usize,
+struct Runner {
+    slot: usize,
     /// The watermark of that thread's deque: jobs above it were pushed since the job began.
-    pub(crate) mark: usize,
+    mark: usize,
 }
 
-impl OfWorker {
+impl JobEnd {
     #[inline]
     pub(crate) fn new() -> Self {
         Self {
-            ending: Ending::new(),
+            latch: Latch::new(),
             runner: UnsafeCell::new(MaybeUninit::uninit()),
         }
     }
 
-    fn runner(&self) -> Option<Runner> {
-        // SAFETY: it was written before the job was published as begun, and is not written again.
-        let read = |runner: *mut MaybeUninit<Runner>| unsafe { (*runner).assume_init() };
-        self.ending.has_begun().then(|| self.runner.with_mut(read))
-    }
-
-    /// Blocks until the job has ended, on the owner's thread; `frame` is the frame that waits.
-    #[cold]
-    pub(crate) fn wait(&self, current: &Current, frame: *const ()) {
-        let inner = current.inner();
-        // Set when the oldest job belongs to a scope farther out. Each further claim of it would
-        // cost two fences.
-        let mut is_vain = false;
-        // Takes a job that the runner has left on its deque.
-        let mut leapfrog = || {
-            let Some(runner) = self.runner().filter(|_| !is_vain) else {
-                return Help::Nothing;
-            };
-            match current.leapfrog(runner.slot, runner.mark, || !self.ending.has_ended()) {
-                Theft::Success(job) => {
-                    let run = || job.run(current.context(), Place::Queue);
-                    current.leave_to_loop(current.in_frame(frame, run));
-                    return Help::Ran;
-                }
-                Theft::Unwanted => is_vain = true,
-                Theft::Empty | Theft::Busy => {}
-            }
-            Help::Nothing
-        };
-        let ended = self.ending.for_owner(current.index());
-        let waited = wait_until(inner, &[&ended], &mut leapfrog, Spin::Backoff, None);
-        debug_assert_eq!(waited, Waited::Met);
-    }
-}
-
-impl Completion for OfWorker {
-    fn begin(&self, inner: &Inner) {
+    /// Begins the job on another thread than its frame's, so that the owner may leapfrog it.
+    pub(crate) fn begin(&self, inner: &Inner) {
         let Some(current) = worker::current_of(inner) else {
             return;
         };
@@ -193,34 +111,51 @@ impl Completion for OfWorker {
             // published as begun.
             unsafe { (*own).write(runner) };
         });
-        self.ending.begin();
+        self.latch.begin();
     }
 
-    fn end(&self, inner: &Inner) {
-        if let Some(slot) = self.ending.end() {
-            inner.idle.unpark(slot);
-        }
-    }
-}
-
-/// The end of a job that a frame of a thread outside the pool waits for.
-pub(crate) struct OfOther {
-    thread: Thread,
-    ending: Ending,
-}
-
-impl OfOther {
-    /// Makes one for a frame of the calling thread.
-    pub(crate) fn new() -> Self {
-        Self {
-            thread: thread::current(),
-            ending: Ending::new(),
-        }
+    /// Ends the job. The frame may be gone when this returns.
+    pub(crate) fn end(&self) {
+        self.latch.end();
     }
 
-    /// Blocks until the job has ended, on the owner's thread. If that is another pool's thread, and
-    /// this pool is starved, it runs the job itself, provided `take_back` returns it.
-    pub(crate) fn wait(&self, inner: &Inner, take_back: impl Fn() -> Option<Job>) {
+    fn runner(&self) -> Option<Runner> {
+        // SAFETY: it was written before the job was published as begun, and is not written again.
+        let read = |runner: *mut MaybeUninit<Runner>| unsafe { (*runner).assume_init() };
+        self.latch.has_begun().then(|| self.runner.with_mut(read))
+    }
+
+    /// Blocks until the job has ended, on the owner's thread, which is one of the pool's; `frame` is
+    /// the frame that waits.
+    #[cold]
+    pub(crate) fn wait(&self, current: &Current, frame: *const ()) {
+        // Set when the oldest job belongs to a scope farther out. Each further claim of it would
+        // cost two fences.
+        let mut is_vain = false;
+        // Takes a job that the runner has left on its deque.
+        let mut leapfrog = || {
+            let Some(runner) = self.runner().filter(|_| !is_vain) else {
+                return Help::Nothing;
+            };
+            match current.leapfrog(runner.slot, runner.mark, || !self.latch.is_met()) {
+                Theft::Success(job) => {
+                    let run = || job.run(current.context(), Place::Queue);
+                    current.leave_to_loop(current.in_frame(frame, run));
+                    return Help::Ran;
+                }
+                Theft::Unwanted => is_vain = true,
+                Theft::Empty | Theft::Busy => {}
+            }
+            Help::Nothing
+        };
+        self.latch
+            .await_end(|ended| await_jobs(current.inner(), ended, &mut leapfrog, Spin::Backoff));
+    }
+
+    /// Blocks until the job has ended, on the owner's thread, which is not the pool's. If that is
+    /// another pool's thread, and this pool is starved, it runs the job itself, provided
+    /// `take_back` returns it.
+    pub(crate) fn wait_outside(&self, inner: &Inner, take_back: impl Fn() -> Option<Job>) {
         let is_there = Cell::new(true);
         let mut run_it = IfStarved(
             || is_there.get(),
@@ -233,25 +168,25 @@ impl OfOther {
                 Help::Ran
             },
         );
-        // The frame holds the thread to unpark, so the slot is irrelevant.
-        let ended = self.ending.for_owner(0);
-        let waited = wait_until(inner, &[&ended], &mut run_it, Spin::Adaptive, None);
-        debug_assert_eq!(waited, Waited::Met);
+        self.latch
+            .await_end(|ended| await_jobs(inner, ended, &mut run_it, Spin::Adaptive));
     }
 }
 
-impl Completion for OfOther {
-    fn end(&self, _: &Inner) {
-        if let Some(thread) = self.ending.end_with(|| self.thread.clone()) {
-            thread.unpark();
-        }
-    }
+/// Waits until the jobs of a frame have `ended`.
+fn await_jobs(inner: &Inner, ended: &dyn Condition, assist: &mut dyn Assist, spin: Spin<'_>) {
+    let waited = wait_until(inner, &[ended], assist, spin, None);
+    debug_assert_eq!(waited, Waited::Met);
 }
 
 /// The count of jobs that a frame waits for.
 pub(crate) struct Countdown {
-    owner: Owner,
-    tally: Tally,
+    /// The owner's slot, if it is a thread of this pool.
+    owner: Option<usize>,
+    /// Whether the owner is a thread of this pool, or of another one, which may have to run these
+    /// jobs itself: see `starvation.rs`.
+    is_of_worker: bool,
+    latch: CountLatch,
     /// The number of jobs of this frame in the side list. Changed under the list's lock.
     pub(crate) side_list: AtomicUsize,
 }
@@ -261,8 +196,9 @@ impl Countdown {
     #[inline]
     pub(crate) fn new(inner: &Inner, current: Option<&Current>) -> Self {
         Self {
-            owner: Owner::new(inner, current),
-            tally: Tally::new(),
+            owner: current.map(Current::index),
+            is_of_worker: current.is_some() || worker::is_of_another(inner),
+            latch: CountLatch::new(),
             side_list: AtomicUsize::new(0),
         }
     }
@@ -270,70 +206,44 @@ impl Countdown {
     /// Whether the thread of this slot is the owner.
     #[inline]
     pub(crate) fn is_of(&self, slot: Option<usize>) -> bool {
-        matches!(self.owner, Owner::Worker(owner) if Some(owner) == slot)
+        slot.is_some() && self.owner == slot
     }
 
-    /// Whether the owner polls the side list while it waits: it is a worker of this pool, or of
-    /// another one.
+    /// Whether the owner polls the side list while it waits.
     pub(crate) fn takes_from_side(&self) -> bool {
-        match self.owner {
-            Owner::Worker(_) => true,
-            Owner::Other { is_worker, .. } => is_worker,
-        }
+        self.is_of_worker
     }
 
     /// Counts one more job. `slot` is the calling thread's.
     #[inline]
     pub(crate) fn begin(&self, slot: Option<usize>) {
         if self.is_of(slot) {
-            self.tally.begin_near();
+            self.latch.begin_near();
         } else {
-            self.tally.begin_far();
+            self.latch.begin_far();
         }
     }
 
     /// Counts a job as ended. The frame may be gone when this returns.
     #[inline]
-    pub(crate) fn end(&self, inner: &Inner, slot: Option<usize>) {
+    pub(crate) fn end(&self, slot: Option<usize>) {
         if self.is_of(slot) {
-            self.tally.end_near();
+            self.latch.end_near();
         } else {
-            self.end_elsewhere(inner);
-        }
-    }
-
-    /// Counts a job as ended on another thread than the owner's.
-    #[inline(never)]
-    fn end_elsewhere(&self, inner: &Inner) {
-        match &self.owner {
-            &Owner::Worker(owner) => {
-                if self.tally.end_far() {
-                    inner.idle.unpark(owner);
-                }
-            }
-            Owner::Other { thread, .. } => {
-                if let Some(thread) = self.tally.end_far_with(|| thread.clone()) {
-                    thread.unpark();
-                }
-            }
+            self.latch.end_far();
         }
     }
 
     /// Unparks a parked owner, because a job of this frame was put into the side list.
-    pub(crate) fn notified_of_side(&self, inner: &Inner) {
-        if self.tally.is_awaited() {
-            match &self.owner {
-                &Owner::Worker(owner) => inner.idle.unpark(owner),
-                Owner::Other { thread, .. } => thread.unpark(),
-            }
-        }
+    pub(crate) fn notified_of_side(&self) {
+        self.latch.notify();
     }
 
     /// Blocks until no job is left, on the owner's thread. If the owner is a worker, `own` holds
     /// it, and the watermark above which its own jobs are.
     #[inline]
     pub(crate) fn wait(&self, inner: &Inner, own: Option<(&Current, usize)>) {
-        if !self.tally.is_met() {
+        if !self.latch.is_met() {
             self.wait_for_jobs(inner, own);
         }
     }
@@ -347,12 +257,8 @@ impl Countdown {
         };
         // A worker polls for jobs between spins.
         let spin = own.map_or(Spin::Adaptive, |_| Spin::Backoff);
-        let waited = wait_until(inner, &[&self.tally], &mut runs_own, spin, None);
-        debug_assert_eq!(waited, Waited::Met);
-    }
-
-    fn is_of_a_worker(&self) -> bool {
-        matches!(self.owner, Owner::Worker(_))
+        self.latch
+            .await_end(|ended| await_jobs(inner, ended, &mut runs_own, spin));
     }
 }
 
@@ -417,7 +323,7 @@ impl Assist for RunsOwn<'_> {
         let mut has_run = false;
         while self.run_one(is_starved) {
             has_run = true;
-            if self.countdown.tally.is_met() {
+            if self.countdown.latch.is_met() {
                 return Help::Ran;
             }
         }
@@ -429,7 +335,7 @@ impl Assist for RunsOwn<'_> {
     }
 
     fn has_work(&self, is_starved: bool) -> bool {
-        let is_its_turn = self.countdown.is_of_a_worker() || is_starved;
+        let is_its_turn = self.countdown.owner.is_some() || is_starved;
         is_its_turn && self.countdown.side_list.load(Ordering::Relaxed) != 0
     }
 }
