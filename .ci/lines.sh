@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 find src -name '*.rs' |
-    grep -vE '/(simulated|tests)(/|\.rs$)|/(model|simulation|frozen|poison|compile_fail)\.rs$' |
+    grep -vE '/(simulated|tests|model)(/|\.rs$)|/(simulation|frozen|poison|compile_fail)\.rs$' |
     sort |
     xargs awk '
         FNR == 1 { skipping = 0; marked = 0; shown[FILENAME] += 0 }
