@@ -222,7 +222,7 @@ fn files_that_lock(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
-        if name == "simulated" {
+        if ["simulated", "model", "tests"].contains(&name) {
             continue;
         }
         if path.is_dir() {
