@@ -38,7 +38,7 @@ pub(super) enum Got<R> {
 
 pub(super) struct Consumer<'p, B: Types> {
     feeder: Feeder<'p, B>,
-    is_ordered: bool,
+    pub(super) is_ordered: bool,
     /// Chunks with results to take, the oldest in front.
     chunks: VecDeque<Part<B>>,
 }

@@ -3,31 +3,9 @@
 
 use super::{feeder::Feeder, home::InScope, state::Of};
 use crate::{
-    api::{pool::Pool, scope::Scope},
+    api::pool::Pool,
     runtime::{job::Entry, span::Origin, worker},
 };
-
-/// The batch of a `for_each`.
-type Each<'scope, T, F> = Of<InScope<'scope, true>, T, &'scope F, ()>;
-
-/// Puts the item into the queue; off the pool, blocks until it has a place. An item that is refused
-/// becomes a job of the scope like any other.
-fn feed<'scope, T, F>(
-    scope: &Scope<'scope>,
-    feeder: &mut Feeder<'_, Each<'scope, T, F>>,
-    f: &'scope F,
-    item: T,
-) where
-    T: Send + 'scope,
-    F: Fn(T) + Sync + 'scope,
-{
-    let inner = feeder.inner;
-    let origin = Origin::here();
-    match inner.admit_item(&feeder.batch.yield_hint) {
-        Entry::Queued => drop(feeder.put(origin, item)),
-        _ => scope.enter_refused(inner, worker::current_of(inner), origin, move |_| f(item)),
-    }
-}
 
 /// # Batches
 impl Pool {
@@ -61,14 +39,25 @@ impl Pool {
         I::Item: Send,
         F: Fn(I::Item) + Sync,
     {
+        type Batch<'scope, T, F> = Of<InScope<'scope, true>, T, &'scope F, ()>;
         let f = &f;
         self.in_place_scope(|scope| {
-            let mut feeder = Feeder::new(scope.inner(), InScope(scope.address()), f);
+            let inner = scope.inner();
+            let home = InScope(scope.address());
+            let mut feeder = Feeder::<Batch<'_, I::Item, F>>::new(inner, home, f);
             for item in items {
                 if scope.has_panicked() {
                     break;
                 }
-                feed(scope, &mut feeder, f, item);
+                let origin = Origin::here();
+                match inner.admit_item(&feeder.batch.yield_hint) {
+                    Entry::Queued => drop(feeder.put(origin, item)),
+                    // A job of the scope like any other.
+                    _ => {
+                        let current = worker::current_of(inner);
+                        scope.enter_refused(inner, current, origin, move |_| f(item));
+                    }
+                }
             }
         });
     }

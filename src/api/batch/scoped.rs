@@ -1,19 +1,7 @@
 //! The batches of a scope: items, results and the function may borrow.
 
-use std::{fmt, iter::FusedIterator};
-
-use super::{home::InScope, iterator, state::Of, stream::Stream};
+use super::{ScopedMap, ScopedMapUnordered, home::InScope, stream::Stream};
 use crate::api::scope::Scope;
-
-iterator! {
-    /// The iterator of [`Scope::map`].
-    ScopedMap<'s, 'scope, I, F, R> in InScope<'scope, false>, for 'scope, of 's
-}
-
-iterator! {
-    /// The iterator of [`Scope::map_unordered`].
-    ScopedMapUnordered<'s, 'scope, I, F, R> in InScope<'scope, false>, for 'scope, of 's
-}
 
 /// # Batches
 ///
@@ -60,9 +48,9 @@ impl<'scope> Scope<'scope> {
         F: Fn(I::Item) -> R + Send + Sync + 'scope,
         R: Send + 'scope,
     {
-        ScopedMap {
-            stream: self.stream(items.into_iter(), f, true),
-        }
+        let home = InScope(self.address());
+        let stream = Stream::new(self.inner(), items.into_iter(), home, f, true);
+        ScopedMap { stream }
     }
 
     /// As [`map`](Self::map), but yields each result as soon as it is there.
@@ -91,17 +79,8 @@ impl<'scope> Scope<'scope> {
         F: Fn(I::Item) -> R + Send + Sync + 'scope,
         R: Send + 'scope,
     {
-        ScopedMapUnordered {
-            stream: self.stream(items.into_iter(), f, false),
-        }
-    }
-
-    fn stream<I: Iterator, F, R>(
-        &self,
-        items: I,
-        f: F,
-        is_ordered: bool,
-    ) -> Stream<'_, I, Of<InScope<'scope, false>, I::Item, F, R>> {
-        Stream::new(self.inner(), items, InScope(self.address()), f, is_ordered)
+        let home = InScope(self.address());
+        let stream = Stream::new(self.inner(), items.into_iter(), home, f, false);
+        ScopedMapUnordered { stream }
     }
 }

@@ -34,7 +34,6 @@ pub(super) struct Stream<'p, I: Iterator, B: Types> {
     pub(super) due: usize,
     /// How many items may be pulled and not yet yielded, if the user has set that.
     pub(super) window: Option<usize>,
-    is_ordered: bool,
     /// How many results a consumer on a thread of the pool yields before it offers the refused item
     /// again. It runs items itself meanwhile.
     full_queue: FullQueue,
@@ -76,7 +75,6 @@ impl<'p, I: Iterator, B: Types<Item = I::Item>> Stream<'p, I, B> {
             staged: None,
             due: 0,
             window: None,
-            is_ordered,
             full_queue: FullQueue::default(),
             counted: None,
             stride: 0,
@@ -229,7 +227,7 @@ impl<'a, I: Iterator, B: Work<'a> + Types<Item = I::Item>> Stream<'_, I, B> {
     /// Runs an item on the consumer's thread, since the pool is closed.
     fn run_outside(&mut self, item: I::Item) -> Option<Outcome<B::Result>> {
         let outcome = self.consumer.run_outside(item);
-        if self.due == 0 || !self.is_ordered {
+        if self.due == 0 || !self.consumer.is_ordered {
             return Some(outcome);
         }
         self.consumer.keep(outcome);

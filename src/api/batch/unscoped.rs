@@ -1,41 +1,7 @@
 //! The batches of a pool: items, results and the function own what they need.
 
-use std::{
-    fmt,
-    iter::FusedIterator,
-    panic::{RefUnwindSafe, UnwindSafe},
-};
-
-use super::{home::InPool, iterator, state::Of, stream::Stream};
+use super::{Map, MapUnordered, home::InPool, stream::Stream};
 use crate::api::pool::Pool;
-
-iterator! {
-    /// The iterator of [`Pool::map`].
-    Map<'p, I, F, R: 'static> in InPool, for 'static, of 'p
-}
-
-iterator! {
-    /// The iterator of [`Pool::map_unordered`].
-    MapUnordered<'p, I, F, R: 'static> in InPool, for 'static, of 'p
-}
-
-/// A panic leaves no invariant of the batch broken; it may break those of the user's types.
-macro_rules! unwind_safe {
-    ($name:ident) => {
-        impl<I: Iterator + UnwindSafe, F: RefUnwindSafe, R> UnwindSafe for $name<'_, I, F, R> where
-            I::Item: UnwindSafe
-        {
-        }
-
-        impl<I: Iterator + RefUnwindSafe, F: RefUnwindSafe, R> RefUnwindSafe for $name<'_, I, F, R> where
-            I::Item: RefUnwindSafe
-        {
-        }
-    };
-}
-
-unwind_safe!(Map);
-unwind_safe!(MapUnordered);
 
 /// # Batches
 ///
@@ -117,9 +83,8 @@ impl Pool {
         F: Fn(I::Item) -> R + Send + Sync + 'static,
         R: Send + 'static,
     {
-        Map {
-            stream: Stream::new(&self.inner, items.into_iter(), InPool, f, true),
-        }
+        let stream = Stream::new(&self.inner, items.into_iter(), InPool, f, true);
+        Map { stream }
     }
 
     /// As [`map`](Self::map), but yields each result as soon as it is there.
@@ -144,8 +109,7 @@ impl Pool {
         F: Fn(I::Item) -> R + Send + Sync + 'static,
         R: Send + 'static,
     {
-        MapUnordered {
-            stream: Stream::new(&self.inner, items.into_iter(), InPool, f, false),
-        }
+        let stream = Stream::new(&self.inner, items.into_iter(), InPool, f, false);
+        MapUnordered { stream }
     }
 }
