@@ -2,19 +2,19 @@
 
 use std::{fmt, time::Duration};
 
-use super::{LatencySummary, Snapshot};
+use super::Snapshot;
+
+const LATENCY_HEAD: &str =
+    "latency               count       mean        p50        p90        p99      p99.9        max";
+const WORKER_HEAD: &str =
+    "worker            completed   panicked     steals   wait p50   wait p99    run p50    run p99";
 
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            depth,
-            capacity,
-            waiting_submitters,
-            ..
-        } = self;
         writeln!(
             f,
-            "queue     {depth} of {capacity} places taken, {waiting_submitters} submitters waiting"
+            "queue     {} of {} places taken, {} submitters waiting",
+            self.depth, self.capacity, self.waiting_submitters
         )?;
         writeln!(
             f,
@@ -65,66 +65,47 @@ impl Snapshot {
         if rows.iter().all(|(_, latency)| latency.count == 0) {
             return Ok(());
         }
-        writeln!(
-            f,
-            "\n{:14} {:>12} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10}",
-            "latency", "count", "mean", "p50", "p90", "p99", "p99.9", "max"
-        )?;
-        for (name, latency) in rows {
-            let LatencySummary {
-                count,
-                mean,
-                max,
-                p50,
-                p90,
-                p99,
-                p999,
-            } = latency;
-            write!(f, "{name:14} {count:>12}")?;
-            for time in [mean, p50, p90, p99, p999, max] {
-                write!(f, " {:>10}", Short(time))?;
-            }
-            writeln!(f)?;
+        writeln!(f, "\n{LATENCY_HEAD}")?;
+        for (name, of) in rows {
+            let times = [of.mean, of.p50, of.p90, of.p99, of.p999, of.max];
+            write_row(f, name, &[of.count], &times)?;
         }
         Ok(())
     }
 
     /// Those that have started a job.
     fn write_workers(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let workers = || {
-            let numbered = self.per_worker.iter().enumerate();
-            numbered.filter(|(_, worker)| worker.started > 0)
-        };
-        if workers().next().is_none() {
+        let numbered = self.per_worker.iter().enumerate();
+        let workers: Vec<_> = numbered.filter(|(_, worker)| worker.started > 0).collect();
+        if workers.is_empty() {
             return Ok(());
         }
-        writeln!(
-            f,
-            "\n{:14} {:>12} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10}",
-            "worker",
-            "completed",
-            "panicked",
-            "steals",
-            "wait p50",
-            "wait p99",
-            "run p50",
-            "run p99"
-        )?;
-        for (index, worker) in workers() {
-            let name = format!("{index}{}", if worker.busy { " (busy)" } else { "" });
-            write!(
-                f,
-                "{name:14} {:>12} {:>10} {:>10}",
-                worker.completed, worker.panicked, worker.steals
-            )?;
-            let (wait, run) = (worker.queue_wait, worker.run_time);
-            for time in [wait.p50, wait.p99, run.p50, run.p99] {
-                write!(f, " {:>10}", Short(time))?;
-            }
-            writeln!(f)?;
+        writeln!(f, "\n{WORKER_HEAD}")?;
+        for (index, of) in workers {
+            let name = format!("{index}{}", if of.busy { " (busy)" } else { "" });
+            let (wait, run) = (of.queue_wait, of.run_time);
+            let counts = [of.completed, of.panicked, of.steals];
+            write_row(f, &name, &counts, &[wait.p50, wait.p99, run.p50, run.p99])?;
         }
         Ok(())
     }
+}
+
+/// Writes a row under one of the heads.
+fn write_row(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    counts: &[u64],
+    times: &[Duration],
+) -> fmt::Result {
+    write!(f, "{name:14} {:>12}", counts[0])?;
+    for count in &counts[1..] {
+        write!(f, " {count:>10}")?;
+    }
+    for &time in times {
+        write!(f, " {:>10}", Short(time))?;
+    }
+    writeln!(f)
 }
 
 /// A time of three digits or so, in a unit that fits.
@@ -152,7 +133,7 @@ impl fmt::Display for Short {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::WorkerSnapshot;
+    use crate::{LatencySummary, WorkerSnapshot};
 
     fn short(nanos: u64) -> String {
         Short(Duration::from_nanos(nanos)).to_string()

@@ -283,19 +283,10 @@ pub struct LatencySummary {
 /// On one line, in units that fit.
 impl fmt::Display for LatencySummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            count,
-            mean,
-            max,
-            p50,
-            p90,
-            p99,
-            p999,
-        } = self;
         write!(
             f,
-            "count {count}, mean {mean:.1?}, p50 {p50:.1?}, p90 {p90:.1?}, \
-             p99 {p99:.1?}, p99.9 {p999:.1?}, max {max:.1?}"
+            "count {}, mean {:.1?}, p50 {:.1?}, p90 {:.1?}, p99 {:.1?}, p99.9 {:.1?}, max {:.1?}",
+            self.count, self.mean, self.p50, self.p90, self.p99, self.p999, self.max
         )
     }
 }
