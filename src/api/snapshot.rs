@@ -1,13 +1,13 @@
 //! The making of a [`Snapshot`] from a pool.
 
 use crate::{
-    metrics::{JobSummaries, Latencies, Snapshot, WorkerSnapshot},
+    metrics::{Latencies, LatencySummary, Snapshot, Times, WorkerSnapshot},
     runtime::inner::Inner,
 };
 
 impl WorkerSnapshot {
     /// Also how many jobs it began that had been queued.
-    fn of(inner: &Inner, slot: usize, latencies: JobSummaries) -> (Self, u64) {
+    fn of(inner: &Inner, slot: usize, latencies: Times<LatencySummary>) -> (Self, u64) {
         let counts = inner.recorder.of_slot(slot);
         let ended = counts.completed + counts.panicked;
         let queued = inner.admission.given_back_by(slot) + counts.overdrawn_started;

@@ -23,7 +23,7 @@ pub(crate) struct Timing {
     sampling: CachePadded<Sampling>,
     slots: Slots<CachePadded<LatencySlot>>,
     /// Written by all threads outside of the pool.
-    elsewhere: CachePadded<Times>,
+    elsewhere: CachePadded<Times<Histogram>>,
     admission_wait: CachePadded<Histogram>,
     /// Submitters that had to wait for a place, or still wait.
     waits: CachePadded<AtomicU64>,
@@ -37,44 +37,9 @@ pub(crate) struct Timing {
 #[derive(Debug, Default)]
 pub(crate) struct Latencies {
     pub(crate) admission_wait: Merged,
-    pub(crate) jobs: JobLatencies,
+    pub(crate) jobs: Times<Merged>,
     /// Of each thread that was started, with its index.
-    pub(crate) slots: Vec<(usize, JobSummaries)>,
-}
-
-/// The latencies of jobs, merged.
-#[derive(Debug, Default)]
-pub(crate) struct JobLatencies {
-    pub(crate) queue_wait: Merged,
-    pub(crate) run_time: Merged,
-}
-
-/// The summaries of one thread's jobs.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct JobSummaries {
-    pub(crate) queue_wait: LatencySummary,
-    pub(crate) run_time: LatencySummary,
-}
-
-impl JobLatencies {
-    fn of(times: &Times) -> Self {
-        let mut latencies = Self::default();
-        times.queue_wait.merge_into(&mut latencies.queue_wait);
-        times.run_time.merge_into(&mut latencies.run_time);
-        latencies
-    }
-
-    pub(crate) fn summaries(&self) -> JobSummaries {
-        JobSummaries {
-            queue_wait: self.queue_wait.summary(),
-            run_time: self.run_time.summary(),
-        }
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.queue_wait.add(&other.queue_wait);
-        self.run_time.add(&other.run_time);
-    }
+    pub(crate) slots: Vec<(usize, Times<LatencySummary>)>,
 }
 
 impl Timing {
@@ -143,12 +108,12 @@ impl Timing {
         since.is_none() && self.sampling.is_on()
     }
 
-    /// Begins to time a job on the thread of this slot. `begun` includes the job. If it
-    /// `is_queued`, it was so `since` then.
+    /// Begins to time a job. `slot` comes with what its thread has started by now, the job included;
+    /// it is None outside of the pool, where every job is timed. If the job `is_queued`, it was so
+    /// `since` then.
     pub(crate) fn begin(
         &self,
-        slot: &LatencySlot,
-        begun: Begun,
+        slot: Option<(&LatencySlot, Begun)>,
         is_queued: bool,
         since: Stamp,
     ) -> Started {
@@ -156,27 +121,17 @@ impl Timing {
             return Started::UNTIMED;
         };
         let now = clock.now();
-        if is_queued && !since.is_none() {
-            slot.has_waited(clock, begun, since, now);
+        let waited = (is_queued && !since.is_none()).then(|| clock.nanos(since, now));
+        match slot {
+            Some((slot, begun)) => slot.begin(begun, since, now, waited),
+            None => {
+                waited.inspect(|&nanos| self.elsewhere.queue_wait.record_shared(nanos));
+                Started::alone(now)
+            }
         }
-        slot.begin(begun, since, now)
     }
 
-    /// As `begin` on a thread outside of the pool, where every job is timed.
-    pub(crate) fn begin_elsewhere(&self, is_queued: bool, since: Stamp) -> Started {
-        let Some(clock) = self.clock() else {
-            return Started::UNTIMED;
-        };
-        let now = clock.now();
-        if is_queued && !since.is_none() {
-            let nanos = clock.nanos(since, now);
-            self.elsewhere.queue_wait.record_shared(nanos);
-        }
-        Started::alone(now)
-    }
-
-    /// Records a timed job that has ended. `slot` comes with what its thread has started by now; it
-    /// is None outside of the pool.
+    /// Records a timed job that has ended. `slot` as in `begin`.
     pub(crate) fn end(&self, slot: Option<(&LatencySlot, Begun)>, started: Started) {
         let Some(clock) = self.clock() else {
             return;
@@ -212,12 +167,12 @@ impl Timing {
 
     /// Merges the latencies of all threads. `places` returns the number of places ever taken.
     pub(crate) fn latencies(&self, places: impl FnOnce() -> u64) -> Latencies {
-        let mut jobs = JobLatencies::of(&self.elsewhere);
+        let mut jobs = self.elsewhere.merged();
         let slots = self.slots.indexed().map(|(index, slot)| {
             if !slot.times.run_time.is_made() {
-                return (index, JobSummaries::default());
+                return (index, Times::default());
             }
-            let own = JobLatencies::of(&slot.times);
+            let own = slot.times.merged();
             jobs.add(&own);
             (index, own.summaries())
         });

@@ -15,8 +15,8 @@ pub(crate) use self::histogram::Merged;
 pub(crate) use self::{
     clock::{Stamp, settle as settle_clock},
     counters::{BatchPlaces, CounterSlot, Recorder},
-    latency::{JobSummaries, Latencies, Timing},
-    sampling::{Begun, LatencySlot, Started},
+    latency::{Latencies, Timing},
+    sampling::{Begun, LatencySlot, Started, Times},
 };
 pub use self::{
     histogram::LatencySummary,

@@ -21,7 +21,7 @@ use std::cell::Cell;
 
 use super::{
     clock::{Clock, Stamp},
-    histogram::Histogram,
+    histogram::{Histogram, LatencySummary, Merged},
 };
 use crate::{
     sync::{AtomicBool, AtomicU64, Ordering, thread_local},
@@ -122,14 +122,14 @@ impl Sampling {
     }
 }
 
-/// The latencies of the jobs of one thread, or of several that share them.
-#[derive(Debug, Default)]
-pub(super) struct Times {
-    pub(super) queue_wait: Histogram,
-    pub(super) run_time: Histogram,
+/// The latencies of the jobs of one thread, or of several.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Times<T> {
+    pub(crate) queue_wait: T,
+    pub(crate) run_time: T,
 }
 
-impl Times {
+impl Times<Histogram> {
     pub(super) fn made() -> Self {
         let times = Self::default();
         times.make();
@@ -139,6 +139,27 @@ impl Times {
     pub(super) fn make(&self) {
         self.queue_wait.make();
         self.run_time.make();
+    }
+
+    pub(super) fn merged(&self) -> Times<Merged> {
+        let mut merged = Times::default();
+        self.queue_wait.merge_into(&mut merged.queue_wait);
+        self.run_time.merge_into(&mut merged.run_time);
+        merged
+    }
+}
+
+impl Times<Merged> {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.queue_wait.add(&other.queue_wait);
+        self.run_time.add(&other.run_time);
+    }
+
+    pub(crate) fn summaries(&self) -> Times<LatencySummary> {
+        Times {
+            queue_wait: self.queue_wait.summary(),
+            run_time: self.run_time.summary(),
+        }
     }
 }
 
@@ -152,7 +173,7 @@ pub(crate) struct LatencySlot {
     /// Jobs that timed jobs stand for, ended or not.
     runs: AtomicU64,
     /// Allocated when the thread starts.
-    pub(super) times: Times,
+    pub(super) times: Times<Histogram>,
 }
 
 /// The jobs that a thread has started.
@@ -211,15 +232,18 @@ impl LatencySlot {
         self.short_in_a_row.load(Ordering::Relaxed) > 0
     }
 
-    /// Records the wait of a job that starts, and was queued `since` then.
-    pub(super) fn has_waited(&self, clock: &Clock, begun: Begun, since: Stamp, now: Stamp) {
-        let weight = take_weight(&self.waits, begun.queued, since);
-        let nanos = clock.nanos(since, now);
-        self.times.queue_wait.record(nanos, weight);
-    }
-
-    /// Begins to time a job.
-    pub(super) fn begin(&self, begun: Begun, since: Stamp, now: Stamp) -> Started {
+    /// Begins to time a job, and records its wait if it was queued.
+    pub(super) fn begin(
+        &self,
+        begun: Begun,
+        since: Stamp,
+        now: Stamp,
+        waited: Option<u64>,
+    ) -> Started {
+        if let Some(nanos) = waited {
+            let weight = take_weight(&self.waits, begun.queued, since);
+            self.times.queue_wait.record(nanos, weight);
+        }
         Started {
             at: now,
             begun: begun.all,
@@ -238,7 +262,7 @@ impl LatencySlot {
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
-    use super::{super::histogram::Merged, *};
+    use super::*;
 
     const LONG: u64 = 50 * SHORT_JOB;
 
@@ -265,7 +289,7 @@ mod tests {
             if since.is_none() && self.sampling.is_on() {
                 return Started::UNTIMED;
             }
-            self.slot.begin(self.now(), since, Stamp::NONE)
+            self.slot.begin(self.now(), since, Stamp::NONE, None)
         }
 
         fn now(&self) -> Begun {

@@ -111,11 +111,13 @@ impl JobContext<'_> {
 
     #[inline(never)]
     fn begin_timed(&self, is_queued: bool, since: Stamp) -> Started {
-        let timing = &self.inner.timing;
-        match &self.slots {
-            Some(slots) => timing.begin(slots.times, slots.begun(), is_queued, since),
-            None => timing.begin_elsewhere(is_queued, since),
-        }
+        self.inner.timing.begin(self.timed_slot(), is_queued, since)
+    }
+
+    /// Returns where the thread records times, and the jobs that it has started.
+    fn timed_slot(&self) -> Option<(&metrics::LatencySlot, Begun)> {
+        let slots = self.slots.as_ref();
+        slots.map(|slots| (slots.times, slots.begun()))
     }
 
     /// Begins a job that was not queued.
@@ -168,9 +170,7 @@ impl JobContext<'_> {
 
     #[inline(never)]
     fn end_timed(&self, started: Started) {
-        let slot = self.slots.as_ref();
-        let slot = slot.map(|slots| (slots.times, slots.begun()));
-        self.inner.timing.end(slot, started);
+        self.inner.timing.end(self.timed_slot(), started);
     }
 
     /// Accounts for a job that was dropped without running.
