@@ -1,7 +1,7 @@
 //! The making of a [`Snapshot`] from a pool.
 
 use crate::{
-    metrics::{Latencies, LatencySummary, Snapshot, Times, WorkerSnapshot},
+    metrics::{Counter, Latencies, LatencySummary, Snapshot, Times, WorkerSnapshot},
     runtime::inner::Inner,
 };
 
@@ -9,17 +9,16 @@ impl WorkerSnapshot {
     /// Also how many jobs it began that had been queued.
     fn of(inner: &Inner, slot: usize, latencies: Times<LatencySummary>) -> (Self, u64) {
         let counts = inner.recorder.of_slot(slot);
-        let ended = counts.completed + counts.panicked;
-        let queued = inner.admission.given_back_by(slot) + counts.overdrawn_started;
-        let started = queued + counts.inlined;
+        let queued = inner.admission.given_back_by(slot) + counts[Counter::OverdrawnStarted];
+        let started = queued + counts[Counter::Inlined];
         let worker = Self {
-            busy: started > ended,
+            busy: started > counts.run(),
             started,
-            completed: counts.completed,
-            panicked: counts.panicked,
-            steals: counts.steals,
+            completed: counts[Counter::Completed],
+            panicked: counts[Counter::Panicked],
+            steals: counts[Counter::Steals],
             queue_wait: inner.timing.of_jobs(latencies.queue_wait, queued),
-            run_time: inner.timing.of_jobs(latencies.run_time, ended),
+            run_time: inner.timing.of_jobs(latencies.run_time, counts.run()),
         };
         (worker, queued)
     }
@@ -39,7 +38,10 @@ impl Snapshot {
         let scaled = inner.scaler.scaled();
         let mut per_worker =
             vec![WorkerSnapshot::default(); inner.settings.workers_max + threads.spare];
-        let mut queued = sums.queued_elsewhere;
+        let elsewhere = inner.recorder.shared();
+        let queued_elsewhere =
+            elsewhere[Counter::StartedElsewhere] + elsewhere[Counter::OverdrawnStarted];
+        let mut queued = queued_elsewhere;
         for &(index, of_thread) in &latencies.slots {
             if index >= per_worker.len() {
                 // A spare thread that was started since they were counted.
@@ -66,30 +68,28 @@ impl Snapshot {
             workers_parked: (scaled.most as u64).saturating_sub(in_service),
             threads: threads.all.saturating_sub(inner.life.threads_exited()) as u64,
             submitted: admitted
-                + sums.rejected_full
-                + sums.rejected_timed_out
-                + sums.rejected_closed,
+                + sums[Counter::RejectedFull]
+                + sums[Counter::RejectedTimedOut]
+                + sums[Counter::RejectedClosed],
             admitted,
-            started: started + sums.queued_elsewhere + sums.inlined_elsewhere,
-            completed: sums.completed,
-            panicked: sums.panicked,
-            cancelled: sums.cancelled,
-            dropped: sums.dropped,
-            inlined: sums.inlined,
-            overdrawn: sums.overdrawn,
+            started: started + queued_elsewhere + elsewhere[Counter::Inlined],
+            completed: sums[Counter::Completed],
+            panicked: sums[Counter::Panicked],
+            cancelled: sums[Counter::Cancelled],
+            dropped: sums[Counter::Dropped],
+            inlined: sums[Counter::Inlined],
+            overdrawn: sums[Counter::Overdrawn],
             overdrawn_now: inner.recorder.overdrawn_now(),
-            steals: sums.steals,
-            rejected_full: sums.rejected_full,
-            rejected_timed_out: sums.rejected_timed_out,
-            rejected_closed: sums.rejected_closed,
-            thread_start_failures: sums.thread_start_failures,
+            steals: sums[Counter::Steals],
+            rejected_full: sums[Counter::RejectedFull],
+            rejected_timed_out: sums[Counter::RejectedTimedOut],
+            rejected_closed: sums[Counter::RejectedClosed],
+            thread_start_failures: sums[Counter::ThreadStartFailures],
             scale_ups: scaled.scale_ups,
             parks: scaled.parks,
             admission_wait: latencies.admission_wait.summary(),
             queue_wait: inner.timing.of_jobs(jobs.queue_wait, queued),
-            run_time: inner
-                .timing
-                .of_jobs(jobs.run_time, sums.completed + sums.panicked),
+            run_time: inner.timing.of_jobs(jobs.run_time, sums.run()),
             per_worker,
         };
         (seen, latencies)

@@ -14,7 +14,7 @@ mod snapshot;
 pub(crate) use self::histogram::Merged;
 pub(crate) use self::{
     clock::{Stamp, settle as settle_clock},
-    counters::{BatchPlaces, CounterSlot, Recorder},
+    counters::{BatchPlaces, Counter, CounterSlot, Recorder},
     latency::{Latencies, Timing},
     sampling::{Begun, LatencySlot, Started, Times},
 };

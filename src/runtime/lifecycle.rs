@@ -24,6 +24,7 @@
 
 use crate::{
     error::{ShutdownError, ShutdownReport},
+    metrics::Counter,
     runtime::{context::JobContext, foreign_stack, inner::Inner, job::Place, worker},
     sync::{Instant, lock},
     tuning::RECHECK,
@@ -163,10 +164,10 @@ impl Inner {
     pub(crate) fn report(&self) -> ShutdownReport {
         let sums = self.recorder.sums();
         ShutdownReport {
-            completed: sums.completed,
-            panicked: sums.panicked,
-            cancelled: sums.cancelled,
-            dropped: sums.dropped,
+            completed: sums[Counter::Completed],
+            panicked: sums[Counter::Panicked],
+            cancelled: sums[Counter::Cancelled],
+            dropped: sums[Counter::Dropped],
         }
     }
 }
