@@ -21,7 +21,7 @@ least="${COVERAGE_LEAST:-95}"
 limit="${COVERAGE_LIMIT:-1200}"
 out="target/coverage"
 # Only for tests.
-tests='src/(.*/)?((tests|model|simulation|frozen|poison)\.rs|tests/.*)$'
+tests='src/(.*/)?((tests|model|simulation|frozen|poison)\.rs|(tests|model)/.*)$'
 
 skip() {
     echo "SKIPPED: $1"
@@ -117,7 +117,7 @@ show() {
                 if (mutant != "") {
                     delete text[number]
                     if (index(line, mutant) == 1) mutant = ""
-                } else if (line ~ /[ (]if mutant!\(/) {
+                } else if (line ~ /[ (]if cfg!\(mutant/) {
                     mutant = line; sub(/[^ ].*/, "}", mutant)
                 }
             }
