@@ -131,7 +131,12 @@ impl Placement {
     /// Closes the placement of a pool that has stopped.
     pub(crate) fn close(&mut self) {
         self.is_open = false;
-        self.spares.clear();
+    }
+
+    /// Returns the spare thread of this index, if it is a spare one.
+    fn spare(&mut self, index: usize) -> Option<&mut Spare> {
+        let spare = index.checked_sub(self.most)?;
+        Some(&mut self.spares[spare])
     }
 
     /// Sets the most workers in service. `reroute` has to follow.
@@ -321,20 +326,17 @@ impl Placement {
         if is_counted {
             return aside;
         }
-        match index.checked_sub(self.most) {
+        match self.spare(index) {
             None => {
                 self.working += 1;
                 aside.counts = true;
             }
-            // A pool that has stopped has no spare threads.
             Some(spare) => {
-                if let Some(spare) = self.spares.get_mut(spare) {
-                    // The activation lies behind what blocks here.
-                    aside.is_voided = !mutant!("placement_spare_keeps_activation")
-                        && mem::take(&mut spare.is_activated);
-                    spare.void += usize::from(aside.is_voided);
-                    aside.counts = !mem::replace(&mut spare.is_busy, true) || aside.is_voided;
-                }
+                // The activation lies behind what blocks here.
+                aside.is_voided = !mutant!("placement_spare_keeps_activation")
+                    && mem::take(&mut spare.is_activated);
+                spare.void += usize::from(aside.is_voided);
+                aside.counts = !mem::replace(&mut spare.is_busy, true) || aside.is_voided;
             }
         }
         aside
@@ -408,10 +410,7 @@ impl Placement {
     pub(crate) fn take_if_void(&mut self, index: usize) -> bool {
         let void = match index.checked_sub(self.most) {
             None => &mut self.void,
-            Some(spare) => match self.spares.get_mut(spare) {
-                Some(spare) => &mut spare.void,
-                None => return false,
-            },
+            Some(spare) => &mut self.spares[spare].void,
         };
         let is_void = *void > 0;
         *void -= usize::from(is_void);
@@ -426,16 +425,14 @@ impl Placement {
         if self.take_if_void(index) {
             return false;
         }
-        match index.checked_sub(self.most) {
+        match self.spare(index) {
             None => {
                 self.activating -= 1;
                 self.is_watched &= self.activating > 0;
             }
             Some(spare) => {
-                if let Some(spare) = self.spares.get_mut(spare) {
-                    spare.is_activated = false;
-                    spare.is_busy = false;
-                }
+                spare.is_activated = false;
+                spare.is_busy = false;
             }
         }
         true
@@ -448,27 +445,18 @@ impl Placement {
         if !self.take_activation(index) {
             return false;
         }
-        match index.checked_sub(self.most) {
+        match self.spare(index) {
             None => self.working += 1,
-            Some(spare) => {
-                if let Some(spare) = self.spares.get_mut(spare) {
-                    spare.is_busy = true;
-                }
-            }
+            Some(spare) => spare.is_busy = true,
         }
         true
     }
 
     /// Moves a worker, of this index, back to rayon.
     pub(crate) fn end_work(&mut self, index: usize) {
-        match index.checked_sub(self.most) {
+        match self.spare(index) {
             None => self.working -= 1,
-            // A pool that has stopped has no spare threads.
-            Some(spare) => {
-                if let Some(spare) = self.spares.get_mut(spare) {
-                    spare.is_busy = false;
-                }
-            }
+            Some(spare) => spare.is_busy = false,
         }
     }
 
