@@ -117,7 +117,7 @@ show() {
                 if (mutant != "") {
                     delete text[number]
                     if (index(line, mutant) == 1) mutant = ""
-                } else if (line ~ /[ (]if cfg!\(mutant/) {
+                } else if (line ~ /[ (]if mutant!\(/) {
                     mutant = line; sub(/[^ ].*/, "}", mutant)
                 }
             }
