@@ -43,7 +43,7 @@ fn execute(current: &Current, job: Job) -> Ended {
 /// Executes a job of the loop that does not come from the own structured deque.
 #[inline]
 fn execute_next(current: &Current, job: Job) {
-    current.slot.local.clear_steal_origin();
+    current.local.clear_steal_origin();
     current.leave_to_loop(execute(current, job));
 }
 
@@ -54,12 +54,11 @@ fn check_ends(current: &Current) {
 }
 
 fn search_once(current: &Current) -> Option<Job> {
-    let inner = current.inner();
-    let slot = &current.slot;
+    let (inner, local) = (current.inner(), &current.local);
     inner.idle.polls();
-    inner.queue.take_injected(&slot.local).or_else(|| {
-        let stolen = inner.queue.steal(&slot.local, slot.index);
-        stolen.inspect(|_| inner.recorder.stole(slot.index))
+    inner.queue.take_injected(local).or_else(|| {
+        let stolen = inner.queue.steal(local, current.index());
+        stolen.inspect(|_| inner.recorder.stole(current.index()))
     })
 }
 
@@ -89,11 +88,11 @@ fn run(current: &Current) {
 /// Runs jobs from the own deques and the injectors until both are empty.
 fn work(current: &Current) -> Next {
     let inner = current.inner();
-    current.slot.local.turn.resume();
+    current.local.turn.resume();
     loop {
         read_inbox(current);
         if is_one_too_many(current) {
-            inner.wake_for(inner.queue.hand_over(&current.slot.local));
+            inner.wake_for(inner.queue.hand_over(&current.local));
             check_ends(current);
             return Next::Leave;
         }
@@ -126,7 +125,7 @@ fn read_messages(current: &Current, inbox: &Inbox) {
     // meanwhile.
     for _ in 0..=inbox.probes() {
         while let Some(message) = inbox.take() {
-            current.slot.local.clear_steal_origin();
+            current.local.clear_steal_origin();
             message.open(current.index());
         }
         if has_read_all(inbox, |yield_local| current.give_way(yield_local)) {
@@ -146,7 +145,7 @@ fn leave_for_good(current: &Current) -> Next {
 /// source has work.
 #[inline]
 fn run_next(current: &Current) -> bool {
-    let turn = &current.slot.local.turn;
+    let turn = &current.local.turn;
     let timing = &current.inner().timing;
     for _ in 0..=Source::COUNT {
         if run_from(current, turn.source()) {
@@ -162,7 +161,7 @@ fn run_next(current: &Current) -> bool {
 #[inline]
 fn run_from(current: &Current, source: Source) -> bool {
     let inner = current.inner();
-    let local = &current.slot.local;
+    let local = &current.local;
     let job = match source {
         Source::Own => {
             current.inline().begin_turn();
@@ -187,7 +186,7 @@ fn run_from(current: &Current, source: Source) -> bool {
 /// Runs the oldest submitted job that the worker may take. Returns false if there is none.
 #[inline]
 fn run_submitted(current: &Current) -> bool {
-    match current.slot.local.pop_of_batch() {
+    match current.local.pop_of_batch() {
         Some(job) => {
             execute_next(current, job);
             true
@@ -199,7 +198,7 @@ fn run_submitted(current: &Current) -> bool {
 /// Runs a submitted job from the injector. Returns false if there is none.
 fn run_injected(current: &Current) -> bool {
     let inner = current.inner();
-    let local = &current.slot.local;
+    let local = &current.local;
     // Long jobs stay in the injector, where all workers take them in order.
     let takes_batch = local.turn.are_short();
     let Some((job, batch)) = inner.queue.take_submitted_for(local, takes_batch) else {
@@ -276,7 +275,7 @@ fn look_for_job(current: &Current) -> Option<Job> {
 /// Parks until the worker is notified, or for [`IDLE_TIME`](crate::tuning::IDLE_TIME).
 fn go_idle(current: &Current) -> Next {
     let inner = current.inner();
-    let index = current.slot.index;
+    let index = current.index();
     current.end_offers();
     inner.announce_idle(index);
     if inner.life.is_stopped() {

@@ -159,8 +159,9 @@ fn help<H: Host>(
         thread.rest_until(Instant::now() + HOPPING);
         return send_on(host, Activation::Help { sent, hops_until });
     }
-    let waits = thread.in_loop.get() && (thread.has_deques() || thread.serves());
-    let is_idle = thread.is_with_rayon() && index < threads.settings.main;
+    let in_loop = thread.in_loop.get();
+    let waits = in_loop && (thread.has_deques() || thread.serves.get());
+    let is_idle = !in_loop && index < threads.settings.main;
     let stands_in = is_idle && at_base && threads.is_any_hopping();
     if is_idle && !stands_in {
         let until = hops_until.unwrap_or_else(|| Instant::now() + HOPPING);

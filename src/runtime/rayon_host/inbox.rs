@@ -40,7 +40,7 @@ impl Threads {
             has_room
         };
         let own = Arc::clone(host);
-        self.broadcast(host, room, move || take_probe(&own))
+        self.broadcast(host, room, move || probe_if(&own, Inbox::take_probe))
     }
 
     /// The fallback where `probe` fails: makes as many threads check as rayon has awake or wakes
@@ -48,7 +48,7 @@ impl Threads {
     pub(crate) fn probe_some<H: Host>(&self, host: &Arc<H>) {
         self.spawn_for_each(|| {
             let host = Arc::clone(host);
-            move || probe_here(&host)
+            move || probe_if(&host, Inbox::has_messages)
         });
     }
 }
@@ -73,20 +73,11 @@ pub(super) fn read_beside_loop<H: Host>(host: &Arc<H>, thread: &RayonThread) {
     });
 }
 
-/// Runs a probe on its thread.
-fn take_probe<H: Host>(host: &Arc<H>) {
+/// Runs a probe, if the calling thread `has_messages`.
+fn probe_if<H: Host>(host: &Arc<H>, has_messages: fn(&Inbox) -> bool) {
     // Only threads of the pool run what is spawned into its rayon pool.
     if let Some(thread) = host.here() {
-        if host.threads().inbox(thread.index).take_probe() {
-            probe_wait(host, thread);
-        }
-    }
-}
-
-/// Runs a probe of [`Threads::probe_some`].
-fn probe_here<H: Host>(host: &Arc<H>) {
-    if let Some(thread) = host.here() {
-        if host.threads().inbox(thread.index).has_messages() {
+        if has_messages(host.threads().inbox(thread.index)) {
             probe_wait(host, thread);
         }
     }
@@ -125,7 +116,7 @@ impl WaitProbe {
             }
         } else if at_base {
             read_beside_loop(host, thread);
-        } else if thread.is_with_rayon() {
+        } else if !thread.in_loop.get() {
             inbox.miss();
         } else if thread.turn() == self.turn {
             // That turn itself waits, or it would have ended.

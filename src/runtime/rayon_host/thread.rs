@@ -41,7 +41,7 @@ pub(crate) struct RayonThread {
     /// Odd while the worker runs rayon's work outside any job.
     turn: Cell<usize>,
     /// Whether that work is served in a turn, so that the worker keeps its place in service.
-    serves: Cell<bool>,
+    pub(super) serves: Cell<bool>,
     /// Until when it leaves rayon's work to other threads.
     rests_until: Cell<Option<Instant>>,
     /// The stack depth of the nested probe, once it has run.
@@ -113,20 +113,10 @@ impl RayonThread {
         depth
     }
 
-    /// Whether it is not a worker now.
-    pub(super) fn is_with_rayon(&self) -> bool {
-        !self.in_loop.get()
-    }
-
     /// Returns a number that differs for each piece of rayon's work, and for each time between two
     /// of them.
     pub(super) fn turn(&self) -> usize {
         self.turn.get()
-    }
-
-    /// Whether it serves a piece of rayon's work in a turn.
-    pub(super) fn serves(&self) -> bool {
-        self.serves.get()
     }
 
     /// Whether it serves a piece of rayon's work, and has met no activation in it yet. A second

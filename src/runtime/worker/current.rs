@@ -17,18 +17,12 @@ use crate::{
     sync::{backoff::FullQueue, thread_local},
 };
 
-/// The state of a thread for its whole life.
-pub(super) struct WorkerSlot {
-    pub(super) index: usize,
-    pub(super) local: Local,
-}
-
 /// The calling thread, as a thread of a pool.
 pub(crate) struct Current<'p> {
     inner: &'p Arc<Inner>,
     slots: ThreadSlots<'p>,
     context: JobContext<'p>,
-    pub(super) slot: WorkerSlot,
+    pub(super) local: Local,
     /// Changed through `set_has_deques`, as far as its deques are concerned.
     rayon: RayonThread,
     /// The address of the nearest scope on the stack, or of the half of a join for which the thread
@@ -87,11 +81,7 @@ impl<'a> JobContext<'a> {
 /// Runs `f` with the calling thread as the pool's thread `index`.
 pub(crate) fn with_slot(inner: &Arc<Inner>, index: usize, f: impl FnOnce()) {
     inner.idle.enroll(index);
-    let slot = WorkerSlot {
-        index,
-        local: inner.queue.enroll(index),
-    };
-    let slots = ThreadSlots::of(inner, slot.index);
+    let slots = ThreadSlots::of(inner, index);
     let current = Current {
         inner,
         slots,
@@ -99,7 +89,7 @@ pub(crate) fn with_slot(inner: &Arc<Inner>, index: usize, f: impl FnOnce()) {
             inner,
             slots: Some(slots),
         },
-        slot,
+        local: inner.queue.enroll(index),
         rayon: RayonThread::new(index),
         frame: Cell::new(ptr::null()),
         frame_watermark: Cell::new(0),
@@ -185,7 +175,7 @@ pub(crate) fn is_of_another(inner: *const Inner) -> bool {
 
 /// Returns the calling thread's index in this pool, if it is a thread of it.
 pub(crate) fn index_in(inner: &Inner) -> Option<usize> {
-    current_of(inner).map(|current| current.slot.index)
+    current_of(inner).map(Current::index)
 }
 
 /// Whether the calling thread is a thread of this pool, even when it is about to end.
@@ -210,14 +200,14 @@ impl<'p> Current<'p> {
 
     #[inline]
     pub(crate) fn index(&self) -> usize {
-        self.slot.index
+        self.slots.index
     }
 
     /// Returns the thread's own deques, if it has them now: not in work of rayon, which runs
     /// without them.
     #[inline]
     pub(crate) fn local(&self) -> Option<&Local> {
-        self.has_deques().then_some(&self.slot.local)
+        self.has_deques().then_some(&self.local)
     }
 
     /// Whether it has deques now.
@@ -246,7 +236,7 @@ impl<'p> Current<'p> {
     #[inline]
     pub(crate) fn deques(&self) -> &Local {
         debug_assert!(self.has_deques());
-        &self.slot.local
+        &self.local
     }
 
     /// Leaves the check whether the pool has drained to the thread's loop, which is further down the
@@ -258,7 +248,7 @@ impl<'p> Current<'p> {
 
     /// Counts `items` of a batch with the present job, in the turn of the loop.
     pub(crate) fn count_items(&self, items: u32) {
-        self.slot.local.turn.count_items(items);
+        self.local.turn.count_items(items);
     }
 
     /// Returns the state of the jobs in place on the thread's stack.
@@ -326,7 +316,7 @@ impl<'p> Current<'p> {
     fn take_uncached_place(&self) -> Result<(), Refusal> {
         let (inner, slots) = (self.inner(), &self.slots);
         // The jobs that filled the queue are gone (A3), or are not this thread's.
-        if self.slot.local.has_no_structured() {
+        if self.local.has_no_structured() {
             self.full_queue.end();
         }
         let is_short = inner.timing.is_short(slots.times) == Some(true);
@@ -346,7 +336,7 @@ impl<'p> Current<'p> {
     /// may have filled the queue.
     #[inline]
     pub(crate) fn scope_ended(&self) {
-        if !self.full_queue.is_due() && self.slot.local.has_no_structured() {
+        if !self.full_queue.is_due() && self.local.has_no_structured() {
             self.full_queue.end();
         }
     }
@@ -354,13 +344,13 @@ impl<'p> Current<'p> {
     /// Returns the watermark of the own deque: later pushes are above it.
     #[inline]
     pub(crate) fn mark(&self) -> usize {
-        self.slot.local.mark()
+        self.local.mark()
     }
 
     /// Whether a job of the loop may push jobs of this scope on the own deque.
     #[inline]
     pub(crate) fn may_push_for(&self, scope: *const ()) -> bool {
-        self.slot.local.may_push_for(scope)
+        self.local.may_push_for(scope)
     }
 
     /// Takes a job that `runner` has pushed above `mark`, and waits for. The claim succeeds only if
@@ -377,7 +367,7 @@ impl<'p> Current<'p> {
     /// Takes jobs of this scope out of a thief's deque, for the calling thread, which waits in the
     /// scope and has none left. Returns the oldest, and moves others into its own deque.
     pub(crate) fn take_back(&self, scope: *const ()) -> Theft<Job> {
-        self.steal(|queue| queue.take_back(&self.slot.local, scope))
+        self.steal(|queue| queue.take_back(&self.local, scope))
     }
 
     /// Steals for a wait, and counts a success. After an unwanted job, checks the queues again.
@@ -385,7 +375,7 @@ impl<'p> Current<'p> {
         let inner = self.inner();
         let theft = steal(&inner.queue);
         match theft {
-            Theft::Success(_) => inner.recorder.stole(self.slot.index),
+            Theft::Success(_) => inner.recorder.stole(self.index()),
             Theft::Unwanted => {
                 inner.recheck();
             }
