@@ -15,7 +15,7 @@ use crate::{
         starvation::PoolId,
     },
     runtime::{
-        job::{self, Ended, Entry, Holder},
+        job::{self, Entry, Holder},
         life::Life,
         queue,
         rayon_host::{ThreadSettings, Threads},
@@ -197,14 +197,6 @@ impl Inner {
     /// Whether a job is in any queue.
     pub(crate) fn has_jobs(&self) -> bool {
         !self.queue.is_empty()
-    }
-
-    /// Stops the pool if a shutdown waits for it and it is drained. Each end needs this check. A
-    /// worker's loop makes it once for the ends of all its jobs: see `Current::leave_to_loop`.
-    pub(crate) fn check_drained(&self, _: Ended) {
-        if self.life.is_drain_awaited() {
-            self.stop_if_drained();
-        }
     }
 
     /// Counts a tombstone that a cancelled job left in the queue, and sweeps the queues if there

@@ -32,12 +32,6 @@ impl Life {
         }
     }
 
-    /// Whether a shutdown waits for the drain. Must be checked after each end that may be the last:
-    /// see [`Drain::is_awaited`].
-    pub(crate) fn is_drain_awaited(&self) -> bool {
-        self.drain.is_awaited()
-    }
-
     #[inline]
     pub(crate) fn is_discarding(&self) -> bool {
         self.drain.is_discarding()

@@ -25,7 +25,13 @@
 use crate::{
     error::{ShutdownError, ShutdownReport},
     metrics::Counter,
-    runtime::{context::JobContext, foreign_stack, inner::Inner, job::Place, worker},
+    runtime::{
+        context::JobContext,
+        foreign_stack,
+        inner::Inner,
+        job::{Ended, Place},
+        worker,
+    },
     sync::{Instant, lock},
     tuning::RECHECK,
 };
@@ -45,8 +51,16 @@ impl Inner {
         self.stop_if_drained();
     }
 
+    /// Step 4, if a shutdown waits for it and the pool is drained. Each end needs this check. A
+    /// worker's loop makes it once for the ends of all its jobs: see `Current::leave_to_loop`.
+    pub(crate) fn check_drained(&self, _: Ended) {
+        if self.life.drain.is_awaited() {
+            self.stop_if_drained();
+        }
+    }
+
     /// Step 4, if the pool is drained.
-    pub(crate) fn stop_if_drained(&self) {
+    fn stop_if_drained(&self) {
         let counts = || {
             let sums = self.recorder.sums();
             // A job without a place that is counted here is pushed by an item that holds one. So

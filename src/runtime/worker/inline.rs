@@ -16,7 +16,7 @@
 //! A scope inside such a job waits for its own jobs before that job ends. So it opens a *level*
 //! with a list of its own.
 
-use std::{cell::Cell, collections::VecDeque, mem::ManuallyDrop, ptr, sync::Arc, time::Duration};
+use std::{cell::Cell, collections::VecDeque, mem::ManuallyDrop, sync::Arc, time::Duration};
 
 use crate::{
     runtime::{
@@ -198,12 +198,14 @@ impl Trampoline {
 
     /// Puts a job into the list.
     pub(crate) fn keep(&self, pool: &Inner, job: Job) {
-        let waiting = Waiting {
-            pool,
-            kept_alive: Some(pool.me()),
-            job,
-        };
-        self.with_list(|list| list.push_back(waiting));
+        let kept_alive = Some(pool.me());
+        self.with_list(|list| {
+            list.push_back(Waiting {
+                pool,
+                kept_alive,
+                job,
+            })
+        });
     }
 
     /// Puts a job into the list.
@@ -211,12 +213,14 @@ impl Trampoline {
     /// # Safety
     /// The job's pool outlives it.
     pub(crate) unsafe fn keep_borrowing(&self, pool: &Inner, job: Job) {
-        let waiting = Waiting {
-            pool: ptr::from_ref(pool),
-            kept_alive: None,
-            job,
-        };
-        self.with_list(|list| list.push_back(waiting));
+        let kept_alive = None;
+        self.with_list(|list| {
+            list.push_back(Waiting {
+                pool,
+                kept_alive,
+                job,
+            })
+        });
     }
 
     /// Runs a job in place, which does not unwind. If it is the outermost, then runs the list.
@@ -278,6 +282,7 @@ impl Drop for Outer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::context::Detached;
 
     const FEW: fn() -> bool = || true;
     const MANY: fn() -> bool = || false;
@@ -306,6 +311,19 @@ mod tests {
         for (is_turn_over, few) in [(false, FEW), (false, MANY), (true, FEW), (true, MANY)] {
             assert_eq!(advise(Room::Little, is_turn_over, few), Advice::Keep);
         }
+    }
+
+    #[test]
+    #[cfg(not(any(shuttle, miri)))]
+    fn d1_the_last_job_of_a_pool_ends_it_from_a_list_too() {
+        let pool = crate::Pool::builder().workers(1).build().unwrap();
+        let inner: Arc<Inner> = Arc::clone(&pool.inner);
+        let since = inner.timing.stamp_in_place();
+        // The pool is not drained before this job has ended.
+        let f = move || inner.begin_drain();
+        let outside = Trampoline::new();
+        outside.run(|| outside.keep(&pool.inner, Job::new(Detached { since, f })));
+        assert!(pool.inner.life.is_stopped());
     }
 
     /// A thread with all of its stack left.
