@@ -314,7 +314,7 @@ impl<'scope> Scope<'scope> {
     where
         F: FnOnce(&Scope<'scope>) + Send + 'scope,
     {
-        let since = inner.timing.stamp_in_place();
+        let since = inner.timing.stamp();
         inner.check_drained(match current {
             Some(current) => {
                 let inline = current.inline();

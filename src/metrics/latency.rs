@@ -80,12 +80,6 @@ impl Timing {
         self.sampling.stamp()
     }
 
-    /// As `stamp`, for a job that the calling thread runs at once.
-    #[inline]
-    pub(crate) fn stamp_in_place(&self) -> Stamp {
-        self.sampling.stamp_in_place()
-    }
-
     /// Returns this moment for a job that is timed in any mode, and stands for itself alone.
     pub(crate) fn stamp_unsampled(&self) -> Stamp {
         self.now().unsampled()

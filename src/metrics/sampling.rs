@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     sync::{AtomicBool, AtomicU64, Ordering, thread_local},
-    tuning::{SAMPLE, SAMPLE_IN_PLACE, SHORT_JOB},
+    tuning::{SAMPLE, SHORT_JOB},
 };
 
 thread_local! {
@@ -87,14 +87,6 @@ impl Sampling {
         } else {
             self.sample()
         }
-    }
-
-    /// As `stamp`, for a job that its submitter runs at once. While that worker does not check
-    /// whether the queue still is full, the sample has to show soon that jobs have become long.
-    #[inline]
-    pub(super) fn stamp_in_place(&self) -> Stamp {
-        UNSTAMPED.set(UNSTAMPED.get().min(SAMPLE_IN_PLACE - 1));
-        self.stamp()
     }
 
     #[inline(never)]

@@ -74,11 +74,6 @@ impl<'a> JobContext<'a> {
     pub(crate) fn counts(&self) -> Option<&'a metrics::CounterSlot> {
         self.slots.as_ref().map(|slots| slots.counts)
     }
-
-    #[inline]
-    pub(crate) fn times(&self) -> Option<&'a metrics::LatencySlot> {
-        self.slots.as_ref().map(|slots| slots.times)
-    }
 }
 
 impl JobContext<'_> {

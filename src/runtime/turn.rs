@@ -6,8 +6,8 @@
 //! the last circle gets nearly the whole circle, since polling the others costs time. If several
 //! had work, they get equal shares. A source without work is skipped at once.
 //!
-//! The worker reads the clock once in [`TURN_STRIDE`] short jobs, and after each job that is known
-//! to be long.
+//! The worker reads the clock once in [`TURN_STRIDE`] short jobs, and after each long one: see
+//! [`StridedClock`]. What runs on top of a job has clocks of its own.
 
 use std::{cell::Cell, time::Duration};
 
@@ -75,6 +75,76 @@ impl Served {
     }
 }
 
+/// A clock that is read after each job while jobs are long, and after ever more of them while they
+/// are short. It also tells which of the two they are, whether or not the pool tracks latencies.
+#[derive(Debug, Clone)]
+pub(crate) struct StridedClock {
+    /// Jobs until the clock is read next, and between two readings.
+    unread: Cell<u32>,
+    stride: Cell<u32>,
+    /// The most jobs between two readings.
+    most: u32,
+    read_at: Cell<Instant>,
+}
+
+impl StridedClock {
+    /// Makes one that is read at least once in `most` jobs.
+    pub(crate) fn new(most: u32) -> Self {
+        Self {
+            unread: Cell::new(1),
+            stride: Cell::new(1),
+            most,
+            read_at: Cell::new(Instant::now()),
+        }
+    }
+
+    /// Whether the last jobs were short.
+    #[inline]
+    pub(crate) fn are_short(&self) -> bool {
+        self.stride.get() == self.most
+    }
+
+    /// Restarts the clock after a time in which no job ran. Returns the present time.
+    pub(crate) fn resume(&self) -> Instant {
+        let now = Instant::now();
+        self.read_at.set(now);
+        self.unread.set(self.stride.get());
+        now
+    }
+
+    /// Counts `jobs` that have run. Returns whether the clock is to be read.
+    #[inline]
+    pub(crate) fn count(&self, jobs: u32) -> bool {
+        let unread = self.unread.get().saturating_sub(jobs);
+        self.unread.set(unread);
+        unread == 0
+    }
+
+    /// Counts a job, and reads the clock if that is due.
+    #[inline]
+    pub(crate) fn tick(&self) {
+        if self.count(1) {
+            self.read(Instant::now());
+        }
+    }
+
+    /// Reads the clock: it is `now`. Returns the time since the last reading.
+    #[inline(never)]
+    pub(crate) fn read(&self, now: Instant) -> Duration {
+        let took = now.saturating_duration_since(self.read_at.replace(now));
+        let stride = self.stride.get();
+        let are_short = took < LONG_JOB * stride;
+        let stride = if are_short {
+            self.most.min(2 * stride)
+        } else {
+            1
+        };
+        self.stride.set(stride);
+        self.unread.set(stride);
+        took
+    }
+}
+
 /// The position of one worker in its circle.
 #[derive(Debug)]
 pub(crate) struct Turn {
@@ -86,10 +156,7 @@ pub(crate) struct Turn {
     /// The sources with work in this circle, and in the one before.
     served: Cell<Served>,
     before: Cell<Served>,
-    /// Jobs until the clock is read next, and between two readings.
-    unread: Cell<u32>,
-    stride: Cell<u32>,
-    read_at: Cell<Instant>,
+    clock: StridedClock,
 }
 
 impl Turn {
@@ -100,9 +167,7 @@ impl Turn {
             time: Cell::new(Duration::ZERO),
             served: Cell::default(),
             before: Cell::default(),
-            unread: Cell::new(1),
-            stride: Cell::new(1),
-            read_at: Cell::new(Instant::now()),
+            clock: StridedClock::new(TURN_STRIDE),
         };
         turn.visit(0);
         turn
@@ -114,15 +179,9 @@ impl Turn {
         Source::ALL[self.at.get()]
     }
 
-    /// Whether the last jobs were short.
-    pub(crate) fn are_short(&self) -> bool {
-        self.stride.get() == TURN_STRIDE
-    }
-
-    /// Restarts the clock after an idle time, in which no job ran.
-    pub(crate) fn resume(&self) {
-        self.read_at.set(Instant::now());
-        self.unread.set(self.stride.get());
+    /// Returns the clock of the worker's jobs.
+    pub(crate) fn clock(&self) -> &StridedClock {
+        &self.clock
     }
 
     /// Counts a job of the source, which has run. If `is_short` is false the job may have been
@@ -141,20 +200,18 @@ impl Turn {
         self.jobs.set(left);
         // A job that may have been long counts as several; a long one resets the stride.
         let counts = if is_short { 1 } else { TURN_STRIDE / 4 };
-        let unread = self.unread.get().saturating_sub(counts);
-        self.unread.set(unread);
-        left == 0 || unread == 0
+        self.clock.count(counts) || left == 0
     }
 
     /// Counts `items` of a batch with the job that runs them.
     pub(crate) fn count_items(&self, items: u32) {
         self.jobs.set(self.jobs.get().saturating_sub(items));
-        self.unread.set(self.unread.get().saturating_sub(items));
+        self.clock.count(items);
     }
 
     #[inline(never)]
     fn ran_some(&self, now: impl FnOnce() -> Instant) {
-        if self.unread.get() == 0 {
+        if self.clock.count(0) {
             self.read(now());
         }
         let at = self.at.get();
@@ -166,17 +223,8 @@ impl Turn {
 
     /// Accounts for the time since the last reading.
     fn read(&self, now: Instant) {
-        let took = now.saturating_duration_since(self.read_at.replace(now));
+        let took = self.clock.read(now);
         self.time.set(self.time.get().saturating_sub(took));
-        let stride = self.stride.get();
-        let are_short = took < LONG_JOB * stride;
-        let stride = if are_short {
-            TURN_STRIDE.min(2 * stride)
-        } else {
-            1
-        };
-        self.stride.set(stride);
-        self.unread.set(stride);
     }
 
     /// Goes on to the next source: this one has no work, or none left.
@@ -225,7 +273,7 @@ mod tests {
     impl Simulated {
         fn new(jobs: [u64; Source::COUNT], length: Duration) -> Self {
             let turn = Turn::new();
-            let now = turn.read_at.get();
+            let now = turn.clock.read_at.get();
             Self {
                 turn,
                 now,
@@ -349,18 +397,18 @@ mod tests {
     #[test]
     fn the_clock_is_read_seldom_while_jobs_are_short() {
         let turn = Turn::new();
-        let mut now = turn.read_at.get();
+        let mut now = turn.clock.read_at.get();
         for _ in 0..6 {
             now += Duration::from_nanos(100);
             turn.read(now);
         }
-        assert_eq!(turn.unread.get(), TURN_STRIDE);
-        assert!(turn.are_short());
+        assert_eq!(turn.clock.unread.get(), TURN_STRIDE);
+        assert!(turn.clock.are_short());
         assert!(!turn.count(true), "it was short");
         assert!((0..4).any(|_| turn.count(false)), "they may have been long");
         now += LONG_JOB * TURN_STRIDE;
         turn.read(now);
-        assert_eq!(turn.unread.get(), 1);
-        assert!(!turn.are_short());
+        assert_eq!(turn.clock.unread.get(), 1);
+        assert!(!turn.clock.are_short());
     }
 }

@@ -88,7 +88,7 @@ fn run(current: &Current) {
 /// Runs jobs from the own deques and the injectors until both are empty.
 fn work(current: &Current) -> Next {
     let inner = current.inner();
-    current.local.turn.resume();
+    current.local.turn.clock().resume();
     loop {
         read_inbox(current);
         if is_one_too_many(current) {
@@ -200,7 +200,7 @@ fn run_injected(current: &Current) -> bool {
     let inner = current.inner();
     let local = &current.local;
     // Long jobs stay in the injector, where all workers take them in order.
-    let takes_batch = local.turn.are_short();
+    let takes_batch = local.turn.clock().are_short();
     let Some((job, batch)) = inner.queue.take_submitted_for(local, takes_batch) else {
         return false;
     };

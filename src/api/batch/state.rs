@@ -125,8 +125,6 @@ pub(super) struct Batch<B: Types> {
     is_left: AtomicBool,
     pub(super) event: Event,
     pub(super) places: BatchPlaces,
-    /// Whether the last item that was timed was short.
-    are_short: AtomicBool,
     /// Raised while the feeder or the consumer yields.
     pub(super) yield_hint: YieldHint,
 }
@@ -196,15 +194,8 @@ impl<B: Types> Batch<B> {
             is_left: AtomicBool::new(false),
             event: Event::new(inner.fences),
             places: inner.recorder.open_batch(),
-            are_short: AtomicBool::new(false),
             yield_hint: YieldHint::default(),
         })
-    }
-
-    /// Whether the items are so short that reading the clock for each does not pay.
-    #[inline]
-    pub(super) fn are_short(&self) -> bool {
-        self.are_short.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_left(&self) -> bool {
@@ -358,20 +349,7 @@ impl<'a, B: Work<'a>> Batch<B> {
         let run = || origin.enter(|| unsafe { self.function.call(item) });
         let outcome = catch_unwind(AssertUnwindSafe(run));
         let ended = context.end(started, outcome.is_ok());
-        if started.is_timed() {
-            self.was_timed(context);
-        }
         (outcome, ended)
-    }
-
-    /// Notes that an item was timed: the next ones are likely as long.
-    #[inline]
-    fn was_timed(&self, context: &JobContext<'_>) {
-        let Some(times) = context.times() else { return };
-        let is_short = context.inner.timing.is_short(times) == Some(true);
-        if self.are_short() != is_short {
-            self.are_short.store(is_short, Ordering::Relaxed);
-        }
     }
 
     /// Runs an item that was not put in, and counts it in the pool's slots. Called by the consumer.
@@ -380,7 +358,7 @@ impl<'a, B: Work<'a>> Batch<B> {
         context: &JobContext<'_>,
         item: B::Item,
     ) -> (Outcome<B::Result>, Ended) {
-        let since = context.inner.timing.stamp_in_place();
+        let since = context.inner.timing.stamp();
         let started = context.begin(Place::None, since);
         let outcome = self.run_beside(item);
         let ended = context.end(started, outcome.is_ok());

@@ -34,8 +34,8 @@ use crate::{
         context::JobContext,
         inner::Inner,
         job::{Ended, Place, Runnable},
-        turn::LIMIT_TIME,
-        worker,
+        turn::{LIMIT_TIME, StridedClock},
+        worker::{self, Current},
     },
     sync::{Instant, unwind::quietly},
 };
@@ -110,7 +110,8 @@ fn serve<'a, B: Work<'a>>(
     chunk: &ChunkOf<B>,
 ) -> Ended {
     let inner = context.inner;
-    let since = Instant::now();
+    let current = worker::current_of(inner);
+    let turn = current.map(ChunkTurn::new);
     let mut served = 0;
     let mut last = Ended::new();
     let mut next = chunk.claim();
@@ -128,8 +129,7 @@ fn serve<'a, B: Work<'a>>(
             }
         }
         served += 1;
-        // A chunk of short items takes less than a turn.
-        if !batch.are_short() && is_turn_over(context, since) {
+        if turn.as_ref().is_some_and(ChunkTurn::is_over) {
             if batch.put_back(chunk) {
                 Task::push(inner, batch);
             }
@@ -137,17 +137,39 @@ fn serve<'a, B: Work<'a>>(
         }
         next = chunk.claim();
     }
-    if let Some(current) = worker::current_of(inner) {
+    if let Some(current) = current {
         current.count_items(served);
     }
     batch.yield_hint.heed(|| batch.are_few_left());
     last
 }
 
-/// Whether the turn of a job that began `since` then is over. The number of items is not counted: a
-/// chunk has no more than a turn.
-fn is_turn_over(context: &JobContext<'_>, since: Instant) -> bool {
-    // Otherwise there is no loop, or no other source has a turn.
-    let has_turns = context.slots.is_some() && !context.inner.life.is_discarding();
-    has_turns && since.elapsed() >= LIMIT_TIME
+/// The turn of a job that serves a chunk, on a thread of the pool. Elsewhere there is no loop.
+struct ChunkTurn<'a> {
+    inner: &'a Inner,
+    since: Instant,
+    /// Begins with what the worker knows of its last jobs.
+    clock: StridedClock,
+}
+
+impl<'a> ChunkTurn<'a> {
+    fn new(current: &'a Current) -> Self {
+        let clock = current.clock().clone();
+        Self {
+            inner: current.inner(),
+            since: clock.resume(),
+            clock,
+        }
+    }
+
+    /// Counts an item. Returns whether the turn is over. The number of items is not counted: a
+    /// chunk has no more than a turn. While the pool is emptied, no other source has a turn.
+    fn is_over(&self) -> bool {
+        self.clock.count(1) && {
+            let now = Instant::now();
+            self.clock.read(now);
+            now.saturating_duration_since(self.since) >= LIMIT_TIME
+                && !self.inner.life.is_discarding()
+        }
+    }
 }

@@ -12,9 +12,11 @@ use crate::{
         job::{Ended, Entry, Holder},
         rayon_host::RayonThread,
         stack::Stack,
+        turn::StridedClock,
         worker::inline::{Advice, Inline},
     },
     sync::{backoff::FullQueue, thread_local},
+    tuning::REFUSED_STRIDE,
 };
 
 /// The calling thread, as a thread of a pool.
@@ -34,6 +36,8 @@ pub(crate) struct Current<'p> {
     last_half: Cell<usize>,
     inline: Inline,
     full_queue: FullQueue,
+    /// Read for the jobs that the thread brings while the queue is full, and runs in place.
+    refused_clock: StridedClock,
     pub(super) idle_policy: IdlePolicy,
     /// Whether the thread is counted as offering.
     offers: Cell<bool>,
@@ -96,6 +100,7 @@ pub(crate) fn with_slot(inner: &Arc<Inner>, index: usize, f: impl FnOnce()) {
         last_half: Cell::new(0),
         inline: Inline::new(Stack::of_new_thread(inner.settings.stack_bytes())),
         full_queue: FullQueue::default(),
+        refused_clock: StridedClock::new(REFUSED_STRIDE),
         idle_policy: IdlePolicy::new(),
         offers: Cell::new(false),
     };
@@ -251,6 +256,11 @@ impl<'p> Current<'p> {
         self.local.turn.count_items(items);
     }
 
+    /// Returns the clock of the loop's jobs.
+    pub(crate) fn clock(&self) -> &StridedClock {
+        self.local.turn.clock()
+    }
+
     /// Returns the state of the jobs in place on the thread's stack.
     #[inline]
     pub(crate) fn inline(&self) -> &Inline {
@@ -319,12 +329,13 @@ impl<'p> Current<'p> {
         if self.local.has_no_structured() {
             self.full_queue.end();
         }
-        let is_short = inner.timing.is_short(slots.times) == Some(true);
-        if self.full_queue.skips() && is_short {
+        self.refused_clock.tick();
+        let are_short = self.refused_clock.are_short();
+        if self.full_queue.skips() && are_short {
             return inner.admission.try_acquire_unsummed();
         }
         let taken = inner.admission.try_acquire_from(slots.places);
-        if taken.is_err() && is_short {
+        if taken.is_err() && are_short {
             let capacity = inner.admission.capacity();
             self.full_queue
                 .found_full(capacity, inner.idle.in_service());

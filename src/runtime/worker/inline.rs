@@ -318,7 +318,7 @@ mod tests {
     fn d1_the_last_job_of_a_pool_ends_it_from_a_list_too() {
         let pool = crate::Pool::builder().workers(1).build().unwrap();
         let inner: Arc<Inner> = Arc::clone(&pool.inner);
-        let since = inner.timing.stamp_in_place();
+        let since = inner.timing.stamp();
         // The pool is not drained before this job has ended.
         let f = move || inner.begin_drain();
         let outside = Trampoline::new();
