@@ -177,10 +177,6 @@ pub(crate) const LEAST_CACHED: u64 = modelled(CACHED_PLACES as usize / 8, 2) as 
 /// costs little for each.
 pub(crate) const SMALL_THEFT: usize = modelled(FENCED_POPS as usize / 32, 2);
 
-/// Where a worker runs jobs in place without checking a full queue, at least one in this many is
-/// timed: as many may be long before the worker knows. `fib-scope`.
-pub(crate) const SAMPLE_IN_PLACE: u64 = SAMPLE / 4;
-
 /// The yields of a structured wait that has spun: half as many, since it has polled for jobs
 /// before. `fib-scope`.
 pub(crate) const STRUCTURED_YIELDS: u32 = YIELDS.div_ceil(2);
