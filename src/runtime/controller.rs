@@ -57,8 +57,9 @@ use crate::{
 };
 
 impl Inner {
-    /// Asks the policy or begins a watch if needed. Must be called when a place was taken for work
-    /// that a queued job will run.
+    /// Asks the policy or begins a watch if needed: a place was taken for work that a queued job will
+    /// run. `Inner::pushed` and `offered` call it. By convention, so does a batch that adds an item to
+    /// a chunk, for which a task is queued already: no job is pushed then.
     #[inline]
     pub(crate) fn place_taken(&self) {
         let flags = self.scaler.flags();

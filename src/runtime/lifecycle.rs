@@ -14,7 +14,8 @@
 //!
 //! **Observing the last end.** A worker checks when it becomes idle, and so does the thread that
 //! begins the drain: see `drain.rs`. The same check follows a job that ends elsewhere: inline in a
-//! thread that is in rayon, outside the pool, or by cancellation.
+//! thread that is in rayon, outside the pool, or by cancellation. Each end is an `Ended`, which is
+//! used up by the check, or left to the worker's loop.
 //!
 //! **Discarding.** The thread that sets the flag then empties the queues. A submitter that pushes
 //! later observes the flag after its fence, and empties them itself. A worker checks the flag
