@@ -38,32 +38,8 @@ struct Family {
     kind: Kind,
 }
 
-const fn gauge(name: &'static str, help: &'static str, read: fn(&Snapshot) -> u64) -> Family {
-    Family {
-        name,
-        help,
-        kind: Kind::Gauge(read),
-    }
-}
-
-const fn counter(name: &'static str, help: &'static str, read: fn(&Snapshot) -> u64) -> Family {
-    Family {
-        name,
-        help,
-        kind: Kind::Counter(read),
-    }
-}
-
-const fn histogram(
-    name: &'static str,
-    help: &'static str,
-    read: fn(&Latencies) -> &Merged,
-) -> Family {
-    Family {
-        name,
-        help,
-        kind: Kind::Histogram(read),
-    }
+const fn family(name: &'static str, help: &'static str, kind: Kind) -> Family {
+    Family { name, help, kind }
 }
 
 /// The upper bounds of the histograms' buckets, in ns: 1, 2.5 and 5 times each power of ten, from 1
@@ -72,172 +48,154 @@ const fn histogram(
 ///
 /// A record counts with the middle of its bucket in the finer histogram, so each bound is exact to
 /// 1/64.
-const BOUNDS: [u64; 25] = [
-    1_000,
-    2_500,
-    5_000,
-    10_000,
-    25_000,
-    50_000,
-    100_000,
-    250_000,
-    500_000,
-    1_000_000,
-    2_500_000,
-    5_000_000,
-    10_000_000,
-    25_000_000,
-    50_000_000,
-    100_000_000,
-    250_000_000,
-    500_000_000,
-    1_000_000_000,
-    2_500_000_000,
-    5_000_000_000,
-    10_000_000_000,
-    25_000_000_000,
-    50_000_000_000,
-    100_000_000_000,
-];
+const BOUNDS: [u64; 25] = {
+    let mut bounds = [0; 25];
+    let mut at = 0;
+    while at < bounds.len() {
+        bounds[at] = [1_000, 2_500, 5_000][at % 3] * 10_u64.pow(at as u32 / 3);
+        at += 1;
+    }
+    bounds
+};
 
 const NANOS_PER_SECOND: f64 = 1e9;
 
 static FAMILIES: &[Family] = &[
-    gauge(
+    family(
         "adaptive_pool_queue_depth",
         "Places of the queue that are taken.",
-        |seen| seen.depth,
+        Kind::Gauge(|seen| seen.depth),
     ),
-    gauge(
+    family(
         "adaptive_pool_queue_capacity",
         "Places of the queue.",
-        |seen| seen.capacity,
+        Kind::Gauge(|seen| seen.capacity),
     ),
-    gauge(
+    family(
         "adaptive_pool_waiting_submitters",
         "Submitters that wait for a place in the queue.",
-        |seen| seen.waiting_submitters,
+        Kind::Gauge(|seen| seen.waiting_submitters),
     ),
-    gauge(
+    family(
         "adaptive_pool_workers_in_service",
         "Workers that run jobs or look for them.",
-        |seen| seen.workers_in_service,
+        Kind::Gauge(|seen| seen.workers_in_service),
     ),
-    gauge(
+    family(
         "adaptive_pool_workers_busy",
         "Threads that run a job, or wait inside one.",
-        |seen| seen.workers_busy,
+        Kind::Gauge(|seen| seen.workers_busy),
     ),
-    gauge(
+    family(
         "adaptive_pool_workers_idle",
         "Workers in service without a job.",
-        |seen| seen.workers_idle,
+        Kind::Gauge(|seen| seen.workers_idle),
     ),
-    gauge(
+    family(
         "adaptive_pool_workers_parked",
         "Workers that were in service before, and are parked now.",
-        |seen| seen.workers_parked,
+        Kind::Gauge(|seen| seen.workers_parked),
     ),
-    gauge(
+    family(
         "adaptive_pool_threads",
         "Threads that were started and have not ended.",
-        |seen| seen.threads,
+        Kind::Gauge(|seen| seen.threads),
     ),
-    counter(
+    family(
         "adaptive_pool_jobs_submitted_total",
         "Jobs submitted: admitted or rejected.",
-        |seen| seen.submitted,
+        Kind::Counter(|seen| seen.submitted),
     ),
-    counter(
+    family(
         "adaptive_pool_jobs_admitted_total",
         "Jobs admitted.",
-        |seen| seen.admitted,
+        Kind::Counter(|seen| seen.admitted),
     ),
-    Family {
-        name: "adaptive_pool_jobs_rejected_total",
-        help: "Jobs rejected, by reason.",
-        kind: Kind::CounterByReason(|seen| {
+    family(
+        "adaptive_pool_jobs_rejected_total",
+        "Jobs rejected, by reason.",
+        Kind::CounterByReason(|seen| {
             [
                 ("closed", seen.rejected_closed),
                 ("full", seen.rejected_full),
                 ("timed_out", seen.rejected_timed_out),
             ]
         }),
-    },
-    counter(
+    ),
+    family(
         "adaptive_pool_jobs_started_total",
         "Jobs started.",
-        |seen| seen.started,
+        Kind::Counter(|seen| seen.started),
     ),
-    counter(
+    family(
         "adaptive_pool_jobs_completed_total",
         "Jobs that returned.",
-        |seen| seen.completed,
+        Kind::Counter(|seen| seen.completed),
     ),
-    counter(
+    family(
         "adaptive_pool_jobs_panicked_total",
         "Jobs that panicked.",
-        |seen| seen.panicked,
+        Kind::Counter(|seen| seen.panicked),
     ),
-    counter(
+    family(
         "adaptive_pool_jobs_cancelled_total",
         "Jobs cancelled by their handle before they started.",
-        |seen| seen.cancelled,
+        Kind::Counter(|seen| seen.cancelled),
     ),
-    counter(
+    family(
         "adaptive_pool_jobs_dropped_total",
         "Jobs dropped by a shutdown before they started.",
-        |seen| seen.dropped,
+        Kind::Counter(|seen| seen.dropped),
     ),
-    counter(
+    family(
         "adaptive_pool_jobs_inlined_total",
         "Jobs run at once on the submitter's stack.",
-        |seen| seen.inlined,
+        Kind::Counter(|seen| seen.inlined),
     ),
-    counter(
+    family(
         "adaptive_pool_jobs_overdrawn_total",
         "Jobs queued over the capacity.",
-        |seen| seen.overdrawn,
+        Kind::Counter(|seen| seen.overdrawn),
     ),
-    gauge(
+    family(
         "adaptive_pool_overdrawn_jobs",
         "Jobs over the capacity that are queued now.",
-        |seen| seen.overdrawn_now,
+        Kind::Gauge(|seen| seen.overdrawn_now),
     ),
-    counter(
+    family(
         "adaptive_pool_steals_total",
         "Batches of jobs taken from another worker.",
-        |seen| seen.steals,
+        Kind::Counter(|seen| seen.steals),
     ),
-    counter(
+    family(
         "adaptive_pool_scale_ups_total",
         "Times that workers were added.",
-        |seen| seen.scale_ups,
+        Kind::Counter(|seen| seen.scale_ups),
     ),
-    counter(
+    family(
         "adaptive_pool_parks_total",
         "Workers parked, over time.",
-        |seen| seen.parks,
+        Kind::Counter(|seen| seen.parks),
     ),
-    counter(
+    family(
         "adaptive_pool_thread_start_failures_total",
         "Threads that the operating system failed to start.",
-        |seen| seen.thread_start_failures,
+        Kind::Counter(|seen| seen.thread_start_failures),
     ),
-    histogram(
+    family(
         "adaptive_pool_admission_wait_seconds",
         "Time to get a place in the queue; zero if one was free.",
-        |latencies| &latencies.admission_wait,
+        Kind::Histogram(|latencies| &latencies.admission_wait),
     ),
-    histogram(
+    family(
         "adaptive_pool_queue_wait_seconds",
         "Time from admission to the start of a job. Sampled while jobs are short.",
-        |latencies| &latencies.jobs.queue_wait,
+        Kind::Histogram(|latencies| &latencies.jobs.queue_wait),
     ),
-    histogram(
+    family(
         "adaptive_pool_job_run_seconds",
         "Run time of a job, even if it panicked. Sampled while jobs are short.",
-        |latencies| &latencies.jobs.run_time,
+        Kind::Histogram(|latencies| &latencies.jobs.run_time),
     ),
 ];
 
@@ -276,8 +234,8 @@ impl PoolCollector {
         }
     }
 
-    /// The labels of a metric, by name.
-    fn labels(&self, reason: Option<&str>) -> Vec<LabelPair> {
+    /// Returns a metric without a value, with its labels in the order of their names.
+    fn metric(&self, reason: Option<&str>) -> Metric {
         let pair = |name: &str, value: &str| {
             let mut pair = LabelPair::default();
             pair.set_name(name.into());
@@ -286,13 +244,13 @@ impl PoolCollector {
         };
         let mut labels = vec![pair(POOL, &self.inner.settings.name)];
         labels.extend(reason.map(|reason| pair(REASON, reason)));
-        labels
+        Metric::from_label(labels)
     }
 
     fn gauge(&self, value: u64) -> Metric {
         let mut gauge = Gauge::default();
         gauge.set_value(value as f64);
-        let mut metric = Metric::from_label(self.labels(None));
+        let mut metric = self.metric(None);
         metric.set_gauge(gauge);
         metric
     }
@@ -300,7 +258,7 @@ impl PoolCollector {
     fn counter(&self, reason: Option<&str>, value: u64) -> Metric {
         let mut counter = Counter::default();
         counter.set_value(value as f64);
-        let mut metric = Metric::from_label(self.labels(reason));
+        let mut metric = self.metric(reason);
         metric.set_counter(counter);
         metric
     }
@@ -317,7 +275,7 @@ impl PoolCollector {
         histogram.set_bucket(buckets.collect());
         histogram.set_sample_count(merged.count);
         histogram.set_sample_sum(merged.sum as f64 / NANOS_PER_SECOND);
-        let mut metric = Metric::from_label(self.labels(None));
+        let mut metric = self.metric(None);
         metric.set_histogram(histogram);
         metric
     }
