@@ -64,17 +64,13 @@ pub enum AdmissionError {
 /// let job = error.into_job();
 /// assert_eq!(job(), 42); // the job was not lost
 /// ```
-#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SubmitError<F> {
     /// The queue is full, and the call does not block.
-    #[error("the queue is full")]
     Full(F),
     /// The queue stayed full until the timeout or the deadline.
-    #[error("the queue stayed full until the admission timeout")]
     TimedOut(F),
     /// The pool is closed.
-    #[error("the pool is closed")]
     Closed(F),
 }
 
@@ -125,14 +121,17 @@ impl<F> SubmitError<F> {
 
 impl<F> fmt::Debug for SubmitError<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self {
-            Self::Full(_) => "Full",
-            Self::TimedOut(_) => "TimedOut",
-            Self::Closed(_) => "Closed",
-        };
-        f.debug_tuple(name).finish_non_exhaustive()
+        write!(f, "{:?}(..)", self.reason())
     }
 }
+
+impl<F> fmt::Display for SubmitError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason().fmt(f)
+    }
+}
+
+impl<F> Error for SubmitError<F> {}
 
 /// Why a job has no result: it panicked, or it never ran.
 ///
