@@ -2,6 +2,7 @@
 
 #![cfg(not(loom))]
 
+mod admit;
 mod batch;
 mod broadcast;
 mod builder;

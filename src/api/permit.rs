@@ -9,8 +9,8 @@ use std::{
 
 use crate::{
     api::{
+        admit::Wait,
         handle::{self, JobHandle},
-        submit::Wait,
     },
     error::AdmissionError,
     metrics::Stamp,

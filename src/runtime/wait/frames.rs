@@ -9,7 +9,7 @@
 //!
 //! A worker that waits in a frame runs the structured jobs that were pushed on its own deque since
 //! the frame began. They belong to the frame, or to a frame nested in it that has ended. (A push
-//! for any other frame goes elsewhere: see `scope.rs`.) The worker also *leapfrogs* the thief of
+//! for any other frame goes elsewhere: see `scope/spawn.rs`.) The worker also *leapfrogs* the thief of
 //! the job it waits for, as below. It takes nothing else. So nothing that it runs can depend on
 //! what the waiting frame holds, unless the program's own nesting makes it so.
 //!

@@ -196,31 +196,17 @@ impl Trampoline {
         advise(self.room(), false, holds_few)
     }
 
-    /// Puts a job into the list.
-    pub(crate) fn keep(&self, pool: &Inner, job: Job) {
-        let kept_alive = Some(pool.me());
-        self.with_list(|list| {
-            list.push_back(Waiting {
-                pool,
-                kept_alive,
-                job,
-            })
-        });
-    }
-
-    /// Puts a job into the list.
+    /// Puts a job into the list, with its pool if no other reference keeps that alive.
     ///
     /// # Safety
-    /// The job's pool outlives it.
-    pub(crate) unsafe fn keep_borrowing(&self, pool: &Inner, job: Job) {
-        let kept_alive = None;
-        self.with_list(|list| {
-            list.push_back(Waiting {
-                pool,
-                kept_alive,
-                job,
-            })
-        });
+    /// The pool outlives the job, and so does all that the job borrows.
+    pub(crate) unsafe fn keep(&self, pool: &Inner, kept_alive: Option<Arc<Inner>>, job: Job) {
+        let waiting = Waiting {
+            pool,
+            kept_alive,
+            job,
+        };
+        self.with_list(|list| list.push_back(waiting));
     }
 
     /// Runs a job in place, which does not unwind. If it is the outermost, then runs the list.
@@ -242,7 +228,7 @@ impl Trampoline {
     #[cold]
     fn run_list(&self) {
         while let Some(waiting) = self.with_list(VecDeque::pop_front) {
-            // SAFETY: it is kept alive here, or by the caller of `keep_borrowing`.
+            // SAFETY: it is kept alive here, or by the caller of `keep`.
             let pool = unsafe { &*waiting.pool };
             pool.check_drained(waiting.job.run(&JobContext::elsewhere(pool), Place::None));
             drop(waiting.kept_alive);
@@ -322,7 +308,9 @@ mod tests {
         // The pool is not drained before this job has ended.
         let f = move || inner.begin_drain();
         let outside = Trampoline::new();
-        outside.run(|| outside.keep(&pool.inner, Job::new(Detached { since, f })));
+        let job = Job::new(Detached { since, f });
+        // SAFETY: it borrows nothing, and the pool outlives this call.
+        outside.run(|| unsafe { outside.keep(&pool.inner, None, job) });
         assert!(pool.inner.life.is_stopped());
     }
 
