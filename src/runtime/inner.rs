@@ -23,7 +23,7 @@ use crate::{
     },
     sync::{
         asymmetric::Fences,
-        process,
+        backoff, process,
         unwind::{drop_payload, quietly},
     },
 };
@@ -119,7 +119,7 @@ pub(crate) struct Inner {
 impl Inner {
     /// Builds a pool and starts its first threads.
     pub(crate) fn start(settings: Settings, hooks: Hooks) -> Result<Arc<Self>, BuildError> {
-        process::watch(metrics::settle_clock);
+        process::watch(settle);
         let latency_tracking = settings.latency_tracking;
         let inner = Self::new(settings, Arc::new(hooks), latency_tracking);
         inner.threads.build(&inner, inner.settings.workers_min)?;
@@ -218,6 +218,13 @@ impl Inner {
             None => drop_payload(payload),
         }
     }
+}
+
+/// Makes what exists once in a process, or waits until another thread has made it.
+fn settle() {
+    metrics::settle_clock();
+    backoff::settle_bans();
+    queue::settle_deques();
 }
 
 impl fmt::Debug for Inner {

@@ -65,6 +65,11 @@ pub(crate) struct Pushed(());
 #[must_use = "an idle worker may have to be woken for the job"]
 pub(crate) struct Offered(());
 
+/// Makes what crossbeam's deques share in a process, or waits until another thread has made it.
+pub(crate) fn settle_deques() {
+    let _ = Worker::<()>::new_fifo().stealer().steal();
+}
+
 impl<E: Executor> Queue<E> {
     /// Makes the queue of a pool. Threads below the index `first_spare` are not spare.
     pub(crate) fn new(first_spare: usize, fences: Fences) -> Self {

@@ -29,7 +29,9 @@ pub(crate) mod simulation;
 mod verdict;
 mod yield_hint;
 
-pub(crate) use self::{clocks::Clock, full_queue::FullQueue, yield_hint::YieldHint};
+pub(crate) use self::{
+    ban::settle as settle_bans, clocks::Clock, full_queue::FullQueue, yield_hint::YieldHint,
+};
 use crate::{
     sync::{Instant, thread},
     tuning::{LONG_YIELD, YIELD_BUDGET},

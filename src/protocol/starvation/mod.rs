@@ -11,13 +11,11 @@
 
 #[cfg(all(test, loom))]
 mod model;
-#[cfg(not(any(loom, shuttle)))]
-mod process;
 
 use std::{ptr, sync::Arc};
 
 #[cfg(not(any(loom, shuttle)))]
-pub(crate) use self::process::of_process;
+use crate::sync::process::PerProcess;
 use crate::sync::{
     AtomicBool, Mutex, Ordering, Rank, lock,
     thread::{self, Thread},
@@ -116,6 +114,13 @@ impl Drop for Watch<'_> {
         list.watches
             .retain(|watched| !ptr::eq(Arc::as_ptr(watched), own));
     }
+}
+
+/// Returns the list of this process.
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) fn of_process() -> &'static Starvation {
+    static LIST: PerProcess<Starvation> = PerProcess::new();
+    LIST.get(Starvation::new)
 }
 
 #[cfg(shuttle)]

@@ -100,10 +100,19 @@ impl Bans {
 }
 
 fn micros(now: Instant) -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let start = *START.get_or_init(Instant::now);
     // At least 1, so that no ban ends at 0.
-    now.saturating_duration_since(start).as_micros() as u64 + 1
+    now.saturating_duration_since(start()).as_micros() as u64 + 1
+}
+
+/// Returns the moment from which bans are counted.
+fn start() -> Instant {
+    static START: OnceLock<Instant> = OnceLock::new();
+    *START.get_or_init(Instant::now)
+}
+
+/// Makes that moment, or waits until another thread has made it.
+pub(crate) fn settle() {
+    start();
 }
 
 #[cfg(test)]

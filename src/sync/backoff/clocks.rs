@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+#[cfg(not(any(loom, shuttle)))]
+use crate::sync::process::PerProcess;
 use crate::sync::{Instant, Mutex, Rank, lock, try_lock};
 
 #[cfg(all(target_os = "linux", not(any(loom, miri, shuttle))))]
@@ -23,11 +25,15 @@ struct Clocks {
     last: Option<(Instant, Duration)>,
 }
 
+/// Returns the clocks of this process.
 #[cfg(not(any(loom, shuttle)))]
-static CLOCKS: Mutex<Clocks> = Mutex::new(Rank::Clocks, Clocks::new());
+fn of_process() -> &'static Mutex<Clocks> {
+    static CLOCKS: PerProcess<Mutex<Clocks>> = PerProcess::new();
+    CLOCKS.get(|| Mutex::new(Rank::Clocks, Clocks::new()))
+}
 
 impl Clocks {
-    const fn new() -> Self {
+    fn new() -> Self {
         Self {
             running: Vec::new(),
             ended: Duration::ZERO,
@@ -59,7 +65,7 @@ impl Clocks {
 /// judges.
 #[cfg(not(any(loom, shuttle)))]
 pub(super) fn used_between(start: Instant, end: Instant) -> Option<(Duration, Option<Duration>)> {
-    let mut clocks = try_lock(&CLOCKS)?;
+    let mut clocks = try_lock(of_process())?;
     let (took, used) = clocks.used_between(start, end);
     Some((took, TELLS.then_some(used)))
 }
@@ -72,7 +78,7 @@ impl Clock {
     pub(crate) fn start() -> Option<Self> {
         let clock = own()?;
         #[cfg(not(any(loom, shuttle)))]
-        lock(&CLOCKS).running.push(clock);
+        lock(of_process()).running.push(clock);
         Some(Self(clock))
     }
 }
@@ -80,7 +86,7 @@ impl Clock {
 #[cfg(not(any(loom, shuttle)))]
 impl Drop for Clock {
     fn drop(&mut self) {
-        let mut clocks = lock(&CLOCKS);
+        let mut clocks = lock(of_process());
         clocks.running.retain(|&clock| clock != self.0);
         let used = read(self.0).unwrap_or_default();
         clocks.ended += used;
@@ -163,7 +169,7 @@ mod tests {
     #[cfg(all(target_os = "linux", not(miri)))]
     #[test]
     fn r9_what_a_worker_uses_counts_while_it_runs_and_after() {
-        let sum = || lock(&CLOCKS).sum();
+        let sum = || lock(of_process()).sum();
         let before = sum();
         let clock = Clock::start();
         assert!(clock.is_some());
