@@ -70,13 +70,13 @@
 //! inboxes, and decline what came too late.
 
 use std::{
-    any::Any,
     cell::Cell,
     fmt,
     marker::PhantomData,
     mem,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -319,10 +319,8 @@ impl Pool {
     }
 }
 
-type Outcome<R> = Result<R, Box<dyn Any + Send>>;
-
 /// Returns the results in the order of their indices, or resumes the first panic in that order.
-fn collect<R>(mut outcomes: Vec<(usize, Outcome<R>)>) -> Vec<R> {
+fn collect<R>(mut outcomes: Vec<(usize, thread::Result<R>)>) -> Vec<R> {
     outcomes.sort_unstable_by_key(|&(index, _)| index);
     let mut results = Vec::with_capacity(outcomes.len());
     let mut panic = None;

@@ -1,10 +1,9 @@
 //! Calls that wait: `install` runs a closure on a worker, `join` runs two in parallel.
 
 use std::{
-    any::Any,
     mem::{self, ManuallyDrop, MaybeUninit},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    ptr,
+    ptr, thread,
 };
 
 use crate::{
@@ -65,15 +64,13 @@ impl Account for PartOfAnother {
     }
 }
 
-type Outcome<R> = Result<R, Box<dyn Any + Send>>;
-
 /// A stack job: a closure, and later its result, in the frame that waits for it.
 struct StackJob<F, R> {
     end: JobEnd,
     /// Moved out by the thread that runs or drops it.
     f: UnsafeCell<ManuallyDrop<F>>,
     /// Written by the worker that runs it, before the end; moved out by its owner, after.
-    outcome: UnsafeCell<MaybeUninit<Outcome<R>>>,
+    outcome: UnsafeCell<MaybeUninit<thread::Result<R>>>,
 }
 
 impl<F, R> StackJob<F, R>
@@ -104,7 +101,7 @@ where
     ///
     /// # Safety
     /// The caller is the owner, has waited for the end, and calls this once.
-    unsafe fn outcome(&self) -> Outcome<R> {
+    unsafe fn outcome(&self) -> thread::Result<R> {
         self.outcome
             // SAFETY: it is complete, so its outcome was written, and belongs to the caller.
             .with_mut(|outcome| unsafe { (*outcome).assume_init_read() })
@@ -115,7 +112,7 @@ where
     /// # Safety
     /// The caller is the owner, no longer has the job, and calls this once.
     #[cold]
-    unsafe fn wait(&self, current: &Current) -> Outcome<R> {
+    unsafe fn wait(&self, current: &Current) -> thread::Result<R> {
         self.end.wait(current, ptr::from_ref(self).cast());
         // SAFETY: it is complete; the rest is passed on to the caller.
         unsafe { self.outcome() }
@@ -237,17 +234,6 @@ where
         return await_second(current, &half, mark, ours);
     }
     run_second(&half, ours)
-}
-
-/// Joins on the thread of `current`, which has deques, and may not be counted as offering yet.
-fn join_anew<A, B, RA, RB>(current: &Current, a: A, b: B) -> (RA, RB)
-where
-    A: FnOnce() -> RA,
-    B: FnOnce() -> RB + Send,
-    RB: Send,
-{
-    current.offering();
-    join_on(current, a, b)
 }
 
 /// Returns the watermark of a half whose first half has ended: what the first half pushed is gone.
@@ -435,14 +421,14 @@ impl Pool {
         RB: Send,
     {
         match worker::current_of(&self.inner) {
-            Some(current) if current.has_deques() => join_anew(current, a, b),
-            // No worker returns to this deque while its thread runs rayon's work.
-            Some(_) => (a(), b()),
+            Some(_) => self.join_here(a, b),
             None => self.inner.install_from_outside(|| self.join_here(a, b)),
         }
     }
 
-    /// As `join`. If the pool was closed, the thread is still not one of its own.
+    /// Joins on the calling thread. It may not be counted as offering yet. If it has no deques, it
+    /// runs one closure after the other: the pool is closed, or no worker returns to this deque
+    /// while its thread runs rayon's work.
     fn join_here<A, B, RA, RB>(&self, a: A, b: B) -> (RA, RB)
     where
         A: FnOnce() -> RA,
@@ -450,7 +436,10 @@ impl Pool {
         RB: Send,
     {
         match worker::current_with_deques_of(&self.inner) {
-            Some(current) => join_anew(current, a, b),
+            Some(current) => {
+                current.offering();
+                join_on(current, a, b)
+            }
             None => (a(), b()),
         }
     }
