@@ -25,7 +25,7 @@ retired='
     Mailbox|Letter|letters|has_mail  Inbox, Message
     stuck|Stuck|is_stuck  starvation, is_starved
     Site|Books            JobContext, ThreadSlots
-    OfSeat|is_of_seat|seats  OfWorker, slot
+    OfSeat|is_of_seat|seats  slot
     SHELLS|shell_left|is_shell  tombstone
     Stray|strays|take_stray  the side list
     serve_nobody          clear_steal_origin

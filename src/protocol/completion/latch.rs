@@ -125,8 +125,8 @@ impl Latch {
     /// Returns the owner's thread. The caller has observed that the owner waits, and the owner does
     /// not leave meanwhile.
     fn owner(&self) -> Thread {
-        // SAFETY: the owner wrote the address before it set the bit, and neither writes it again nor
-        // drops the thread before the latch is met.
+        // SAFETY: the owner wrote the address before it set the bit, and neither writes it again
+        // nor drops the thread before the latch is met.
         self.owner
             .with(|owner| unsafe { (*(*owner).assume_init()).clone() })
     }
@@ -143,8 +143,8 @@ impl Latch {
         self.word.load(Ordering::Acquire).wrapping_add(near) & !BEGUN == 0
     }
 
-    /// Calls `wait` with the condition that the job has ended, on the owner's thread. `wait` returns
-    /// when the condition is met.
+    /// Calls `wait` with the condition that the job has ended, on the owner's thread. `wait`
+    /// returns when the condition is met.
     pub(crate) fn await_end<R>(&self, wait: impl FnOnce(&dyn Condition) -> R) -> R {
         let announce = || self.announce(0);
         self.with_owner(|| wait(&When(|| self.is_met(), announce, || self.withdraw())))

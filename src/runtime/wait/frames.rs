@@ -9,8 +9,8 @@
 //!
 //! A worker that waits in a frame runs the structured jobs that were pushed on its own deque since
 //! the frame began. They belong to the frame, or to a frame nested in it that has ended. (A push
-//! for any other frame goes elsewhere: see `scope/spawn.rs`.) The worker also *leapfrogs* the thief of
-//! the job it waits for, as below. It takes nothing else. So nothing that it runs can depend on
+//! for any other frame goes elsewhere: see `scope/spawn.rs`.) The worker also *leapfrogs* the thief
+//! of the job it waits for, as below. It takes nothing else. So nothing that it runs can depend on
 //! what the waiting frame holds, unless the program's own nesting makes it so.
 //!
 //! Suppose that some workers are blocked for ever. Take one, X, which is blocked in a frame for a
@@ -125,8 +125,8 @@ impl JobEnd {
         self.latch.has_begun().then(|| self.runner.with_mut(read))
     }
 
-    /// Blocks until the job has ended, on the owner's thread, which is one of the pool's; `frame` is
-    /// the frame that waits.
+    /// Blocks until the job has ended, on the owner's thread, which is one of the pool's. `frame`
+    /// is the frame that waits.
     #[cold]
     pub(crate) fn wait(&self, current: &Current, frame: *const ()) {
         // Set when the oldest job belongs to a scope farther out. Each further claim of it would

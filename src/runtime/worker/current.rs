@@ -120,8 +120,8 @@ pub(crate) fn with_slot(inner: &Arc<Inner>, index: usize, f: impl FnOnce()) {
 fn current_if(inner: &Inner, address: impl FnOnce(Here) -> *const Inner) -> Option<&Current<'_>> {
     HERE.with(|here| {
         let here = here.get();
-        // SAFETY: it dangles, or points to a value. Without this, the compiler adds a check for null
-        // to the comparison.
+        // SAFETY: it dangles, or points to a value. Without this, the compiler adds a check for
+        // null to the comparison.
         unsafe { assert_unchecked(!here.current.is_null()) };
         // SAFETY: as in `with_current`; a pool is there. The reference is not sent to another
         // thread.

@@ -112,8 +112,8 @@ impl Latch {
 }
 
 /// R6: two jobs of a frame end elsewhere, one of which begins and ends a third. Kills
-/// `latch_announce_blind`, `latch_keep_near`, `latch_read_late`, `latch_relaxed`, `latch_silent` and
-/// `latch_torn_end`.
+/// `latch_announce_blind`, `latch_keep_near`, `latch_read_late`, `latch_relaxed`, `latch_silent`
+/// and `latch_torn_end`.
 #[test]
 fn r6_a_thread_waits_until_its_jobs_have_ended_elsewhere() {
     explore(|| {
