@@ -1,6 +1,7 @@
 //! A snapshot of the idle protocol's state, from which tests explore every continuation.
 
-use super::*;
+use super::{counts::ACTIVATING, *};
+use crate::sync::lock;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Frozen {

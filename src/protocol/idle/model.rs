@@ -15,10 +15,13 @@ use std::{
 
 use loom::sync::Notify;
 
-use super::*;
+use super::{counts::ACTIVATING, *};
 use crate::{
     protocol::model::{Slots, explore, explore_to},
-    sync::thread::{spawn, yield_now},
+    sync::{
+        AtomicBool, lock,
+        thread::{spawn, yield_now},
+    },
 };
 
 impl Idle {

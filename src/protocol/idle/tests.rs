@@ -1,7 +1,10 @@
 //! Tests of the idle counts at their largest, where none overflows into its neighbour, and of the
 //! offering count.
 
-use super::*;
+use std::time::Duration;
+
+use super::{counts::ACTIVATING, *};
+use crate::sync::{Instant, thread};
 
 /// Returns the numbers of workers that search, are idle, are in rayon, and are being activated.
 pub(crate) fn census(idle: &Idle) -> [u64; 4] {
