@@ -7,6 +7,7 @@ mod counts;
 #[cfg(all(test, loom))]
 mod model;
 mod permit_cache;
+mod release;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod wait;
@@ -18,16 +19,13 @@ use crossbeam_utils::CachePadded;
 pub(crate) use self::{counts::Ended, wait::Admitted, waiters::WaiterId};
 use self::{
     permit_cache::PermitCache,
+    release::{NO_WAITER, WakeMode},
     waiters::{Standing, Waiters},
     wakes::Wakes,
 };
 use crate::{
     error::AdmissionError,
-    sync::{
-        AtomicU64, AtomicUsize, Mutex, Ordering, Rank, asymmetric::Fences, bump, fence, lock,
-        slots::Slots,
-    },
-    tuning::BATCH_PART,
+    sync::{AtomicU64, AtomicUsize, Mutex, Ordering, Rank, asymmetric::Fences, lock, slots::Slots},
 };
 
 /// The thread that keeps a job over the bound.
@@ -42,13 +40,6 @@ pub(crate) enum Holder {
 /// One taken place, in the units of `acquired` and `limit`; the bit below is the closed flag.
 const PLACE: u64 = 2;
 const CLOSED: u64 = 1;
-
-/// The levels of `WakeMode`: no waiter; batched waiters only; a waiter is owed the next place;
-/// every release is watched for (see [`Admission::watch`]).
-const NO_WAITER: usize = 0;
-const BATCHED: usize = 1;
-const PROMPT: usize = 2;
-const WATCHED: usize = 3;
 
 /// Why no place was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,14 +66,6 @@ pub(crate) struct PlaceSlot {
     /// whether a batch is free.
     ungranted: AtomicU64,
     cache: PermitCache,
-}
-
-/// What a thread that releases a place observes of the waiters.
-#[derive(Debug)]
-struct WakeMode {
-    level: AtomicUsize,
-    /// The value of `sum` at which the first waiter in the line is due, if it is batched.
-    due: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -343,137 +326,6 @@ impl Admission {
         slow_path.stopped
     }
 
-    /// Releases a place because its job starts on the thread of this slot.
-    ///
-    /// Only that thread may call it. Returns whether there is no waiter. If it returns false, the
-    /// caller has to call `attend`.
-    #[inline]
-    pub(crate) fn release_unattended(&self, slot: &PlaceSlot) -> bool {
-        bump(&slot.released);
-        // Pairs with the fences in `join_line`, `insist` and `watch`: we see the wake_mode, or they
-        // see the place.
-        self.fences.light();
-        self.wake_mode.level.load(Ordering::Relaxed) == NO_WAITER
-    }
-
-    /// Grants what the thread of this slot released, if that is due. Returns whether
-    /// [`Admission::watch`] was called.
-    #[cold]
-    pub(crate) fn attend(&self, slot: &PlaceSlot) -> bool {
-        let wake_mode = self.wake_mode.level.load(Ordering::Relaxed);
-        if wake_mode == NO_WAITER || wake_mode == WATCHED {
-            return wake_mode == WATCHED;
-        }
-        if wake_mode == BATCHED {
-            // Sums all slots once in this thread's share of a batch: the other threads may have
-            // released fewer places, or none.
-            let ungranted = slot.ungranted.load(Ordering::Relaxed) + PLACE;
-            let share = (self.batch() / (2 * self.slots.len() as u64)).max(PLACE);
-            let is_time = ungranted >= share;
-            let ungranted = if is_time { 0 } else { ungranted };
-            slot.ungranted.store(ungranted, Ordering::Relaxed);
-            let due = self.wake_mode.due.load(Ordering::Relaxed);
-            if !is_time || (self.sum().wrapping_sub(due) as i64) < 0 {
-                return false;
-            }
-        }
-        self.flush();
-        false
-    }
-
-    /// Releases a place, and attends to the waiters if there are any.
-    #[cfg(test)]
-    pub(crate) fn release_from(&self, slot: usize) -> bool {
-        let slot = self.slot(slot);
-        !self.release_unattended(slot) && self.attend(slot)
-    }
-
-    /// Makes each later release return that it is watched for.
-    pub(crate) fn watch(&self) {
-        let mut slow_path = lock(&self.slow_path);
-        slow_path.watched = true;
-        self.set_wake_mode(&slow_path);
-        // Pairs with the fence in `release_unattended`: they see the wake_mode, or we see the
-        // place.
-        unless_mutant!("admission_no_fence_watch", self.fences.heavy());
-    }
-
-    /// Releases a place from any thread: its job was cancelled or dropped, or it was not used.
-    pub(crate) fn release(&self) {
-        self.elsewhere.fetch_add(1, Ordering::Release);
-        // Pairs with the fences in `join_line` and `insist`, as in `release_unattended`.
-        fence(Ordering::SeqCst);
-        self.grant_waiters_if_any();
-    }
-
-    /// Grants all free places to the waiters, batched or not. A thread that runs out of jobs calls
-    /// it.
-    #[inline]
-    pub(crate) fn grant_waiters_if_any(&self) {
-        if self.wake_mode.level.load(Ordering::Relaxed) != NO_WAITER {
-            self.flush();
-        }
-    }
-
-    #[cold]
-    fn flush(&self) {
-        self.on_slow_path(|slow_path, wakes| self.grant_waiters(slow_path, wakes, true));
-    }
-
-    /// Returns what `limit` is once everything that was released is summed.
-    fn sum(&self) -> u64 {
-        self.capacity()
-            .wrapping_add(self.given_back())
-            .wrapping_add(self.reclaimed.load(Ordering::Acquire))
-            .wrapping_mul(PLACE)
-    }
-
-    /// Returns the free places, in the units of `acquired`, if `word` is its value.
-    fn free_beside(&self, word: u64) -> u64 {
-        let free = self.sum().wrapping_sub(word) as i64;
-        u64::try_from(free).unwrap_or(0)
-    }
-
-    /// Sums, grants places to the waiters that are due, and publishes the rest as `limit`.
-    ///
-    /// With `all`, every waiter is due. Without it, a batched waiter is due only when a batch was
-    /// released since the first one joined the line.
-    fn grant_waiters(&self, slow_path: &mut SlowPath, wakes: &mut Wakes, all: bool) {
-        if slow_path.line.len() > 0 {
-            slow_path.reclaims |= self.reclaim();
-        }
-        let limit = self.sum();
-        while let Some(front) = slow_path.line.front() {
-            let given_back = limit.wrapping_sub(front.since) as i64;
-            let due = all || slow_path.line.prompt() > 0 || given_back >= self.batch() as i64;
-            if !due || self.take(limit).is_err() {
-                break;
-            }
-            slow_path.held += u64::from(front.held);
-            if let Some(wake) = slow_path.line.pop(Standing::Granted) {
-                wakes.push(wake);
-            }
-        }
-        self.acquired.limit.store(limit, Ordering::Release);
-        self.set_wake_mode(slow_path);
-    }
-
-    fn set_wake_mode(&self, slow_path: &SlowPath) {
-        let wake_mode = match (slow_path.line.len(), slow_path.line.prompt()) {
-            _ if slow_path.watched => WATCHED,
-            (0, _) => NO_WAITER,
-            (_, 0) => BATCHED,
-            _ => PROMPT,
-        };
-        if let Some(front) = slow_path.line.front() {
-            let due = front.since.wrapping_add(self.batch());
-            self.wake_mode.due.store(due, Ordering::Relaxed);
-        }
-        if self.wake_mode.level.load(Ordering::Relaxed) != wake_mode {
-            self.wake_mode.level.store(wake_mode, Ordering::Relaxed);
-        }
-    }
-
     /// Refuses every later submitter, and wakes all waiters.
     pub(crate) fn close(&self) {
         self.acquired.word.fetch_or(CLOSED, Ordering::AcqRel);
@@ -511,10 +363,5 @@ impl Admission {
     #[inline]
     pub(crate) fn capacity(&self) -> u64 {
         self.capacity.load(Ordering::Relaxed)
-    }
-
-    /// Returns the places that make a batch, in the units of `acquired`.
-    fn batch(&self) -> u64 {
-        (self.capacity() / BATCH_PART).max(1) * PLACE
     }
 }

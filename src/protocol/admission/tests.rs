@@ -11,7 +11,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::{waiters::Joining, *};
-use crate::{Pool, protocol::completion::Wake};
+use crate::{Pool, protocol::completion::Wake, sync::bump};
 
 /// After this many places `acquired` begins again at zero.
 const WRAP: u64 = u64::MAX / PLACE + 1;

@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    Admission, Ended, PROMPT, Refusal, WaiterId,
+    Admission, Ended, Refusal, WaiterId,
+    release::PROMPT,
     waiters::{Joining, Standing},
 };
 #[cfg(test)]
