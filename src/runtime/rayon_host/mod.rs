@@ -17,6 +17,7 @@
 
 mod activation;
 mod inbox;
+mod orders;
 mod start;
 mod table;
 mod thread;
@@ -31,7 +32,7 @@ use crossbeam_utils::CachePadded;
 pub(crate) use self::{
     activation::Help,
     inbox::has_read_all,
-    table::AfterActivation,
+    orders::AfterActivation,
     thread::{RayonThread, yield_now},
 };
 use crate::{
