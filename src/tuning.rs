@@ -1,7 +1,7 @@
 //! Every tuned constant: numbers that measurement or feel has chosen, and that change no promise.
 //!
-//! At most 25 of them are not derived from others. Each names its unit, its reason, and the question
-//! of `compare` (in `benches/src`) that shows a change of it. The table under "Ablation" in
+//! At most 25 of them are not derived from others. Each names its unit, its reason, and the
+//! question of `compare` (in `benches/src`) that shows a change of it. The table under "Ablation" in
 //! `docs/benchmarks.md` shows what most of them are worth. On a machine with many cores, begin with
 //! [`SEARCH_ROUNDS`], [`STEAL_BATCH`] and [`FENCED_POPS`].
 //!
@@ -136,10 +136,10 @@ pub(crate) const FEW_CHUNKS: usize = 4;
 
 // Timers: pauses between two checks of conditions that no thread may announce.
 
-/// Time. The first pause of the timer, a shutdown and a broadcast; and how long an activation is left
-/// to the threads in rayon while others are unstarted. A thread that sleeps in rayon comes in a
-/// tenth of that; one that helps a rayon job may take arbitrarily long. On a busy machine a woken
-/// thread waits as long for its core. By feel: no question depends on it.
+/// Time. The first pause of the timer, a shutdown and a broadcast. An activation is left as long to
+/// the threads in rayon while others are unstarted. A thread that sleeps in rayon comes in a tenth
+/// of that; one that helps a rayon job may take arbitrarily long. On a busy machine a woken thread
+/// waits as long for its core. By feel: no question depends on it.
 pub(crate) const RECHECK: Duration = Duration::from_millis(1);
 
 /// Time. How long jobs wait, while all workers run and none starts, before rayon is asked for help.
@@ -149,8 +149,8 @@ pub(crate) const STALL: Duration = Duration::from_millis(10);
 
 // Derived from others.
 
-/// The longest pause between two checks: of stalled jobs while none starts, of threads that missed a
-/// broadcast, and between two tries to start a thread that the system refuses.
+/// The longest pause between two checks: of stalled jobs while none starts, of threads that missed
+/// a broadcast, and between two tries to start a thread that the system refuses.
 pub(crate) const RECHECK_MAX: Duration = RECHECK.saturating_mul(512);
 
 /// The longest pause between two checks of stalled jobs while some start.

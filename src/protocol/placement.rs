@@ -1,12 +1,12 @@
 //! The placement of work on a pool's threads: what each thread does, and which one an activation
 //! goes to. The decision alone.
 //!
-//! `runtime/rayon_host/table.rs` keeps it under its lock. `orders.rs` beside it carries out its orders
-//! with real threads and rayon's pools, and reports the outcome. An activation *lies in rayon* while it was sent and
-//! no thread has taken it up. An activation that finds no thread waits for one that comes back to
-//! rayon, and keeps others from being sent (`idle.rs`). So no activation may stay in rayon while a
-//! thread could do its work and rayon does not give it to that thread. Such a thread is a spare
-//! one, or a worker without a place.
+//! `runtime/rayon_host/table.rs` keeps it under its lock. `orders.rs` there carries out its orders
+//! with real threads and rayon's pools, and reports the outcome. An activation *lies in rayon*
+//! while it was sent and no thread has taken it up. An activation that finds no thread waits for
+//! one that comes back to rayon, and keeps others from being sent (`idle.rs`). So no activation may
+//! stay in rayon while a thread could do its work and rayon does not give it to that thread. Such a
+//! thread is a spare one, or a worker without a place.
 //!
 //! - A worker that comes back from a wait, and finds all places taken, fills that of the
 //!   activation.

@@ -238,8 +238,8 @@ impl Admission {
     /// Returns how many places one fill takes, and how many others must stay free once caches were
     /// reclaimed.
     ///
-    /// All caches together have at most one [`BATCH_PART`] of the capacity, while no more threads are
-    /// started. So a reclaim, which costs a heavy fence, is rare: one for each time that the queue
+    /// All caches together have at most one [`BATCH_PART`] of the capacity, while no more threads
+    /// are started. So a reclaim, which costs a heavy fence, is rare: one for each time that the queue
     /// fills up from half.
     fn cache_sizes(&self) -> (u64, u64) {
         let capacity = self.capacity();

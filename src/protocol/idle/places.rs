@@ -1,5 +1,5 @@
-//! Places in service, and the excess: how workers leave service and return to it, and how the number
-//! of places changes.
+//! Places in service, and the excess: how workers leave service and return to it, and how the
+//! number of places changes.
 
 use super::{
     Idle, WakeUp,

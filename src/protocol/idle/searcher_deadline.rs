@@ -56,7 +56,7 @@ impl SearcherDeadline {
         self.due.store(WAKING, Ordering::Relaxed);
     }
 
-    /// Whether no submitter is to count on the searchers: one is waking, or the deadline has passed.
+    /// Whether no submitter is to count on the searchers: one is waking, or the deadline is over.
     pub(crate) fn is_overdue(&self) -> bool {
         let due = self.due.load(Ordering::Relaxed);
         due == WAKING || self.start.elapsed() > Duration::from_nanos(due)
