@@ -2,7 +2,7 @@
 
 use super::{Admission, PLACE, PlaceSlot, SlowPath, waiters::Standing, wakes::Wakes};
 use crate::{
-    sync::{AtomicU64, AtomicUsize, Ordering, bump, fence, lock},
+    sync::{AtomicU64, AtomicUsize, Ordering, bump, fence},
     tuning::BATCH_PART,
 };
 
@@ -69,12 +69,13 @@ impl Admission {
 
     /// Makes each later release return that it is watched for.
     pub(crate) fn watch(&self) {
-        let mut slow_path = lock(&self.slow_path);
-        slow_path.watched = true;
-        self.set_wake_mode(&slow_path);
-        // Pairs with the fence in `release_unattended`: they see the wake_mode, or we see the
-        // place.
-        unless_mutant!("admission_no_fence_watch", self.fences.heavy());
+        self.on_slow_path(|slow_path, _| {
+            slow_path.watched = true;
+            self.set_wake_mode(slow_path);
+            // Pairs with the fence in `release_unattended`: they see the wake_mode, or we see the
+            // place.
+            unless_mutant!("admission_no_fence_watch", self.fences.heavy());
+        });
     }
 
     /// Releases a place from any thread: its job was cancelled or dropped, or it was not used.
