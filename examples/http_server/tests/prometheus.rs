@@ -434,10 +434,13 @@ fn m3_counters_never_go_backwards_over_scrapes() {
                     let scrape = scrape(&registry);
                     let now = values(&scrape, "forward");
                     assert_forward(&before, &now);
-                    let now = records_of(&scrape, "forward");
-                    let mut pairs = records.iter().zip(&now);
-                    assert!(pairs.all(|(was, is)| was <= is), "{records:?} {now:?}");
-                    records = now;
+                    let records_now = records_of(&scrape, "forward");
+                    let mut pairs = records.iter().zip(&records_now);
+                    assert!(
+                        pairs.all(|(was, is)| was <= is),
+                        "{records:?} {records_now:?}"
+                    );
+                    records = records_now;
                     before = now;
                     scrapes += 1;
                     if is_last {
