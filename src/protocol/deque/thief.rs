@@ -25,6 +25,15 @@ pub(crate) enum Theft<T> {
 }
 
 impl<T> Theft<T> {
+    pub(crate) fn map<R>(self, f: impl FnOnce(T) -> R) -> Theft<R> {
+        match self {
+            Theft::Success(value) => Theft::Success(f(value)),
+            Theft::Empty => Theft::Empty,
+            Theft::Unwanted => Theft::Unwanted,
+            Theft::Busy => Theft::Busy,
+        }
+    }
+
     pub(crate) fn success(self) -> Option<T> {
         match self {
             Theft::Success(value) => Some(value),

@@ -3,7 +3,7 @@
 
 use std::ptr;
 
-use super::{Local, Queue, Stealers, insist};
+use super::{Local, Pushed, Queue, Stealers, insist};
 use crate::{
     protocol::deque::Theft,
     runtime::job::{Executor, Job},
@@ -48,7 +48,12 @@ impl<E: Executor> Queue<E> {
     /// Takes the oldest job from the deque of a thread that serves this scope, for the thread that
     /// waits in the scope. The job must be the scope's own, or a frame on that thread must wait for
     /// it. Moves other jobs of the scope into the own deque.
-    pub(crate) fn take_back(&self, local: &Local<E>, scope: *const ()) -> Theft<Job<E>> {
+    pub(crate) fn take_back(
+        &self,
+        local: &Local<E>,
+        scope: *const (),
+    ) -> Theft<(Job<E>, Option<Pushed>)> {
+        let before = local.mark();
         for (index, thread) in self.stealers.indexed() {
             let Some(Stealers {
                 structured: victim, ..
@@ -67,7 +72,11 @@ impl<E: Executor> Queue<E> {
             let alike = |one: &Job<E>, other: &Job<E>| is_of_scope(one) && is_of_scope(other);
             match victim.steal_batch_if(&local.structured, is_wanted, alike) {
                 Theft::Empty | Theft::Busy => {}
-                theft => return theft,
+                Theft::Unwanted => return Theft::Unwanted,
+                Theft::Success(job) => {
+                    let moved = (local.mark() > before).then_some(Pushed(()));
+                    return Theft::Success((job, moved));
+                }
             }
         }
         Theft::Empty

@@ -1,5 +1,7 @@
 //! The queues of one pool, without threads.
 
+use std::ptr;
+
 use super::*;
 use crate::runtime::job::{Ended, Place, Runnable};
 
@@ -16,6 +18,24 @@ impl Runnable<Nothing> for () {
     }
 
     fn discard(self, (): &(), _: Place) {}
+}
+
+/// A job of the frame at this address.
+struct OfFrame(*const ());
+
+// SAFETY: the address is not dereferenced.
+unsafe impl Send for OfFrame {}
+
+impl Runnable<Nothing> for OfFrame {
+    fn run(self, (): &(), _: Place) -> Ended {
+        Ended::new()
+    }
+
+    fn discard(self, (): &(), _: Place) {}
+
+    fn frame(&self) -> *const () {
+        self.0
+    }
 }
 
 /// Makes a queue of `threads` threads, and the part of each.
@@ -36,6 +56,28 @@ fn a_lost_race_is_not_taken_for_an_empty_queue() {
 fn submit(queue: &Queue<Nothing>) {
     // No thread is there to be woken.
     let _ = queue.push(Job::new(()));
+}
+
+/// The jobs that the waiting thread moves into its own deque need a wake-up. One that it runs at once
+/// needs none.
+#[test]
+fn r2_jobs_that_a_scope_takes_back_from_a_thief_are_pushed_anew() {
+    let (queue, locals) = queue(2);
+    let (waiting, thief) = (&locals[0], &locals[1]);
+    let frame = ptr::from_ref(&queue).cast();
+    for (jobs, moves) in [(3, true), (1, false)] {
+        thief.structured.set_purpose(frame);
+        for _ in 0..jobs {
+            // SAFETY: the job borrows nothing.
+            let _ = unsafe { thief.push_structured(OfFrame(frame)) };
+        }
+        let Theft::Success((_, moved)) = queue.take_back(waiting, frame) else {
+            panic!("the thief has jobs of the scope");
+        };
+        assert_eq!(moved.is_some(), moves, "{jobs} jobs");
+        while waiting.structured.pop(0).is_some() {}
+        while thief.structured.pop(0).is_some() {}
+    }
 }
 
 #[test]

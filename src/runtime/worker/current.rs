@@ -379,10 +379,18 @@ impl<'p> Current<'p> {
     /// scope and has none left. Returns the oldest, and moves others into its own deque.
     pub(crate) fn take_back(&self, scope: *const ()) -> Theft<Job> {
         self.steal(|queue| queue.take_back(&self.local, scope))
+            .map(|(job, moved)| {
+                // They were invisible on their way here, and this thread is not counted as
+                // searching.
+                if let Some(moved) = moved {
+                    self.inner.wake_for(moved);
+                }
+                job
+            })
     }
 
     /// Steals for a wait, and counts a success. After an unwanted job, checks the queues again.
-    fn steal(&self, steal: impl FnOnce(&Queue) -> Theft<Job>) -> Theft<Job> {
+    fn steal<J>(&self, steal: impl FnOnce(&Queue) -> Theft<J>) -> Theft<J> {
         let inner = self.inner();
         let theft = steal(&inner.queue);
         match theft {
