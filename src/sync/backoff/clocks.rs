@@ -181,4 +181,41 @@ mod tests {
         drop(clock);
         assert!(used() >= Duration::from_millis(1));
     }
+
+    /// Failure 36: a thread of the parent holds the lock at the fork.
+    #[cfg(all(target_os = "linux", not(miri)))]
+    #[test]
+    fn r9_a_forked_child_has_clocks_of_its_own() {
+        use std::sync::mpsc;
+
+        // Forks are counted from then on.
+        drop(crate::Pool::builder().workers(1).build());
+        let (holds, held) = mpsc::channel();
+        let (done, is_done) = mpsc::channel::<()>();
+        let holder = std::thread::spawn(move || {
+            let _clocks = lock(of_process());
+            holds.send(()).unwrap();
+            let _ = is_done.recv();
+        });
+        held.recv().unwrap();
+        // SAFETY: the child calls little more than the allocator, which handles forks itself.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // SAFETY: no preconditions. The alarm ends a child that hangs.
+            unsafe { libc::alarm(20) };
+            let is_counted = Clock::start().is_some();
+            // SAFETY: no preconditions.
+            unsafe { libc::_exit(if is_counted { 7 } else { 8 }) };
+        }
+        let mut status = 0;
+        // SAFETY: the pointer is valid for a write.
+        let ended = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+        drop(done);
+        holder.join().unwrap();
+        assert_eq!(
+            (ended, status),
+            (pid, 7 << 8),
+            "the child has to exit with 7"
+        );
+    }
 }
