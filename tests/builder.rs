@@ -149,7 +149,7 @@ fn a_thread_that_cannot_be_started_is_an_error_of_build() {
             text.contains("threads: worker 0 could not be started"),
             "{text}"
         );
-        assert_eq!(threads_named("too-large"), 0);
+        wait_until(|| threads_named("too-large") == 0);
     });
 }
 
