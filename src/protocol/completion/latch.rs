@@ -38,7 +38,7 @@
 #[cfg(all(test, loom))]
 mod model;
 
-use std::mem::MaybeUninit;
+use std::{cell::OnceCell, mem::MaybeUninit};
 
 use crate::{
     protocol::wait::{Condition, When},
@@ -146,28 +146,37 @@ impl Latch {
     /// Calls `wait` with the condition that the job has ended, on the owner's thread. `wait`
     /// returns when the condition is met.
     pub(crate) fn await_end<R>(&self, wait: impl FnOnce(&dyn Condition) -> R) -> R {
-        let announce = || self.announce(0);
-        self.with_owner(|| wait(&When(|| self.is_met(), announce, || self.withdraw())))
+        self.with_owner(|owner| {
+            let announce = || self.announce(0, owner);
+            wait(&When(|| self.is_met(), announce, || self.withdraw()))
+        })
     }
 
-    /// Calls `wait` while the latch has the address of the calling thread, its owner.
-    fn with_owner<R>(&self, wait: impl FnOnce() -> R) -> R {
-        let owner = thread::current();
-        // SAFETY: the owner has not announced itself, so no other thread reads it.
-        self.owner.with_mut(|to| unsafe { (*to).write(&owner) });
-        let result = wait();
-        // SAFETY: the latch is met, so no other thread reads it again. loom checks that here.
-        self.owner
-            .with_mut(|to| unsafe { *to = MaybeUninit::uninit() });
+    /// Calls `wait` with the place of the owner's thread, which outlives every access to it. Most
+    /// waits end without an announcement, and need no thread.
+    fn with_owner<R>(&self, wait: impl FnOnce(&OnceCell<Thread>) -> R) -> R {
+        let owner = OnceCell::new();
+        let result = wait(&owner);
+        if owner.get().is_some() {
+            // SAFETY: the latch is met, so no other thread reads it again. loom checks that here.
+            self.owner
+                .with_mut(|to| unsafe { *to = MaybeUninit::uninit() });
+        }
         result
     }
 
-    /// Makes the last end unpark the owner. Moves `near` into the word.
-    fn announce(&self, near: u64) {
+    /// Makes the last end unpark the `owner`, which is the calling thread. Moves `near` into the
+    /// word.
+    fn announce(&self, near: u64, owner: &OnceCell<Thread>) {
         if self.is_announced() {
             // The owner has run nothing since.
             debug_assert_eq!(near, 0);
             return;
+        }
+        if owner.get().is_none() {
+            let owner = owner.get_or_init(thread::current);
+            // SAFETY: the owner has not announced itself before, so no other thread reads it.
+            self.owner.with_mut(|to| unsafe { (*to).write(owner) });
         }
         let bit = or_mutant!("latch_silent", WAITING, 0);
         // AcqRel: as in `end` and `is_met`.
@@ -259,11 +268,13 @@ impl CountLatch {
     /// As [`Latch::await_end`], for the end of all jobs.
     pub(crate) fn await_end<R>(&self, wait: impl FnOnce(&dyn Condition) -> R) -> R {
         let far = &self.far.0;
-        let announce = || {
-            let near = self.near.0.swap(0, Ordering::Relaxed);
-            far.announce(or_mutant!("latch_keep_near", near, 0));
-        };
-        far.with_owner(|| wait(&When(|| self.is_met(), announce, || far.withdraw())))
+        far.with_owner(|owner| {
+            let announce = || {
+                let near = self.near.0.swap(0, Ordering::Relaxed);
+                far.announce(or_mutant!("latch_keep_near", near, 0), owner);
+            };
+            wait(&When(|| self.is_met(), announce, || far.withdraw()))
+        })
     }
 
     /// Unparks the owner if it is about to park, or parks. Called by a job of the frame, which
