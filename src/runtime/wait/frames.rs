@@ -255,10 +255,19 @@ impl Countdown {
             own,
             is_vain: false,
         };
+        // Most scopes of a worker end here: no thief has a job of theirs.
+        if own.is_some() && runs_own.help(false) == Help::Ran && self.latch.is_met() {
+            return;
+        }
+        self.wait_for_others(inner, &mut runs_own);
+    }
+
+    #[inline(never)]
+    fn wait_for_others(&self, inner: &Inner, runs_own: &mut RunsOwn) {
         // A worker polls for jobs between spins.
-        let spin = own.map_or(Spin::Adaptive, |_| Spin::Backoff);
+        let spin = runs_own.own.map_or(Spin::Adaptive, |_| Spin::Backoff);
         self.latch
-            .await_end(|ended| await_jobs(inner, ended, &mut runs_own, spin));
+            .await_end(|ended| await_jobs(inner, ended, runs_own, spin));
     }
 }
 
