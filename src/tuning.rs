@@ -105,12 +105,9 @@ pub(crate) const FENCED_POPS: u32 = modelled(512, 4) as u32;
 // Turns: see `runtime/turn.rs`.
 
 /// Count. The most short jobs between two readings of the clock: one reading takes as long as two
-/// tiny jobs. `four-producers`, `million`.
+/// tiny jobs. As many may be long before a worker that runs jobs in place checks a full queue
+/// again. `four-producers`, `million`.
 pub(crate) const TURN_STRIDE: u32 = 32;
-
-/// Count. The most jobs between two readings where a worker runs jobs in place without checking a
-/// full queue: as many may be long before the worker knows. `fib-scope`.
-pub(crate) const REFUSED_STRIDE: u32 = 8;
 
 /// Time. A job that takes longer is long: the clock is read after each such job. `million`.
 pub(crate) const LONG_JOB: Duration = Duration::from_micros(12);
