@@ -1,8 +1,8 @@
 //! Every tuned constant: numbers that measurement or feel has chosen, and that change no promise.
 //!
 //! At most 25 of them are not derived from others. Each names its unit, its reason, and the
-//! question of `compare` (in `benches/src`) that shows a change of it. The table under "Ablation" in
-//! `docs/benchmarks.md` shows what most of them are worth. On a machine with many cores, begin with
+//! question of `compare` (in `benches/src`) that shows a change of it, or says that it was chosen by
+//! feel. The table under "Ablation" in `docs/benchmarks.md` shows what most of them are worth. On a machine with many cores, begin with
 //! [`SEARCH_ROUNDS`], [`STEAL_BATCH`] and [`FENCED_POPS`].
 //!
 //! Promises, bounds, sizes and encodings stay beside their code. Models of loom and programs under

@@ -1,5 +1,6 @@
-//! The counters of a pool. Each of its threads writes its own slot, with plain loads and stores.
-//! What happens seldom, or on other threads, is counted in one shared slot.
+//! The counters of a pool. Each of its threads writes its own slot, with plain loads and stores;
+//! only what it keeps over the bound is counted by any thread. What happens seldom, or on other
+//! threads, is counted in one shared slot.
 
 use std::{array, ops::Index, sync::Arc};
 
@@ -26,7 +27,7 @@ pub(crate) enum Counter {
     StartedElsewhere,
     /// Jobs that were queued over the bound and started.
     OverdrawnStarted,
-    /// Jobs ever queued over the bound. Written under the lock of the admission.
+    /// Jobs ever queued over the bound.
     Overdrawn,
     /// Jobs over the bound that this thread keeps or, in the shared slot, that no thread keeps.
     /// Written by all threads, but seldom.
@@ -175,8 +176,8 @@ impl Recorder {
         self.count(slot, Counter::Inlined);
     }
 
-    /// Counts a job that is queued over the bound. Called under the lock of the admission, before
-    /// the push.
+    /// Counts a job that is queued over the bound. Called before the push; under the lock of the
+    /// admission, unless the job had a held place.
     pub(crate) fn overdraws(&self, holder: Holder) {
         self.kept_by(holder).fetch_add(1, Ordering::Relaxed);
         self.count_shared(Counter::Overdrawn);

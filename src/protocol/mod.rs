@@ -1,5 +1,5 @@
-//! State machines without a pool, without rayon and without policy. loom builds exactly these. Each
-//! has its model beside it.
+//! State machines without a pool, without rayon and without policy. loom builds these and what they
+//! import. Each has its model beside it.
 
 pub(crate) mod admission;
 pub(crate) mod chunk;

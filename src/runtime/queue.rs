@@ -1,14 +1,15 @@
 //! The queue of a pool: injectors for all threads, and deques for each thread.
 //!
-//! Submitted and structured jobs are kept apart. Structured jobs are those of a scope, halves of a
-//! join, and installed closures. A thread that waits for structured jobs pops them from the near
-//! end of its own structured deque, down to a *mark*. It must not find any other job there: see
-//! `deque.rs`. Submitted jobs are first in, first out: all go into the injector. While jobs are
-//! short, a worker moves a batch of them into its own deque. Behind its batch are the jobs that the
-//! worker keeps over the bound (see `inline.rs`). `turn.rs` decides which queue is next.
+//! Submitted and structured jobs are kept apart. Structured jobs are those of a scope and of its
+//! batches, halves of a join, split tasks of chunks, and installed closures. A thread that waits
+//! for structured jobs pops them from the near end of its own structured deque, down to a *mark*.
+//! It must not find any other job there: see `deque.rs`. Submitted jobs are first in, first out:
+//! all go into the injector. While jobs are short, a worker moves a batch of them into its own
+//! deque. Behind its batch are the jobs that the worker keeps over the bound (see `inline.rs`).
+//! `turn.rs` decides which queue is next.
 //!
-//! The queue itself is unbounded. Admission in front of it bounds the jobs, and a *sweep* bounds the
-//! tombstones of cancelled jobs.
+//! The queue itself is unbounded. Admission in front of it bounds the jobs, and a *sweep* bounds
+//! the tombstones of cancelled jobs.
 
 mod local;
 mod side_list;

@@ -1,8 +1,8 @@
 //! State of the scaling controller: past decisions, waiting and idle times, and the next moment of
 //! the timer.
 //!
-//! This file holds the flags and the clock only. `controller.rs` measures the pool, asks the
-//! policy, and carries out its decision.
+//! This file holds the flags, the clock, and the state under the controller's lock. `controller.rs`
+//! measures the pool, asks the policy, and carries out its decision.
 
 use std::{ops::RangeInclusive, time::Duration};
 

@@ -7,8 +7,9 @@
 //! side list. That is the case if the spawn is made inside another scope or join nested in this
 //! one. It is also the case on a thread that helps rayon and is no worker. Workers that wait for
 //! nothing take jobs from the side list, and so does the thread that waits for this scope. The
-//! scope of a thread that is not the pool's has no deque, and runs nothing while it waits; its jobs
-//! go into the injector.
+//! scope of a worker of another pool uses the side list too: that worker runs the jobs if this pool
+//! is starved. The scope of a thread of no pool runs nothing while it waits; its jobs go into the
+//! injector.
 
 use std::ptr;
 

@@ -13,7 +13,7 @@ impl PlaceSlot {
 }
 
 /// A job has ended, or a held place was released, and that may have been the last one for which a
-/// shutdown waits. `Inner::check_drained` uses it up.
+/// shutdown waits. `Inner::check_drained` uses it up, or `Current::leave_to_loop`.
 #[must_use = "a shutdown may wait for it"]
 pub(crate) struct Ended(());
 

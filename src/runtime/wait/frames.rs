@@ -10,8 +10,9 @@
 //! A worker that waits in a frame runs the structured jobs that were pushed on its own deque since
 //! the frame began. They belong to the frame, or to a frame nested in it that has ended. (A push
 //! for any other frame goes elsewhere: see `scope/spawn.rs`.) The worker also *leapfrogs* the thief
-//! of the job it waits for, as below. It takes nothing else. So nothing that it runs can depend on
-//! what the waiting frame holds, unless the program's own nesting makes it so.
+//! of the job it waits for, as below, and takes the frame's own jobs from the side list. It takes
+//! nothing else. So nothing that it runs can depend on what the waiting frame holds, unless the
+//! program's own nesting makes it so.
 //!
 //! Suppose that some workers are blocked for ever. Take one, X, which is blocked in a frame for a
 //! job k. X has run the jobs on its own deque. So k either runs on another worker Y, or is in Y's
