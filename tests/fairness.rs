@@ -239,10 +239,8 @@ beside! {
 fn r8_with_one_worker_the_jobs_of_a_thread_start_in_their_order() {
     watched(|| {
         for capacity in [1, 2, 3, 64, 1024] {
-            let pool: &'static Pool = {
-                let builder = Pool::builder().workers(1).capacity(capacity);
-                Box::leak(Box::new(builder.build().unwrap()))
-            };
+            let builder = Pool::builder().workers(1).capacity(capacity);
+            let pool = builder.build().unwrap();
             let seen = Arc::new(Mutex::new(Vec::new()));
             let jobs = if cfg!(miri) { 100 } else { 2_000 };
             for n in 0..jobs {
