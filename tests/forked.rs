@@ -124,9 +124,7 @@ fn while_it_is_busy(name: &str, busy: impl Fn(&[Pool; 2]) + Sync, child: impl Fn
                     }
                 });
             }
-            while rounds.load(Ordering::Relaxed) < 1000 {
-                thread::yield_now();
-            }
+            wait_until(|| rounds.load(Ordering::Relaxed) >= 1000);
             for _ in 0..100 {
                 fork(|| {
                     // SAFETY: the child does not reach the end of this scope, where they would be

@@ -82,18 +82,15 @@ pub(crate) struct StridedClock {
     /// Jobs until the clock is read next, and between two readings.
     unread: Cell<u32>,
     stride: Cell<u32>,
-    /// The most jobs between two readings.
-    most: u32,
     read_at: Cell<Instant>,
 }
 
 impl StridedClock {
-    /// Makes one that is read at least once in `most` jobs.
-    pub(crate) fn new(most: u32) -> Self {
+    /// Makes one that is read after the first job, and at least once in [`TURN_STRIDE`] jobs.
+    pub(crate) fn new() -> Self {
         Self {
             unread: Cell::new(1),
             stride: Cell::new(1),
-            most,
             read_at: Cell::new(Instant::now()),
         }
     }
@@ -101,7 +98,7 @@ impl StridedClock {
     /// Whether the last jobs were short.
     #[inline]
     pub(crate) fn are_short(&self) -> bool {
-        self.stride.get() == self.most
+        self.stride.get() == TURN_STRIDE
     }
 
     /// Restarts the clock after a time in which no job ran. Returns the present time.
@@ -135,7 +132,7 @@ impl StridedClock {
         let stride = self.stride.get();
         let are_short = took < LONG_JOB * stride;
         let stride = if are_short {
-            self.most.min(2 * stride)
+            TURN_STRIDE.min(2 * stride)
         } else {
             1
         };
@@ -167,7 +164,7 @@ impl Turn {
             time: Cell::new(Duration::ZERO),
             served: Cell::default(),
             before: Cell::default(),
-            clock: StridedClock::new(TURN_STRIDE),
+            clock: StridedClock::new(),
         };
         turn.visit(0);
         turn

@@ -16,7 +16,6 @@ use crate::{
         worker::inline::{Advice, Inline},
     },
     sync::{backoff::FullQueue, thread_local},
-    tuning::TURN_STRIDE,
 };
 
 /// The calling thread, as a thread of a pool.
@@ -100,7 +99,7 @@ pub(crate) fn with_slot(inner: &Arc<Inner>, index: usize, f: impl FnOnce()) {
         last_half: Cell::new(0),
         inline: Inline::new(Stack::of_new_thread(inner.settings.stack_bytes())),
         full_queue: FullQueue::default(),
-        refused_clock: StridedClock::new(TURN_STRIDE),
+        refused_clock: StridedClock::new(),
         idle_policy: IdlePolicy::new(),
         offers: Cell::new(false),
     };

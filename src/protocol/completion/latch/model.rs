@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use loom::cell::UnsafeCell;
+use loom::{cell::UnsafeCell, thread::JoinHandle};
 
 use super::{CountLatch, Latch};
 use crate::{
@@ -175,19 +175,22 @@ fn r3_a_worker_that_parks_is_notified_of_a_side_job_of_its_frame() {
     });
 }
 
+/// Runs the one job of the frame on another thread.
+fn run_elsewhere(stack: &Arc<Stack<Latch>>) -> JoinHandle<()> {
+    let stack = Arc::clone(stack);
+    spawn(move || {
+        stack.run(0);
+        stack.frame().latch.end();
+    })
+}
+
 /// R3: a wait may be interrupted at any time, and begins again. Kills `latch_withdraw_blind`.
 #[test]
 fn r3_a_wait_that_is_interrupted_meets_the_last_end() {
     explore(|| {
         let stack = Stack::new(Latch::new());
         let latch = &stack.frame().latch;
-        let job = {
-            let stack = Arc::clone(&stack);
-            spawn(move || {
-                stack.run(0);
-                stack.frame().latch.end();
-            })
-        };
+        let job = run_elsewhere(&stack);
         let interruptions = Count::new(0);
         let is_interrupted = || interruptions.fetch_add(1, Relaxed) == 0;
         latch.await_end(|ended| {
@@ -207,13 +210,7 @@ fn r6_a_waiter_for_one_job_sees_its_end() {
     explore(|| {
         let stack = Stack::new(Latch::new());
         let latch = &stack.frame().latch;
-        let job = {
-            let stack = Arc::clone(&stack);
-            spawn(move || {
-                stack.run(0);
-                stack.frame().latch.end();
-            })
-        };
+        let job = run_elsewhere(&stack);
         latch.wait();
         assert_eq!(stack.return_from_it(), 1);
         job.join().unwrap();
