@@ -31,6 +31,7 @@ fi
 mode="${1:-address}"
 # For tests of deep recursion: a sanitizer has larger frames, and is slow with large stacks.
 export LEVELS="${LEVELS:-1000}"
+export SMALL_STACK_KIB="${SMALL_STACK_KIB:-512}"
 case "$mode" in
     address)
         # Leaks are detected at the end of each test program. A job that never ends is none.

@@ -231,7 +231,7 @@ fn a_hundred_thousand_short_waits_on_a_small_stack() {
         watched(|| {
             for (workers, capacity) in [(1, 1), (1, JOBS), (2, 4), (2, JOBS), (3, 1000)] {
                 let builder = Pool::builder().workers(workers).capacity(capacity);
-                let pool = builder.stack_size(128 << 10).build().unwrap();
+                let pool = builder.stack_size(small_stack()).build().unwrap();
                 let ran = AtomicUsize::new(0);
                 let one = || {
                     ran.fetch_add(1, Ordering::Relaxed);

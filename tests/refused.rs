@@ -18,9 +18,6 @@ use std::{
 use adaptive_pool::{Pool, PoolBuilder, Scope};
 use support::*;
 
-/// The smallest stack for a debug build, with room for the frames of a test's own jobs.
-const SMALL_STACK: usize = 128 << 10;
-
 const SIDE: usize = if cfg!(miri) { 6 } else { 120 };
 const LINKS: usize = if cfg!(miri) { 60 } else { 20_000 };
 const CAPACITIES: [usize; 3] = [1, 64, 1024];
@@ -37,7 +34,7 @@ fn pool(workers: usize, capacity: usize) -> Pool {
 fn pools() -> impl Iterator<Item = Pool> {
     [1, 2].into_iter().flat_map(|workers| {
         CAPACITIES.into_iter().flat_map(move |capacity| {
-            [None, Some(SMALL_STACK)].into_iter().map(move |stack| {
+            [None, Some(small_stack())].into_iter().map(move |stack| {
                 let builder = builder(workers, capacity);
                 match stack {
                     Some(bytes) => builder.stack_size(bytes),
@@ -75,7 +72,7 @@ fn flood(run: impl FnOnce(&[AtomicBool])) {
 
 fn on_a_small_stack(f: impl FnOnce() + Send) {
     thread::scope(|threads| {
-        let caller = thread::Builder::new().stack_size(SMALL_STACK);
+        let caller = thread::Builder::new().stack_size(small_stack());
         caller.spawn_scoped(threads, f).unwrap().join().unwrap();
     });
 }
@@ -198,7 +195,7 @@ fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
 fn a8_a_chain_of_any_form_ends_beside_producers() {
     survives_in_child("a8_a_chain_of_any_form_ends_beside_producers", || {
         for (workers, capacity, form) in (0..FORMS).flat_map(|form| [(1, 1, form), (2, 4, form)]) {
-            let builder = builder(workers, capacity).stack_size(SMALL_STACK);
+            let builder = builder(workers, capacity).stack_size(small_stack());
             let pool = Arc::new(builder.build().unwrap());
             let (send, ended) = mpsc::channel();
             let own = Arc::clone(&pool);
@@ -226,7 +223,7 @@ fn a8_a_chain_of_any_form_ends_beside_producers() {
 fn a8_a_chain_of_any_form_ends_on_a_full_queue() {
     survives_in_child("a8_a_chain_of_any_form_ends_on_a_full_queue", || {
         for form in 0..FORMS {
-            let builder = builder(1, 4).stack_size(SMALL_STACK);
+            let builder = builder(1, 4).stack_size(small_stack());
             let pool = Arc::new(builder.build().unwrap());
             let held: Vec<_> = (0..4).map(|_| pool.reserve().unwrap()).collect();
             let (send, ended) = mpsc::channel();

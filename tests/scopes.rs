@@ -660,7 +660,6 @@ fn a1_a_million_jobs_of_one_scope_are_never_there_at_once() {
 }
 
 const LINKS: usize = if cfg!(miri) { 100 } else { 10_000 };
-const SMALL_STACK: usize = 128 * 1024;
 
 fn chain<'a>(s: &Scope<'a>, ran: &'a AtomicUsize, left: usize) {
     ran.fetch_add(1, Ordering::Relaxed);
@@ -675,7 +674,7 @@ fn a8_a_chain_of_spawns_does_not_grow_the_stack() {
     watched(|| {
         for (workers, capacity) in SIZES {
             let builder = Pool::builder().workers(workers).capacity(capacity);
-            let pool = builder.stack_size(SMALL_STACK).build().unwrap();
+            let pool = builder.stack_size(small_stack()).build().unwrap();
             let ran = AtomicUsize::new(0);
             pool.scope(|s| chain(s, &ran, LINKS));
             assert_eq!(ran.swap(0, Ordering::Relaxed), LINKS + 1);
@@ -693,7 +692,7 @@ fn a8_a_chain_of_spawns_does_not_grow_the_stack() {
 fn a8_a_chain_in_a_scope_of_an_inline_job_does_not_grow_the_stack() {
     watched(|| {
         let builder = Pool::builder().workers(1).capacity(1);
-        let pool = builder.stack_size(SMALL_STACK).build().unwrap();
+        let pool = builder.stack_size(small_stack()).build().unwrap();
         let ran = AtomicUsize::new(0);
         let in_a_scope = || pool.scope(|s| chain(s, &ran, LINKS));
         pool.scope(|outer| {
@@ -732,7 +731,7 @@ fn a8_a_chain_through_two_pools_does_not_grow_the_stack() {
         pools.iter().for_each(Pool::close);
         let ran = AtomicUsize::new(0);
         thread::scope(|threads| {
-            let caller = thread::Builder::new().stack_size(SMALL_STACK);
+            let caller = thread::Builder::new().stack_size(small_stack());
             let caller = caller.spawn_scoped(threads, || {
                 pools[0].in_place_scope(|outer| {
                     pools[1].in_place_scope(|s| chain(s, outer, &ran, LINKS));
@@ -757,7 +756,7 @@ fn a8_a_chain_of_spawns_outside_does_not_grow_the_stack() {
         let held = fill(&pool, 1);
         pool.close();
         thread::scope(|threads| {
-            let caller = thread::Builder::new().stack_size(SMALL_STACK);
+            let caller = thread::Builder::new().stack_size(small_stack());
             let caller = caller.spawn_scoped(threads, || {
                 let ran = AtomicUsize::new(0);
                 pool.in_place_scope(|s| {

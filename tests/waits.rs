@@ -185,7 +185,7 @@ fn r3_the_stack_follows_the_nesting_of_the_program() {
         watched(move || {
             let jobs = if cfg!(miri) { 50 } else { 20_000 };
             let builder = Pool::builder().workers(workers).capacity(1024);
-            let pool = Arc::new(builder.stack_size(128 * 1024).build().unwrap());
+            let pool = Arc::new(builder.stack_size(small_stack()).build().unwrap());
             let ran = Arc::new(AtomicUsize::new(0));
             for _ in 0..jobs {
                 let (own, ran) = (Arc::clone(&pool), Arc::clone(&ran));

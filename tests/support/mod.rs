@@ -47,6 +47,15 @@ pub fn watched_for(limit: Duration, test: impl FnOnce() + Send + 'static) {
     }
 }
 
+/// A small stack, in bytes: in a debug build it has room for the frames of a test's own jobs. Where
+/// frames are larger, under a sanitizer, `SMALL_STACK_KIB` from the environment is the size.
+pub fn small_stack() -> usize {
+    let kib = env::var("SMALL_STACK_KIB").map_or(128, |text| {
+        text.parse().expect("SMALL_STACK_KIB is a number")
+    });
+    kib << 10
+}
+
 /// The seed of a random test: `SEED` from the environment, or a new one. Prints it.
 pub fn seed() -> u64 {
     let seed = std::env::var("SEED").map_or_else(
