@@ -2,7 +2,7 @@
 
 use std::{env, fs, process::Command, time::Duration};
 
-use crate::{fib_join, fib_scope, million, paths, sort};
+use crate::{fib_join, fib_scope, million, paths, sections, sort};
 
 /// Makes a process of the `compare` program call [`once`].
 pub const FLAG: &str = "--once";
@@ -15,11 +15,12 @@ pub(crate) struct Way {
 }
 
 /// The questions that support it.
-const QUESTIONS: [(&str, &[Way]); 5] = [
+const QUESTIONS: [(&str, &[Way]); 6] = [
     ("fib-join", fib_join::WAYS),
     ("fib-scope", fib_scope::WAYS),
     ("million", million::WAYS),
     ("paths", paths::WAYS),
+    ("sections", sections::WAYS),
     ("sort", sort::WAYS),
 ];
 
