@@ -26,7 +26,7 @@ use crate::{
         rayon_host::{self, has_read_all},
         turn::Source,
     },
-    sync::Instant,
+    sync::{Instant, backoff::Yields},
 };
 
 #[inline]
@@ -53,12 +53,24 @@ fn check_ends(current: &Current) {
     current.inner().check_drained(Ended::new());
 }
 
-fn search_once(current: &Current) -> Option<Job> {
-    let (inner, local) = (current.inner(), &current.local);
+/// Polls the injectors, counted as searching.
+fn poll_injectors(current: &Current) -> Option<Job> {
+    let inner = current.inner();
     inner.idle.polls();
-    inner.queue.take_injected(local).or_else(|| {
-        let stolen = inner.queue.steal(local, current.index());
-        stolen.inspect(|_| inner.recorder.stole(current.index()))
+    inner.queue.take_injected(&current.local)
+}
+
+/// Polls the injectors, and steals.
+fn search_once(current: &Current) -> Option<Job> {
+    let inner = current.inner();
+    poll_injectors(current).or_else(|| {
+        let stolen = inner.queue.steal(&current.local, current.index());
+        stolen.inspect(|job| {
+            inner.recorder.stole(current.index());
+            if !job.frame().is_null() {
+                current.idle_policy.stole_of_scope();
+            }
+        })
     })
 }
 
@@ -263,9 +275,27 @@ fn search(current: &Current) -> Next {
 
 /// Searches in rounds, with a yield between them. If the thread may not yield, searches once.
 fn look_for_job(current: &Current) -> Option<Job> {
+    let job = wait_out_backoff(current);
+    if job.is_some() {
+        return job;
+    }
     let mut yields = current.idle_policy.search();
     loop {
         let job = search_once(current);
+        if job.is_some() || !yields.next() {
+            return job;
+        }
+    }
+}
+
+/// After a theft in vain, polls the injectors for as long as a wait may yield.
+fn wait_out_backoff(current: &Current) -> Option<Job> {
+    if !current.idle_policy.backs_off() {
+        return None;
+    }
+    let mut yields = Yields::new(u32::MAX);
+    loop {
+        let job = poll_injectors(current);
         if job.is_some() || !yields.next() {
             return job;
         }

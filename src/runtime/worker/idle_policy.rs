@@ -6,25 +6,34 @@
 //! others search. After a long idle time it searches for [`LONE_ROUNDS`], and only if fewer than
 //! half of the workers do. Then a lone job costs less CPU.
 //!
+//! **Steal backoff.** A theft interrupts the owner of a deque by a heavy fence, and takes its cache
+//! lines. The owner would have run tiny jobs in less time. So if a theft of a scope's jobs keeps
+//! the thief busy for less than [`STEAL_BACKOFF`], its next search steals nothing for as long. It
+//! polls the injectors meanwhile. Then it searches everywhere, before it parks. It is counted as
+//! searching throughout, so a job that woke nobody because of it may wait that much longer.
+//!
 //! The state is private to the thread.
 
 use std::{cell::Cell, time::Duration};
 
 use crate::{
-    sync::backoff::Yields,
-    tuning::{LONE_ROUNDS, SEARCH_ROUNDS, SHORT_IDLE},
+    sync::{Instant, backoff::Yields},
+    tuning::{LONE_ROUNDS, SEARCH_ROUNDS, SHORT_IDLE, STEAL_BACKOFF},
 };
 
 #[derive(Debug)]
 pub(super) struct IdlePolicy {
     /// The rounds of the next search.
     rounds: Cell<u32>,
+    /// When the worker last stole jobs of a scope, if it has not been idle since.
+    stole: Cell<Option<Instant>>,
 }
 
 impl IdlePolicy {
     pub(super) fn new() -> Self {
         Self {
             rounds: Cell::new(SEARCH_ROUNDS),
+            stole: Cell::new(None),
         }
     }
 
@@ -38,8 +47,20 @@ impl IdlePolicy {
         self.rounds.get() == SEARCH_ROUNDS
     }
 
+    /// Records a theft of a scope's jobs.
+    pub(super) fn stole_of_scope(&self) {
+        self.stole.set(Some(Instant::now()));
+    }
+
+    /// Whether the search that begins now backs off at first: the last theft was in vain.
+    pub(super) fn backs_off(&self) -> bool {
+        let stole = self.stole.take();
+        stole.is_some_and(|stole| stole.elapsed() < STEAL_BACKOFF)
+    }
+
     /// Records how long the worker was parked.
     pub(super) fn was_idle(&self, time: Duration) {
+        self.stole.set(None);
         self.rounds.set(rounds_after(time));
     }
 }
@@ -74,5 +95,20 @@ mod tests {
             assert_eq!(policy.rounds.get(), rounds, "{idle} us");
             assert_eq!(policy.searches_anyway(), anyway, "{idle} us");
         }
+    }
+
+    #[test]
+    fn a_thief_backs_off_once_after_a_theft_in_vain() {
+        let policy = IdlePolicy::new();
+        assert!(!policy.backs_off(), "there was no theft");
+        let now = Instant::now();
+        policy.stole.set(Some(now + STEAL_BACKOFF));
+        assert!(policy.backs_off());
+        assert!(!policy.backs_off(), "each theft counts once");
+        policy.stole.set(Some(now - STEAL_BACKOFF));
+        assert!(!policy.backs_off(), "it paid");
+        policy.stole.set(Some(now + STEAL_BACKOFF));
+        policy.was_idle(Duration::ZERO);
+        assert!(!policy.backs_off(), "it has been idle since");
     }
 }
