@@ -112,34 +112,14 @@ impl Idle {
         self.wake_one()
     }
 
-    /// Whether `after_offer` would do nothing, for a thread that is counted as offering.
-    #[inline]
-    pub(crate) fn takes_no_offer(&self) -> bool {
-        // As in `after_offer`.
-        self.fences.light();
-        self.load() == Counts(0)
-    }
-
     /// As `after_push`, for a job that a worker has pushed on its own deque, and runs itself if no
-    /// other worker does. Never returns `WakeUp::Discard`.
+    /// other worker does. Returns whether every worker runs. Otherwise `wake_one` must follow.
     #[inline]
-    pub(crate) fn after_offer(&self) -> WakeUp {
+    #[must_use]
+    pub(crate) fn all_run_after_offer(&self) -> bool {
         // Pairs as in `after_push`, with those that are heavy.
         unless_mutant!("idle_no_fence_offer", self.fences.light());
-        let counts = self.load();
-        if counts == Counts(0) {
-            return WakeUp::None;
-        }
-        self.after_offer_to(counts)
-    }
-
-    /// Kept out of line, because most offers are made when every worker runs.
-    #[inline(never)]
-    fn after_offer_to(&self, counts: Counts) -> WakeUp {
-        if counts.wake_one().is_none() {
-            return WakeUp::None;
-        }
-        self.wake_one()
+        self.load() == Counts(0)
     }
 
     /// Extends the searchers' deadline: the caller is a searcher about to poll the queues.
@@ -239,8 +219,8 @@ impl Idle {
             // Others search, or all others run a job and check the queues after it.
             return WakeUp::None;
         }
-        // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see that
-        // no worker searches.
+        // Pairs with the fences in `after_push` and `all_run_after_offer`: we see the job, or they
+        // see that no worker searches.
         unless_mutant!("idle_no_fence_found", self.fence());
         self.wake_for(more)
     }
@@ -255,13 +235,13 @@ impl Idle {
         // Pairs with the fences in `after_push` and `begin_to_offer`.
         fence(Ordering::SeqCst);
         if self.offering.load(Ordering::Relaxed) > 0 {
-            // With the one in `after_offer`.
+            // With the one in `all_run_after_offer`.
             self.fences.heavy();
         }
     }
 
     /// Counts the calling worker as offering. It has pushed a job on its own deque. It calls
-    /// `after_offer` for that job and for those that it pushes later.
+    /// `all_run_after_offer` for that job and for those that it pushes later.
     pub(crate) fn begin_to_offer(&self) {
         self.offering.fetch_add(1, Ordering::Relaxed);
         // Pairs with the plain one in `fence`: they see that we offer, or we see what they have

@@ -143,8 +143,8 @@ impl Inner {
         }
         if self.queue.is_empty() {
             self.scaler.set(IS_WATCHED, false);
-            // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see
-            // that nothing watches.
+            // Pairs with the fences in `after_push` and `all_run_after_offer`: we see the job, or
+            // they see that nothing watches.
             self.fences.heavy();
         }
         if self.queue.is_empty() || self.life.is_stopped() {

@@ -43,7 +43,7 @@ impl Inner {
     #[inline(always)]
     pub(crate) fn offered(&self, _: Offered) {
         // If every worker runs, none is searching, either.
-        if !self.idle.takes_no_offer() {
+        if !self.idle.all_run_after_offer() {
             self.offered_to_some();
         }
         self.place_taken();
@@ -51,22 +51,22 @@ impl Inner {
 
     #[inline(never)]
     fn offered_to_some(&self) {
-        let wake_up = self.perform_after_offer();
+        let wake_up = self.wake_one();
         self.idle.check_searcher_deadline(wake_up);
     }
 
     /// As `wake_for`, for a job on the calling thread's own deque.
     #[inline]
     pub(crate) fn wake_for_offer(&self, _: Offered) {
-        if !self.idle.takes_no_offer() {
-            let _ = self.perform_after_offer();
+        if !self.idle.all_run_after_offer() {
+            let _ = self.wake_one();
         }
     }
 
     /// Not cold: it is called as long as some worker does not run.
     #[inline(never)]
-    fn perform_after_offer(&self) -> WakeUp {
-        let wake_up = self.idle.after_offer();
+    fn wake_one(&self) -> WakeUp {
+        let wake_up = self.idle.wake_one();
         self.perform(wake_up);
         wake_up
     }

@@ -156,7 +156,9 @@ fn r2_an_offer_that_meets_a_worker_that_becomes_idle_is_run() {
             })
         };
         pool.queue.push(0);
-        pool.idle.after_offer().assert_nothing();
+        if !pool.idle.all_run_after_offer() {
+            pool.idle.wake_one().assert_nothing();
+        }
         worker.join().unwrap();
         assert!(pool.ran_once());
     });

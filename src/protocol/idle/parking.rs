@@ -79,8 +79,8 @@ impl Idle {
         // `wake_this` finds it in both or in neither.
         self.counts.fetch_add(IDLE, Ordering::Release);
         drop(idle_workers);
-        // Pairs with the fences in `after_push` and `after_offer`: we see the job, or they see us
-        // idle.
+        // Pairs with the fences in `after_push` and `all_run_after_offer`: we see the job, or they
+        // see us idle.
         unless_mutant!("idle_no_fence_announce", self.fence());
         self.wake_for(work)
     }

@@ -75,7 +75,8 @@ impl Idle {
     }
 
     /// Takes a running worker out of service: its thread is in rayon again. Another thread may be
-    /// activated in its place. Pairs with `after_push` and `after_offer` as `announce_idle` does.
+    /// activated in its place. Pairs with `after_push` and `all_run_after_offer` as `announce_idle`
+    /// does.
     ///
     /// If there is an excess worker, it already runs in this place, or it has just become idle.
     pub(crate) fn leave_service(&self, work: impl FnOnce() -> bool) -> WakeUp {

@@ -118,7 +118,9 @@ fn s3_a_removed_slot_strands_no_job() {
             })
         };
         pool.queue.push(0);
-        pool.perform(pool.idle.after_offer());
+        if !pool.idle.all_run_after_offer() {
+            pool.perform(pool.idle.wake_one());
+        }
         pool.work();
         scaler.join().unwrap();
         idle_worker.join().unwrap();
