@@ -24,8 +24,8 @@
 //! ```
 //!
 //! Jobs may borrow ([`Pool::scope`], [`Pool::join`], [`Pool::install`], [`Pool::for_each`]).
-//! [`Pool::map`] and [`Pool::map_unordered`] stream an iterator through the pool and pull items only
-//! while the queue has room. [`IteratorExt`] provides them as methods of every iterator;
+//! [`Pool::map`] and [`Pool::map_unordered`] stream an iterator through the pool and pull items
+//! only while the queue has room. [`IteratorExt`] provides them as methods of every iterator;
 //! [`Scope::map`] allows borrows.
 //!
 //! The threads form a rayon-core pool. Inside a job, `rayon::join`, `rayon::scope` and parallel
@@ -37,18 +37,18 @@
 //!
 //! - `prometheus` (default): [`Pool::collector`], and a re-export of the crate [`prometheus`].
 //! - `serde`: [`Snapshot`] and its parts implement `Serialize` and `Deserialize`.
-//! - `tracing`: a job runs in the `tracing` span in which it was submitted. So do an installed closure
-//!   and the half of a join that another thread runs.
+//! - `tracing`: a job runs in the `tracing` span in which it was submitted. So do an installed
+//!   closure and the half of a join that another thread runs.
 //!
-//! With `tracing`, closure and span do not fit together into a slot of the queue, so each detached or
-//! scoped job costs an allocation. The job inherits the submitter's span, but not the subscriber of
-//! the submitter's thread. Under `tracing::subscriber::with_default`, common in tests, the job's
+//! With `tracing`, closure and span do not fit together into a slot of the queue, so each detached
+//! or scoped job costs an allocation. The job inherits the submitter's span, but not the subscriber
+//! of the submitter's thread. Under `tracing::subscriber::with_default`, common in tests, the job's
 //! events go to the global default subscriber, if there is one.
 //!
 //! # Guides
 //!
-//! [`guide`] contains the pages of `docs/`: moving from rayon, scaling, metrics, internals, and what
-//! the guarantees rest on.
+//! [`guide`] contains the pages of `docs/`: moving from rayon, scaling, metrics, internals, and
+//! what the guarantees rest on.
 
 // The models use only a part of the code; loom's cells are not Sync; under loom YIELDS is zero.
 #![cfg_attr(

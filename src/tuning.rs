@@ -1,9 +1,9 @@
 //! Every tuned constant: numbers that measurement or feel has chosen, and that change no promise.
 //!
 //! At most 25 of them are not derived from others. Each names its unit, its reason, and the
-//! question of `compare` (in `benches/src`) that shows a change of it, or says that it was chosen by
-//! feel. The table under "Ablation" in `docs/benchmarks.md` shows what most of them are worth. On a machine with many cores, begin with
-//! [`SEARCH_ROUNDS`], [`STEAL_BATCH`] and [`FENCED_POPS`].
+//! question of `compare` (in `benches/src`) that shows a change of it, or says that it was chosen
+//! by feel. The table under "Ablation" in `docs/benchmarks.md` shows what most of them are worth.
+//! On a machine with many cores, begin with [`SEARCH_ROUNDS`], [`STEAL_BATCH`] and [`FENCED_POPS`].
 //!
 //! Promises, bounds, sizes and encodings stay beside their code. Models of loom and programs under
 //! shuttle explore every schedule, so numbers that make schedules longer are small there.

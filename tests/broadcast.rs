@@ -416,8 +416,8 @@ fn r3_a_broadcast_from_outside_waits_for_blocked_threads() {
     });
 }
 
-/// A thread is in a wait of rayon, in work that it took in rayon's own loop. The pool does not learn
-/// when that ends.
+/// A thread is in a wait of rayon, in work that it took in rayon's own loop. The pool does not
+/// learn when that ends.
 #[test]
 fn r3_a_thread_that_waits_inside_rayon_runs_its_part_later() {
     watched(|| {

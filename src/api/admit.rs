@@ -9,7 +9,7 @@ use crate::{
         context::JobContext,
         inner::{Inner, Job},
         job::{Entry, Holder, Place, Runnable},
-        wait::{Help, IfStarved, Spin, Waited, wait_until},
+        wait::{Assisted, IfStarved, Spin, Waited, wait_until},
         worker::{
             self, Current,
             inline::{self, Advice},
@@ -138,7 +138,7 @@ impl Inner {
     ) -> Result<Entry, AdmissionError> {
         let since = self.timing.begins_to_wait();
         let admitted = Admitted::new(&self.admission, held, &|| ());
-        let mut gives_up = IfStarved(|| true, || Help::Starved);
+        let mut gives_up = IfStarved(|| true, || Assisted::Starved);
         let spin = Spin::Yields(self.admission.yields_before_line(), hint);
         let waited = wait_until(self, &[&admitted], &mut gives_up, spin, deadline);
         let outcome = admitted.outcome();

@@ -88,7 +88,7 @@ use crate::{
     },
     runtime::{
         inner::Inner,
-        wait::{Help, Spin, Waited, wait_until},
+        wait::{Assisted, Spin, Waited, wait_until},
         worker,
     },
     sync::{
@@ -190,7 +190,7 @@ impl Condition for Delivered<'_> {
 impl Drop for Delivered<'_> {
     /// Waits, however the caller's frame is left.
     fn drop(&mut self) {
-        let mut assist = || Help::Nothing;
+        let mut assist = || Assisted::Nothing;
         let waited = wait_until(self.inner, &[&*self], &mut assist, Spin::Backoff, None);
         debug_assert_eq!(waited, Waited::Met);
     }

@@ -25,7 +25,7 @@ use crate::{
         context::JobContext,
         inner::Inner,
         job::Place,
-        wait::{Help, IfStarved, Spin, Waited, wait_until},
+        wait::{Assisted, IfStarved, Spin, Waited, wait_until},
         worker,
     },
     sync::{Instant, thread, unwind::quietly},
@@ -205,12 +205,12 @@ impl<T: 'static> JobHandle<T> {
     }
 
     /// Runs the job on a thread of another pool, when its own pool has no thread for it.
-    fn run_here_if_starved(&self) -> Help {
+    fn run_here_if_starved(&self) -> Assisted {
         if !self.task.claim() {
-            return Help::Nothing;
+            return Assisted::Nothing;
         }
         self.run_here(&JobContext::elsewhere(&self.keep_alive()));
-        Help::Ran
+        Assisted::Ran
     }
 
     /// If the job has not started, runs it on the calling thread, if that is one of its pool: it

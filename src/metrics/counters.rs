@@ -13,8 +13,8 @@ use crate::{
     sync::{AtomicU64, Mutex, Ordering, Rank, bump, lock, slots::Slots},
 };
 
-/// What is counted. A reader loads the counters of a slot in this order. Ends come before starts, so
-/// that no job appears to have ended without a start.
+/// What is counted. A reader loads the counters of a slot in this order. Ends come before starts,
+/// so that no job appears to have ended without a start.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Counter {
     Completed,
@@ -154,7 +154,7 @@ impl Recorder {
     }
 
     /// The slot of the calling thread, which has this index.
-    pub(crate) fn cell(&self, index: usize) -> &CounterSlot {
+    pub(crate) fn slot(&self, index: usize) -> &CounterSlot {
         self.cells.enter(index)
     }
 

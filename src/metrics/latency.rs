@@ -102,9 +102,9 @@ impl Timing {
         since.is_none() && self.sampling.is_on()
     }
 
-    /// Begins to time a job. `slot` comes with what its thread has started by now, the job included;
-    /// it is None outside of the pool, where every job is timed. If the job `is_queued`, it was so
-    /// `since` then.
+    /// Begins to time a job. `slot` comes with what its thread has started by now, the job
+    /// included; it is None outside of the pool, where every job is timed. If the job `is_queued`,
+    /// it was so `since` then.
     pub(crate) fn begin(
         &self,
         slot: Option<(&LatencySlot, Begun)>,

@@ -1,5 +1,5 @@
-//! Idle workers: how a job finds one, and why no worker stays idle beside a job. `idle/README.md` has
-//! the protocol.
+//! Idle workers: how a job finds one, and why no worker stays idle beside a job. `idle/README.md`
+//! has the protocol.
 #![doc = include_str!("idle/README.md")]
 
 mod counts;

@@ -3,8 +3,8 @@
 //! A model is run by loom through every interleaving of its threads, and every value that its loads
 //! may return, up to a number of preemptions. loom takes SeqCst loads and stores for acquire and
 //! release, but a SeqCst fence for what it is. A wait
-//! that no thread ends is a deadlock, and fails. The mutants that a model kills show what it proves:
-//! see `.ci/mutants.sh`.
+//! that no thread ends is a deadlock, and fails. The mutants that a model kills show what it
+//! proves: see `.ci/mutants.sh`.
 
 use std::time::Instant;
 

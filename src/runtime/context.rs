@@ -30,7 +30,7 @@ impl<'a> ThreadSlots<'a> {
         Self {
             index,
             places: inner.admission.slot(index),
-            counts: inner.recorder.cell(index),
+            counts: inner.recorder.slot(index),
             times: inner.timing.slot(index),
         }
     }

@@ -57,9 +57,9 @@ use crate::{
 };
 
 impl Inner {
-    /// Asks the policy or begins a watch if needed: a place was taken for work that a queued job will
-    /// run. `Inner::pushed` and `offered` call it. By convention, so does a batch that adds an item to
-    /// a chunk, for which a task is queued already: no job is pushed then.
+    /// Asks the policy or begins a watch if needed: a place was taken for work that a queued job
+    /// will run. `Inner::pushed` and `offered` call it. By convention, so does a batch that adds an
+    /// item to a chunk, for which a task is queued already: no job is pushed then.
     #[inline]
     pub(crate) fn place_taken(&self) {
         let flags = self.scaler.flags();
@@ -100,7 +100,7 @@ impl Inner {
     fn watch(&self) {
         let mut state = lock(&self.scaler.state);
         if !self.life.is_stopped() {
-            let at = state.begin_watch(self.scaler.now(), self.started());
+            let at = state.begin_watch(self.scaler.now(), self.jobs_started());
             if at.is_some() {
                 self.scaler.set(IS_WATCHED, true);
             }
@@ -112,17 +112,18 @@ impl Inner {
     pub(crate) fn help_from_now_on(&self) -> Help {
         Help {
             until: Instant::now() + HELP_TIME,
-            started: self.started(),
+            started: self.jobs_started(),
         }
     }
 
-    /// Whether help is still valid. It is not if it is older than [`HELP_TIME`] and jobs have started
-    /// since. Those jobs may have been the last to start, so the next check is moved forward.
+    /// Whether help is still valid. It is not if it is older than [`HELP_TIME`] and jobs have
+    /// started since. Those jobs may have been the last to start, so the next check is moved
+    /// forward.
     pub(crate) fn is_help_good(&self, sent: Help) -> bool {
-        let is_good = Instant::now() <= sent.until || self.started() == sent.started;
+        let is_good = Instant::now() <= sent.until || self.jobs_started() == sent.started;
         if !is_good {
             let mut state = lock(&self.scaler.state);
-            let at = state.hasten_watch(self.scaler.now(), self.started());
+            let at = state.hasten_watch(self.scaler.now(), self.jobs_started());
             self.wake_timer_at(&mut state, at);
         }
         is_good
@@ -152,7 +153,7 @@ impl Inner {
         }
         self.scaler.set(IS_WATCHED, true);
         let has_helped = self.scaler.take_has_helped();
-        let is_in_vain = state.go_on_watching(watch, now, self.started(), has_helped);
+        let is_in_vain = state.go_on_watching(watch, now, self.jobs_started(), has_helped);
         let at = state.watch.as_ref().map(|watch| watch.at);
         self.wake_timer_at(&mut state, at);
         is_in_vain

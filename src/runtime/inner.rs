@@ -190,7 +190,7 @@ impl Inner {
     }
 
     /// Returns the number of queued jobs that have started or were given up.
-    pub(crate) fn started(&self) -> u64 {
+    pub(crate) fn jobs_started(&self) -> u64 {
         self.admission.given_back()
     }
 

@@ -61,15 +61,15 @@ pub(super) struct State {
     pub(super) most: usize,
     /// When the timer is to wake.
     pub(super) wake_at: Option<Duration>,
-    pub(super) watch: Option<Watch>,
+    pub(super) watch: Option<StallWatch>,
     /// The pause until the next check of a watch.
     pub(super) pause: Duration,
     pub(super) scale_ups: u64,
     pub(super) parks: u64,
 }
 
-/// A watch: jobs wait, and all workers run.
-pub(super) struct Watch {
+/// The watch for a stall: jobs wait, and all workers run.
+pub(super) struct StallWatch {
     /// When the timer checks next.
     pub(super) at: Duration,
     /// The number of jobs that had started by the last check.
@@ -183,7 +183,7 @@ impl State {
             return None;
         }
         let at = now + STALL.min(self.pause);
-        self.watch = Some(Watch { at, started });
+        self.watch = Some(StallWatch { at, started });
         Some(at)
     }
 
@@ -192,7 +192,7 @@ impl State {
     pub(super) fn hasten_watch(&mut self, now: Duration, started: u64) -> Option<Duration> {
         let soon = now + STALL;
         let watch = self.watch.as_mut().filter(|watch| soon < watch.at)?;
-        *watch = Watch { at: soon, started };
+        *watch = StallWatch { at: soon, started };
         Some(soon)
     }
 
@@ -200,7 +200,7 @@ impl State {
     /// before.
     pub(super) fn go_on_watching(
         &mut self,
-        watch: Watch,
+        watch: StallWatch,
         now: Duration,
         started: u64,
         has_helped: bool,
@@ -213,7 +213,7 @@ impl State {
             longest.min(self.pause * 2)
         };
         let at = now + self.pause;
-        self.watch = Some(Watch { at, started });
+        self.watch = Some(StallWatch { at, started });
         is_in_vain
     }
 }

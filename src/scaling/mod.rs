@@ -1,43 +1,45 @@
 //! The scaling policy (S1 to S3): a pure function from measurements to a decision.
 //!
-//! It has no threads and no clock. [`Policy::decide`] returns how many workers to add to service or to
-//! park; `runtime/controller.rs` carries the decision out.
+//! It has no threads and no clock. [`Policy::decide`] returns how many workers to add to service or
+//! to park; `runtime/controller.rs` carries the decision out.
 //!
 //! # Policy
 //!
 //! **Range (S1).** After a resize, the number of workers in service may lie outside the range. The
 //! policy moves it to the nearer bound at once, before it considers anything else.
 //!
-//! **Scale-up (S2).** There is *pressure* if `depth / capacity` reaches the threshold, or if the queue
-//! was non-empty for a whole cooldown. Under pressure the policy adds a quarter of the workers in
-//! service, rounded up, once per cooldown. From 1 worker to `max` takes at most
-//! 4 + log(`max`) / log(1.25) steps.
+//! **Scale-up (S2).** There is *pressure* if `depth / capacity` reaches the threshold, or if the
+//! queue was non-empty for a whole cooldown. Under pressure the policy adds a quarter of the
+//! workers in service, rounded up, once per cooldown. From 1 worker to `max` takes at most 4 +
+//! log(`max`) / log(1.25) steps.
 //!
-//! **Parking (S3).** A worker is parked only while the queue is empty, and only after it was idle for
-//! the whole idle timeout. Idle time before the last scale-up does not count: it must not park a worker
-//! that was just added, nor another one in its place.
+//! **Parking (S3).** A worker is parked only while the queue is empty, and only after it was idle
+//! for the whole idle timeout. Idle time before the last scale-up does not count: it must not park
+//! a worker that was just added, nor another one in its place.
 //!
 //! **Jobs that idle workers are about to take are no pressure.** Every job is in the queue for a
 //! moment. With a capacity of 1, that moment fills the queue. Otherwise a trickle of jobs would add
-//! every worker, one per cooldown, only to park them again. If idle workers fail to take the jobs, the
-//! queue stays non-empty, which is pressure after a cooldown.
+//! every worker, one per cooldown, only to park them again. If idle workers fail to take the jobs,
+//! the queue stays non-empty, which is pressure after a cooldown.
 //!
-//! **Held places are no jobs.** A permit fills the capacity, but leaves idle workers nothing to take.
-//! Otherwise each job of a trickle beside many held permits would add a worker, only to park it again.
+//! **Held places are no jobs.** A permit fills the capacity, but leaves idle workers nothing to
+//! take. Otherwise each job of a trickle beside many held permits would add a worker, only to park
+//! it again.
 //!
 //! **For one cooldown, parked workers count as idle.** The jobs that they would have taken are no
-//! pressure; more jobs than that are a new load, and scale up at once. Under a constant load, an idle
-//! timeout therefore separates a scale-up from the next park, and a cooldown a park from the next
-//! scale-up.
+//! pressure; more jobs than that are a new load, and scale up at once. Under a constant load, an
+//! idle timeout therefore separates a scale-up from the next park, and a cooldown a park from the
+//! next scale-up.
 //!
 //! # When to ask
 //!
-//! After every change that may change the answer: a push to a busy pool or an empty queue, a worker that
-//! becomes idle, a resize. If time alone changes the answer, ask again at [`Verdict::next_at`]. A pool
-//! that is idle at its minimum or already at its maximum needs no timer (S5).
+//! After every change that may change the answer: a push to a busy pool or an empty queue, a worker
+//! that becomes idle, a resize. If time alone changes the answer, ask again at
+//! [`Verdict::next_at`]. A pool that is idle at its minimum or already at its maximum needs no
+//! timer (S5).
 //!
-//! Times count from the pool's start. A time in the future is valid, since another thread may have read
-//! the clock later: nothing has lasted yet that began then.
+//! Times count from the pool's start. A time in the future is valid, since another thread may have
+//! read the clock later: nothing has lasted yet that began then.
 
 // Not under miri: it takes long and has no unsafe code.
 #![cfg(not(loom))]
@@ -70,7 +72,8 @@ pub(crate) struct Measured<'a> {
     /// The number of taken places that are held by unused permits.
     pub(crate) held: u64,
     pub(crate) capacity: u64,
-    /// The workers in service, including those that are still starting, so that none is added twice.
+    /// The workers in service, including those that are still starting, so that none is added
+    /// twice.
     pub(crate) in_service: usize,
     /// The number of workers in service that run a job.
     pub(crate) busy: usize,
@@ -82,8 +85,8 @@ pub(crate) struct Measured<'a> {
     pub(crate) past: Past,
 }
 
-/// The part of past decisions that affects the next one. Every decision that is carried out is noted,
-/// in the critical section in which the workers are counted.
+/// The part of past decisions that affects the next one. Every decision that is carried out is
+/// noted, in the critical section in which the workers are counted.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Past {
     last_scale_up: Option<Duration>,
@@ -144,8 +147,8 @@ impl Policy {
         }
     }
 
-    /// Returns the next decision if only time passes, and when it is due. The decision and the timer
-    /// both derive from this function, so they cannot disagree.
+    /// Returns the next decision if only time passes, and when it is due. The decision and the
+    /// timer both derive from this function, so they cannot disagree.
     fn next(&self, seen: &Measured<'_>) -> Option<(Duration, Decision)> {
         if seen.in_service < self.min {
             let missing = self.min - seen.in_service;

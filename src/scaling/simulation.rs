@@ -64,7 +64,8 @@ impl Pool {
         self.apply();
     }
 
-    /// Asks the policy, checks the rules and carries the decision out, until there is nothing to do.
+    /// Asks the policy, checks the rules and carries the decision out, until there is nothing to
+    /// do.
     fn apply(&mut self) {
         // At most one step into the range, the steps of the growth, and one park.
         for _ in 0..100 {

@@ -19,7 +19,7 @@ use crate::{
         inner::Inner,
         job::{Entry, Place},
         span::Origin,
-        wait::{Assist, Help, Spin, Waited, wait_until},
+        wait::{Assist, Assisted, Spin, Waited, wait_until},
         worker,
     },
     sync::unwind::quietly,
@@ -333,7 +333,7 @@ impl<'a, B: Work<'a>> Consumer<'_, B> {
     }
 
     /// Runs the oldest item whose result may be taken next, if it can be claimed.
-    fn run_one(&self) -> Help {
+    fn run_one(&self) -> Assisted {
         let claimed = self.claimable().find_map(|part| {
             let claimed = if self.is_ordered {
                 part.chunk.claim_if_next(part.next())
@@ -343,7 +343,7 @@ impl<'a, B: Work<'a>> Consumer<'_, B> {
             Some((part, claimed?))
         });
         let Some((part, (number, item))) = claimed else {
-            return Help::Nothing;
+            return Assisted::Nothing;
         };
         let (inner, batch) = (self.inner(), &self.feeder.batch);
         let is_placed = !(B::Home::IS_SCOPED && batch.keeps_place(inner));
@@ -351,7 +351,7 @@ impl<'a, B: Work<'a>> Consumer<'_, B> {
         // SAFETY: the number was claimed just now.
         unsafe { part.chunk.end(number, outcome) };
         inner.check_drained(ended);
-        Help::Ran
+        Assisted::Ran
     }
 }
 
@@ -363,11 +363,11 @@ struct Items<'a, 'p, B: Types> {
 }
 
 impl<'a, B: Work<'a>> Assist for Items<'_, '_, B> {
-    fn help(&mut self, is_starved: bool) -> Help {
+    fn assist(&mut self, is_starved: bool) -> Assisted {
         if self.is_worker || is_starved {
             self.consumer.run_one()
         } else {
-            Help::Nothing
+            Assisted::Nothing
         }
     }
 

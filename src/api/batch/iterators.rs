@@ -1,4 +1,5 @@
-//! The iterators over the results of batches: one for each home of the jobs, with and without order.
+//! The iterators over the results of batches: one for each home of the jobs, with and without
+//! order.
 
 use std::{
     fmt,

@@ -55,8 +55,8 @@ fn await_rest(pool: &Pool, state: State) {
     }
 }
 
-/// Counts wake-ups while `submit_one` submits a single job, and waits for it. Returns how many workers
-/// were woken.
+/// Counts wake-ups while `submit_one` submits a single job, and waits for it. Returns how many
+/// workers were woken.
 fn wake_ups(pool: &Pool, state: State, submit_one: impl Fn(&Pool)) -> u64 {
     await_rest(pool, state);
     let before = pool.inner.idle.wake_ups();

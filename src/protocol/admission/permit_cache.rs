@@ -239,8 +239,8 @@ impl Admission {
     /// reclaimed.
     ///
     /// All caches together have at most one [`BATCH_PART`] of the capacity, while no more threads
-    /// are started. So a reclaim, which costs a heavy fence, is rare: one for each time that the queue
-    /// fills up from half.
+    /// are started. So a reclaim, which costs a heavy fence, is rare: one for each time that the
+    /// queue fills up from half.
     fn cache_sizes(&self) -> (u64, u64) {
         let capacity = self.capacity();
         if cfg!(any(loom, shuttle)) {

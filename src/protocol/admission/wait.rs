@@ -172,15 +172,15 @@ impl Admission {
                             .map(|joining| slow_path.line.push(joining, since));
                         // A place released before this fence is in the sum that granting makes; a
                         // thread that releases one after it observes the wake_mode. Pairs with the
-                        // fences in `release_unattended` and `release`. A batched waiter does without a
-                        // heavy fence, since it checks again later, by `insist`. A heavy fence stops
-                        // other cores, and costs more than a batch of tiny jobs.
+                        // fences in `release_unattended` and `release`. A batched waiter does
+                        // without a heavy fence, since it checks again later, by `insist`. A heavy
+                        // fence stops other cores, and costs more than a batch of tiny jobs.
                         self.set_wake_mode(slow_path);
                         if prompt && !mutant!("admission_no_fence") {
                             self.fences.heavy();
                         } else if cfg!(not(loom)) {
-                            // In a model it would be as good as a heavy one, and hide that the one in
-                            // `insist` is missing.
+                            // In a model it would be as good as a heavy one, and hide that the one
+                            // in `insist` is missing.
                             fence(Ordering::SeqCst);
                         }
                         self.grant_waiters(slow_path, wakes, true);

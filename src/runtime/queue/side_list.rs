@@ -1,5 +1,5 @@
-//! The side list: structured jobs that could not be pushed on the deque of the thread that waits for
-//! them.
+//! The side list: structured jobs that could not be pushed on the deque of the thread that waits
+//! for them.
 
 use std::{collections::VecDeque, ptr};
 

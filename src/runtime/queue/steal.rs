@@ -11,8 +11,8 @@ use crate::{
 
 impl<E: Executor> Queue<E> {
     /// Takes a job that was pushed for all threads, and maybe moves a batch of others into the own
-    /// deque. The caller is counted as searching: when it stops, it checks all queues, those that it
-    /// has moved jobs to included.
+    /// deque. The caller is counted as searching: when it stops, it checks all queues, those that
+    /// it has moved jobs to included.
     pub(crate) fn take_injected(&self, local: &Local<E>) -> Option<Job<E>> {
         self.take_structured()
             .or_else(|| self.take_from_side())

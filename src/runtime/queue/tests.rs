@@ -58,8 +58,8 @@ fn submit(queue: &Queue<Nothing>) {
     let _ = queue.push(Job::new(()));
 }
 
-/// The jobs that the waiting thread moves into its own deque need a wake-up. One that it runs at once
-/// needs none.
+/// The jobs that the waiting thread moves into its own deque need a wake-up. One that it runs at
+/// once needs none.
 #[test]
 fn r2_jobs_that_a_scope_takes_back_from_a_thief_are_pushed_anew() {
     let (queue, locals) = queue(2);

@@ -67,7 +67,7 @@ use crate::{
         context::JobContext,
         inner::{Inner, Job},
         job::Place,
-        wait::{Assist, Help, IfStarved, Spin, Waited, wait_until},
+        wait::{Assist, Assisted, IfStarved, Spin, Waited, wait_until},
         worker::{self, Current},
     },
     sync::{AtomicUsize, Ordering, UnsafeCell},
@@ -136,18 +136,18 @@ impl JobEnd {
         // Takes a job that the runner has left on its deque.
         let mut leapfrog = || {
             let Some(runner) = self.runner().filter(|_| !is_vain) else {
-                return Help::Nothing;
+                return Assisted::Nothing;
             };
             match current.leapfrog(runner.slot, runner.mark, || !self.latch.is_met()) {
                 Theft::Success(job) => {
                     let run = || job.run(current.context(), Place::Queue);
                     current.leave_to_loop(current.in_frame(frame, run));
-                    return Help::Ran;
+                    return Assisted::Ran;
                 }
                 Theft::Unwanted => is_vain = true,
                 Theft::Empty | Theft::Busy => {}
             }
-            Help::Nothing
+            Assisted::Nothing
         };
         self.latch
             .await_end(|ended| await_jobs(current.inner(), ended, &mut leapfrog, Spin::Backoff));
@@ -163,10 +163,10 @@ impl JobEnd {
             || {
                 let Some(job) = take_back() else {
                     is_there.set(false);
-                    return Help::Nothing;
+                    return Assisted::Nothing;
                 };
                 inner.check_drained(job.run(&JobContext::elsewhere(inner), Place::Queue));
-                Help::Ran
+                Assisted::Ran
             },
         );
         self.latch
@@ -257,7 +257,7 @@ impl Countdown {
             is_vain: false,
         };
         // Most scopes of a worker end here: no thief has a job of theirs.
-        if own.is_some() && runs_own.help(false) == Help::Ran && self.latch.is_met() {
+        if own.is_some() && runs_own.assist(false) == Assisted::Ran && self.latch.is_met() {
             return;
         }
         self.wait_for_others(inner, &mut runs_own);
@@ -310,37 +310,37 @@ impl RunsOwn<'_> {
     }
 
     /// Runs a job of the frame that a thief has in its deque.
-    fn run_stolen(&mut self, current: &Current) -> Help {
+    fn run_stolen(&mut self, current: &Current) -> Assisted {
         if self.is_vain {
-            return Help::Nothing;
+            return Assisted::Nothing;
         }
         match current.take_back(current.frame()) {
             Theft::Success(job) => {
                 current.leave_to_loop(job.run(current.context(), Place::Queue));
-                Help::Ran
+                Assisted::Ran
             }
             Theft::Unwanted => {
                 self.is_vain = true;
-                Help::Nothing
+                Assisted::Nothing
             }
-            Theft::Empty | Theft::Busy => Help::Nothing,
+            Theft::Empty | Theft::Busy => Assisted::Nothing,
         }
     }
 }
 
 impl Assist for RunsOwn<'_> {
-    fn help(&mut self, is_starved: bool) -> Help {
+    fn assist(&mut self, is_starved: bool) -> Assisted {
         let mut has_run = false;
         while self.run_one(is_starved) {
             has_run = true;
             if self.countdown.latch.is_met() {
-                return Help::Ran;
+                return Assisted::Ran;
             }
         }
         match self.own {
-            _ if has_run => Help::Ran,
+            _ if has_run => Assisted::Ran,
             Some((current, _)) => self.run_stolen(current),
-            None => Help::Nothing,
+            None => Assisted::Nothing,
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A wait repeats these steps, and starts over when its thread has run something:
 //! 1. Check the conditions; return if one is met.
-//! 2. *Help*: run what the waiting frame may run, which its [`Assist`] defines.
+//! 2. *Assist*: run what the waiting frame may run, which its [`Assist`] defines.
 //! 3. Spin or yield, as its [`Spin`] selects and R9 allows, and go back to 1.
 //! 4. Leave service, so that another thread may take the place, and park: see
 //!    [`protocol::wait`](crate::protocol::wait). The thread is unparked when a condition is met. It
@@ -38,7 +38,7 @@ pub(crate) enum Waited {
 
 /// The outcome of an assist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Help {
+pub(crate) enum Assisted {
     /// The thread has run something, which may have met a condition.
     Ran,
     Nothing,
@@ -50,7 +50,7 @@ pub(crate) enum Help {
 pub(crate) trait Assist {
     /// Runs one or more jobs that the waiting frame may run. If the pool `is_starved`, the thread
     /// is another pool's, and runs jobs that no thread of this pool can run.
-    fn help(&mut self, is_starved: bool) -> Help;
+    fn assist(&mut self, is_starved: bool) -> Assisted;
 
     /// Whether there may be work, so that the thread must not park. The thread that adds work
     /// unparks this one, if its condition has announced it.
@@ -58,8 +58,8 @@ pub(crate) trait Assist {
 }
 
 /// An assist without work that arrives after the thread has parked.
-impl<F: FnMut() -> Help> Assist for F {
-    fn help(&mut self, _: bool) -> Help {
+impl<F: FnMut() -> Assisted> Assist for F {
+    fn assist(&mut self, _: bool) -> Assisted {
         self()
     }
 
@@ -71,12 +71,12 @@ impl<F: FnMut() -> Help> Assist for F {
 /// An assist that acts only when the pool is starved: whether it can act, and the action.
 pub(crate) struct IfStarved<C, H>(pub(crate) C, pub(crate) H);
 
-impl<C: Fn() -> bool, H: FnMut() -> Help> Assist for IfStarved<C, H> {
-    fn help(&mut self, is_starved: bool) -> Help {
+impl<C: Fn() -> bool, H: FnMut() -> Assisted> Assist for IfStarved<C, H> {
+    fn assist(&mut self, is_starved: bool) -> Assisted {
         if self.has_work(is_starved) {
             self.1()
         } else {
-            Help::Nothing
+            Assisted::Nothing
         }
     }
 
@@ -103,13 +103,13 @@ pub(crate) fn wait_until(
             }
             return Waited::Met;
         }
-        match assist.help(is_starved.get()) {
-            Help::Ran => {
+        match assist.assist(is_starved.get()) {
+            Assisted::Ran => {
                 pause = None;
                 continue;
             }
-            Help::Starved => return Waited::Starved,
-            Help::Nothing => {}
+            Assisted::Starved => return Waited::Starved,
+            Assisted::Nothing => {}
         }
         let pause_now = pause.get_or_insert_with(|| Pause::new(spin, deadline));
         if pause_now.pass() {

@@ -243,8 +243,8 @@ impl<'p> Current<'p> {
         &self.local
     }
 
-    /// Leaves the check whether the pool has drained to the thread's loop, which is further down the
-    /// stack and goes on afterwards.
+    /// Leaves the check whether the pool has drained to the thread's loop, which is further down
+    /// the stack and goes on afterwards.
     #[inline]
     pub(crate) fn leave_to_loop(&self, _: Ended) {
         debug_assert!(self.has_deques());

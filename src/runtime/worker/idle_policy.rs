@@ -10,7 +10,7 @@
 //! lines. The owner would have run tiny jobs in less time. So if a theft of a scope's jobs keeps
 //! the thief busy for less than [`STEAL_BACKOFF`], its next search steals nothing for as long. It
 //! polls the injectors meanwhile. Then it searches everywhere, before it parks. It is counted as
-//! searching throughout, so a job that woke nobody because of it may wait that much longer.
+//! searching throughout, so a job for which no other worker was woken may wait that much longer.
 //!
 //! The state is private to the thread.
 

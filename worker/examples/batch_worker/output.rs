@@ -56,8 +56,8 @@ impl Outputs {
             drop(data);
             self.write(&name, &compressed)
         };
-        // Before the message may go, the name must survive a power cut too. A run that died after its
-        // rename did not sync it.
+        // Before the message may go, the name must survive a power cut too. A run that died after
+        // its rename did not sync it.
         written
             .and_then(|()| File::open(&self.folder)?.sync_all())
             .map_err(|error| explain(&self.folder, error))

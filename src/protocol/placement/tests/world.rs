@@ -247,8 +247,8 @@ impl World {
         }
     }
 
-    /// Returns the steps that are taken in any case: none waits for the end of a job or of a wait, or
-    /// for a thread outside the pool.
+    /// Returns the steps that are taken in any case: none waits for the end of a job or of a wait,
+    /// or for a thread outside the pool.
     pub(super) fn steps(&self) -> Vec<Step> {
         let mut steps = Vec::new();
         for (index, thread) in self.threads.iter().enumerate() {
