@@ -50,9 +50,6 @@ pub(crate) const YIELD_BUDGET: Duration = Duration::from_micros(50);
 /// Wall time. A yield that takes this long is judged; a shorter one is no time slice. `waits`.
 pub(crate) const LONG_YIELD: Duration = Duration::from_micros(200);
 
-/// Time. The first ban on yields: some time slices. `waits`.
-pub(crate) const FIRST_BAN: Duration = Duration::from_millis(10);
-
 // Idle workers: see `runtime/worker/idle_policy.rs` and `protocol/idle.rs`.
 
 /// Time. How long a worker without a job stays parked before rayon gets its thread. Waking it costs
@@ -72,6 +69,11 @@ pub(crate) const SHORT_IDLE: Duration = Duration::from_micros(100);
 /// Time. How long after its last round a searcher counts as running. A round, and a yield on a core
 /// that no other thread wants, take a tenth of that. `poisson-50`.
 pub(crate) const SEARCHER_DEADLINE: Duration = Duration::from_micros(20);
+
+/// Count. A theft was worth it if it kept the thief busy for this many times its duration. `million`
+/// gains with up to 4. With 50 us in its place, a scope of four tasks of 10 us took 1.5 of the time:
+/// `sections`.
+pub(crate) const WORTHY_THEFT: u32 = 4;
 
 // A full queue: see `sync/backoff/full_queue.rs` and `protocol/admission`.
 
@@ -161,14 +163,11 @@ pub(crate) const HELP_TIME: Duration = STALL.saturating_mul(2);
 /// rayon wakes comes in a tenth of that.
 pub(crate) const HOPPING: Duration = Duration::from_micros(RECHECK.as_micros() as u64 / 2);
 
-/// A theft that keeps the thief busy for less was in vain: its heavy fence and the owner's cache
-/// misses took about as long. The thief then yields for as long before it steals again. Twice or
-/// four times as much made no difference; a quarter gains half as much. `million`, with more
-/// workers than cores.
-pub(crate) const STEAL_BACKOFF: Duration = YIELD_BUDGET;
-
 /// Without CPU clocks of threads, a yield of this length counts as lost.
 pub(crate) const SLICE: Duration = LONG_YIELD.saturating_mul(5);
+
+/// The first ban on yields: some time slices.
+pub(crate) const FIRST_BAN: Duration = SLICE.saturating_mul(10);
 
 /// The rounds after a long idle time: no job was about to come then, and likely none is now.
 pub(crate) const LONE_ROUNDS: u32 = SEARCH_ROUNDS.div_ceil(4);

@@ -64,11 +64,12 @@ fn poll_injectors(current: &Current) -> Option<Job> {
 fn search_once(current: &Current) -> Option<Job> {
     let inner = current.inner();
     poll_injectors(current).or_else(|| {
+        let began = Instant::now();
         let stolen = inner.queue.steal(&current.local, current.index());
         stolen.inspect(|job| {
             inner.recorder.stole(current.index());
             if !job.frame().is_null() {
-                current.idle_policy.stole_of_scope();
+                current.idle_policy.stole_of_scope(began);
             }
         })
     })

@@ -6,11 +6,12 @@
 //! others search. After a long idle time it searches for [`LONE_ROUNDS`], and only if fewer than
 //! half of the workers do. Then a lone job costs less CPU.
 //!
-//! **Steal backoff.** A theft interrupts the owner of a deque by a heavy fence, and takes its cache
-//! lines. The owner would have run tiny jobs in less time. So if a theft of a scope's jobs keeps
-//! the thief busy for less than [`STEAL_BACKOFF`], its next search steals nothing for as long. It
-//! polls the injectors meanwhile. Then it searches everywhere, before it parks. It is counted as
-//! searching throughout, so a job for which no other worker was woken may wait that much longer.
+//! **Steal backoff.** A theft may interrupt the owner of a deque by a heavy fence, and takes its
+//! cache lines. The owner would have run tiny jobs in less time. So if a theft of a scope's jobs
+//! keeps the thief busy for less than [`WORTHY_THEFT`] times its duration, the next search steals
+//! nothing at first. It polls the injectors, for as long as a wait may yield. Then it searches
+//! everywhere, before the worker parks. It is counted as searching throughout, so a job for which
+//! no other worker was woken may wait that much longer.
 //!
 //! The state is private to the thread.
 
@@ -18,22 +19,23 @@ use std::{cell::Cell, time::Duration};
 
 use crate::{
     sync::{Instant, backoff::Yields},
-    tuning::{LONE_ROUNDS, SEARCH_ROUNDS, SHORT_IDLE, STEAL_BACKOFF},
+    tuning::{LONE_ROUNDS, SEARCH_ROUNDS, SHORT_IDLE, WORTHY_THEFT},
 };
 
 #[derive(Debug)]
 pub(super) struct IdlePolicy {
     /// The rounds of the next search.
     rounds: Cell<u32>,
-    /// When the worker last stole jobs of a scope, if it has not been idle since.
-    stole: Cell<Option<Instant>>,
+    /// When the last theft of a scope's jobs ended, and how long it took, if the worker has not been
+    /// idle since.
+    theft: Cell<Option<(Instant, Duration)>>,
 }
 
 impl IdlePolicy {
     pub(super) fn new() -> Self {
         Self {
             rounds: Cell::new(SEARCH_ROUNDS),
-            stole: Cell::new(None),
+            theft: Cell::new(None),
         }
     }
 
@@ -47,20 +49,21 @@ impl IdlePolicy {
         self.rounds.get() == SEARCH_ROUNDS
     }
 
-    /// Records a theft of a scope's jobs.
-    pub(super) fn stole_of_scope(&self) {
-        self.stole.set(Some(Instant::now()));
+    /// Records a theft of a scope's jobs, which began at `began` and has just ended.
+    pub(super) fn stole_of_scope(&self, began: Instant) {
+        let now = Instant::now();
+        self.theft.set(Some((now, now - began)));
     }
 
     /// Whether the search that begins now backs off at first: the last theft was in vain.
     pub(super) fn backs_off(&self) -> bool {
-        let stole = self.stole.take();
-        stole.is_some_and(|stole| stole.elapsed() < STEAL_BACKOFF)
+        let theft = self.theft.take();
+        theft.is_some_and(|(end, took)| end.elapsed() < took * WORTHY_THEFT)
     }
 
     /// Records how long the worker was parked.
     pub(super) fn was_idle(&self, time: Duration) {
-        self.stole.set(None);
+        self.theft.set(None);
         self.rounds.set(rounds_after(time));
     }
 }
@@ -102,13 +105,16 @@ mod tests {
         let policy = IdlePolicy::new();
         assert!(!policy.backs_off(), "there was no theft");
         let now = Instant::now();
-        policy.stole.set(Some(now + STEAL_BACKOFF));
+        let hour = Duration::from_secs(3600);
+        policy.theft.set(Some((now, hour)));
         assert!(policy.backs_off());
         assert!(!policy.backs_off(), "each theft counts once");
-        policy.stole.set(Some(now - STEAL_BACKOFF));
+        policy.theft.set(Some((now, Duration::ZERO)));
         assert!(!policy.backs_off(), "it paid");
-        policy.stole.set(Some(now + STEAL_BACKOFF));
+        policy.stole_of_scope(now - hour);
         policy.was_idle(Duration::ZERO);
         assert!(!policy.backs_off(), "it has been idle since");
+        policy.stole_of_scope(now - hour);
+        assert!(policy.backs_off());
     }
 }
