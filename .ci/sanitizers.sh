@@ -6,8 +6,10 @@
 #
 # Exits with 0, with 77 and a line `SKIPPED: reason`, or with another code on failure.
 #
-# `thread` is not part of .ci/run. ThreadSanitizer does not understand fences, which crossbeam-deque and
-# our protocols rely on, so its reports need review. loom checks the fences.
+# `thread` is not part of .ci/run. ThreadSanitizer does not understand fences, which crossbeam-deque
+# and our protocols rely on, so its reports need review. loom checks the fences. On a busy machine it
+# also reports the deques of rayon-core: a thief of crossbeam-deque may read a slot while its owner
+# overwrites it. The thief then discards what it has read.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
