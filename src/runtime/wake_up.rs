@@ -162,8 +162,7 @@ impl Inner {
             }
             WakeUp::Discard => {
                 self.discard_submitted();
-                let wake_up = self.idle.wake_one();
-                self.perform(wake_up);
+                let _ = self.wake_one();
             }
         }
     }

@@ -274,29 +274,20 @@ fn search(current: &Current) -> Next {
     go_idle(current)
 }
 
-/// Searches in rounds, with a yield between them. If the thread may not yield, searches once.
+/// Searches in rounds. After a theft in vain, polls the injectors alone before.
 fn look_for_job(current: &Current) -> Option<Job> {
-    let job = wait_out_backoff(current);
-    if job.is_some() {
-        return job;
-    }
-    let mut yields = current.idle_policy.search();
-    loop {
-        let job = search_once(current);
-        if job.is_some() || !yields.next() {
-            return job;
-        }
-    }
+    let policy = &current.idle_policy;
+    policy
+        .steal_backoff()
+        .and_then(|yields| in_rounds(yields, || poll_injectors(current)))
+        .or_else(|| in_rounds(policy.search(), || search_once(current)))
 }
 
-/// After a theft in vain, polls the injectors for as long as a wait may yield.
-fn wait_out_backoff(current: &Current) -> Option<Job> {
-    if !current.idle_policy.backs_off() {
-        return None;
-    }
-    let mut yields = Yields::new(u32::MAX);
+/// Polls until there is a job, with a yield between two rounds. If the thread may not yield, polls
+/// once.
+fn in_rounds(mut yields: Yields, poll: impl Fn() -> Option<Job>) -> Option<Job> {
     loop {
-        let job = poll_injectors(current);
+        let job = poll();
         if job.is_some() || !yields.next() {
             return job;
         }

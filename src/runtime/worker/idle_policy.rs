@@ -55,8 +55,14 @@ impl IdlePolicy {
         self.theft.set(Some((now, now - began)));
     }
 
-    /// Whether the search that begins now backs off at first: the last theft was in vain.
-    pub(super) fn backs_off(&self) -> bool {
+    /// Returns the yields of the backoff with which the next search begins, if the last theft was in
+    /// vain: as many as one wait may have.
+    pub(super) fn steal_backoff(&self) -> Option<Yields> {
+        self.backs_off().then(|| Yields::new(u32::MAX))
+    }
+
+    /// Whether the last theft was in vain. Each theft counts once.
+    fn backs_off(&self) -> bool {
         let theft = self.theft.take();
         theft.is_some_and(|(end, took)| end.elapsed() < took * WORTHY_THEFT)
     }
