@@ -40,8 +40,8 @@ compare --once QUESTION RIVAL SIZE WORKERS
   --beside X   measure beside one busy thread per core: X is `processes`, or `threads` of this
                process. For `waits` it selects the kind of neighbours (processes)
   --gate       fail if a wait in `waits` takes more than three times as long beside them (rule R9)
-  --once       run one rival of fib-join, fib-scope, million, paths, sections or sort once, for a profiler;
-               print nanoseconds and the peak memory in KiB";
+  --once       run one rival of fib-join, fib-scope, million, paths, sections or sort once, for a
+               profiler; print nanoseconds and the peak memory in KiB";
 
 type Ask = fn(&'static str, u64) -> Question;
 
